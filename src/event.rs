@@ -1,0 +1,277 @@
+//! The event: what a SIGNL4 team gets, and the exact JSON of its webhook
+//! (<https://docs.signl4.com/integrations/webhook/webhook.html>). Plain data.
+
+use std::fmt;
+
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
+
+/// What the event does to the alert with its external id. SIGNL4 discards an event whose status it does
+/// not know and still answers 201, so no other text can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Raises an alert.
+    #[default]
+    New,
+    /// Acknowledges it.
+    Acknowledged,
+    /// Closes it.
+    Resolved,
+}
+
+/// Who must acknowledge (`X-S4-AlertingScenario`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scenario {
+    /// One person on duty.
+    SingleAck,
+    /// As many as are on duty when the alert is made.
+    MultiAck,
+    /// Everyone, on duty or not.
+    Emergency,
+}
+
+/// How bad it is, on the one scale that all senders' scales are mapped to. Greater is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing, not worth waking anyone.
+    Info,
+    /// Can wait for the morning.
+    Low,
+    /// Should be looked at today.
+    Medium,
+    /// Should be looked at now.
+    High,
+    /// Everybody.
+    Critical,
+}
+
+/// An event for one team.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Event {
+    /// The team, by its name in the config.
+    pub team: String,
+    /// What push, SMS and voice carry.
+    pub title: String,
+    /// The text of the alert.
+    pub message: String,
+    /// What it does.
+    pub status: Status,
+    /// What ties the mails of one incident together (`X-S4-ExternalID`).
+    pub external_id: Option<String>,
+    /// The service or system category, by name; it decides colour and sound in the app.
+    pub service: Option<String>,
+    /// Who must acknowledge.
+    pub scenario: Option<Scenario>,
+    /// `latitude,longitude`.
+    pub location: Option<String>,
+    /// Whether the team's keyword filter decides over the alert.
+    pub filtering: Option<bool>,
+    /// The product that the mail came from (`X-S4-SourceSystem`).
+    pub source_system: Option<String>,
+    /// How bad it is; sent as a tile.
+    pub severity: Option<Severity>,
+    /// The colour that a rule asked for; sent as a tile, shown by way of the service.
+    pub color: Option<String>,
+    /// Tiles in order: name and value.
+    pub fields: Vec<(String, String)>,
+}
+
+/// Longest title in characters. SIGNL4 documents no bound; a title is pushed, sent as SMS and read aloud.
+pub const TITLE_LIMIT: usize = 250;
+
+/// Longest message in characters. SIGNL4 documents no bound; nobody reads more on a phone.
+pub const MESSAGE_LIMIT: usize = 10_000;
+
+/// Longest value of a tile in characters.
+pub const FIELD_LIMIT: usize = 1_000;
+
+/// Names that SIGNL4 takes for the title or the text, in whatever case; as tiles they would replace ours.
+const CLAIMED: [&str; 14] = [
+    "title",
+    "subject",
+    "job",
+    "task",
+    "case",
+    "incident",
+    "text",
+    "message",
+    "messagetext",
+    "description",
+    "body",
+    "content",
+    "color",
+    "severity",
+];
+
+/// Why a tile cannot have this name, or none if it can.
+pub fn refuse_field(name: &str) -> Option<&'static str> {
+    if name.trim().is_empty() {
+        Some("a tile needs a name")
+    } else if name.to_ascii_lowercase().starts_with("x-s4-") {
+        Some("X-S4-* are SIGNL4's own parameters, set by their own keys")
+    } else if name.eq_ignore_ascii_case("color") || name.eq_ignore_ascii_case("severity") {
+        Some("this tile is made from the key of the same name")
+    } else if CLAIMED.iter().any(|claimed| claimed.eq_ignore_ascii_case(name)) {
+        Some("SIGNL4 would take it for the title or the text of the alert")
+    } else {
+        None
+    }
+}
+
+/// `text` of at most `limit` characters; what is longer is cut on a character and says so.
+pub fn bounded(text: &str, limit: usize) -> std::borrow::Cow<'_, str> {
+    const MARK: &str = " […]";
+    if text.len() <= limit || text.char_indices().nth(limit).is_none() {
+        return text.into();
+    }
+    let keep = limit.saturating_sub(MARK.chars().count());
+    let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
+    format!("{}{MARK}", text[..end].trim_end()).into()
+}
+
+impl Event {
+    /// The body of the webhook request: `Title`, `Message`, the `X-S4-*` parameters that are set, the
+    /// tiles. Lengths are bounded here, so that every way into the spool is.
+    pub fn payload(&self) -> String {
+        serde_json::to_string(&Payload(self)).expect("strings and booleans always serialise")
+    }
+}
+
+/// An event as SIGNL4 wants it.
+struct Payload<'a>(&'a Event);
+
+impl Serialize for Payload<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let event = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        for (key, text, limit) in
+            [("Title", &event.title, TITLE_LIMIT), ("Message", &event.message, MESSAGE_LIMIT)]
+        {
+            if !text.is_empty() {
+                map.serialize_entry(key, &bounded(text, limit))?;
+            }
+        }
+        for (key, value) in [
+            ("X-S4-ExternalID", &event.external_id),
+            ("X-S4-Service", &event.service),
+            ("X-S4-Location", &event.location),
+            ("X-S4-SourceSystem", &event.source_system),
+        ] {
+            if let Some(value) = value {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.serialize_entry("X-S4-Status", &event.status)?;
+        if let Some(scenario) = event.scenario {
+            map.serialize_entry("X-S4-AlertingScenario", &scenario)?;
+        }
+        if let Some(filtering) = event.filtering {
+            map.serialize_entry("X-S4-Filtering", &filtering)?;
+        }
+        if let Some(severity) = event.severity {
+            map.serialize_entry("Severity", &severity)?;
+        }
+        if let Some(color) = &event.color {
+            map.serialize_entry("Color", color)?;
+        }
+        for (name, value) in &event.fields {
+            map.serialize_entry(name, &bounded(value, FIELD_LIMIT))?;
+        }
+        map.end()
+    }
+}
+
+/// A closed list of words, each with its value: for the config, the rules and the command line.
+pub trait Words: Sized + Copy + 'static {
+    /// Every word that may be written.
+    const WORDS: &'static [(&'static str, Self)];
+
+    /// The value that `word` stands for, compared without case.
+    fn from_word(word: &str) -> Option<Self> {
+        Self::WORDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|&(_, value)| value)
+    }
+}
+
+impl Words for Status {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("new", Self::New), ("acknowledged", Self::Acknowledged), ("resolved", Self::Resolved)];
+}
+
+impl Words for Scenario {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("single_ack", Self::SingleAck), ("multi_ack", Self::MultiAck), ("emergency", Self::Emergency)];
+}
+
+impl Words for Severity {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("critical", Self::Critical),
+        ("high", Self::High),
+        ("medium", Self::Medium),
+        ("low", Self::Low),
+        ("info", Self::Info),
+    ];
+}
+
+macro_rules! display_as_word {
+    ($($kind:ty),*) => {$(
+        impl fmt::Display for $kind {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let word = <$kind as Words>::WORDS.iter().find(|(_, value)| value == self);
+                f.pad(word.expect("every value has its word").0)
+            }
+        }
+    )*};
+}
+
+display_as_word!(Status, Scenario, Severity);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_is_the_webhooks_json() {
+        let event = Event {
+            team: "soc".into(),
+            title: "[TheHive] New alert".into(),
+            message: "Phishing".into(),
+            external_id: Some("thehive:~4120".into()),
+            service: Some("Security".into()),
+            scenario: Some(Scenario::SingleAck),
+            filtering: Some(false),
+            source_system: Some("TheHive".into()),
+            severity: Some(Severity::High),
+            color: Some("red".into()),
+            fields: vec![("TLP".into(), "amber".into())],
+            ..Event::default()
+        };
+        assert_eq!(
+            event.payload(),
+            concat!(
+                r#"{"Title":"[TheHive] New alert","Message":"Phishing","X-S4-ExternalID":"thehive:~4120","#,
+                r#""X-S4-Service":"Security","X-S4-SourceSystem":"TheHive","X-S4-Status":"new","#,
+                r#""X-S4-AlertingScenario":"single_ack","X-S4-Filtering":false,"Severity":"high","#,
+                r#""Color":"red","TLP":"amber"}"#
+            )
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut_on_a_character_and_says_so() {
+        assert_eq!(bounded("äöü", 3), "äöü");
+        assert_eq!(bounded("äöüäöüäöü", 8), "äöüä […]");
+        assert_eq!(bounded(&"x".repeat(TITLE_LIMIT + 1), TITLE_LIMIT).chars().count(), TITLE_LIMIT);
+    }
+
+    #[test]
+    fn tiles_cannot_take_the_place_of_title_or_text() {
+        for name in ["Title", "subject", "Text", "BODY", "X-S4-Status", "color", ""] {
+            assert!(refuse_field(name).is_some(), "{name}");
+        }
+        assert_eq!(refuse_field("TLP"), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! smtp2signl4: alert mails come in by SMTP, SIGNL4 events go out, and nothing is lost between.
+//!
+//! ```text
+//! smtp ──► mail ──► rules ──► event ──► spool ──► delivery ──► SIGNL4
+//! listen   noun     judge     noun      keep      post
+//!      └────────────── gateway wires, cli starts ──────────────┘
+//! ```
+//!
+//! The guarantee: a mail that was answered `250` is on disk, synced, together with the events that the
+//! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
+//! otherwise. Two nouns ([`mail`], [`event`]) are plain data. Four stages ([`smtp`], [`rules`],
+//! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
+//! [`gateway`] alone knows the order of the pipeline.
+
+pub mod clock;
+pub mod diagnostic;
+pub mod document;
+pub mod secret;
+
+pub mod mail;
+
+pub mod event;
+
+pub mod smtp;
+
+pub mod rules;
+
+pub mod spool;
+
+pub mod delivery;
+
+pub mod standin;
+
+pub mod config;
+
+pub mod gateway;
+
+pub mod cli;

@@ -1,0 +1,19 @@
+//! The mail: RFC 5321's mail object, an envelope and its content, and the message parsed out of that
+//! content. Plain data: no I/O, no clock.
+
+mod envelope;
+mod message;
+
+pub use envelope::{Client, Envelope, MailId, Origin};
+pub use message::{Address, Attachment, Message, TextSource};
+
+use bytes::Bytes;
+
+/// A mail object (RFC 5321 section 2.3.1) as the edge took it in.
+#[derive(Debug, Clone)]
+pub struct Mail {
+    /// Who sent it, to whom, and how it came.
+    pub envelope: Envelope,
+    /// The content as received: dot-unstuffed, otherwise byte for byte.
+    pub content: Bytes,
+}

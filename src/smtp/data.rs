@@ -113,9 +113,15 @@ impl Data {
         }
         if text.len() > self.limit - self.content.len() {
             self.lose(Lost::TooLarge);
-        } else {
-            self.content.extend_from_slice(text);
+            return;
         }
+        let needed = self.content.len() + text.len();
+        if needed > self.content.capacity() {
+            // Doubled, as a Vec would do, but never beyond the limit, which is what a mail may cost.
+            let capacity = needed.max(2 * self.content.capacity()).min(self.limit);
+            self.content.reserve_exact(capacity - self.content.len());
+        }
+        self.content.extend_from_slice(text);
     }
 
     /// Gives up what was kept; the rest is read and not kept.

@@ -136,12 +136,12 @@ impl Config {
                 "at least 64 KiB, which every mail server must take (RFC 5321 section 4.5.3.1.7)",
             );
         }
-        // A mail and its buffer's last doubling must fit, or the largest mails would never come in.
-        if config.max_memory / 2 < config.max_message_size {
+        // Or the largest mails would never come in.
+        if config.max_memory < config.max_message_size {
             table.error(
                 memory_span.or(size_span).unwrap_or_else(|| table.span()),
                 "`max-memory` has no room for a mail of `max-message-size`",
-                "make it twice as large at least",
+                "make it larger, or `max-message-size` smaller",
             );
         }
         set(&mut config.max_recipients, count(table, "max-recipients", 100..=100_000));
@@ -252,7 +252,7 @@ mod tests {
     fn what_cannot_work_is_said_at_its_place() {
         assert_eq!(
             config(
-                "listen = ['localhost', ':25']\nhostname = 'a b'\nmax-memory = '30 MiB'\nmax-recipients = 1\n"
+                "listen = ['localhost', ':25']\nhostname = 'a b'\nmax-memory = '20 MiB'\nmax-recipients = 1\n"
             )
             .unwrap_err(),
             [

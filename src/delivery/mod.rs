@@ -1,1 +1,4 @@
 //! Under way.
+
+mod backoff;
+mod webhook;

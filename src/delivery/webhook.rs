@@ -96,9 +96,9 @@ impl Endpoint {
         Ok(Self { url, secret: Secret::new(text) })
     }
 
-    /// Whether posts to it are encrypted.
-    pub fn is_tls(&self) -> bool {
-        self.url.scheme() == "https"
+    /// Whether posts to `base` are encrypted. True for what is no URL, which is refused elsewhere.
+    pub fn is_tls(base: &str) -> bool {
+        Url::parse(base).map_or(true, |url| url.scheme() != "http")
     }
 
     /// `text` as it may be logged: without the secret in either of its spellings, on one line, cut.

@@ -27,6 +27,8 @@ impl Reader<'_> {
         }
         let mail = table.string("mail")?.value;
         table.finish();
-        Some(Example { mail: if mail.contains('\n') { ExampleMail::Inline(mail) } else { ExampleMail::File(mail) } })
+        Some(Example {
+            mail: if mail.contains('\n') { ExampleMail::Inline(mail) } else { ExampleMail::File(mail) },
+        })
     }
 }

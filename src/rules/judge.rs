@@ -204,7 +204,10 @@ impl<'g> Run<'g> {
             match self.render(rule.home, &set.value.value) {
                 Ok(text) => self.set(&set.target, text, by, trace),
                 Err(Failure::Missing) => {
-                    trace.notes.push(format!("{} is not set: it shows something that is missing", set.target.label()));
+                    trace.notes.push(format!(
+                        "{} is not set: it shows something that is missing",
+                        set.target.label()
+                    ));
                 }
                 Err(Failure::Broken(why)) => {
                     trace.notes.push(format!("{} is not set: {why}", set.target.label()));

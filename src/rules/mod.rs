@@ -103,7 +103,10 @@ impl Default for Site {
 
 impl Site {
     fn service_of(&self, color: &str) -> Option<&str> {
-        self.colors.iter().find(|(name, _)| name.eq_ignore_ascii_case(color)).map(|(_, service)| service.as_str())
+        self.colors
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(color))
+            .map(|(_, service)| service.as_str())
     }
 
     fn paging_of(&self, severity: Severity) -> Option<&Paging> {
@@ -165,6 +168,16 @@ impl RuleSet {
         self.run(subject, true)
     }
 
+    /// How many files there are.
+    pub fn files(&self) -> usize {
+        self.sheets.len()
+    }
+
+    /// How many rules there are in all files.
+    pub fn rules(&self) -> usize {
+        self.sheets.iter().map(|sheet| sheet.rules.len()).sum()
+    }
+
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
         let (pieces, split) = judge::pieces(self, subject);
         let of = pieces.len();
@@ -176,7 +189,9 @@ impl RuleSet {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
                 None => {
                     let number = outcome::Number { at, of };
-                    judgement.events.extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
+                    judgement
+                        .events
+                        .extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
                 }
             }
             judgement.trace.pieces.push(piece);

@@ -54,7 +54,9 @@ pub(super) fn events(
 
     let mut tlp = draft.text(Key::Tlp).and_then(Tlp::from_word);
     if site.tlp_limit.is_some() {
-        tlp = tlp.max(Tlp::strictest_in(&subject.message.subject)).max(Tlp::strictest_in(&subject.message.text));
+        tlp = tlp
+            .max(Tlp::strictest_in(&subject.message.subject))
+            .max(Tlp::strictest_in(&subject.message.text));
     }
     for (name, text) in [
         ("Reference", draft.text(Key::Reference)),
@@ -79,7 +81,8 @@ pub(super) fn events(
         piece.origins = origins(rules, draft);
     }
     piece.notes = notes;
-    let teams = draft.teams.as_ref().map_or_else(|| vec![subject.team.to_owned()], |(teams, _)| teams.clone());
+    let teams =
+        draft.teams.as_ref().map_or_else(|| vec![subject.team.to_owned()], |(teams, _)| teams.clone());
     teams.into_iter().map(|team| Event { team, ..event.clone() }).collect()
 }
 
@@ -138,7 +141,8 @@ fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
         (Some((service, _)), _) | (None, Some((service, _))) => Some(service),
         (None, None) => None,
     };
-    event.color = color.map(|given| given.text.clone()).or_else(|| table.and_then(|paging| paging.color.clone()));
+    event.color =
+        color.map(|given| given.text.clone()).or_else(|| table.and_then(|paging| paging.color.clone()));
     event.service = ruled
         .or_else(|| table.and_then(|paging| paging.service.as_deref()))
         .or_else(|| event.color.as_deref().and_then(|color| site.service_of(color)))
@@ -217,7 +221,8 @@ fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, 
         Some(reference) => format!("TLP:{label} {reference} from {}", ground.sender()),
         None => format!("TLP:{label} mail from {}", ground.sender()),
     };
-    event.message = format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
+    event.message =
+        format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
     if let Some(link) = draft.text(Key::Link) {
         event.message.push_str(&format!("\n{link}"));
     }
@@ -305,7 +310,12 @@ mod tests {
 
     #[test]
     fn the_normalised_subject_is_that_of_the_incident() {
-        for subject in ["Disk full on db01", "RE: Aw[2]: Disk full on  db01", "[FIRING:1] disk FULL on db01", "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01"] {
+        for subject in [
+            "Disk full on db01",
+            "RE: Aw[2]: Disk full on  db01",
+            "[FIRING:1] disk FULL on db01",
+            "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01",
+        ] {
             assert_eq!(normalised(subject), "disk full on db01", "{subject}");
         }
         assert_ne!(normalised("Disk full on db01"), normalised("Disk full on db02"));

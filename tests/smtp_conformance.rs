@@ -23,6 +23,9 @@
 //! Steps of the client that follow each other are one write. In the files nobody takes mail for
 //! `nobody@…`, and mails from `full@…` and `down@…` cannot be stored.
 
+// Helpers of a test may fail it, as the test itself may.
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

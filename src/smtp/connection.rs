@@ -110,7 +110,8 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             match step {
                 Step::Write => self.write().await?,
                 Step::Recipient(recipient) => {
-                    self.session.recipient_is(self.edge.accept.recipient(&recipient));
+                    let known = self.edge.accept.recipient(&recipient);
+                    self.session.recipient_is(recipient, known);
                 }
                 Step::Accept(mail) => {
                     self.write().await?;
@@ -141,7 +142,10 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                             }
                             return Ok(());
                         }
-                        Heard::Silence => self.session.end(&reply::TIMEOUT),
+                        Heard::Silence => {
+                            info!(client = self.session.peer(), in_data = self.session.in_data(), "timeout");
+                            self.session.end(&reply::TIMEOUT);
+                        }
                         Heard::Ending => self.session.end(&reply::SHUTTING_DOWN),
                     }
                 }

@@ -74,8 +74,6 @@ struct Transaction {
     recipients: Vec<String>,
     /// How many RCPT commands there were, the refused ones too.
     asked: usize,
-    /// The recipient that is being asked about.
-    asking: Option<String>,
     /// Whether it had to be given up for want of memory.
     given_up: bool,
 }
@@ -165,16 +163,17 @@ impl Session {
     }
 
     /// The answer to [`Step::Recipient`].
-    pub fn recipient_is(&mut self, known: bool) {
-        let Some(mail) = &mut self.transaction else { return };
-        let Some(recipient) = mail.asking.take() else { return };
-        if known {
-            mail.recipients.push(recipient);
-            self.answer(&reply::RECIPIENT_OK);
-        } else {
-            // Not counted as an error: a relay may have many wrong recipients and one right.
-            info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
-            self.answer(&reply::UNKNOWN_RECIPIENT);
+    pub fn recipient_is(&mut self, recipient: String, known: bool) {
+        match &mut self.transaction {
+            Some(mail) if known => {
+                mail.recipients.push(recipient);
+                self.answer(&reply::RECIPIENT_OK);
+            }
+            _ => {
+                // Not counted as an error: a relay may have many wrong recipients and one right.
+                info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
+                self.answer(&reply::UNKNOWN_RECIPIENT);
+            }
         }
     }
 
@@ -314,7 +313,6 @@ impl Session {
             self.answer(&reply::TOO_MANY_RECIPIENTS);
         } else {
             mail.asked += 1;
-            mail.asking = Some(path.to_owned());
             return Some(Step::Recipient(path.to_owned()));
         }
         None

@@ -38,7 +38,10 @@ impl Talk {
             match step {
                 Step::Read => break,
                 Step::Write => (),
-                Step::Recipient(recipient) => self.session.recipient_is(!recipient.starts_with("nobody")),
+                Step::Recipient(recipient) => {
+                    let known = !recipient.starts_with("nobody");
+                    self.session.recipient_is(recipient, known);
+                }
                 Step::Accept(mail) => {
                     self.mails.push(mail);
                     self.session.mail_is(self.outcome);

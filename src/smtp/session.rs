@@ -1,8 +1,8 @@
 //! The session: SMTP as a state machine without I/O (RFC 5321). Bytes go in, replies come out, and a
 //! [`Step`] says what is to be done outside. It makes the same of a stream however that is cut.
 //!
-//! It leaves out time and sockets, which are [`connection`](super::connection)'s. STARTTLS and AUTH
-//! would each be one more step.
+//! It leaves out time and sockets, which are the connection's. STARTTLS and AUTH would each be one more
+//! step.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

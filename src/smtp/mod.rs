@@ -1,1 +1,269 @@
-//! Under way.
+//! The edge: takes mails in by SMTP and hands each to an [`Accept`].
+//!
+//! ```text
+//! listener ──► connection ──► session ──► command · data · reply
+//! sockets      bytes, time    protocol    its three parts, without I/O
+//! ```
+//!
+//! It promises that a mail is answered `250` only when [`Accept::accept`] said that it is kept; that
+//! nothing but CRLF.CRLF ends a mail; and that whatever clients do, each of them and all together are
+//! held within the limits of the [`Config`]. What it needs of the rest of the gateway it asks of the
+//! trait; it knows neither rules nor spool.
+//!
+//! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
+//! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
+//! envelope. TLS, AUTH and LMTP are not there yet.
+
+mod admission;
+pub mod command;
+mod connection;
+pub mod data;
+mod listener;
+mod memory;
+pub mod reply;
+pub mod session;
+
+pub use listener::Listener;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::document::Table;
+use crate::mail::{Mail, MailId};
+
+/// What the edge needs of the gateway behind it.
+pub trait Accept: Send + Sync + 'static {
+    /// Whether some team takes mail for this forward-path, given without brackets. If not, it is refused
+    /// with 550 5.1.1.
+    fn recipient(&self, address: &str) -> bool;
+
+    /// Takes the mail for good: `Ok` only when it is on disk, for the client then forgets it.
+    fn accept(&self, mail: Mail) -> impl Future<Output = Result<MailId, Refusal>> + Send;
+}
+
+/// Why a mail was not taken. The client is asked to come again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no space: 452 4.3.1.
+    Full,
+    /// An I/O error, or the gateway shuts down: 451 4.3.0.
+    Unavailable,
+}
+
+/// The `[smtp]` section. The defaults are those of [`Config::default`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`: the addresses to listen on. `["127.0.0.1:2525"]`.
+    pub listen: Vec<SocketAddr>,
+    /// `hostname`: the name in the greeting. That of the system.
+    pub hostname: String,
+    /// `max-message-size`: the largest content of a mail, in bytes. 25 MiB.
+    pub max_message_size: usize,
+    /// `max-recipients`: how many RCPT commands a mail may have, the refused ones too. 1000; RFC 5321
+    /// section 4.5.3.1.8 asks for 100.
+    pub max_recipients: usize,
+    /// `max-sessions`: how many sessions there may be at a time. 900: of the 1,024 file descriptors that
+    /// a process usually has, they leave some to the spool and the deliveries.
+    pub max_sessions: usize,
+    /// `max-sessions-per-client`: how many of them may come from one address. 100: five Postfix behind
+    /// one address, which open at most 20 each.
+    pub max_sessions_per_client: usize,
+    /// `max-errors`: at how many refused commands, with no mail taken between, the session ends. 20, as in
+    /// Postfix.
+    pub max_errors: usize,
+    /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB.
+    pub max_memory: usize,
+    /// `command-timeout`: how long a client may take for a command. 5 minutes, as RFC 5321 section
+    /// 4.5.3.2.7 asks.
+    pub command_timeout: Duration,
+    /// `data-timeout`: how long a client may be silent within a message. 3 minutes, the time that RFC
+    /// 5321 section 4.5.3.2.5 gives a client for a block.
+    pub data_timeout: Duration,
+    /// `message-timeout`: how long a message may take from DATA to its end. 15 minutes.
+    pub message_timeout: Duration,
+    /// `drain`: how long sessions that are inside DATA may go on when the service stops. 10 seconds, well
+    /// below the 90 after which systemd would kill it.
+    pub drain: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            hostname: system_hostname(),
+            max_message_size: 25 << 20,
+            max_recipients: 1000,
+            max_sessions: 900,
+            max_sessions_per_client: 100,
+            max_errors: 20,
+            max_memory: 256 << 20,
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(180),
+            message_timeout: Duration::from_secs(900),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// Reads the section. What is wrong with it is reported at its place; [`Table::finish`] is left to
+    /// the caller.
+    pub fn read(table: &mut Table<'_>) -> Self {
+        let mut config = Self::default();
+        if let Some(listen) = addresses(table) {
+            config.listen = listen;
+        }
+        if let Some(hostname) = table.string("hostname") {
+            if is_hostname(&hostname.value) {
+                config.hostname = hostname.value;
+            } else {
+                table.error(
+                    hostname.span,
+                    format!("`{}` is not a hostname", hostname.value.escape_debug()),
+                    "letters, digits, dots and hyphens, such as `alerts.example.org`",
+                );
+            }
+        }
+        let memory_span = table.value("max-memory").map(|value| value.span());
+        let size_span = table.value("max-message-size").map(|value| value.span());
+        set(&mut config.max_memory, table.size("max-memory"));
+        set(&mut config.max_message_size, table.size("max-message-size"));
+        if config.max_message_size < MIN_MESSAGE_SIZE {
+            table.error(
+                size_span.clone().unwrap_or_else(|| table.span()),
+                "`max-message-size` is too small",
+                "at least 64 KiB, which every mail server must take (RFC 5321 section 4.5.3.1.7)",
+            );
+        }
+        // Or the largest mails would never come in.
+        if config.max_memory < config.max_message_size {
+            table.error(
+                memory_span.or(size_span).unwrap_or_else(|| table.span()),
+                "`max-memory` has no room for a mail of `max-message-size`",
+                "make it larger, or `max-message-size` smaller",
+            );
+        }
+        set(&mut config.max_recipients, count(table, "max-recipients", 100..=100_000));
+        set(&mut config.max_sessions, count(table, "max-sessions", 1..=1_000_000));
+        set(&mut config.max_sessions_per_client, count(table, "max-sessions-per-client", 1..=1_000_000));
+        set(&mut config.max_errors, count(table, "max-errors", 1..=1_000_000));
+        set(&mut config.command_timeout, table.duration("command-timeout"));
+        set(&mut config.data_timeout, table.duration("data-timeout"));
+        set(&mut config.message_timeout, table.duration("message-timeout"));
+        set(&mut config.drain, table.duration("drain"));
+        config
+    }
+}
+
+/// The least that every server must take (RFC 5321 section 4.5.3.1.7).
+const MIN_MESSAGE_SIZE: usize = 64 << 10;
+
+fn set<T>(field: &mut T, found: Option<T>) {
+    if let Some(value) = found {
+        *field = value;
+    }
+}
+
+fn count(table: &mut Table<'_>, key: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<usize> {
+    table.integer(key, range).and_then(|n| usize::try_from(n).ok())
+}
+
+fn addresses(table: &mut Table<'_>) -> Option<Vec<SocketAddr>> {
+    const HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`";
+    let span = table.value("listen")?.span();
+    let written = table.strings("listen")?;
+    if written.is_empty() {
+        table.error(span, "`listen` is empty", HELP);
+        return None;
+    }
+    let mut found = Vec::with_capacity(written.len());
+    for text in written {
+        match text.value.parse() {
+            Ok(address) => found.push(address),
+            Err(_) => table.error(
+                text.span,
+                format!("`{}` is not a listen address", text.value.escape_debug()),
+                HELP,
+            ),
+        }
+    }
+    Some(found)
+}
+
+/// Whether the name can stand in a greeting without being taken for anything else.
+fn is_hostname(name: &str) -> bool {
+    (1..=255).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
+}
+
+/// The name of this machine, or `localhost` where it has none.
+fn system_hostname() -> String {
+    ["/proc/sys/kernel/hostname", "/etc/hostname"]
+        .into_iter()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .map(|name| name.trim().to_owned())
+        .find(|name| is_hostname(name))
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::document::read;
+
+    fn config(text: &str) -> Result<Config, Vec<String>> {
+        read(&Source::new("t.toml", text), Config::read).map_err(|found| {
+            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+        })
+    }
+
+    #[test]
+    fn an_empty_section_is_the_defaults() {
+        assert_eq!(config(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let found = config(
+            "listen = ['[::1]:25', '0.0.0.0:465']\nhostname = 'mx'\nmax-message-size = '1 MiB'\nmax-recipients = 100\n\
+             max-sessions = 2\nmax-sessions-per-client = 1\nmax-errors = 3\nmax-memory = '2 MiB'\ncommand-timeout = '1m'\n\
+             data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\n",
+        );
+        let wanted = Config {
+            listen: vec!["[::1]:25".parse().unwrap(), "0.0.0.0:465".parse().unwrap()],
+            hostname: "mx".into(),
+            max_message_size: 1 << 20,
+            max_recipients: 100,
+            max_sessions: 2,
+            max_sessions_per_client: 1,
+            max_errors: 3,
+            max_memory: 2 << 20,
+            command_timeout: Duration::from_secs(60),
+            data_timeout: Duration::from_secs(120),
+            message_timeout: Duration::from_secs(180),
+            drain: Duration::from_secs(4),
+        };
+        assert_eq!(found, Ok(wanted));
+    }
+
+    #[test]
+    fn what_cannot_work_is_said_at_its_place() {
+        assert_eq!(
+            config(
+                "listen = ['localhost', ':25']\nhostname = 'a b'\nmax-memory = '20 MiB'\nmax-recipients = 1\n"
+            )
+            .unwrap_err(),
+            [
+                "1:11: `localhost` is not a listen address",
+                "1:24: `:25` is not a listen address",
+                "2:12: `a b` is not a hostname",
+                "3:14: `max-memory` has no room for a mail of `max-message-size`",
+                "4:18: `max-recipients` is out of range",
+            ]
+        );
+        assert_eq!(config("listen = []\n").unwrap_err(), ["1:10: `listen` is empty"]);
+        assert_eq!(config("max-message-size = 9\n").unwrap_err(), ["1:20: `max-message-size` is too small"]);
+    }
+}

@@ -1,1 +1,338 @@
-//! Under way.
+//! The spool: the promise of `250`.
+//!
+//! A mail that [`Spool::put`] has answered is on disk, flushed, in one transaction with its envelope, what
+//! the rules made of it and its events. It survives a crash of the program, of the system and a power cut,
+//! as far as the disk keeps what it confirmed. Each of its events stays queued until its delivery is
+//! [recorded](Spool::record) or an operator decides otherwise. What is done is kept for a time, for
+//! `queue` and for replay, and then [purged](Spool::purge).
+//!
+//! - Order: events have numbers ([`Queued::seq`]) that grow in the order in which mails were put.
+//! - An error never means "taken": after one the mail may or may not be in the spool, and the sender,
+//!   who was not told `250`, sends it again.
+//! - A full disk refuses mail and nothing else; it is taken again when there is space.
+//! - A flush that the disk does not confirm ends the spool for good ([`Spool::failed`]): nobody can know
+//!   what the disk has, so the process must stop and open it anew.
+//! - A damaged database or one of a newer version is refused and not touched.
+//!
+//! Left out: when to try what again (delivery's), what to say to whom (the gateway's).
+
+mod config;
+mod engine;
+mod entry;
+mod error;
+mod lock;
+mod sqlite;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task;
+
+pub use config::{Config, Sync};
+pub use entry::{Count, Entry, Filter, Listed, Outcome, Queued, Selection, Shown, ShownEvent, State};
+pub use error::{Error, OpenError, PutError};
+
+use crate::clock::Clock;
+use crate::event::Event;
+use crate::mail::MailId;
+use engine::{Applied, Change, Failure, Horizon, Judged, Parcel, Refused};
+use writer::{Request, Status};
+
+/// Questions that are answered at a time; more wait. Enough for every team's delivery and an operator.
+const READERS: usize = 4;
+
+/// Events that are put back into the queue in one step, so that mail in between does not wait.
+const REQUEUE_STEP: usize = 256;
+
+/// The spool, open for writing. Cheap to clone; when the last clone goes, what was asked for is written
+/// and the spool is closed.
+#[derive(Clone)]
+pub struct Spool {
+    inbox: mpsc::Sender<Request>,
+    status: watch::Receiver<Status>,
+    reader: Reader,
+    clock: Arc<dyn Clock>,
+    config: Arc<Config>,
+}
+
+impl Spool {
+    /// Opens the spool of `config`, and makes it if there is none. Blocks for as long as that takes.
+    ///
+    /// # Errors
+    /// It cannot be opened; what there is is untouched.
+    pub fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        if config.sync == Sync::Off {
+            tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
+        }
+        let (engine, reader) = sqlite::open(config)?;
+        let started = writer::start(Box::new(engine));
+        let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
+        let reader = Reader::new(Arc::new(reader));
+        Ok(Self { inbox, status, reader, clock, config: Arc::new(config.clone()) })
+    }
+
+    /// Takes a mail for good. `Ok` when it is on disk: then its events are queued, and returned.
+    ///
+    /// # Errors
+    /// The mail is not taken, or not for sure.
+    pub async fn put(&self, entry: Entry) -> Result<Vec<Queued>, PutError> {
+        let parcel = Parcel::new(entry, self.clock.now());
+        match self.change(Change::Put(parcel)).await {
+            Ok(Ok(applied)) => Ok(applied.queued),
+            Ok(Err(Refused::IdTaken)) => Err(PutError::IdTaken),
+            Ok(Err(_)) | Err(Failure::Full) => Err(PutError::Full),
+            Err(Failure::Io(detail) | Failure::Lost(detail)) => Err(PutError::Io(detail)),
+        }
+    }
+
+    /// Notes how deliveries ended. An event that is no longer queued stays as it is, unless it was
+    /// delivered: that is then true all the same.
+    ///
+    /// # Errors
+    /// They are not noted: record them again later, or the events are delivered twice after a restart.
+    pub async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), Error> {
+        self.apply(Change::Record(outcomes)).await.map(drop)
+    }
+
+    /// Puts events that failed or were deferred back into the queue, to be tried at once and as if for the
+    /// first time. Returns them in order; a deferred one has the number that delivery knows it by.
+    ///
+    /// # Errors
+    /// There is no such mail, or some of the events are not put back.
+    pub async fn retry(&self, selection: Selection) -> Result<Vec<Queued>, Error> {
+        let stuck = self.reader.ask(move |reader| reader.stuck(selection)).await?;
+        let seqs = match (stuck, selection) {
+            (None, Selection::Mail(mail)) => return Err(Error::NoSuchMail(mail)),
+            (stuck, _) => stuck.unwrap_or_default(),
+        };
+        let mut queued = Vec::new();
+        for step in seqs.chunks(REQUEUE_STEP) {
+            let change = Change::Requeue { seqs: step.to_owned(), now: self.clock.now() };
+            queued.extend(self.apply(change).await?.queued);
+        }
+        Ok(queued)
+    }
+
+    /// Replaces those events of `mail` that were not delivered, and its story, by what today's rules made
+    /// of it. The new events have the old ones' place in the order of acceptance, and are returned.
+    ///
+    /// # Errors
+    /// There is no such mail, or nothing is replaced.
+    pub async fn rejudge(
+        &self,
+        mail: MailId,
+        events: Vec<Event>,
+        dropped: Option<String>,
+        story: serde_json::Value,
+    ) -> Result<Vec<Queued>, Error> {
+        let now = self.clock.now();
+        let judged = Judged::new(mail, &story, events, dropped, now);
+        Ok(self.apply_to(mail, Change::Rejudge { mail, judged, now }).await?.queued)
+    }
+
+    /// Takes those events of `mail` that were not delivered out of the queue. They are kept as dropped
+    /// for the time of retention. How many they were.
+    ///
+    /// # Errors
+    /// There is no such mail, or nothing is dropped.
+    pub async fn drop(&self, mail: MailId) -> Result<usize, Error> {
+        Ok(self.apply_to(mail, Change::Drop { mail, now: self.clock.now() }).await?.count)
+    }
+
+    /// Deletes the mails that were kept for long enough, and gives the space of an emptied spool back to
+    /// the disk. Works in small steps between which mail is taken. How many mails were deleted.
+    ///
+    /// A mail of which an event is queued is never deleted, nor is the newest mail.
+    ///
+    /// # Errors
+    /// Not all is deleted; the next call goes on.
+    pub async fn purge(&self) -> Result<usize, Error> {
+        let now = self.clock.now();
+        let before = |retention| {
+            let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+            now.checked_sub(retention).unwrap_or(Timestamp::MIN)
+        };
+        let horizon = Horizon {
+            settled: before(self.config.retention),
+            failed: before(self.config.dead_letter_retention),
+        };
+        let mut purged = 0;
+        let mut next = Some(0);
+        while let Some(after) = next {
+            let applied = self.apply(Change::Purge { after, horizon }).await?;
+            purged += applied.count;
+            next = applied.next;
+        }
+        while self.apply(Change::Shrink).await?.next.is_some() {}
+        Ok(purged)
+    }
+
+    /// The events of `team` that wait, with numbers greater than `after`, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Error> {
+        self.reader.waiting(team, after, limit).await
+    }
+
+    /// The side that asks.
+    pub fn reader(&self) -> &Reader {
+        &self.reader
+    }
+
+    /// Waits until the spool has failed for good, and says why. The process must then end, so that
+    /// opening the spool anew finds out what the disk has.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut status = self.status.clone();
+        loop {
+            if let Status::Failed(reason) = &*status.borrow_and_update() {
+                return Arc::clone(reason);
+            }
+            if status.changed().await.is_err() {
+                // Closed in order: it can no longer fail.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Writes what was asked for, on every clone, and closes the spool. Later changes are refused.
+    pub async fn close(&self) {
+        self.reader.store.close();
+        if self.inbox.send(Request::Close).await.is_ok() {
+            let _ = self.status.clone().wait_for(|status| *status != Status::Open).await;
+        }
+    }
+
+    /// Hands a change to the writer and waits until it is safe.
+    async fn change(&self, change: Change) -> writer::Answer {
+        let (waiter, answer) = oneshot::channel();
+        if self.inbox.send(Request::Change(change, waiter)).await.is_ok()
+            && let Ok(answer) = answer.await
+        {
+            return answer;
+        }
+        Err(Failure::Io(match &*self.status.borrow() {
+            Status::Failed(reason) => format!("the spool has failed: {reason}"),
+            Status::Open | Status::Closed => "the spool is closed".to_owned(),
+        }))
+    }
+
+    /// The same for a change that is about no mail.
+    async fn apply(&self, change: Change) -> Result<Applied, Error> {
+        match self.change(change).await {
+            Ok(Ok(applied)) => Ok(applied),
+            Ok(Err(_)) => Err(Error::Full),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+
+    /// The same for a change to `mail`.
+    async fn apply_to(&self, mail: MailId, change: Change) -> Result<Applied, Error> {
+        match self.change(change).await {
+            Ok(Ok(applied)) => Ok(applied),
+            Ok(Err(Refused::NoSuchMail)) => Err(Error::NoSuchMail(mail)),
+            Ok(Err(Refused::NoPlace)) => Err(Error::NoPlace(mail)),
+            Ok(Err(Refused::Full | Refused::IdTaken)) => Err(Error::Full),
+            Err(failure) => Err(failure.into()),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Full => Self::Full,
+            Failure::Io(detail) | Failure::Lost(detail) => Self::Io(detail),
+        }
+    }
+}
+
+/// The side of the spool that asks: for the process that has it open, and for any other beside it. Cheap
+/// to clone.
+#[derive(Clone)]
+pub struct Reader {
+    store: Arc<dyn engine::Reader>,
+    permits: Arc<Semaphore>,
+}
+
+impl Reader {
+    /// Opens the spool in `folder` for reading only, whether a service has it open or none.
+    ///
+    /// # Errors
+    /// There is none, or it cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        Ok(Self::new(Arc::new(sqlite::open_reader(folder)?)))
+    }
+
+    fn new(store: Arc<dyn engine::Reader>) -> Self {
+        Self { store, permits: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    /// The events of `team` that wait, with numbers greater than `after`, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Error> {
+        let team = team.to_owned();
+        self.ask(move |store| store.waiting(&team, after, limit)).await
+    }
+
+    /// The events that `filter` lets through, latest first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn list(&self, filter: Filter) -> Result<Vec<Listed>, Error> {
+        self.ask(move |store| store.list(&filter)).await
+    }
+
+    /// How the event `seq` stands.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn find(&self, seq: u64) -> Result<Option<Listed>, Error> {
+        self.ask(move |store| store.find(seq)).await
+    }
+
+    /// All that is known of `mail` but its content.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn show(&self, mail: MailId) -> Result<Option<Shown>, Error> {
+        self.ask(move |store| store.show(mail)).await
+    }
+
+    /// The content of `mail` as received.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn content(&self, mail: MailId) -> Result<Option<Bytes>, Error> {
+        self.ask(move |store| store.content(mail)).await
+    }
+
+    /// What is open, by team.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn counts(&self) -> Result<Vec<Count>, Error> {
+        self.ask(|store| store.counts()).await
+    }
+
+    /// Asks on a thread that may block.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&dyn engine::Reader) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
+        let store = Arc::clone(&self.store);
+        let asked = task::spawn_blocking(move || {
+            let answer = question(&*store);
+            std::mem::drop(permit);
+            answer
+        });
+        asked.await.unwrap_or_else(|error| Err(Failure::Io(error.to_string()))).map_err(Error::from)
+    }
+}

@@ -1,0 +1,289 @@
+//! The part of a team's backlog that is in memory: which event of which lane may go next.
+//!
+//! Events of one external id are a lane and leave it strictly in the order of acceptance, one at a time;
+//! an event without one is a lane of its own. A lane whose head waits holds up nobody else. Payloads are
+//! kept up to a bound in bytes; the others are fetched from the spool when their turn has come.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::mail::MailId;
+use crate::spool::Queued;
+
+/// An event that waits or is away.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    /// The mail that it was made of.
+    pub(super) mail: MailId,
+    /// When that was accepted.
+    pub(super) accepted_at: Timestamp,
+    /// Posts that failed so far.
+    pub(super) attempts: u32,
+    /// Why the last one failed, as it was last logged.
+    pub(super) reason: Option<Box<str>>,
+    /// When to try again, once it is its lane's head.
+    next_at: Timestamp,
+    lane: Option<Arc<str>>,
+    rank: Rank,
+    payload: Option<Arc<str>>,
+    place: Place,
+}
+
+/// What goes first among lanes that could all go: the smaller. All are equal, so that age alone decides;
+/// an order by severity is another value here.
+type Rank = u8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Others of its lane go first.
+    Behind,
+    /// In `ready`.
+    Ready,
+    /// In `later`.
+    Later,
+    /// Being posted, or done and not yet recorded.
+    Away,
+}
+
+/// The events of one external id.
+#[derive(Debug, Default)]
+struct Lane {
+    /// All that are in the window, the one that is away included.
+    members: BTreeSet<u64>,
+    /// Whether one of them is away, so that no other may go.
+    away: bool,
+}
+
+/// The events of one team that are in memory, by lanes.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    events: BTreeMap<u64, Waiting>,
+    lanes: HashMap<Arc<str>, Lane>,
+    /// Heads that may go, in the order in which they do.
+    ready: BTreeSet<(Rank, u64)>,
+    /// Heads that wait for their time.
+    later: BTreeSet<(Timestamp, u64)>,
+    /// Bytes of the payloads kept.
+    bytes: usize,
+}
+
+impl Window {
+    /// How many events are in memory.
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Whether `seq` is in memory.
+    pub(super) fn contains(&self, seq: u64) -> bool {
+        self.events.contains_key(&seq)
+    }
+
+    /// The event `seq`.
+    pub(super) fn event(&self, seq: u64) -> Option<&Waiting> {
+        self.events.get(&seq)
+    }
+
+    /// The event `seq`, to be changed.
+    pub(super) fn event_mut(&mut self, seq: u64) -> Option<&mut Waiting> {
+        self.events.get_mut(&seq)
+    }
+
+    /// When the oldest of them was accepted.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.events.first_key_value().map(|(_, event)| event.accepted_at)
+    }
+
+    /// Takes an event in that was not here; its payload stays only while all take up less than `room`
+    /// bytes.
+    pub(super) fn insert(&mut self, queued: Queued, room: usize, now: Timestamp) {
+        let seq = queued.seq;
+        let lane = queued.external_id.map(|id| match self.lanes.get_key_value(id.as_str()) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(id),
+        });
+        let waiting = Waiting {
+            mail: queued.mail,
+            accepted_at: queued.accepted_at,
+            attempts: queued.attempts,
+            reason: queued.reason.map(Box::from),
+            next_at: queued.next_at,
+            lane: lane.clone(),
+            rank: 0,
+            payload: None,
+            place: Place::Behind,
+        };
+        self.events.insert(seq, waiting);
+        self.fill(seq, queued.payload, room);
+        let Some(lane) = lane else { return self.promote(seq, now) };
+        let members = self.lanes.entry(lane).or_default();
+        members.members.insert(seq);
+        if members.away || members.members.first() != Some(&seq) {
+            return;
+        }
+        // It was accepted before what was the head until now.
+        if let Some(&former) = members.members.range(seq + 1..).next() {
+            self.demote(former);
+        }
+        self.promote(seq, now);
+    }
+
+    /// Keeps `payload` for the event `seq`, if all stay below `room` bytes with it.
+    pub(super) fn fill(&mut self, seq: u64, payload: Arc<str>, room: usize) {
+        let Some(event) = self.events.get_mut(&seq) else { return };
+        let wanted = event.payload.is_none() && event.place != Place::Away;
+        if wanted && self.bytes.saturating_add(payload.len()) <= room {
+            self.bytes += payload.len();
+            event.payload = Some(payload);
+        }
+    }
+
+    /// Forgets the payloads of all that wait: they are fetched again, which also tells which of them an
+    /// operator has dropped meanwhile.
+    pub(super) fn forget_payloads(&mut self) {
+        for event in self.events.values_mut() {
+            event.payload = None;
+        }
+        self.bytes = 0;
+    }
+
+    /// The next event that may go.
+    pub(super) fn next_ready(&self) -> Option<u64> {
+        self.ready.first().map(|&(_, seq)| seq)
+    }
+
+    /// Whether any event could be tried, due or not.
+    pub(super) fn has_head(&self) -> bool {
+        !self.ready.is_empty() || !self.later.is_empty()
+    }
+
+    /// Of all heads, due or not, the one that was tried least, the oldest of those: probing with it in
+    /// turn, no event that always fails can stand in the way of the others.
+    pub(super) fn least_tried(&self) -> Option<u64> {
+        let heads = self.ready.iter().map(|&(_, seq)| seq).chain(self.later.iter().map(|&(_, seq)| seq));
+        heads.min_by_key(|seq| (self.events[seq].attempts, *seq))
+    }
+
+    /// Whether the payload of `seq` is here.
+    pub(super) fn has_payload(&self, seq: u64) -> bool {
+        self.events.get(&seq).is_some_and(|event| event.payload.is_some())
+    }
+
+    /// Takes the head `seq` away to be posted, with its payload.
+    pub(super) fn take(&mut self, seq: u64) -> Option<Arc<str>> {
+        let event = self.events.get_mut(&seq)?;
+        let payload = event.payload.take()?;
+        self.bytes -= payload.len();
+        self.unlist(seq);
+        self.set_away(seq, true);
+        Some(payload)
+    }
+
+    /// Puts an event that was away back: to be tried again at `next_at`.
+    pub(super) fn put_back(&mut self, seq: u64, next_at: Timestamp, now: Timestamp) {
+        if let Some(event) = self.events.get_mut(&seq) {
+            event.next_at = next_at;
+            event.place = Place::Behind;
+            self.set_away(seq, false);
+            self.promote_head(seq, now);
+        }
+    }
+
+    /// Removes an event for good; the next of its lane takes its place.
+    pub(super) fn remove(&mut self, seq: u64, now: Timestamp) {
+        self.unlist(seq);
+        let Some(event) = self.events.remove(&seq) else { return };
+        self.bytes -= event.payload.map_or(0, |payload| payload.len());
+        let Some(name) = event.lane else { return };
+        let Some(lane) = self.lanes.get_mut(&name) else { return };
+        lane.members.remove(&seq);
+        if event.place == Place::Away {
+            lane.away = false;
+        }
+        match lane.members.first() {
+            None => _ = self.lanes.remove(&name),
+            Some(&head) if !lane.away => self.promote(head, now),
+            Some(_) => {}
+        }
+    }
+
+    /// Makes ready what has become due by `now`.
+    pub(super) fn due(&mut self, now: Timestamp) {
+        while let Some(&(at, seq)) = self.later.first()
+            && at <= now
+        {
+            self.promote(seq, now);
+        }
+    }
+
+    /// Makes ready all that wait for their time.
+    pub(super) fn release(&mut self, now: Timestamp) {
+        for event in self.events.values_mut() {
+            event.next_at = event.next_at.min(now);
+        }
+        for (_, seq) in std::mem::take(&mut self.later) {
+            self.demote(seq);
+            self.promote(seq, now);
+        }
+    }
+
+    /// When the next becomes due.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.later.first().map(|&(at, _)| at)
+    }
+
+    /// Those between `after` and `end` inclusive that are not away.
+    pub(super) fn waiting_within(&self, after: u64, end: u64) -> Vec<u64> {
+        if after >= end {
+            return Vec::new();
+        }
+        let within = self.events.range(after + 1..=end);
+        within.filter(|(_, event)| event.place != Place::Away).map(|(&seq, _)| seq).collect()
+    }
+
+    /// Lists the head of a lane as ready or later.
+    fn promote(&mut self, seq: u64, now: Timestamp) {
+        self.unlist(seq);
+        let Some(event) = self.events.get_mut(&seq) else { return };
+        if event.next_at <= now {
+            event.place = Place::Ready;
+            self.ready.insert((event.rank, seq));
+        } else {
+            event.place = Place::Later;
+            self.later.insert((event.next_at, seq));
+        }
+    }
+
+    /// Puts a head behind one that has come before it.
+    fn demote(&mut self, seq: u64) {
+        self.unlist(seq);
+        if let Some(event) = self.events.get_mut(&seq) {
+            event.place = Place::Behind;
+        }
+    }
+
+    /// Lists the head of the lane of `seq`.
+    fn promote_head(&mut self, seq: u64, now: Timestamp) {
+        let lane = self.events.get(&seq).and_then(|event| event.lane.as_ref());
+        let head = lane.and_then(|name| self.lanes.get(name)).and_then(|lane| lane.members.first());
+        self.promote(*head.unwrap_or(&seq), now);
+    }
+
+    fn unlist(&mut self, seq: u64) {
+        let Some(event) = self.events.get(&seq) else { return };
+        match event.place {
+            Place::Ready => _ = self.ready.remove(&(event.rank, seq)),
+            Place::Later => _ = self.later.remove(&(event.next_at, seq)),
+            Place::Behind | Place::Away => {}
+        }
+    }
+
+    fn set_away(&mut self, seq: u64, away: bool) {
+        let Some(event) = self.events.get_mut(&seq) else { return };
+        event.place = if away { Place::Away } else { Place::Behind };
+        if let Some(lane) = event.lane.as_ref().and_then(|name| self.lanes.get_mut(name)) {
+            lane.away = away;
+        }
+    }
+}

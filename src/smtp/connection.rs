@@ -1,0 +1,245 @@
+//! Runs a session over a stream: bytes, time and memory. Any stream will do, so that TLS, a pipe and the
+//! tests fit.
+//!
+//! Replies that are ready together are written together, and each of them in one write: some clients
+//! take what one read gives them for the whole reply. A client that only waits costs no buffer: one is
+//! made when there is something to read.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::{debug, error, info};
+
+use crate::clock::Clock;
+
+use super::memory::{Budget, Share};
+use super::reply;
+use super::session::{Session, Step};
+use super::{Accept, Config};
+
+/// How much is read at a time.
+const CHUNK: usize = 16 << 10;
+
+/// How long a client that was turned out may go on sending. Were the socket closed at once over what it
+/// sent, the system would reset the connection, and the client might never read why.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What all connections share.
+pub struct Edge<A> {
+    /// The limits.
+    pub config: Arc<Config>,
+    /// Who takes the mails.
+    pub accept: Arc<A>,
+    /// The time for the envelopes.
+    pub clock: Arc<dyn Clock>,
+    /// The memory for the mails.
+    pub budget: Budget,
+}
+
+/// When the sessions must be over, once it is known: those inside a message by then, all others at once.
+pub type Ending = watch::Receiver<Option<Instant>>;
+
+/// Serves the client at `address` on `stream` until either ends it. A panic ends this session and no
+/// other.
+pub async fn serve<A, S>(edge: &Edge<A>, mut stream: S, address: Option<IpAddr>, ending: Ending)
+where
+    A: Accept,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let session = Session::new(Arc::clone(&edge.config), Arc::clone(&edge.clock), address);
+    let client = session.peer();
+    debug!(client, "connect");
+    let connection = Connection {
+        edge,
+        stream: &mut stream,
+        session,
+        share: edge.budget.share(),
+        ending,
+        since: Instant::now(),
+    };
+    match caught(connection.run()).await {
+        Some(Ok(())) => debug!(client, "disconnect"),
+        Some(Err(error)) => debug!(client, %error, "connection lost"),
+        None => {
+            error!(client, "a session broke; the others go on");
+            let mut output = Vec::new();
+            reply::INTERNAL_ERROR.write(&mut output);
+            // The client may be gone, or may not read.
+            let _ = timeout(LINGER, stream.write_all(&output)).await;
+        }
+    }
+}
+
+struct Connection<'a, A, S> {
+    edge: &'a Edge<A>,
+    stream: &'a mut S,
+    session: Session,
+    share: Share,
+    ending: Ending,
+    /// The last reply: commands, and a message as a whole, are timed from there.
+    since: Instant,
+}
+
+/// What the client said.
+enum Heard {
+    Bytes(Vec<u8>),
+    End,
+    /// Nothing, in the time it has.
+    Silence,
+    /// Nothing, and the service ends.
+    Ending,
+}
+
+impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
+    async fn run(mut self) -> io::Result<()> {
+        let mut input = Vec::new();
+        let mut used = 0;
+        loop {
+            let mut rest = &input[used..];
+            let step = self.session.advance(&mut rest);
+            used = input.len() - rest.len();
+            match step {
+                Step::Write => self.write().await?,
+                Step::Recipient(recipient) => {
+                    self.session.recipient_is(self.edge.accept.recipient(&recipient));
+                }
+                Step::Accept(mail) => {
+                    self.write().await?;
+                    let outcome = self.edge.accept.accept(mail).await;
+                    self.session.mail_is(outcome);
+                }
+                Step::Close { asked } => {
+                    self.write().await?;
+                    self.stream.shutdown().await?;
+                    if !asked {
+                        self.linger().await;
+                    }
+                    return Ok(());
+                }
+                Step::Read => {
+                    self.write().await?;
+                    drop(input);
+                    self.cover().await;
+                    (input, used) = (Vec::new(), 0);
+                    match self.hear().await? {
+                        Heard::Bytes(bytes) => input = bytes,
+                        Heard::End => {
+                            if self.session.in_data() {
+                                info!(
+                                    client = self.session.peer(),
+                                    "connection lost inside DATA, no mail kept"
+                                );
+                            }
+                            return Ok(());
+                        }
+                        Heard::Silence => self.session.end(&reply::TIMEOUT),
+                        Heard::Ending => self.session.end(&reply::SHUTTING_DOWN),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the replies that are ready, all at once.
+    async fn write(&mut self) -> io::Result<()> {
+        let output = self.session.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + self.edge.config.command_timeout;
+        timeout_at(deadline, async {
+            self.stream.write_all(&output).await?;
+            self.stream.flush().await
+        })
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        self.since = Instant::now();
+        Ok(())
+    }
+
+    /// Gets the memory that the mail needs, or gives the mail up.
+    async fn cover(&mut self) {
+        if self.share.cover(self.session.held()).await.is_err() {
+            self.session.give_up();
+            self.share = self.edge.budget.share();
+        }
+    }
+
+    /// Waits for the client, so long as it may be waited for.
+    async fn hear(&mut self) -> io::Result<Heard> {
+        let in_data = self.session.in_data();
+        if !in_data && self.ending.borrow().is_some() {
+            return Ok(Heard::Ending);
+        }
+        let config = &self.edge.config;
+        let deadline = if in_data {
+            (Instant::now() + config.data_timeout).min(self.since + config.message_timeout)
+        } else {
+            self.since + config.command_timeout
+        };
+        tokio::select! {
+            biased;
+            bytes = receive(self.stream) => {
+                let bytes = bytes?;
+                Ok(if bytes.is_empty() { Heard::End } else { Heard::Bytes(bytes) })
+            }
+            () = over(&mut self.ending, in_data) => Ok(Heard::Ending),
+            () = sleep_until(deadline) => Ok(Heard::Silence),
+        }
+    }
+
+    /// Reads and forgets what the client still sends, for a while.
+    async fn linger(&mut self) {
+        // Whatever comes of it, the connection is at its end.
+        let _ =
+            timeout(LINGER, async { while receive(self.stream).await.is_ok_and(|b| !b.is_empty()) {} }).await;
+    }
+}
+
+/// Waits until a session must be over.
+async fn over(ending: &mut Ending, in_data: bool) {
+    let at = ending.wait_for(Option::is_some).await.ok().and_then(|at| *at);
+    match at {
+        Some(at) if in_data => sleep_until(at).await,
+        Some(_) => (),
+        // Nobody is left to say when.
+        None => std::future::pending().await,
+    }
+}
+
+/// Reads what there is, at most [`CHUNK`]; empty at the end. The buffer is on the stack of the poll and
+/// not in the future, so that waiting needs none.
+async fn receive<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>> {
+    std::future::poll_fn(|context| {
+        let mut space = [const { MaybeUninit::<u8>::uninit() }; CHUNK];
+        let mut buffer = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().to_vec()))
+    })
+    .await
+}
+
+/// What `future` returns, or none if it panics.
+async fn caught<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    std::future::poll_fn(|context| {
+        // Sound: the future is not polled again once it panicked.
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Some),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,300 @@
+//! Connections over streams in memory, with a clock that stands still until everybody waits.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::task::Context;
+
+use tokio::io::{AsyncReadExt, DuplexStream};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::clock::Manual;
+use crate::mail::{Mail, MailId};
+use crate::smtp::Refusal;
+
+/// Takes every mail, unless its reverse-path says otherwise.
+#[derive(Default)]
+struct Taker(Mutex<Vec<Mail>>);
+
+impl Accept for Taker {
+    fn recipient(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn accept(&self, mail: Mail) -> Result<MailId, Refusal> {
+        match mail.envelope.reverse_path.as_str() {
+            "panic" => panic!("as the test wants it"),
+            "slow" => tokio::time::sleep(Duration::from_secs(7)).await,
+            _ => (),
+        }
+        self.0.lock().unwrap().push(mail);
+        Ok(MailId::from_number(0).unwrap())
+    }
+}
+
+fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
+    let mut config = Config { hostname: "mx".into(), ..Config::default() };
+    change(&mut config);
+    Arc::new(Edge {
+        budget: Budget::new(config.max_memory),
+        config: Arc::new(config),
+        accept: Arc::new(Taker::default()),
+        clock: Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap())),
+    })
+}
+
+/// A client of a session that runs beside the test.
+struct Dialogue {
+    edge: Arc<Edge<Taker>>,
+    stream: DuplexStream,
+    end: watch::Sender<Option<Instant>>,
+    served: JoinHandle<()>,
+    began: Instant,
+}
+
+impl Dialogue {
+    fn start(edge: Arc<Edge<Taker>>) -> Self {
+        let (stream, ours) = tokio::io::duplex(1024);
+        let (end, ending) = watch::channel(None);
+        let task = Arc::clone(&edge);
+        let served = tokio::spawn(async move { serve(&task, ours, None, ending).await });
+        Self { edge, stream, end, served, began: Instant::now() }
+    }
+
+    async fn says(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.unwrap();
+    }
+
+    /// The next reply line.
+    async fn hears(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(self.stream.read_u8().await.unwrap());
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Up to the prompt for data.
+    async fn up_to_data(&mut self, sender: &str) {
+        self.says(&format!("MAIL FROM:<{sender}>\r\nRCPT TO:<b>\r\nDATA\r\n")).await;
+        while !self.hears().await.starts_with("354") {}
+    }
+
+    /// All that still comes until the connection is closed.
+    async fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.stream.read_to_string(&mut rest).await.unwrap();
+        rest
+    }
+
+    fn passed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}
+
+/// A stream that gives these bytes, a piece for a read, and remembers what one write each was.
+struct Script {
+    pieces: VecDeque<&'static str>,
+    writes: Vec<String>,
+}
+
+impl AsyncRead for Script {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        into.put_slice(self.pieces.pop_front().unwrap_or_default().as_bytes());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Script {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.push(String::from_utf8(bytes.to_vec()).unwrap());
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn each_reply_is_one_write_and_so_are_those_to_pipelined_commands() {
+    let mut script = Script {
+        pieces: ["EHLO x\r\n", "MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n", "x\r\n.", "\r\nQUIT\r\n"].into(),
+        writes: Vec::new(),
+    };
+    let (_end, ending) = watch::channel(None);
+    serve(&edge(|_| ()), &mut script, None, ending).await;
+    assert_eq!(
+        script.writes,
+        [
+            "220 mx ESMTP smtp2signl4\r\n",
+            "250-mx\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n",
+            "250 2.1.0 sender OK\r\n250 2.1.5 recipient OK\r\n354 end data with <CR><LF>.<CR><LF>\r\n",
+            "250 2.0.0 queued as 000000000000\r\n221 2.0.0 goodbye\r\n",
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_client_is_told_and_closed() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    assert_eq!(
+        dialogue.rest().await,
+        "220 mx ESMTP smtp2signl4\r\n421 4.4.2 timeout, closing connection\r\n"
+    );
+    assert_eq!(dialogue.passed(), Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_dribbles_a_command_gains_no_time() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.hears().await;
+    for byte in "NOOP".bytes() {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        dialogue.stream.write_u8(byte).await.unwrap();
+    }
+    assert_eq!(dialogue.rest().await, "421 4.4.2 timeout, closing connection\r\n");
+    assert_eq!(dialogue.passed(), Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_has_its_own_times() {
+    let mut silent = Dialogue::start(edge(|_| ()));
+    silent.up_to_data("a").await;
+    silent.says("x\r\n").await;
+    assert!(silent.rest().await.starts_with("421 4.4.2"));
+    assert_eq!(silent.passed(), Duration::from_secs(180));
+
+    let mut dribbling = Dialogue::start(edge(|_| ()));
+    dribbling.up_to_data("a").await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(110)).await;
+        dribbling.says("x\r\n").await;
+    }
+    assert!(dribbling.rest().await.starts_with("421 4.4.2"));
+    assert_eq!(dribbling.passed(), Duration::from_secs(900));
+    assert!(dribbling.edge.accept.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_service_ends_a_session_outside_data_is_closed_at_once() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.says("MAIL FROM:<a>\r\nRCP").await;
+    dialogue.hears().await;
+    dialogue.hears().await;
+    dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    assert_eq!(dialogue.rest().await, "421 4.3.2 shutting down, try again later\r\n");
+    assert_eq!(dialogue.passed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_service_ends_a_session_inside_data_may_finish() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.up_to_data("slow").await;
+    dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    tokio::time::sleep(Duration::from_secs(9)).await;
+    dialogue.says("x\r\n.\r\nMAIL FROM:<a>\r\n").await;
+    // It was in hand already, so it is answered; then there is no waiting for more.
+    assert_eq!(
+        dialogue.rest().await,
+        "250 2.0.0 queued as 000000000000\r\n250 2.1.0 sender OK\r\n421 4.3.2 shutting down, try again later\r\n"
+    );
+    assert_eq!(dialogue.passed(), Duration::from_secs(9 + 7));
+    assert_eq!(dialogue.edge.accept.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_service_ends_a_message_that_does_not_end_is_given_up() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.up_to_data("a").await;
+    dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    assert_eq!(dialogue.rest().await, "421 4.3.2 shutting down, try again later\r\n");
+    assert_eq!(dialogue.passed(), Duration::from_secs(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_is_answered_421_and_stays_in_its_session() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.up_to_data("panic").await;
+    dialogue.says(".\r\n").await;
+    assert_eq!(dialogue.rest().await, "421 4.3.0 internal error, try again later\r\n");
+    assert!(dialogue.served.await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closes_without_reading_has_its_mail_taken() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.up_to_data("a").await;
+    dialogue.says("x\r\n.\r\nQUIT\r\n").await;
+    drop(dialogue.stream);
+    dialogue.served.await.unwrap();
+    assert_eq!(dialogue.edge.accept.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mail_that_was_cut_off_is_not_taken() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    dialogue.up_to_data("a").await;
+    dialogue.says("x\r\n.\r").await;
+    drop(dialogue.stream);
+    dialogue.served.await.unwrap();
+    assert!(dialogue.edge.accept.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_does_not_read_is_dropped() {
+    let mut dialogue = Dialogue::start(edge(|_| ()));
+    // More replies than the stream holds; then the session does not read either.
+    while timeout(Duration::from_secs(1), dialogue.stream.write_all(b"EHLO x\r\n")).await.is_ok() {}
+    dialogue.served.await.unwrap();
+    assert_eq!(dialogue.began.elapsed(), Duration::from_secs(300));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_was_turned_out_can_read_why() {
+    let mut dialogue = Dialogue::start(edge(|config| config.max_errors = 1));
+    dialogue.says("X\r\n").await;
+    dialogue.says(&"more\r\n".repeat(500)).await;
+    assert!(dialogue.rest().await.ends_with("421 4.7.0 too many errors, closing connection\r\n"));
+    // It goes on sending and never closes: that ends too.
+    dialogue.served.await.unwrap();
+    assert_eq!(dialogue.began.elapsed(), LINGER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_wait_for_memory_and_are_refused_for_now_when_none_comes() {
+    let edge = edge(|config| config.max_memory = 150 << 10);
+    let body = "x".repeat(70 << 10);
+    let mut first = Dialogue::start(Arc::clone(&edge));
+    first.up_to_data("a").await;
+    first.says(&body).await;
+    let mut second = Dialogue::start(Arc::clone(&edge));
+    second.up_to_data("b").await;
+    second.says(&body).await;
+    second.says("\r\n.\r\n").await;
+    assert_eq!(second.hears().await, "452 4.3.1 no room for the mail now, try again later\r\n");
+
+    second.up_to_data("b").await;
+    first.says("\r\n.\r\n").await;
+    assert!(first.hears().await.starts_with("250"));
+    second.says(&body).await;
+    second.says("\r\n.\r\n").await;
+    assert!(second.hears().await.starts_with("250"));
+}
+
+#[tokio::test]
+async fn a_client_that_waits_costs_little() {
+    let (_client, stream) = tokio::io::duplex(64);
+    let edge = edge(|_| ());
+    let (_end, ending) = watch::channel(None);
+    let future = serve(&edge, stream, None, ending);
+    assert!(size_of_val(&future) < 4096, "{} bytes", size_of_val(&future));
+}

@@ -1,0 +1,247 @@
+//! The reader of DATA: takes the transparency dots out and finds the end (RFC 5321 sections 4.1.1.4 and
+//! 4.5.2), however the stream is cut.
+//!
+//! Only CRLF.CRLF ends a message, and `.CRLF` where the message would begin. A bare CR or LF never ends
+//! anything: it is data and is kept, and a dot after it is text. A reader that took more for the end
+//! would let whoever writes a message append mails of their own to it.
+//!
+//! A message that cannot be kept is read to its end all the same, without being kept.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+/// Where the reader stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the start of a line: at the very beginning, or behind CRLF.
+    LineStart,
+    /// Behind a dot at the start of a line. It goes, whatever follows.
+    Dot,
+    /// Behind a dot at the start of a line and a CR, which is text unless LF follows.
+    DotCr,
+    /// Inside a line.
+    Text,
+    /// Inside a line, behind a CR.
+    Cr,
+    /// Behind the end of the message.
+    End,
+}
+
+/// Why a message was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// It is longer than a message may be.
+    TooLarge,
+    /// There was no memory for it.
+    NoMemory,
+}
+
+/// A message on its way in.
+#[derive(Debug)]
+pub struct Data {
+    state: State,
+    content: Vec<u8>,
+    limit: usize,
+    lost: Option<Lost>,
+}
+
+impl Data {
+    /// A message of which nothing is read yet and which may have `limit` bytes, without its
+    /// transparency dots.
+    pub fn new(limit: usize) -> Self {
+        Self { state: State::LineStart, content: Vec::new(), limit, lost: None }
+    }
+
+    /// Reads from the front of `input` up to its end or to that of the message, and says whether the
+    /// message is whole. What is behind its end stays in `input`.
+    pub fn read(&mut self, input: &mut &[u8]) -> bool {
+        while self.state != State::End {
+            let Some((&byte, behind)) = input.split_first() else { return false };
+            self.state = match (self.state, byte) {
+                (State::LineStart, b'.') => {
+                    *input = behind;
+                    State::Dot
+                }
+                (State::Dot, b'\r') => {
+                    *input = behind;
+                    State::DotCr
+                }
+                (State::DotCr, b'\n') => {
+                    *input = behind;
+                    State::End
+                }
+                // The CR was text after all, and may yet begin a line end.
+                (State::DotCr, _) => {
+                    self.keep(b"\r");
+                    State::Cr
+                }
+                (State::Cr, b'\n') => {
+                    *input = behind;
+                    self.keep(b"\n");
+                    State::LineStart
+                }
+                (State::LineStart | State::Dot | State::Text | State::Cr, _) => self.run(input),
+                (State::End, _) => unreachable!("the loop ends there"),
+            };
+        }
+        true
+    }
+
+    /// Keeps all up to the next dot that starts a line, and stands behind that dot; or all there is.
+    fn run(&mut self, input: &mut &[u8]) -> State {
+        static DOT_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n."));
+        if let Some(at) = DOT_LINE.find(input) {
+            let (text, behind) = input.split_at(at + 2);
+            self.keep(text);
+            *input = &behind[1..];
+            return State::Dot;
+        }
+        self.keep(input);
+        let state = match input {
+            [.., b'\r', b'\n'] => State::LineStart,
+            [.., b'\r'] => State::Cr,
+            _ => State::Text,
+        };
+        *input = &[];
+        state
+    }
+
+    fn keep(&mut self, text: &[u8]) {
+        if self.lost.is_some() {
+            return;
+        }
+        if text.len() > self.limit - self.content.len() {
+            self.lose(Lost::TooLarge);
+            return;
+        }
+        let needed = self.content.len() + text.len();
+        if needed > self.content.capacity() {
+            // Doubled, as a Vec would do, but never beyond the limit, which is what a mail may cost.
+            let capacity = needed.max(2 * self.content.capacity()).min(self.limit);
+            self.content.reserve_exact(capacity - self.content.len());
+        }
+        self.content.extend_from_slice(text);
+    }
+
+    /// Gives up what was kept; the rest is read and not kept.
+    pub fn lose(&mut self, why: Lost) {
+        self.lost.get_or_insert(why);
+        self.content = Vec::new();
+    }
+
+    /// The bytes of memory it holds.
+    pub fn held(&self) -> usize {
+        self.content.capacity()
+    }
+
+    /// The content of the message, once [`Data::read`] found its end.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn finish(self) -> Result<Vec<u8>, Lost> {
+        match self.lost {
+            Some(why) => Err(why),
+            None => Ok(self.content),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the reader makes of `stream` that comes in these pieces: the messages, and what is behind
+    /// the last of them or the part of a message that did not end.
+    fn messages<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Vec<u8>> {
+        let mut found = Vec::new();
+        let mut data = Data::new(1 << 20);
+        for mut piece in pieces {
+            while data.read(&mut piece) {
+                found.push(std::mem::replace(&mut data, Data::new(1 << 20)).finish().unwrap());
+            }
+        }
+        found.push(data.finish().unwrap());
+        found
+    }
+
+    /// The single message that `stream` is, the same however it is cut in two or into bytes.
+    fn message(stream: &[u8]) -> Vec<u8> {
+        let whole = messages([stream]);
+        for at in 0..=stream.len() {
+            let (head, tail) = stream.split_at(at);
+            assert_eq!(messages([head, tail]), whole, "cut at {at}: {stream:?}");
+        }
+        assert_eq!(messages(stream.chunks(1)), whole, "cut into bytes: {stream:?}");
+        assert_eq!((whole.len(), whole[1].as_slice()), (2, &b""[..]), "not one message: {stream:?}");
+        whole.into_iter().next().unwrap()
+    }
+
+    #[test]
+    fn an_empty_message_ends() {
+        assert_eq!(message(b".\r\n"), b"");
+        assert_eq!(message(b"\r\n.\r\n"), b"\r\n");
+    }
+
+    #[test]
+    fn the_first_of_the_dots_that_start_a_line_goes() {
+        assert_eq!(message(b"..\r\n...\r\n.a\r\n.\r\n"), b".\r\n..\r\na\r\n");
+        assert_eq!(message(b"a.\r\na..b\r\n.\r\n"), b"a.\r\na..b\r\n");
+    }
+
+    #[test]
+    fn a_message_without_a_line_end_before_the_dot_does_not_end_there() {
+        assert_eq!(message(b"a.\r\n.\r\n"), b"a.\r\n");
+    }
+
+    #[test]
+    fn a_bare_lf_dot_never_ends_the_message() {
+        assert_eq!(message(b"a\n.\nb\r\n.\r\n"), b"a\n.\nb\r\n");
+        assert_eq!(message(b"a\n.\r\nb\r\n.\r\n"), b"a\n.\r\nb\r\n");
+        assert_eq!(message(b"a\r\n.\nb\r\n.\r\n"), b"a\r\n\nb\r\n");
+    }
+
+    #[test]
+    fn a_bare_cr_never_ends_the_message() {
+        assert_eq!(message(b"a\r.\rb\r\n.\r\n"), b"a\r.\rb\r\n");
+        assert_eq!(message(b"a\r\n.\rb\r\n.\r\n"), b"a\r\n\rb\r\n");
+        assert_eq!(message(b"a\r\n.\r\r\nb\r\n.\r\n"), b"a\r\n\r\r\nb\r\n");
+        assert_eq!(message(b"a\r.\r\nb\r\n.\r\n"), b"a\r.\r\nb\r\n");
+        assert_eq!(message(b"a\r\r\n.\r\n"), b"a\r\r\n");
+    }
+
+    /// Four pieces out of bare CR, bare LF, CRLF, NUL and dots, with the commands and the end of a mail
+    /// behind them, as one who smuggles would write it: only the one true end ends anything.
+    #[test]
+    fn nothing_but_crlf_dot_crlf_ends_a_message_however_the_stream_is_cut() {
+        const PIECES: [&[u8]; 6] = [b"\r", b"\n", b"\r\n", b"\0", b".", b".."];
+        const BEHIND: &[u8] = b"MAIL FROM:<b>\r\n";
+        let (mut one, mut more) = (0, 0);
+        for number in 0..PIECES.len().pow(4) {
+            let end: Vec<u8> =
+                (0..4).flat_map(|place| PIECES[number / 6_usize.pow(place) % 6]).copied().collect();
+            let stream = [b"a", &end[..], BEHIND, b".\r\n"].concat();
+            if memchr::memmem::find(&end, b"\r\n.\r\n").is_some() {
+                more += 1;
+            } else {
+                assert!(message(&stream).ends_with(BEHIND));
+                one += 1;
+            }
+        }
+        assert_eq!((one, more), (1282, 14));
+    }
+
+    #[test]
+    fn a_message_over_the_limit_is_read_to_its_end_and_not_kept() {
+        let mut data = Data::new(4);
+        let mut input = &b"ab\r\n.\r\nQUIT"[..];
+        assert!(data.read(&mut input));
+        assert_eq!((data.finish(), input), (Ok(b"ab\r\n".to_vec()), &b"QUIT"[..]));
+
+        let mut data = Data::new(4);
+        let mut input = &b"abc\r\n.\r\nQUIT"[..];
+        assert!(data.read(&mut input));
+        assert_eq!((data.held(), input), (0, &b"QUIT"[..]));
+        assert_eq!(data.finish(), Err(Lost::TooLarge));
+    }
+}

@@ -1,0 +1,193 @@
+//! Listens, lets clients in, and ends in good order.
+//!
+//! An error of accept never ends it: one of the connection concerns that client only, and for any other,
+//! such as no file descriptor left, it waits a little and tries again.
+
+use std::io::{self, ErrorKind, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::{debug, info, warn};
+
+use crate::clock::Clock;
+
+use super::admission::{Admission, Seat};
+use super::connection::{self, Edge, Ending};
+use super::memory::Budget;
+use super::reply::Reply;
+use super::{Accept, Config};
+
+/// How many connections the system may hold until they are accepted: a storm of alerts comes in bursts,
+/// and what does not fit comes back a second later or not at all. The system may allow less.
+const BACKLOG: u32 = 1024;
+
+/// The first and the longest wait after an error that is not one of a connection.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// What a session may take beyond the time to drain, to say goodbye.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// The sockets that listen.
+#[derive(Debug)]
+pub struct Listener {
+    config: Arc<Config>,
+    sockets: Vec<TcpListener>,
+}
+
+impl Listener {
+    /// Listens on every address of `config`. It must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, by name.
+    pub fn bind(config: &Config) -> io::Result<Self> {
+        let sockets = config
+            .listen
+            .iter()
+            .map(|&address| {
+                listen(address).map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                })
+            })
+            .collect::<io::Result<_>>()?;
+        Ok(Self { config: Arc::new(config.clone()), sockets })
+    }
+
+    /// The addresses that it listens on, with the ports that the system chose where the config has 0.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+    }
+
+    /// Serves until `stop` is true. Then nobody is let in any more, sessions outside DATA are told and
+    /// closed, those inside DATA may finish for as long as `drain` says; when it returns, all are over.
+    pub async fn run<A: Accept>(
+        self,
+        accept: Arc<A>,
+        clock: Arc<dyn Clock>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let config = self.config;
+        let edge = Arc::new(Edge {
+            config: Arc::clone(&config),
+            accept,
+            clock,
+            budget: Budget::new(config.max_memory),
+        });
+        let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
+        let (end, ending) = watch::channel(None);
+        let mut doors = JoinSet::new();
+        for socket in self.sockets {
+            doors.spawn(door(socket, Arc::clone(&edge), Arc::clone(&admission), ending.clone()));
+        }
+        // Whoever could say stop and is gone has stopped.
+        let _ = stop.wait_for(|stop| *stop).await;
+        end.send_replace(Some(Instant::now() + config.drain));
+        while let Some(ended) = doors.join_next().await {
+            if let Err(error) = ended {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // So that a restart need not wait for the last connections to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Lets clients in at one socket until the end is known, then waits for their sessions.
+async fn door<A: Accept>(
+    socket: TcpListener,
+    edge: Arc<Edge<A>>,
+    admission: Arc<Admission>,
+    mut ending: Ending,
+) {
+    let mut sessions = JoinSet::new();
+    let mut backoff = BACKOFF.0;
+    let drained_at = loop {
+        tokio::select! {
+            biased;
+            at = ended(&mut ending) => break at,
+            // Only to forget them; a session that panicked has said so itself.
+            Some(_) = sessions.join_next() => (),
+            accepted = socket.accept() => match accepted {
+                Ok((stream, address)) => {
+                    backoff = BACKOFF.0;
+                    // Behind a socket of both families, an IPv4 client is the same as before one of its own.
+                    let client = address.ip().to_canonical();
+                    match admission.admit(client) {
+                        Ok(seat) => {
+                            let (edge, ending) = (Arc::clone(&edge), ending.clone());
+                            sessions.spawn(attend(edge, stream, client, seat, ending));
+                        }
+                        Err(reply) => turn_away(stream, client, reply),
+                    }
+                }
+                Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
+                Err(error) => {
+                    warn!(%error, "cannot accept connections; trying again in {backoff:?}");
+                    tokio::select! {
+                        at = ended(&mut ending) => break at,
+                        () = sleep(backoff) => backoff = (backoff * 2).min(BACKOFF.1),
+                    }
+                }
+            },
+        }
+    };
+    drop(socket);
+    let all_over = async { while sessions.join_next().await.is_some() {} };
+    if timeout_at(drained_at + GRACE, all_over).await.is_err() {
+        warn!(sessions = sessions.len(), "sessions cut off, as the time to drain is over");
+        sessions.shutdown().await;
+    }
+}
+
+/// Waits for the end to be known and says when it is.
+async fn ended(ending: &mut Ending) -> Instant {
+    ending.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
+}
+
+async fn attend<A: Accept>(
+    edge: Arc<Edge<A>>,
+    stream: TcpStream,
+    client: IpAddr,
+    seat: Seat,
+    ending: Ending,
+) {
+    // Each reply is one write, and the next command waits for it: there is nothing to collect.
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%client, %error, "connection lost at once");
+        return;
+    }
+    connection::serve(&edge, stream, Some(client), ending).await;
+    drop(seat);
+}
+
+/// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line.
+fn turn_away(stream: TcpStream, client: IpAddr, reply: &Reply) {
+    info!(%client, %reply, "connection refused");
+    let mut output = Vec::new();
+    reply.write(&mut output);
+    if let Ok(mut stream) = stream.into_std() {
+        // If the client is gone already, it has its answer.
+        let _ = stream.write(&output);
+    }
+}
+
+/// Whether an error of accept is about the one connection that it would have returned.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
+}

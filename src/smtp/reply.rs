@@ -1,0 +1,177 @@
+//! The replies, all of them: a code (RFC 5321 section 4.2), an enhanced status code (RFC 3463, 2034) and
+//! a short text. What a peer reads is fixed text and says nothing about the inside; of its own words
+//! nothing comes back.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::mail::MailId;
+
+/// A reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The reply code.
+    pub code: u16,
+    /// The enhanced status code; empty in the greeting and in replies to EHLO and HELO (RFC 2034
+    /// section 4).
+    pub enhanced: &'static str,
+    /// The text, its lines apart by LF.
+    pub text: Cow<'static, str>,
+}
+
+const fn fixed(code: u16, enhanced: &'static str, text: &'static str) -> Reply {
+    Reply { code, enhanced, text: Cow::Borrowed(text) }
+}
+
+/// To RSET and NOOP.
+pub static OK: Reply = fixed(250, "2.0.0", "OK");
+/// To MAIL.
+pub static SENDER_OK: Reply = fixed(250, "2.1.0", "sender OK");
+/// To RCPT.
+pub static RECIPIENT_OK: Reply = fixed(250, "2.1.5", "recipient OK");
+/// To DATA: go on. A 3xx reply has no enhanced code to have (RFC 3463 section 2).
+pub static START_MAIL: Reply = fixed(354, "", "end data with <CR><LF>.<CR><LF>");
+/// To VRFY: who is behind an address is not told (RFC 5321 section 7.3).
+pub static CANNOT_VERIFY: Reply = fixed(252, "2.0.0", "cannot verify, send mail and see");
+/// To HELP.
+pub static HELP: Reply = fixed(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+/// To QUIT.
+pub static GOODBYE: Reply = fixed(221, "2.0.0", "goodbye");
+
+/// The service ends.
+pub static SHUTTING_DOWN: Reply = fixed(421, "4.3.2", "shutting down, try again later");
+/// All sessions that there may be are there.
+pub static TOO_MANY_SESSIONS: Reply = fixed(421, "4.3.2", "too many sessions, try again later");
+/// All that one client may have.
+pub static TOO_MANY_FROM_CLIENT: Reply = fixed(421, "4.7.0", "too many sessions from your address");
+/// Nothing came for too long.
+pub static TIMEOUT: Reply = fixed(421, "4.4.2", "timeout, closing connection");
+/// The client makes no sense.
+pub static TOO_MANY_ERRORS: Reply = fixed(421, "4.7.0", "too many errors, closing connection");
+/// What came behind a refused DATA was not pipelined by the rules, so it may be a message.
+pub static NO_COMMANDS_AFTER_DATA: Reply =
+    fixed(421, "4.7.0", "no message was asked for, closing connection");
+/// A browser was made to speak to this port.
+pub static NOT_HTTP: Reply = fixed(421, "4.7.0", "this is not HTTP, closing connection");
+/// The session broke.
+pub static INTERNAL_ERROR: Reply = fixed(421, "4.3.0", "internal error, try again later");
+
+/// The mail could not be stored: I/O, or the service ends.
+pub static CANNOT_STORE: Reply = fixed(451, "4.3.0", "cannot store the mail now, try again later");
+/// The mail could not be stored: no room.
+pub static NO_ROOM: Reply = fixed(452, "4.3.1", "no room for the mail now, try again later");
+/// More recipients than a mail may have.
+pub static TOO_MANY_RECIPIENTS: Reply = fixed(452, "4.5.3", "too many recipients");
+
+/// Not a command.
+pub static UNKNOWN_COMMAND: Reply = fixed(500, "5.5.1", "command not recognised");
+/// A line longer than a command may be.
+pub static LINE_TOO_LONG: Reply = fixed(500, "5.5.2", "line too long");
+/// A CR, a NUL or the like inside a command.
+pub static CONTROL_CHARACTER: Reply = fixed(500, "5.5.2", "control character in a command");
+/// To EHLO without a name.
+pub static EHLO_SYNTAX: Reply = fixed(501, "", "syntax: EHLO hostname");
+/// To HELO without a name.
+pub static HELO_SYNTAX: Reply = fixed(501, "", "syntax: HELO hostname");
+/// To MAIL without brackets and the like.
+pub static MAIL_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: MAIL FROM:<address> [parameters]");
+/// To RCPT without brackets and the like.
+pub static RCPT_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: RCPT TO:<address>");
+/// To VRFY and the like without what they are about.
+pub static MISSING_ARGUMENT: Reply = fixed(501, "5.5.4", "argument missing");
+/// To DATA with something behind it.
+pub static NO_ARGUMENT: Reply = fixed(501, "5.5.4", "no argument allowed");
+/// A parameter that is known, with a value that is wrong.
+pub static BAD_PARAMETER: Reply = fixed(501, "5.5.4", "bad value of a parameter");
+/// A command that is known and not there.
+pub static NOT_IMPLEMENTED: Reply = fixed(502, "5.5.1", "command not implemented");
+/// MAIL in the middle of a mail.
+pub static NESTED_MAIL: Reply = fixed(503, "5.5.1", "sender already given");
+/// RCPT or DATA before MAIL.
+pub static NEED_MAIL: Reply = fixed(503, "5.5.1", "need MAIL first");
+/// DATA before RCPT.
+pub static NEED_RCPT: Reply = fixed(503, "5.5.1", "need RCPT first");
+/// A recipient that no team takes.
+pub static UNKNOWN_RECIPIENT: Reply = fixed(550, "5.1.1", "no team takes mail for this recipient");
+/// More than a message may have.
+pub static TOO_LARGE: Reply = fixed(552, "5.3.4", "message too large");
+/// A reverse-path that is none.
+pub static BAD_SENDER: Reply = fixed(553, "5.1.7", "bad sender address");
+/// A forward-path that is none.
+pub static BAD_RECIPIENT: Reply = fixed(553, "5.1.3", "bad recipient address");
+/// DATA after every recipient was refused.
+pub static NO_VALID_RECIPIENTS: Reply = fixed(554, "5.5.1", "no valid recipients");
+/// A parameter that was not offered.
+pub static UNKNOWN_PARAMETER: Reply = fixed(555, "5.5.4", "parameter not recognised");
+
+/// The greeting.
+pub fn greeting(hostname: &str) -> Reply {
+    Reply { code: 220, enhanced: "", text: format!("{hostname} ESMTP smtp2signl4").into() }
+}
+
+/// To HELO. One line, because some clients read no more.
+pub fn hello(hostname: &str) -> Reply {
+    Reply { code: 250, enhanced: "", text: hostname.to_owned().into() }
+}
+
+/// To EHLO: the name and what is offered.
+pub fn offers(hostname: &str, max_message_size: usize) -> Reply {
+    let text =
+        format!("{hostname}\nPIPELINING\nSIZE {max_message_size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES");
+    Reply { code: 250, enhanced: "", text: text.into() }
+}
+
+/// To the end of data: the mail is on disk, and this is the id to ask for it.
+pub fn queued(id: MailId) -> Reply {
+    Reply { code: 250, enhanced: "2.0.0", text: format!("queued as {id}").into() }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let first = self.text.lines().next().unwrap_or_default();
+        let gap = if self.enhanced.is_empty() { "" } else { " " };
+        write!(f, "{}{gap}{} {first}", self.code, self.enhanced)
+    }
+}
+
+impl Reply {
+    /// Writes the reply as the client reads it.
+    pub fn write(&self, output: &mut Vec<u8>) {
+        let mut lines = self.text.split('\n').peekable();
+        while let Some(line) = lines.next() {
+            let mark = if lines.peek().is_some() { b'-' } else { b' ' };
+            output.extend_from_slice(&self.digits());
+            output.push(mark);
+            if !self.enhanced.is_empty() {
+                output.extend_from_slice(self.enhanced.as_bytes());
+                output.push(b' ');
+            }
+            output.extend_from_slice(line.as_bytes());
+            output.extend_from_slice(b"\r\n");
+        }
+    }
+
+    fn digits(&self) -> [u8; 3] {
+        [100, 10, 1].map(|place| b'0' + (self.code / place % 10) as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(reply: &Reply) -> String {
+        let mut output = Vec::new();
+        reply.write(&mut output);
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn every_line_of_a_reply_has_its_code_and_only_the_last_a_space() {
+        assert_eq!(written(&RECIPIENT_OK), "250 2.1.5 recipient OK\r\n");
+        assert_eq!(
+            written(&offers("mx.example", 100)),
+            "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 100\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+        );
+    }
+}

@@ -1,0 +1,137 @@
+//! What can go wrong with a spool, by who has to act on it.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use crate::mail::MailId;
+
+/// Why a spool was not opened. In no case was anything in it changed.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process has it open.
+    Locked {
+        /// The folder of the spool.
+        path: PathBuf,
+        /// The owner, if it has said who it is.
+        pid: Option<u32>,
+    },
+    /// It was written by a newer version of this program.
+    Newer {
+        /// The database file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+        /// The newest schema version that this program knows.
+        known: i64,
+    },
+    /// The file is a database, but not a spool.
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// It is damaged.
+    Corrupt {
+        /// The database file.
+        path: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// It cannot be read or written.
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        detail: String,
+    },
+}
+
+impl OpenError {
+    pub(super) fn io(path: impl Into<PathBuf>, error: &io::Error) -> Self {
+        Self::Io { path: path.into(), detail: error.to_string() }
+    }
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { path, pid: Some(pid) } => {
+                write!(f, "the spool {} is in use by process {pid}", path.display())
+            }
+            Self::Locked { path, pid: None } => {
+                write!(f, "the spool {} is in use by another process", path.display())
+            }
+            Self::Newer { path, found, known } => write!(
+                f,
+                "the spool {} has schema version {found}, and this program knows versions up to {known}: \
+                 it was written by a newer smtp2signl4; run that one again, or give this one another \
+                 `[spool] path`",
+                path.display()
+            ),
+            Self::Foreign { path } => write!(
+                f,
+                "{} is a database of another program; give `[spool] path` a folder of its own",
+                path.display()
+            ),
+            Self::Corrupt { path, detail } => write!(
+                f,
+                "the spool {} is damaged: {detail}; nothing was changed. To go on at once, move its folder \
+                 aside and start again with an empty one; to save what is in it, restore {0} with its -wal \
+                 file from a backup, or run `sqlite3 {0} .recover` on a copy of the folder",
+                path.display()
+            ),
+            Self::Io { path, detail } => write!(f, "cannot open the spool: {}: {detail}", path.display()),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Why a mail was not taken. It is not in the spool, or not for sure; the sender keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutError {
+    /// There is no space for it; there may be later.
+    Full,
+    /// Another mail has this id. Put it again with another.
+    IdTaken,
+    /// It could not be written, or the spool is closed.
+    Io(String),
+}
+
+impl fmt::Display for PutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no space left for the spool"),
+            Self::IdTaken => f.write_str("another mail in the spool has this id"),
+            Self::Io(detail) => write!(f, "cannot write to the spool: {detail}"),
+        }
+    }
+}
+
+impl std::error::Error for PutError {}
+
+/// Why a question to the spool or a change in it failed. A change was then not made, or not for sure.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Error {
+    /// There is no such mail.
+    NoSuchMail(MailId),
+    /// There is no space; there may be later.
+    Full,
+    /// A mail was judged again so often that its place in the order has no room for more events.
+    NoPlace(MailId),
+    /// It could not be read or written, or the spool is closed.
+    Io(String),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoSuchMail(id) => write!(f, "no mail {id} in the spool"),
+            Self::Full => f.write_str("no space left for the spool"),
+            Self::NoPlace(id) => write!(f, "mail {id} was judged again too often; drop it or send it anew"),
+            Self::Io(detail) => write!(f, "cannot use the spool: {detail}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

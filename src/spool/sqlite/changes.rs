@@ -1,0 +1,282 @@
+//! The changes, one by one, inside the transaction of their batch.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::reader::{QUEUED, queued};
+use super::schema::BLOCK;
+use crate::mail::MailId;
+use crate::spool::engine::{Applied, Change, Horizon, Judged, Parcel, Refused};
+use crate::spool::entry::Outcome;
+
+/// How many mails one purge step looks at: short enough to stay unnoticed between two batches.
+const PURGE_STEP: i64 = 128;
+
+/// How many pages one step gives back to the disk: 1 MiB.
+const SHRINK_STEP: i64 = 256;
+
+/// Free pages that are kept for the mails to come, beside a tenth of the database: 4 MiB.
+const SHRINK_KEEP: i64 = 1_024;
+
+/// The transaction of a batch.
+pub(super) struct Work<'a> {
+    pub db: &'a Connection,
+    /// The first number of the next mail's block.
+    pub next_seq: i64,
+    /// How many bytes new mail may still take.
+    pub room: u64,
+}
+
+type Answer = rusqlite::Result<Result<Applied, Refused>>;
+
+/// A mail id or sequence number as SQLite keeps it.
+pub(super) fn key(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+impl Work<'_> {
+    /// Makes `change`. An error means that the transaction is void; a refusal that it goes on without.
+    pub fn change(&mut self, change: &Change) -> Answer {
+        match change {
+            Change::Put(parcel) => self.put(parcel, change.size()),
+            Change::Record(outcomes) => self.record(outcomes),
+            Change::Requeue { seqs, now } => self.requeue(seqs, *now),
+            Change::Rejudge { mail, judged, now } => self.rejudge(*mail, judged, *now),
+            Change::Drop { mail, now } => self.drop(*mail, *now),
+            Change::Purge { after, horizon } => self.purge(*after, *horizon),
+            Change::Shrink => self.shrink(),
+        }
+    }
+
+    fn put(&mut self, parcel: &Parcel, size: u64) -> Answer {
+        if size > self.room {
+            return Ok(Err(Refused::Full));
+        }
+        let events = parcel.judged.events.len() + usize::from(parcel.judged.dropped.is_some());
+        let blocks = events.div_ceil(BLOCK as usize) as i64;
+        let (first, end) = (self.next_seq, self.next_seq + blocks * BLOCK);
+        let content = parcel.content.as_deref();
+        let added = self
+            .db
+            .prepare_cached(
+                "INSERT INTO mail (id, received_at, first_seq, end_seq, size, envelope, story) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING",
+            )?
+            .execute(params![
+                key(parcel.id.number()),
+                parcel.received_at.as_millisecond(),
+                first,
+                end,
+                content.map_or(0, <[u8]>::len) as i64,
+                parcel.envelope,
+                parcel.judged.story,
+            ])?;
+        if added == 0 {
+            return Ok(Err(Refused::IdTaken));
+        }
+        if let Some(content) = content {
+            self.db
+                .prepare_cached("INSERT INTO content (mail, body) VALUES (?1, ?2)")?
+                .execute(params![key(parcel.id.number()), content])?;
+        }
+        self.next_seq = end;
+        self.room -= size;
+        let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at)?;
+        Ok(Ok(applied))
+    }
+
+    /// Writes new events with the numbers from `seq` on.
+    fn queue(&self, mail: MailId, seq: i64, judged: &Judged, now: Timestamp) -> rusqlite::Result<Applied> {
+        let mut applied = Applied::default();
+        let mut seqs = seq..;
+        for event in &judged.events {
+            let seq = seqs.next().expect("a range without end has a next");
+            let queued = &event.queued;
+            self.db
+                .prepare_cached(
+                    "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
+                     severity, status, title, payload) \
+                     VALUES (?1, ?2, ?3, 'queued', 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                )?
+                .execute(params![
+                    seq,
+                    key(mail.number()),
+                    queued.team,
+                    queued.accepted_at.as_millisecond(),
+                    queued.next_at.as_millisecond(),
+                    queued.external_id,
+                    queued.severity.map(|severity| severity.to_string()),
+                    event.status.to_string(),
+                    event.title,
+                    &*queued.payload,
+                ])?;
+            let mut queued = queued.clone();
+            queued.seq = seq.cast_unsigned();
+            applied.queued.push(queued);
+        }
+        if let Some(reason) = &judged.dropped {
+            let seq = seqs.next().expect("a range without end has a next");
+            self.db
+                .prepare_cached(
+                    "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, settled_at, reason, title) \
+                     VALUES (?1, ?2, 'dropped', 0, ?3, ?3, ?3, ?4, '')",
+                )?
+                .execute(params![seq, key(mail.number()), now.as_millisecond(), reason])?;
+        }
+        Ok(applied)
+    }
+
+    fn record(&self, outcomes: &[Outcome]) -> Answer {
+        for outcome in outcomes {
+            match outcome {
+                // What was delivered was, whatever an operator did to the event meanwhile.
+                Outcome::Delivered { seq, event_id, at } => self
+                    .db
+                    .prepare_cached(
+                        "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
+                         event_id = ?3, reason = NULL WHERE seq = ?1",
+                    )?
+                    .execute(params![key(*seq), at.as_millisecond(), event_id])?,
+                Outcome::Deferred { seq, attempts, next_at, reason } => self
+                    .db
+                    .prepare_cached(
+                        "UPDATE event SET attempts = ?2, next_at = ?3, reason = ?4 \
+                         WHERE seq = ?1 AND state = 'queued'",
+                    )?
+                    .execute(params![key(*seq), attempts, next_at.as_millisecond(), reason])?,
+                Outcome::Failed { seq, at, reason } => self
+                    .db
+                    .prepare_cached(
+                        "UPDATE event SET state = 'failed', attempts = attempts + 1, settled_at = ?2, \
+                         reason = ?3 WHERE seq = ?1 AND state = 'queued'",
+                    )?
+                    .execute(params![key(*seq), at.as_millisecond(), reason])?,
+            };
+        }
+        Ok(Ok(Applied::default()))
+    }
+
+    fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
+        let mut statement = self.db.prepare_cached(&format!(
+            "UPDATE event SET state = 'queued', attempts = 0, queued_at = ?2, next_at = ?2, \
+             settled_at = NULL \
+             WHERE seq = ?1 AND (state = 'failed' OR state = 'queued' AND attempts > 0) RETURNING {QUEUED}"
+        ))?;
+        let mut applied = Applied::default();
+        for seq in seqs {
+            let row = statement.query_row(params![key(*seq), now.as_millisecond()], queued).optional()?;
+            applied.queued.extend(row);
+        }
+        Ok(Ok(applied))
+    }
+
+    fn rejudge(&self, mail: MailId, judged: &Judged, now: Timestamp) -> Answer {
+        let Some((first, end)) = self.block(mail)? else {
+            return Ok(Err(Refused::NoSuchMail));
+        };
+        let last: Option<i64> = self
+            .db
+            .prepare_cached("SELECT max(seq) FROM event WHERE seq >= ?1 AND seq < ?2")?
+            .query_row([first, end], |row| row.get(0))?;
+        let next = last.map_or(first, |last| last + 1);
+        let events = judged.events.len() + usize::from(judged.dropped.is_some());
+        if i64::try_from(events).map_or(true, |events| events > end - next) {
+            return Ok(Err(Refused::NoPlace));
+        }
+        // The old ones keep their numbers: one may be under way, and its outcome must not hit a new one.
+        self.db
+            .prepare_cached(
+                "UPDATE event SET state = 'dropped', settled_at = ?3, reason = 'judged again' \
+                 WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed')",
+            )?
+            .execute(params![first, end, now.as_millisecond()])?;
+        self.db
+            .prepare_cached("UPDATE mail SET story = ?2 WHERE id = ?1")?
+            .execute(params![key(mail.number()), judged.story])?;
+        Ok(Ok(self.queue(mail, next, judged, now)?))
+    }
+
+    fn drop(&self, mail: MailId, now: Timestamp) -> Answer {
+        let Some((first, end)) = self.block(mail)? else {
+            return Ok(Err(Refused::NoSuchMail));
+        };
+        let count = self
+            .db
+            .prepare_cached(
+                "UPDATE event SET state = 'dropped', settled_at = ?3, \
+                 reason = 'dropped by an operator' || coalesce('; before: ' || reason, '') \
+                 WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed')",
+            )?
+            .execute(params![first, end, now.as_millisecond()])?;
+        Ok(Ok(Applied { count, ..Applied::default() }))
+    }
+
+    /// The numbers of the mail's events: first and end.
+    fn block(&self, mail: MailId) -> rusqlite::Result<Option<(i64, i64)>> {
+        self.db
+            .prepare_cached("SELECT first_seq, end_seq FROM mail WHERE id = ?1")?
+            .query_row([key(mail.number())], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+    }
+
+    fn purge(&self, after: u64, horizon: Horizon) -> Answer {
+        // Ids begin with the time, so the old mails are the first ones and need no index.
+        let newest = MailId::new(horizon.settled.max(horizon.failed), u16::MAX);
+        let mails: Vec<(i64, i64, i64)> = self
+            .db
+            .prepare_cached(
+                "SELECT id, first_seq, end_seq FROM mail WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
+            )?
+            .query_map(params![key(after), key(newest.number()), PURGE_STEP], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut applied = Applied::default();
+        if mails.len() as i64 == PURGE_STEP {
+            applied.next = mails.last().map(|(id, ..)| id.cast_unsigned());
+        }
+        for (id, first, end) in mails {
+            // The newest mail stays, so that no number is given twice.
+            if end == self.next_seq || self.is_kept(first, end, horizon)? {
+                continue;
+            }
+            for sql in ["DELETE FROM content WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
+                self.db.prepare_cached(sql)?.execute([id])?;
+            }
+            self.db
+                .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")?
+                .execute([first, end])?;
+            applied.count += 1;
+        }
+        Ok(Ok(applied))
+    }
+
+    /// Whether an event among these is queued, or was settled too short a time ago.
+    fn is_kept(&self, first: i64, end: i64, horizon: Horizon) -> rusqlite::Result<bool> {
+        self.db
+            .prepare_cached(
+                "SELECT EXISTS (SELECT 1 FROM event WHERE seq >= ?1 AND seq < ?2 AND \
+                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at > ?4 ELSE settled_at > ?3 END)",
+            )?
+            .query_row(
+                params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],
+                |row| row.get(0),
+            )
+    }
+
+    fn shrink(&self) -> Answer {
+        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+        let (pages, free) = (number("PRAGMA page_count")?, number("PRAGMA freelist_count")?);
+        let mut applied = Applied::default();
+        let excess = free - (pages / 10).max(SHRINK_KEEP);
+        if excess > 0 {
+            let step = excess.min(SHRINK_STEP);
+            let mut statement = self.db.prepare(&format!("PRAGMA incremental_vacuum({step})"))?;
+            // Each row that is asked for frees a page.
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+            applied.next = (excess > step).then_some(0);
+        }
+        Ok(Ok(applied))
+    }
+}

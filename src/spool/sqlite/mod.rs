@@ -1,0 +1,300 @@
+//! The spool in SQLite: WAL, `synchronous=FULL`, one connection that writes, a few that read.
+//!
+//! A transaction that was committed survives a power cut (<https://sqlite.org/wal.html>): the commit
+//! flushes the write-ahead log before it returns, and opening replays what is whole in the log and
+//! ignores a torn end. The log is copied into the database behind the waiters' backs, between batches.
+
+mod changes;
+mod reader;
+mod schema;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, ffi};
+
+use super::config::{Config, Sync};
+use super::engine::{self, Applied, Change, Failure, Refused};
+use super::error::OpenError;
+use super::lock::Lock;
+use changes::Work;
+pub(super) use reader::Reader;
+
+/// The database in the folder of the spool.
+const FILE: &str = "spool.db";
+
+/// Pages in the log from which on they are copied into the database when nobody waits: 4 MiB. More would
+/// make the copying rarer and longer, less would flush more often.
+const CHECKPOINT_IDLE: i64 = 1_000;
+
+/// Pages in the log from which on they are copied even if somebody waits: 16 MiB.
+const CHECKPOINT_BUSY: i64 = 4_000;
+
+/// Pages in the log from which on the next batch waits until every reader has left it, so that it can
+/// start over: 64 MiB.
+const CHECKPOINT_RESTART: i64 = 16_000;
+
+/// What the log is cut to when it starts over.
+const LOG_LIMIT: i64 = 16 << 20;
+
+/// How long a statement waits for a lock that another process holds, such as `sqlite3` on the database.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The page cache of the connection that writes, in KiB: holds the pages of a batch of ordinary mails.
+const CACHE: i64 = 16 << 10;
+
+/// The connection that writes.
+pub(super) struct Writer {
+    db: Connection,
+    folder: PathBuf,
+    min_free: u64,
+    max_size: Option<u64>,
+    /// The first number of the next mail's block.
+    next_seq: i64,
+    /// Held for as long as the connection is open, so it stands after it.
+    _lock: Lock,
+}
+
+/// Opens the spool of `config`, and makes it if there is none.
+pub(super) fn open(config: &Config) -> Result<(Writer, Reader), OpenError> {
+    let folder = config.path.as_path();
+    make_folder(folder)?;
+    let lock = Lock::take(folder)?;
+    let path = folder.join(FILE);
+    make_file(&path)?;
+    let (db, next_seq) = open_database(&path, config.sync).map_err(|error| match error {
+        Unusable::Refused(error) => error,
+        Unusable::Sqlite(error) => refuse(&path, &error),
+    })?;
+    let reader = Reader::new(path);
+    let writer = Writer {
+        db,
+        folder: folder.to_owned(),
+        min_free: config.min_free,
+        max_size: config.max_size,
+        next_seq,
+        _lock: lock,
+    };
+    Ok((writer, reader))
+}
+
+/// Opens the spool in `folder` for reading, whether another process writes to it or none.
+pub(super) fn open_reader(folder: &Path) -> Result<Reader, OpenError> {
+    let path = folder.join(FILE);
+    check_file(&path)?;
+    let reader = Reader::new(path.clone());
+    let check = || -> Result<(), Unusable> {
+        let db = reader.connection()?;
+        check_version(&path, &db)?;
+        reader.give_back(db);
+        Ok(())
+    };
+    check().map_err(|error| match error {
+        Unusable::Refused(error) => error,
+        Unusable::Sqlite(error) => refuse(&path, &error),
+    })?;
+    Ok(reader)
+}
+
+enum Unusable {
+    Refused(OpenError),
+    Sqlite(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Unusable {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Sqlite(error)
+    }
+}
+
+/// Makes `folder` and whatever is missing above it, each durable in its parent.
+fn make_folder(folder: &Path) -> Result<(), OpenError> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Some(parent) = parent {
+        make_folder(parent)?;
+    }
+    let made = DirBuilder::new().mode(0o700).create(folder).and_then(|()| match parent {
+        Some(parent) => sync_folder(parent),
+        None => sync_folder(Path::new(".")),
+    });
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::io(folder, &error)),
+        _ => Ok(()),
+    }
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes the database file with its mode, which SQLite then gives to the log beside it.
+fn make_file(path: &Path) -> Result<(), OpenError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(OpenError::io(path, &error)),
+    }
+    check_file(path)
+}
+
+/// Refuses what SQLite would take for a new database, deleting the log that belongs to it.
+fn check_file(path: &Path) -> Result<(), OpenError> {
+    let database = fs::metadata(path).map_err(|error| OpenError::io(path, &error))?;
+    let log = fs::metadata(log_path(path)).map_or(0, |log| log.len());
+    if database.len() == 0 && log > 0 {
+        let detail = "the file is empty, but its -wal file is not".to_owned();
+        return Err(OpenError::Corrupt { path: path.to_owned(), detail });
+    }
+    Ok(())
+}
+
+fn log_path(path: &Path) -> PathBuf {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    log.into()
+}
+
+fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let db = Connection::open_with_flags(path, flags)?;
+    // A database that is refused must stay as it is, its log included; and after a failed flush nothing
+    // that was read back may be written again.
+    db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    db.busy_timeout(BUSY)?;
+    let version = check_version(path, &db)?;
+    if version == 0 {
+        // Must come before the first table: lets free pages at the end go back to the disk.
+        db.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    db.pragma_update(None, "cell_size_check", true)?;
+    db.pragma_update(None, "cache_size", -CACHE)?;
+    db.pragma_update(None, "temp_store", "MEMORY")?;
+    let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let detail = "the file system cannot keep a write-ahead log (a network file system?)".to_owned();
+        return Err(Unusable::Refused(OpenError::Io { path: path.to_owned(), detail }));
+    }
+    let synchronous = match sync {
+        Sync::Full => "FULL",
+        Sync::Off => "OFF",
+    };
+    db.pragma_update(None, "synchronous", synchronous)?;
+    db.pragma_update(None, "wal_autocheckpoint", 0)?;
+    db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
+    db.set_prepared_statement_cache_capacity(64);
+    if version < schema::VERSION {
+        schema::migrate(&db, version)?;
+    }
+    let last: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
+    let next_seq = last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK);
+    Ok((db, next_seq))
+}
+
+/// The schema version, if the database is a spool that this program can read.
+fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
+    let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let tables: i64 = db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let path = path.to_owned();
+    let refused = if application == 0 && version == 0 && tables == 0 {
+        return Ok(0);
+    } else if application != schema::APPLICATION {
+        OpenError::Foreign { path }
+    } else if version > schema::VERSION {
+        OpenError::Newer { path, found: version, known: schema::VERSION }
+    } else if version < 1 || tables == 0 {
+        OpenError::Corrupt { path, detail: "its tables are gone".to_owned() }
+    } else {
+        return Ok(version);
+    };
+    Err(Unusable::Refused(refused))
+}
+
+fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {
+    let path = path.to_owned();
+    match error.sqlite_error_code() {
+        Some(ffi::ErrorCode::DatabaseCorrupt | ffi::ErrorCode::NotADatabase) => {
+            OpenError::Corrupt { path, detail: error.to_string() }
+        }
+        _ => OpenError::Io { path, detail: error.to_string() },
+    }
+}
+
+/// What a failed statement means.
+fn failure(error: &rusqlite::Error) -> Failure {
+    match error.sqlite_extended_error_code() {
+        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Failure::Lost(error.to_string()),
+        // The log's index grows by writing to it, and that fails like this on a full disk.
+        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Failure::Full,
+        _ => Failure::Io(error.to_string()),
+    }
+}
+
+impl Writer {
+    /// How many bytes new mail may take.
+    fn room(&self) -> rusqlite::Result<u64> {
+        // A file system that does not tell is one that is not guarded.
+        let disk = rustix::fs::statvfs(&self.folder)
+            .map_or(u64::MAX, |disk| (disk.f_bavail * disk.f_frsize).saturating_sub(self.min_free));
+        let Some(max_size) = self.max_size else { return Ok(disk) };
+        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
+        let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+        let used = u64::try_from(used * number("PRAGMA page_size")?).unwrap_or(0);
+        Ok(disk.min(max_size.saturating_sub(used)))
+    }
+
+    /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
+    /// of them are copied.
+    fn checkpoint(&self, mode: &str) -> rusqlite::Result<(i64, i64)> {
+        self.db
+            .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
+            .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+    }
+}
+
+impl engine::Writer for Writer {
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+        let mut apply = || {
+            let room = self.room()?;
+            let transaction = self.db.unchecked_transaction()?;
+            let mut work = Work { db: &transaction, next_seq: self.next_seq, room };
+            let answers =
+                changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
+            let next_seq = work.next_seq;
+            transaction.commit()?;
+            self.next_seq = next_seq;
+            Ok(answers)
+        };
+        apply().map_err(|error| failure(&error))
+    }
+
+    fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
+        let tidy = || {
+            let (pages, copied) = self.checkpoint("NOOP")?;
+            let waiting = pages - copied;
+            if waiting >= CHECKPOINT_BUSY || idle && waiting >= CHECKPOINT_IDLE {
+                let mode = if pages >= CHECKPOINT_RESTART { "RESTART" } else { "PASSIVE" };
+                self.checkpoint(mode)?;
+            }
+            Ok(())
+        };
+        tidy().map_err(|error| failure(&error))
+    }
+
+    fn close(self: Box<Self>) {
+        let closed = self
+            .checkpoint("TRUNCATE")
+            .and_then(|_| self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false));
+        if let Err(error) = closed {
+            // Nothing is lost: the log is read at the next start.
+            tracing::warn!(%error, "spool closed without emptying its log");
+        }
+    }
+}

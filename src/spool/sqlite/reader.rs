@@ -1,0 +1,279 @@
+//! The questions. Readers have connections of their own: they never wait for the writer, nor it for them.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::changes::key;
+use super::{BUSY, failure};
+use crate::event::{Severity, Status, Words};
+use crate::mail::{Envelope, MailId};
+use crate::spool::engine::{self, Failure};
+use crate::spool::entry::{Count, Filter, Listed, Queued, Selection, Shown, ShownEvent, State};
+
+/// The page cache of a connection that reads, in KiB.
+const CACHE: i64 = 2 << 10;
+
+/// The connections that read. Each is opened when it is needed and kept for the next question.
+pub(in crate::spool) struct Reader {
+    path: PathBuf,
+    /// None once the spool is closed: a connection that comes back then is closed.
+    idle: Mutex<Option<Vec<Connection>>>,
+}
+
+impl Reader {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self { path, idle: Mutex::new(Some(Vec::new())) }
+    }
+
+    pub(super) fn connection(&self) -> rusqlite::Result<Connection> {
+        let idle = self.idle.lock().expect("no holder of this lock can panic").as_mut().and_then(Vec::pop);
+        if let Some(db) = idle {
+            return Ok(db);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(&self.path, flags)?;
+        db.busy_timeout(BUSY)?;
+        db.pragma_update(None, "cell_size_check", true)?;
+        db.pragma_update(None, "cache_size", -CACHE)?;
+        Ok(db)
+    }
+
+    pub(super) fn give_back(&self, db: Connection) {
+        if let Some(idle) = &mut *self.idle.lock().expect("no holder of this lock can panic") {
+            idle.push(db);
+        }
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
+        let ask = || {
+            let db = self.connection()?;
+            let answer = question(&db)?;
+            self.give_back(db);
+            Ok(answer)
+        };
+        ask().map_err(|error| failure(&error))
+    }
+}
+
+/// The columns that [`queued`] reads.
+pub(super) const QUEUED: &str =
+    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
+
+pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
+    Ok(Queued {
+        seq: row.get::<_, i64>(0)?.cast_unsigned(),
+        mail: mail_id(row, 1)?,
+        team: row.get(2)?,
+        external_id: row.get(3)?,
+        severity: word(row, 4)?,
+        accepted_at: time(row, 5)?,
+        attempts: row.get(6)?,
+        next_at: time(row, 7)?,
+        reason: row.get(8)?,
+        payload: row.get(9)?,
+    })
+}
+
+/// The columns that [`listed`] reads.
+const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
+     attempts, next_at, settled_at, reason, event_id";
+
+fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    let envelope: Envelope = json(row, 3)?;
+    let state = word(row, 7)?.ok_or_else(|| damaged(row, 7))?;
+    Ok(Listed {
+        id: mail_id(row, 0)?,
+        seq: row.get::<_, i64>(1)?.cast_unsigned(),
+        received_at: time(row, 2)?,
+        from: envelope.reverse_path,
+        size: row.get::<_, i64>(4)?.cast_unsigned(),
+        team: row.get(5)?,
+        title: row.get(6)?,
+        state,
+        attempts: row.get(8)?,
+        next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
+        settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
+        reason: row.get(11)?,
+        event_id: row.get(12)?,
+    })
+}
+
+fn damaged(row: &Row<'_>, column: usize) -> rusqlite::Error {
+    let name = row.as_ref().column_name(column).unwrap_or_default().to_owned();
+    rusqlite::Error::InvalidColumnType(column, name, Type::Text)
+}
+
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Timestamp::from_millisecond(row.get(column)?).map_err(|_| damaged(row, column))
+}
+
+fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
+    let number: i64 = row.get(column)?;
+    MailId::from_number(number.cast_unsigned()).ok_or_else(|| damaged(row, column))
+}
+
+fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
+    let text: Option<String> = row.get(column)?;
+    text.map(|text| W::from_word(&text).ok_or_else(|| damaged(row, column))).transpose()
+}
+
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|_| damaged(row, column))
+}
+
+impl engine::Reader for Reader {
+    fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(&format!(
+                "SELECT {QUEUED} FROM event INDEXED BY event_queued \
+                 WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ))?
+            .query_map(params![team, key(after), limit as i64], queued)?
+            .collect()
+        })
+    }
+
+    fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure> {
+        let seqs = |db: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]| {
+            db.prepare_cached(sql)?
+                .query_map(params, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?
+                .collect::<rusqlite::Result<Vec<_>>>()
+        };
+        self.ask(|db| match selection {
+            Selection::Mail(mail) => {
+                let block: Option<(i64, i64)> = db
+                    .prepare_cached("SELECT first_seq, end_seq FROM mail WHERE id = ?1")?
+                    .query_row([key(mail.number())], |row| Ok((row.get(0)?, row.get(1)?)))
+                    .optional()?;
+                let Some((first, end)) = block else { return Ok(None) };
+                let sql = "SELECT seq FROM event WHERE seq >= ?1 AND seq < ?2 \
+                           AND (state = 'failed' OR state = 'queued' AND attempts > 0) ORDER BY seq";
+                seqs(db, sql, &[&first, &end]).map(Some)
+            }
+            Selection::All => {
+                let sql = "SELECT seq FROM event INDEXED BY event_failed WHERE state = 'failed' \
+                           UNION ALL SELECT seq FROM event INDEXED BY event_queued \
+                           WHERE state = 'queued' AND attempts > 0 ORDER BY seq";
+                seqs(db, sql, &[]).map(Some)
+            }
+        })
+    }
+
+    fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Failure> {
+        let before = filter.before.map_or(i64::MAX, key);
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        // One question a state, since each has its own index but for the delivered, which are most.
+        let pages = if filter.states.is_empty() {
+            vec![("", "")]
+        } else {
+            let by_state = |state| match state {
+                State::Queued => ("INDEXED BY event_queued", "state = 'queued' AND"),
+                State::Failed => ("INDEXED BY event_failed", "state = 'failed' AND"),
+                State::Dropped => ("INDEXED BY event_dropped", "state = 'dropped' AND"),
+                State::Delivered => ("", "state = 'delivered' AND"),
+            };
+            filter.states.iter().map(|&state| by_state(state)).collect()
+        };
+        self.ask(|db| {
+            let mut found: Vec<Listed> = Vec::new();
+            for (index, condition) in pages {
+                let rows = db
+                    .prepare_cached(&format!(
+                        "SELECT {LISTED} FROM (SELECT seq FROM event {index} WHERE {condition} seq < ?1 \
+                         AND (?2 IS NULL OR team = ?2) ORDER BY seq DESC LIMIT ?3) AS page \
+                         JOIN event ON event.seq = page.seq JOIN mail ON mail.id = event.mail \
+                         ORDER BY event.seq DESC"
+                    ))?
+                    .query_map(params![before, filter.team, limit], listed)?
+                    .collect::<rusqlite::Result<Vec<_>>>()?;
+                found.extend(rows);
+            }
+            found.sort_by_key(|event| std::cmp::Reverse(event.seq));
+            found.dedup_by_key(|event| event.seq);
+            found.truncate(filter.limit);
+            Ok(found)
+        })
+    }
+
+    fn find(&self, seq: u64) -> Result<Option<Listed>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(&format!(
+                "SELECT {LISTED} FROM event JOIN mail ON mail.id = event.mail WHERE event.seq = ?1"
+            ))?
+            .query_row([key(seq)], listed)
+            .optional()
+        })
+    }
+
+    fn show(&self, mail: MailId) -> Result<Option<Shown>, Failure> {
+        self.ask(|db| {
+            let found = db
+                .prepare_cached("SELECT envelope, story, size, first_seq, end_seq FROM mail WHERE id = ?1")?
+                .query_row([key(mail.number())], |row| {
+                    let block: (i64, i64) = (row.get(3)?, row.get(4)?);
+                    let size = row.get::<_, i64>(2)?.cast_unsigned();
+                    let (envelope, story) = (json(row, 0)?, json(row, 1)?);
+                    Ok((Shown { id: mail, size, envelope, story, events: Vec::new() }, block))
+                })
+                .optional()?;
+            let Some((mut shown, (first, end))) = found else { return Ok(None) };
+            shown.events = db
+                .prepare_cached(&format!(
+                    "SELECT {LISTED}, external_id, severity, status, payload \
+                     FROM event JOIN mail ON mail.id = event.mail \
+                     WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq"
+                ))?
+                .query_map([first, end], |row| {
+                    Ok(ShownEvent {
+                        listed: listed(row)?,
+                        external_id: row.get(13)?,
+                        severity: word::<Severity>(row, 14)?,
+                        status: word::<Status>(row, 15)?,
+                        payload: row.get(16)?,
+                    })
+                })?
+                .collect::<rusqlite::Result<_>>()?;
+            Ok(Some(shown))
+        })
+    }
+
+    fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached("SELECT body FROM content WHERE mail = ?1")?
+                .query_row([key(mail.number())], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
+                .optional()
+        })
+    }
+
+    fn counts(&self) -> Result<Vec<Count>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "SELECT team, queued, failed, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
+                 SELECT team, sum(queued) AS queued, sum(failed) AS failed, min(oldest) AS oldest FROM ( \
+                 SELECT team, count(*) AS queued, 0 AS failed, min(seq) AS oldest \
+                 FROM event INDEXED BY event_queued WHERE state = 'queued' GROUP BY team \
+                 UNION ALL SELECT team, 0, count(*), NULL \
+                 FROM event INDEXED BY event_failed WHERE state = 'failed' GROUP BY team) \
+                 GROUP BY team) ORDER BY team",
+            )?
+            .query_map([], |row| {
+                Ok(Count {
+                    team: row.get(0)?,
+                    queued: row.get::<_, i64>(1)?.cast_unsigned(),
+                    failed: row.get::<_, i64>(2)?.cast_unsigned(),
+                    oldest: row.get::<_, Option<i64>>(3)?.map(|_| time(row, 3)).transpose()?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    fn close(&self) {
+        *self.idle.lock().expect("no holder of this lock can panic") = None;
+    }
+}

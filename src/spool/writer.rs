@@ -1,0 +1,263 @@
+//! The one thread that writes: group commit.
+//!
+//! It takes what waits, makes it one transaction, and answers everybody once that is safe. While the disk
+//! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
+//! needed: at one writer a batch is one mail, at sixty-four it is dozens.
+
+use std::sync::Arc;
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::engine::{Applied, Change, Failure, Refused, Writer};
+
+/// Changes in a batch, and in the queue before it: more would only lengthen the wait of the first.
+pub(super) const BATCH: usize = 512;
+
+/// Bytes after which a batch takes no more changes: about what a slow disk writes in a tenth of a second.
+const BATCH_BYTES: u64 = 8 << 20;
+
+/// Something for the thread to do.
+pub(super) enum Request {
+    /// Makes the change and says what came of it.
+    Change(Change, oneshot::Sender<Answer>),
+    /// Takes no more requests, makes those that wait and ends.
+    Close,
+}
+
+pub(super) type Answer = Result<Result<Applied, Refused>, Failure>;
+
+/// Whether the thread runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Status {
+    Open,
+    Closed,
+    /// It ended because nothing is known about the disk any more.
+    Failed(Arc<str>),
+}
+
+/// Starts the thread on `engine`.
+pub(super) fn start(
+    engine: Box<dyn Writer>,
+) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>)> {
+    let (sender, inbox) = mpsc::channel(BATCH);
+    let (status, watcher) = watch::channel(Status::Open);
+    let last_words = LastWords { status, failed: None };
+    thread::Builder::new().name("spool".to_owned()).spawn(move || run(engine, inbox, last_words))?;
+    Ok((sender, watcher))
+}
+
+/// Tells how the thread ended, even if it panics.
+struct LastWords {
+    status: watch::Sender<Status>,
+    failed: Option<String>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.failed = Some("the writer panicked".to_owned());
+        }
+        self.status.send_replace(match self.failed.take() {
+            Some(reason) => Status::Failed(reason.into()),
+            None => Status::Closed,
+        });
+    }
+}
+
+fn run(mut engine: Box<dyn Writer>, mut inbox: mpsc::Receiver<Request>, mut last_words: LastWords) {
+    let mut tidying = Ok(());
+    while let Some(first) = inbox.blocking_recv() {
+        let (changes, waiters) = gather(first, &mut inbox);
+        let before = tidying.clone();
+        let committed = commit(engine.as_mut(), changes, waiters);
+        tidying = committed.and_then(|()| engine.tidy(inbox.is_empty()));
+        match &tidying {
+            Err(Failure::Lost(reason)) => {
+                tracing::error!(reason, "the disk did not confirm a write: the spool stops, start it again");
+                last_words.failed = Some(reason.clone());
+                // Not closed in order: what was read back from the disk must not be written again.
+                return;
+            }
+            // Said once, not with every batch. The log only grows meanwhile.
+            Err(error) if tidying != before => tracing::warn!(?error, "cannot empty the spool's log"),
+            _ => {}
+        }
+    }
+    engine.close();
+}
+
+/// The changes that wait, `first` before all, and who asked for them.
+fn gather(
+    first: Request,
+    inbox: &mut mpsc::Receiver<Request>,
+) -> (Vec<Change>, Vec<oneshot::Sender<Answer>>) {
+    let (mut changes, mut waiters) = (Vec::new(), Vec::new());
+    let mut bytes = 0;
+    let mut next = Some(first);
+    while let Some(request) = next {
+        match request {
+            Request::Change(change, waiter) => {
+                bytes += change.size();
+                changes.push(change);
+                waiters.push(waiter);
+            }
+            Request::Close => inbox.close(),
+        }
+        let more = changes.len() < BATCH && bytes < BATCH_BYTES;
+        next = if more { inbox.try_recv().ok() } else { None };
+    }
+    (changes, waiters)
+}
+
+/// Commits a batch and answers its waiters. If it fails as a whole, its halves are tried in order, so that
+/// a change that cannot be made takes no other with it. Fails only when nothing more may be tried.
+fn commit(
+    engine: &mut dyn Writer,
+    mut changes: Vec<Change>,
+    mut waiters: Vec<oneshot::Sender<Answer>>,
+) -> Result<(), Failure> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    match engine.apply(&changes) {
+        Ok(answers) => {
+            debug_assert_eq!(answers.len(), waiters.len());
+            for (waiter, answer) in waiters.into_iter().zip(answers) {
+                // Who has gone away has lost nothing: the change is made.
+                let _ = waiter.send(Ok(answer));
+            }
+            Ok(())
+        }
+        Err(Failure::Full | Failure::Io(_)) if changes.len() > 1 => {
+            let half = changes.len() / 2;
+            let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
+            commit(engine, changes, waiters)?;
+            commit(engine, later, later_waiters)
+        }
+        Err(failure) => {
+            for waiter in waiters {
+                let _ = waiter.send(Err(failure.clone()));
+            }
+            if matches!(failure, Failure::Lost(_)) { Err(failure) } else { Ok(()) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc as std_mpsc;
+
+    use super::*;
+
+    /// An engine that commits when the test says so.
+    struct Fake {
+        batches: std_mpsc::Sender<usize>,
+        results: std_mpsc::Receiver<Result<(), Failure>>,
+    }
+
+    impl Writer for Fake {
+        fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+            self.batches.send(changes.len()).unwrap();
+            self.results.recv().unwrap()?;
+            Ok(changes.iter().map(|_| Ok(Applied::default())).collect())
+        }
+
+        fn tidy(&mut self, _idle: bool) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn close(self: Box<Self>) {}
+    }
+
+    struct Bench {
+        sender: mpsc::Sender<Request>,
+        status: watch::Receiver<Status>,
+        batches: std_mpsc::Receiver<usize>,
+        results: std_mpsc::Sender<Result<(), Failure>>,
+    }
+
+    fn bench() -> Bench {
+        let (batch_sender, batches) = std_mpsc::channel();
+        let (results, result_receiver) = std_mpsc::channel();
+        let (sender, status) =
+            start(Box::new(Fake { batches: batch_sender, results: result_receiver })).unwrap();
+        Bench { sender, status, batches, results }
+    }
+
+    impl Bench {
+        fn ask(&self) -> oneshot::Receiver<Answer> {
+            let (waiter, answer) = oneshot::channel();
+            self.sender.try_send(Request::Change(Change::Shrink, waiter)).ok().unwrap();
+            answer
+        }
+    }
+
+    #[test]
+    fn what_gathers_during_a_commit_is_the_next_batch_and_nobody_is_answered_before_its_commit() {
+        let bench = bench();
+        let mut first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let mut others: Vec<_> = (0..5).map(|_| bench.ask()).collect();
+        assert!(first.try_recv().is_err());
+        bench.results.send(Ok(())).unwrap();
+        assert!(first.blocking_recv().unwrap().is_ok());
+        assert_eq!(bench.batches.recv(), Ok(5));
+        assert!(others.iter_mut().all(|other| other.try_recv().is_err()));
+        bench.results.send(Ok(())).unwrap();
+        assert!(others.into_iter().all(|other| other.blocking_recv().unwrap().is_ok()));
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_made_takes_no_other_with_it() {
+        let bench = bench();
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let others: Vec<_> = (0..4).map(|_| bench.ask()).collect();
+        // The first alone; then four fail, the first two pass, the last two fail, and of those the last.
+        let full = || Err(Failure::Full);
+        for result in [Ok(()), full(), Ok(()), full(), Ok(()), full()] {
+            bench.results.send(result).unwrap();
+        }
+        assert!(first.blocking_recv().unwrap().is_ok());
+        let answers: Vec<_> =
+            others.into_iter().map(|other| other.blocking_recv().unwrap().is_ok()).collect();
+        assert_eq!(answers, [true, true, true, false]);
+        assert_eq!(bench.batches.try_iter().collect::<Vec<_>>(), [4, 2, 2, 1, 1]);
+    }
+
+    #[test]
+    fn a_flush_that_failed_is_never_tried_again_and_everybody_learns_of_it() {
+        let mut bench = bench();
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let waiting = bench.ask();
+        bench.results.send(Err(Failure::Lost("I/O error".to_owned()))).unwrap();
+        assert_eq!(first.blocking_recv().unwrap().err(), Some(Failure::Lost("I/O error".to_owned())));
+        assert!(waiting.blocking_recv().is_err());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let status =
+            runtime.block_on(bench.status.wait_for(|status| *status != Status::Open)).unwrap().clone();
+        assert_eq!(status, Status::Failed("I/O error".into()));
+        assert!(bench.sender.is_closed());
+        assert!(bench.batches.recv().is_err(), "no further batch");
+    }
+
+    #[test]
+    fn closing_makes_what_waits_and_takes_nothing_more() {
+        let mut bench = bench();
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let second = bench.ask();
+        bench.sender.try_send(Request::Close).ok().unwrap();
+        bench.results.send(Ok(())).unwrap();
+        bench.results.send(Ok(())).unwrap();
+        assert!(first.blocking_recv().unwrap().is_ok());
+        assert!(second.blocking_recv().unwrap().is_ok());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let status =
+            runtime.block_on(bench.status.wait_for(|status| *status != Status::Open)).unwrap().clone();
+        assert_eq!(status, Status::Closed);
+        assert!(bench.sender.is_closed());
+    }
+}

@@ -1,0 +1,494 @@
+//! A stand-in for SIGNL4's webhook on loopback, for the demo, the tests and the benchmarks: the same paths,
+//! status codes, rate headers and error bodies, as far as SIGNL4 documents them. It pages nobody.
+//!
+//! It records what it is sent and can be told to fail in all the ways that a server and the net can. What
+//! SIGNL4 leaves open is answered strictly here. It keeps no alerts and knows no duties.
+
+mod quota;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderMap};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+pub use quota::{Plan, Quota, Ruling};
+
+use crate::clock::{Clock, System};
+
+/// Largest body: more than any event with its attachments (4 MB each) that the gateway could send.
+const BODY_LIMIT: usize = 64 << 20;
+
+/// How the stand-in behaves.
+#[derive(Clone)]
+pub struct Options {
+    /// The account's rate limit.
+    pub plan: Plan,
+    /// The secrets that exist; if there are none, any does.
+    pub secrets: Vec<String>,
+    /// How many requests to keep, the last ones. With 0 bodies are not looked at either, so that a
+    /// benchmark measures what it wants to.
+    pub keep: usize,
+    /// The time for the rate limit and the record.
+    pub clock: Arc<dyn Clock>,
+    /// Called with the body of each request before it is answered.
+    pub observer: Option<Observer>,
+}
+
+/// Sees the body of a request.
+pub type Observer = Arc<dyn Fn(&Bytes) + Send + Sync>;
+
+impl Default for Options {
+    fn default() -> Self {
+        let (plan, secrets, observer) = Default::default();
+        Self { plan, secrets, keep: 100_000, clock: Arc::new(System), observer }
+    }
+}
+
+/// A way to fail.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// This status with an empty body.
+    Status(u16),
+    /// This reply.
+    Reply {
+        /// The status.
+        status: u16,
+        /// Headers, name and value.
+        headers: Vec<(String, String)>,
+        /// The body.
+        body: String,
+    },
+    /// No answer, ever.
+    Hang,
+    /// The connection is closed without an answer.
+    Close,
+    /// The event is taken, but the connection is closed without an answer.
+    TakeAndClose,
+    /// The right answer, so much later.
+    Delay(Duration),
+}
+
+/// A request that came in.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// When its body had been read.
+    pub at: Timestamp,
+    /// The secret in its path.
+    pub secret: String,
+    /// `Content-Type`.
+    pub content_type: String,
+    /// The body as JSON; null if it is none.
+    pub payload: Value,
+    /// The body.
+    pub body: Bytes,
+    /// The status of the answer; 0 if there was none.
+    pub status: u16,
+    /// The id, if the event was taken.
+    pub event_id: Option<String>,
+    /// Taken and thrown away, as SIGNL4 does with a status that it does not know.
+    pub discarded: bool,
+}
+
+/// The stand-in. It ends when this is dropped.
+pub struct Standin {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    listening: tokio::sync::Mutex<Listening>,
+}
+
+enum Listening {
+    /// Accepting.
+    Yes(JoinHandle<()>),
+    /// Refusing; the socket keeps the port ours.
+    No(TcpSocket),
+    /// Between the two.
+    Changing,
+}
+
+struct Shared {
+    options: Options,
+    state: Mutex<State>,
+    /// Counts requests, to wake those who wait for one.
+    seen: watch::Sender<u64>,
+}
+
+struct State {
+    secrets: Vec<String>,
+    quota: Option<Quota>,
+    script: VecDeque<Fault>,
+    constant: Option<Fault>,
+    requests: VecDeque<Request>,
+    taken: u64,
+}
+
+impl Standin {
+    /// Starts one on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// If no port can be had.
+    pub async fn start(options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let state = State {
+            secrets: options.secrets.clone(),
+            quota: Quota::new(&options.plan),
+            script: VecDeque::new(),
+            constant: None,
+            requests: VecDeque::new(),
+            taken: 0,
+        };
+        let shared = Arc::new(Shared { options, state: Mutex::new(state), seen: watch::Sender::new(0) });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, listening: tokio::sync::Mutex::new(Listening::Yes(accepting)) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The webhook's URL, to which the secret is added.
+    pub fn url(&self) -> String {
+        format!("http://{}/webhook/", self.address)
+    }
+
+    /// Fails the next requests in these ways, one each.
+    pub fn script(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.state().script.extend(faults);
+    }
+
+    /// Fails every request that the script does not, in this way; none ends it.
+    pub fn fail(&self, fault: Option<Fault>) {
+        self.state().constant = fault;
+    }
+
+    /// Makes these the secrets that exist.
+    pub fn set_secrets(&self, secrets: Vec<String>) {
+        self.state().secrets = secrets;
+    }
+
+    /// Closes every connection and refuses new ones, on the same port.
+    ///
+    /// # Errors
+    /// If the port could not be kept.
+    pub async fn refuse(&self) -> io::Result<()> {
+        let mut listening = self.listening.lock().await;
+        if let Listening::Yes(accepting) = std::mem::replace(&mut *listening, Listening::Changing) {
+            accepting.abort();
+            // It always ends as aborted; what matters is that its sockets are closed.
+            _ = accepting.await;
+            let socket = TcpSocket::new_v4()?;
+            socket.set_reuseaddr(true)?;
+            socket.bind(self.address)?;
+            *listening = Listening::No(socket);
+        }
+        Ok(())
+    }
+
+    /// Listens again after [`Standin::refuse`].
+    ///
+    /// # Errors
+    /// If the port cannot be listened on.
+    pub async fn listen(&self) -> io::Result<()> {
+        let mut listening = self.listening.lock().await;
+        if let Listening::No(socket) = std::mem::replace(&mut *listening, Listening::Changing) {
+            let listener = socket.listen(1_024)?;
+            *listening = Listening::Yes(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
+        }
+        Ok(())
+    }
+
+    /// How many events were taken, discarded ones included.
+    pub fn taken(&self) -> u64 {
+        self.state().taken
+    }
+
+    /// The requests kept, in the order in which they came.
+    pub fn requests(&self) -> Vec<Request> {
+        self.state().requests.iter().cloned().collect()
+    }
+
+    /// The events kept: requests that were taken and not discarded.
+    pub fn events(&self) -> Vec<Request> {
+        let state = self.state();
+        state.requests.iter().filter(|r| r.event_id.is_some() && !r.discarded).cloned().collect()
+    }
+
+    /// Waits until the requests kept are as `enough` wants them.
+    pub async fn wait_for(&self, mut enough: impl FnMut(&[Request]) -> bool) {
+        let mut seen = self.shared.seen.subscribe();
+        while !enough(self.state().requests.make_contiguous()) {
+            // The sender lives as long as we do.
+            _ = seen.changed().await;
+        }
+    }
+
+    /// Waits until `count` events were taken since the start, and tells those kept.
+    pub async fn wait_for_events(&self, count: u64) -> Vec<Request> {
+        let mut seen = self.shared.seen.subscribe();
+        while self.taken() < count {
+            _ = seen.changed().await;
+        }
+        self.events()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared.state()
+    }
+}
+
+impl Drop for Standin {
+    fn drop(&mut self) {
+        if let Listening::Yes(accepting) = self.listening.get_mut() {
+            accepting.abort();
+        }
+    }
+}
+
+/// What is sent back; none closes the connection.
+type Response = hyper::Response<Full<Bytes>>;
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropped with this future, which closes every connection.
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else {
+                    // Out of descriptors, most likely: some come back when connections end.
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                };
+                // Without it a reply in two segments would wait for an acknowledgement.
+                _ = stream.set_nodelay(true);
+                let shared = Arc::clone(&shared);
+                let service = service_fn(move |request| {
+                    let shared = Arc::clone(&shared);
+                    async move { shared.answer(request).await.ok_or_else(closed) }
+                });
+                let serve = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                connections.spawn(async move {
+                    let ended: Result<(), hyper::Error> = serve.await;
+                    // Clients go away as they like.
+                    drop(ended);
+                });
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+/// What makes hyper close a connection without a reply.
+fn closed() -> io::Error {
+    io::ErrorKind::ConnectionAborted.into()
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder of this lock can panic")
+    }
+
+    async fn answer(&self, request: hyper::Request<Incoming>) -> Option<Response> {
+        let (head, body) = request.into_parts();
+        let body = match Limited::new(body, BODY_LIMIT).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(_) => return Some(reply(StatusCode::PAYLOAD_TOO_LARGE, &Value::Null)),
+        };
+        if let Some(observer) = &self.options.observer {
+            observer(&body);
+        }
+        let content_type =
+            head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("").to_owned();
+        let path = head.uri.path();
+        let secret = ["/webhook/", "/api/v2/events/"]
+            .iter()
+            .find_map(|prefix| path.strip_prefix(prefix))
+            .filter(|secret| !secret.is_empty() && !secret.contains('/'));
+        let payload = if self.options.keep == 0 {
+            Value::Null
+        } else {
+            serde_json::from_slice(&body).unwrap_or(Value::Null)
+        };
+        let mut record = Request {
+            at: self.options.clock.now(),
+            secret: secret.unwrap_or("").to_owned(),
+            content_type,
+            payload,
+            body,
+            status: 0,
+            event_id: None,
+            discarded: false,
+        };
+        let fault = {
+            let mut state = self.state();
+            state.script.pop_front().or_else(|| state.constant.clone())
+        };
+        let response = match fault {
+            None => Some(self.judge(&head.method, secret, &mut record)),
+            Some(Fault::Status(status)) => Some(status_only(status)),
+            Some(Fault::Reply { status, headers, body }) => Some(written(status, &headers, body)),
+            Some(Fault::Delay(wait)) => {
+                tokio::time::sleep(wait).await;
+                Some(self.judge(&head.method, secret, &mut record))
+            }
+            Some(Fault::TakeAndClose) => {
+                self.judge(&head.method, secret, &mut record);
+                self.keep(record);
+                return None;
+            }
+            Some(Fault::Close) => None,
+            Some(Fault::Hang) => {
+                self.keep(record);
+                return std::future::pending().await;
+            }
+        };
+        record.status = response.as_ref().map_or(0, |response| response.status().as_u16());
+        self.keep(record);
+        response
+    }
+
+    /// What SIGNL4 would say.
+    fn judge(&self, method: &Method, secret: Option<&str>, record: &mut Request) -> Response {
+        let now = record.at;
+        let mut state = self.state();
+        let Some(secret) = secret else { return state.wrong(StatusCode::NOT_FOUND, now, "No such address.") };
+        if method != Method::POST {
+            return state.wrong(StatusCode::METHOD_NOT_ALLOWED, now, "Only POST is allowed.");
+        }
+        if !state.secrets.is_empty() && !state.secrets.iter().any(|known| known == secret) {
+            // The real one echoes the secret too.
+            let details = format!("An event source with ID {secret} was not found.");
+            return state.wrong(StatusCode::NOT_FOUND, now, &details);
+        }
+        if self.options.keep > 0 && !fits(record) {
+            let details = "The body does not match its content type.";
+            return state.wrong(StatusCode::BAD_REQUEST, now, details);
+        }
+        let ruling = state.quota.as_mut().map(|quota| quota.take(now));
+        if ruling.is_some_and(|ruling| !ruling.allowed) {
+            return limited(throttled(), ruling);
+        }
+        let id = event_id(now);
+        let response = limited(reply(StatusCode::CREATED, &json!({ "eventId": id })), ruling);
+        record.discarded = record.payload.get("X-S4-Status").is_some_and(|status| {
+            !matches!(status.as_str(), Some("" | "new" | "acknowledged" | "resolved")) && !status.is_null()
+        });
+        record.event_id = Some(id);
+        response
+    }
+
+    fn keep(&self, record: Request) {
+        let mut state = self.state();
+        state.taken += u64::from(record.event_id.is_some());
+        if self.options.keep > 0 {
+            if state.requests.len() == self.options.keep {
+                state.requests.pop_front();
+            }
+            state.requests.push_back(record);
+        }
+        drop(state);
+        self.seen.send_modify(|seen| *seen += 1);
+    }
+}
+
+impl State {
+    /// An error, or 429 if there were too many.
+    fn wrong(&mut self, status: StatusCode, now: Timestamp, details: &str) -> Response {
+        let ruling = self.quota.as_mut().map(|quota| quota.take_wrong(now));
+        if ruling.is_some_and(|ruling| !ruling.allowed) {
+            return limited(throttled(), ruling);
+        }
+        limited(error(status, details), ruling)
+    }
+}
+
+/// Whether the body is what its content type says, for the types that SIGNL4 documents.
+fn fits(request: &Request) -> bool {
+    let kind = request.content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+    match kind.as_str() {
+        "application/json" => request.payload.is_object() || request.payload.is_array(),
+        "application/x-www-form-urlencoded" => request.body.contains(&b'='),
+        "multipart/form-data" => request.body.starts_with(b"--"),
+        "application/xml" | "text/xml" => request.body.trim_ascii_start().starts_with(b"<"),
+        "" | "text/plain" => !request.body.is_empty(),
+        _ => false,
+    }
+}
+
+fn reply(status: StatusCode, body: &Value) -> Response {
+    let mut response = hyper::Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let json = hyper::header::HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+fn error(status: StatusCode, details: &str) -> Response {
+    let code = if status == StatusCode::NOT_FOUND { 3004 } else { 3000 };
+    let body = json!({
+        "requestId": uuid(),
+        "code": code,
+        "details": details,
+        "message": "Error raising event.",
+    });
+    reply(status, &body)
+}
+
+fn throttled() -> Response {
+    error(StatusCode::TOO_MANY_REQUESTS, "Too many requests. Receiving events is blocked for a while.")
+}
+
+/// `response` with the headers of the rate limit.
+fn limited(mut response: Response, ruling: Option<Ruling>) -> Response {
+    if let Some(Ruling { limit, remaining, reset, .. }) = ruling {
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert("x-ratelimit-limit", limit.into());
+        headers.insert("x-ratelimit-remaining", remaining.into());
+        // Rounded up: who comes back then is not early.
+        let second = reset.as_second() + i64::from(reset.subsec_nanosecond() > 0);
+        headers.insert("x-ratelimit-reset", second.into());
+    }
+    response
+}
+
+fn status_only(status: u16) -> Response {
+    written(status, &[], String::new())
+}
+
+fn written(status: u16, headers: &[(String, String)], body: String) -> Response {
+    let mut builder = hyper::Response::builder().status(status);
+    for (name, value) in headers {
+        builder = builder.header(name, value);
+    }
+    builder.body(Full::new(Bytes::from(body))).expect("a scripted reply is made of valid parts")
+}
+
+/// An id such as SIGNL4's: the ticks that are left until the year 10000, and a UUID.
+fn event_id(now: Timestamp) -> String {
+    const LAST_TICK: i128 = 3_155_378_975_999_999_999;
+    const UNIX_TICK: i128 = 621_355_968_000_000_000;
+    let ticks = LAST_TICK - (UNIX_TICK + now.as_nanosecond() / 100);
+    format!("{ticks:019}_{}", uuid())
+}
+
+fn uuid() -> String {
+    let n = fastrand::u128(..);
+    let (a, b, c, d, e) =
+        ((n >> 96) as u32, (n >> 80) as u16, (n >> 64) as u16 & 0xfff, (n >> 48) as u16 & 0x3fff, n);
+    format!("{a:08x}-{b:04x}-4{c:03x}-{:04x}-{:012x}", d | 0x8000, e & 0xffff_ffff_ffff)
+}

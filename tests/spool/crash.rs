@@ -1,0 +1,1 @@
+//! What was answered survives the death of the process.

@@ -1,0 +1,1 @@
+//! What is opened, what is refused, and that nothing is changed by a refusal.

@@ -1,0 +1,296 @@
+//! What goes in comes out: order, outcomes, and what an operator may do.
+
+use jiff::SignedDuration;
+use smtp2signl4::event::{Event, Severity};
+use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Selection, Spool, State};
+
+use crate::{clock, event, id, mail, open, open_at, sized, start};
+
+fn delivered(seq: u64) -> Outcome {
+    Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at: start() }
+}
+
+fn deferred(seq: u64) -> Outcome {
+    Outcome::Deferred {
+        seq,
+        attempts: 3,
+        next_at: start() + SignedDuration::from_mins(5),
+        reason: "503".into(),
+    }
+}
+
+fn failed(seq: u64) -> Outcome {
+    Outcome::Failed { seq, at: start(), reason: "400 Bad Request".into() }
+}
+
+async fn put(spool: &Spool, n: u32, team: &str) -> Queued {
+    spool.put(mail(n, team)).await.unwrap().remove(0)
+}
+
+async fn titles(spool: &Spool, team: &str) -> Vec<String> {
+    let waiting = spool.waiting(team, 0, 100).await.unwrap();
+    waiting.iter().map(|event| title(&event.payload)).collect()
+}
+
+fn title(payload: &str) -> String {
+    let payload: serde_json::Value = serde_json::from_str(payload).unwrap();
+    payload["Title"].as_str().unwrap().to_owned()
+}
+
+async fn states(spool: &Spool) -> Vec<State> {
+    let listed = spool.reader().list(Filter::default()).await.unwrap();
+    listed.iter().rev().map(|event| event.state).collect()
+}
+
+#[tokio::test]
+async fn what_was_put_waits_after_a_restart_exactly_as_it_was_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut entry = mail(1, "soc");
+    entry.events[0].severity = Some(Severity::High);
+    entry.events.push(event(2, "soc"));
+    let answered = spool.put(entry.clone()).await.unwrap();
+    assert_eq!(answered.len(), 2);
+    assert_eq!(*answered[0].payload, entry.events[0].payload());
+    spool.close().await;
+
+    let spool = open(folder.path());
+    assert_eq!(spool.waiting("soc", 0, 10).await.unwrap(), answered);
+    assert_eq!(spool.waiting("soc", answered[0].seq, 10).await.unwrap(), answered[1..]);
+    assert_eq!(spool.waiting("soc", 0, 1).await.unwrap(), answered[..1]);
+    assert_eq!(spool.waiting("other", 0, 10).await.unwrap(), []);
+    assert_eq!(spool.reader().content(entry.id).await.unwrap(), entry.content);
+    let shown = spool.reader().show(entry.id).await.unwrap().unwrap();
+    assert_eq!((shown.envelope, shown.story), (entry.envelope, entry.story));
+    assert_eq!(shown.events[0].payload.as_deref(), Some(&*answered[0].payload));
+    assert_eq!(shown.events[0].severity, Some(Severity::High));
+}
+
+#[tokio::test]
+async fn numbers_grow_in_the_order_in_which_mails_were_put_also_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    // Ids tell nothing about the order.
+    let early: Vec<_> = [5, 3, 4].iter().map(|&n| spool.put(mail(n, "soc"))).collect();
+    let mut seqs = Vec::new();
+    for put in early {
+        seqs.push(put.await.unwrap()[0].seq);
+    }
+    spool.close().await;
+    let spool = open(folder.path());
+    seqs.push(put(&spool, 1, "soc").await.seq);
+    assert!(seqs.is_sorted(), "{seqs:?}");
+    assert_eq!(titles(&spool, "soc").await, ["event 5", "event 3", "event 4", "event 1"]);
+}
+
+#[tokio::test]
+async fn an_id_that_is_taken_is_refused_and_the_mail_that_has_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    put(&spool, 1, "soc").await;
+    let second = Entry { id: id(1), ..mail(2, "soc") };
+    assert_eq!(spool.put(second).await, Err(PutError::IdTaken));
+    assert_eq!(titles(&spool, "soc").await, ["event 1"]);
+}
+
+#[tokio::test]
+async fn outcomes_are_kept_and_only_what_waits_is_waiting() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut seqs = Vec::new();
+    for n in 1..=4 {
+        seqs.push(put(&spool, n, "soc").await.seq);
+    }
+    spool.record(vec![delivered(seqs[0]), deferred(seqs[1]), failed(seqs[2])]).await.unwrap();
+    spool.close().await;
+
+    let spool = open(folder.path());
+    assert_eq!(titles(&spool, "soc").await, ["event 2", "event 4"]);
+    let again = &spool.waiting("soc", 0, 1).await.unwrap()[0];
+    assert_eq!((again.attempts, again.reason.as_deref()), (3, Some("503")));
+    assert_eq!(again.next_at, start() + SignedDuration::from_mins(5));
+    assert_eq!(states(&spool).await, [State::Delivered, State::Queued, State::Failed, State::Queued]);
+    let found = spool.reader().find(seqs[0]).await.unwrap().unwrap();
+    assert_eq!(found.event_id, Some(format!("2518_{}", seqs[0])));
+    assert_eq!(spool.reader().find(99).await.unwrap(), None);
+    let counts = spool.reader().counts().await.unwrap();
+    assert_eq!(counts.len(), 1);
+    assert_eq!((counts[0].queued, counts[0].failed, counts[0].oldest), (2, 1, Some(start())));
+}
+
+#[tokio::test]
+async fn a_list_is_filtered_and_goes_on_where_a_page_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    for n in 1..=6 {
+        let team = if n % 2 == 0 { "soc" } else { "ops" };
+        let seq = put(&spool, n, team).await.seq;
+        if n <= 2 {
+            spool.record(vec![failed(seq)]).await.unwrap();
+        }
+    }
+    let list = async |filter: Filter| {
+        let listed = spool.reader().list(filter).await.unwrap();
+        listed.into_iter().map(|event| event.title).collect::<Vec<_>>()
+    };
+    let all = Filter::default();
+    assert_eq!(list(Filter { limit: 2, ..all.clone() }).await, ["event 6", "event 5"]);
+    let page = spool.reader().list(Filter { limit: 2, ..all.clone() }).await.unwrap();
+    assert_eq!(list(Filter { before: Some(page[1].seq), limit: 1, ..all.clone() }).await, ["event 4"]);
+    assert_eq!(list(Filter { states: vec![State::Failed], ..all.clone() }).await, ["event 2", "event 1"]);
+    let open = vec![State::Failed, State::Queued];
+    assert_eq!(
+        list(Filter { states: open, team: Some("soc".into()), ..all.clone() }).await,
+        ["event 6", "event 4", "event 2"]
+    );
+    let first = &spool.reader().list(all).await.unwrap()[0];
+    assert_eq!((first.id, first.from.as_str(), first.size), (id(6), "sender6@example.org", 64));
+}
+
+#[tokio::test]
+async fn a_mail_that_a_rule_dropped_is_kept_and_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let entry = Entry { events: vec![], dropped: Some("rule `noise`".into()), ..mail(1, "soc") };
+    assert_eq!(spool.put(entry).await, Ok(vec![]));
+    let listed = &spool.reader().list(Filter::default()).await.unwrap()[0];
+    assert_eq!((listed.state, listed.team.as_deref()), (State::Dropped, None));
+    assert_eq!(listed.reason.as_deref(), Some("rule `noise`"));
+    assert!(spool.reader().content(id(1)).await.unwrap().is_some());
+
+    // Nor is one that no rule cared for lost.
+    spool.put(Entry { events: vec![], ..mail(2, "soc") }).await.unwrap();
+    assert_eq!(states(&spool).await, [State::Dropped, State::Dropped]);
+}
+
+#[tokio::test]
+async fn retry_puts_failed_and_deferred_events_back_as_if_new_and_leaves_the_rest() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = clock();
+    let spool = open_at(folder.path(), &clock);
+    let mut seqs = Vec::new();
+    for n in 1..=5 {
+        seqs.push(put(&spool, n, "soc").await.seq);
+    }
+    spool
+        .record(vec![delivered(seqs[0]), failed(seqs[1]), deferred(seqs[2]), failed(seqs[3])])
+        .await
+        .unwrap();
+    clock.advance(SignedDuration::from_hours(80));
+
+    let one = spool.retry(Selection::Mail(id(2))).await.unwrap();
+    assert_eq!(one.iter().map(|event| event.seq).collect::<Vec<_>>(), [seqs[1]]);
+    let late = start() + SignedDuration::from_hours(80);
+    assert_eq!((one[0].attempts, one[0].next_at, one[0].accepted_at), (0, late, late));
+    assert_eq!(spool.retry(Selection::Mail(id(1))).await, Ok(vec![]));
+    assert_eq!(spool.retry(Selection::Mail(id(9))).await, Err(Error::NoSuchMail(id(9))));
+
+    let all = spool.retry(Selection::All).await.unwrap();
+    assert_eq!(all.iter().map(|event| event.seq).collect::<Vec<_>>(), seqs[2..4]);
+    assert_eq!(titles(&spool, "soc").await, ["event 2", "event 3", "event 4", "event 5"]);
+}
+
+#[tokio::test]
+async fn a_mail_judged_again_keeps_its_place_before_the_mails_that_came_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let first = put(&spool, 1, "soc").await.seq;
+    put(&spool, 2, "soc").await;
+    spool.record(vec![failed(first)]).await.unwrap();
+
+    let story = serde_json::json!("judged again");
+    let new = vec![event(11, "soc"), event(12, "soc")];
+    let queued = spool.rejudge(id(1), new, None, story.clone()).await.unwrap();
+    assert_eq!(queued.len(), 2);
+    assert!(queued[0].seq > first, "the number of the old event is not used again");
+    assert_eq!(titles(&spool, "soc").await, ["event 11", "event 12", "event 2"]);
+    assert_eq!(spool.reader().show(id(1)).await.unwrap().unwrap().story, story);
+
+    // An outcome of the old event that comes late does not hit a new one.
+    spool.record(vec![failed(first)]).await.unwrap();
+    assert_eq!(titles(&spool, "soc").await, ["event 11", "event 12", "event 2"]);
+
+    // What was delivered stays.
+    spool.record(vec![delivered(queued[0].seq)]).await.unwrap();
+    spool.rejudge(id(1), vec![], Some("rule `noise`".into()), story.clone()).await.unwrap();
+    assert_eq!(titles(&spool, "soc").await, ["event 2"]);
+    let states: Vec<_> = states(&spool).await;
+    assert_eq!(states.iter().filter(|&&state| state == State::Delivered).count(), 1);
+
+    // Other mails start behind the whole place, also after a restart.
+    spool.close().await;
+    let spool = open(folder.path());
+    put(&spool, 3, "soc").await;
+    spool.rejudge(id(2), vec![event(21, "soc")], None, story).await.unwrap();
+    assert_eq!(titles(&spool, "soc").await, ["event 21", "event 3"]);
+}
+
+#[tokio::test]
+async fn a_mail_with_more_events_than_a_block_holds_is_taken_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let events: Vec<Event> = (0..1024).map(|n| event(n, "soc")).collect();
+    let queued =
+        spool.put(Entry { events, dropped: Some("for one team".into()), ..mail(1, "soc") }).await.unwrap();
+    assert_eq!(queued.len(), 1024);
+    spool.close().await;
+    let spool = open(folder.path());
+    let next = put(&spool, 2, "soc").await;
+    assert!(next.seq > queued.last().unwrap().seq + 1);
+    assert_eq!(spool.reader().show(id(1)).await.unwrap().unwrap().events.len(), 1025);
+    let story = serde_json::Value::Null;
+    let many = (0..1024).map(|n| event(n, "soc")).collect();
+    assert_eq!(spool.rejudge(id(1), many, None, story).await, Err(Error::NoPlace(id(1))));
+    assert_eq!(spool.reader().counts().await.unwrap()[0].queued, 1025);
+}
+
+#[tokio::test]
+async fn what_an_operator_dropped_is_not_delivered_but_what_was_delivered_is_said_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let seq = put(&spool, 1, "soc").await.seq;
+    let kept = put(&spool, 2, "soc").await.seq;
+    spool.record(vec![delivered(kept)]).await.unwrap();
+    assert_eq!(spool.drop(id(1)).await, Ok(1));
+    assert_eq!(spool.drop(id(2)).await, Ok(0));
+    assert_eq!(spool.drop(id(9)).await, Err(Error::NoSuchMail(id(9))));
+    assert_eq!(titles(&spool, "soc").await, [""; 0]);
+
+    // It was under way: a failure changes nothing, a success is a fact.
+    spool.record(vec![deferred(seq), failed(seq)]).await.unwrap();
+    assert_eq!(states(&spool).await, [State::Dropped, State::Delivered]);
+    spool.record(vec![delivered(seq)]).await.unwrap();
+    assert_eq!(states(&spool).await, [State::Delivered, State::Delivered]);
+}
+
+#[tokio::test]
+async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let clone = spool.clone();
+    let puts: Vec<_> = (0..100)
+        .map(|n| {
+            tokio::spawn({
+                let spool = spool.clone();
+                async move { spool.put(mail(n, "soc")).await.is_ok() }
+            })
+        })
+        .collect();
+    clone.close().await;
+    let mut taken = 0;
+    for put in puts {
+        taken += usize::from(put.await.unwrap());
+    }
+    assert!(matches!(spool.put(mail(200, "soc")).await, Err(PutError::Io(_))));
+    let spool = open(folder.path());
+    assert_eq!(spool.waiting("soc", 0, 1000).await.unwrap().len(), taken);
+}
+
+#[tokio::test]
+async fn a_large_mail_comes_back_byte_for_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let entry = sized(1, "soc", 25 << 20);
+    spool.put(entry.clone()).await.unwrap();
+    assert!(spool.reader().content(id(1)).await.unwrap() == entry.content);
+}

@@ -1,0 +1,1 @@
+//! The spool stays small: its log, its file, and what it keeps.

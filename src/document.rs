@@ -77,6 +77,18 @@ pub struct Value<'d> {
 }
 
 impl<'d> Table<'d> {
+    /// An empty table in the place of a section `key` that is not written, so that one reader serves both.
+    pub fn absent(&self, key: &str) -> Table<'d> {
+        Table {
+            source: self.source,
+            found: self.found,
+            path: self.join(key),
+            span: self.span(),
+            entries: empty(),
+            asked: Vec::new(),
+        }
+    }
+
     /// The place of the table.
     pub fn span(&self) -> Range<usize> {
         self.span.clone()

@@ -28,7 +28,7 @@ pub use webhook::{Connection, Proxy, SetupError};
 use crate::clock::Clock;
 use crate::document::Table;
 use crate::secret::Secret;
-use crate::spool::{Outcome, Queued};
+use crate::spool::{Outcome, Queued, Spool};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -141,6 +141,25 @@ pub trait Backlog: Send + Sync + 'static {
 
     /// Every team that has queued events, and how many.
     fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
+}
+
+impl Backlog for Spool {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
+        Ok(Spool::waiting(self, team, after, limit).await?)
+    }
+
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
+        Ok(Spool::record(self, outcomes).await?)
+    }
+
+    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
+        let counts = self.reader().counts().await?;
+        Ok(counts
+            .into_iter()
+            .filter(|count| count.queued > 0)
+            .map(|count| (count.team, count.queued))
+            .collect())
+    }
 }
 
 /// How it stands with one team.

@@ -38,6 +38,8 @@ pub(super) struct Field<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Section<'a> {
     pub(super) fields: Vec<Field<'a>>,
+    /// Bytes of the fields so far, as far as they are read.
+    size: usize,
     pub(super) body: usize,
     pub(super) too_long: bool,
     pub(super) no_blank_line: bool,
@@ -67,11 +69,7 @@ pub(super) fn section<'a>(content: &'a [u8], from: usize, stop: impl Fn(&[u8]) -
             if let Some(name) = field_name(line) {
                 section.finish(content, &mut value, at);
                 let start = at + line.iter().position(|&byte| byte == b':').map_or(0, |colon| colon + 1);
-                if section.fields.len() < FIELD_LIMIT && start - from < SECTION_LIMIT {
-                    value = Some((name, start));
-                } else {
-                    section.too_long = true;
-                }
+                value = Some((name, start));
             } else if field_name(&content[next..]).is_none_or(|name| !is_known(name)) {
                 // Not a header any more: somebody forgot the blank line.
                 section.no_blank_line = true;
@@ -90,11 +88,15 @@ pub(super) fn section<'a>(content: &'a [u8], from: usize, stop: impl Fn(&[u8]) -
 
 impl<'a> Section<'a> {
     fn finish(&mut self, content: &'a [u8], value: &mut Option<(&'a str, usize)>, end: usize) {
-        if let Some((name, start)) = value.take() {
-            let bytes = &content[start..end.max(start)];
-            let cut = bytes.len().min(VALUE_LIMIT);
-            self.too_long |= cut < bytes.len();
+        let Some((name, start)) = value.take() else { return };
+        let bytes = &content[start..end.max(start)];
+        let cut = bytes.len().min(VALUE_LIMIT);
+        self.too_long |= cut < bytes.len();
+        self.size += name.len() + cut;
+        if self.fields.len() < FIELD_LIMIT && self.size <= SECTION_LIMIT {
             self.fields.push(Field { name, value: &bytes[..cut] });
+        } else {
+            self.too_long = true;
         }
     }
 
@@ -295,19 +297,28 @@ fn encoded_word(text: &str) -> Option<EncodedWord<'_>> {
     let (charset, rest) = text.strip_prefix("=?")?.split_once('?')?;
     // RFC 2231 section 5: a language may follow the charset.
     let charset = charset.split('*').next().unwrap_or_default();
-    let encoding = rest.get(..2)?;
-    let rest = &rest[2..];
-    let end = rest.match_indices('?').find(|(at, _)| rest[at + 1..].starts_with('='))?.0;
-    let encoded = &rest[..end];
-    // The end of the next word is not the end of this one.
-    if charset.is_empty() || charset.contains(' ') || encoded.contains("=?") {
-        return None;
+    let (encoding, rest) = rest.split_once('?')?;
+    let mut end = None;
+    for (at, _) in rest.match_indices('?') {
+        if rest[at + 1..].starts_with('=') {
+            end = Some(at);
+            break;
+        }
+        // The next word begins before this one has ended.
+        if rest[..at].ends_with('=') {
+            break;
+        }
     }
+    let end = end?;
+    let encoded = rest[..end].as_bytes();
     let bytes = match encoding {
-        "b?" | "B?" => base64_decode(encoded.as_bytes())?,
-        "q?" | "Q?" => decode_q(encoded.as_bytes()),
+        "b" | "B" => base64_decode(encoded)?,
+        "q" | "Q" => decode_q(encoded),
         _ => return None,
     };
+    if charset.is_empty() || charset.contains(' ') {
+        return None;
+    }
     let length = text.len() - rest.len() + end + 2;
     Some(EncodedWord { charset, bytes, length })
 }

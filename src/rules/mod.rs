@@ -1,1 +1,208 @@
-//! Under way.
+//! The rules: what a mail means. Rule files in TOML become a [`RuleSet`], and that judges mails: each
+//! becomes events, or is dropped for a reason. The language and its laws are in `rules/README.md`.
+//!
+//! Loading finds every error at once, each with its place. Judging is total and deterministic: every
+//! mail gets a judgement, no input makes it slower than linear, and the same rules and mail give the same
+//! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
+
+mod condition;
+mod config;
+mod example;
+mod field;
+mod file;
+mod ground;
+mod judge;
+mod load;
+mod network;
+mod outcome;
+mod parameters;
+mod pattern;
+mod reach;
+mod redact;
+mod template;
+mod tlp;
+mod trace;
+
+pub use config::Config;
+pub use example::{Example, ExampleMail};
+pub use network::{Network, NotANetwork};
+pub use redact::{RedactSet, Redaction};
+pub use tlp::Tlp;
+pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::diagnostic::{Diagnostic, Source};
+use crate::event::{Event, Scenario, Severity, Words};
+use crate::mail::{Envelope, Message};
+
+/// The shipped rule files by name, in the order in which they run.
+const SHIPPED: [(&str, &str); 6] = [
+    ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
+    ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
+    ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
+    ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
+    ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
+    ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
+];
+
+/// The rule files that are compiled in, in the order in which they run.
+pub fn shipped() -> Vec<Source> {
+    SHIPPED.iter().map(|(path, text)| Source::new(*path, *text)).collect()
+}
+
+/// Whether `source` is a shipped one as it was shipped.
+fn is_shipped(source: &Source) -> bool {
+    SHIPPED.iter().any(|(path, text)| *path == &*source.path && *text == &*source.text)
+}
+
+/// The severity that `text` is a word for.
+fn severity_word(text: &str) -> Option<Severity> {
+    Severity::from_word(text.trim())
+}
+
+/// What the rules must know of the site.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Colours and the name of the service that has each in SIGNL4.
+    pub colors: Vec<(String, String)>,
+    /// The names of the teams.
+    pub teams: Vec<String>,
+    /// The networks whose mails may steer by `X-S4-*`.
+    pub trusted: Vec<Network>,
+    /// How each severity pages, where the rules do not say.
+    pub severities: Vec<(Severity, Paging)>,
+    /// Mails above this leave as a bare notice.
+    pub tlp_limit: Option<Tlp>,
+    /// What is replaced in everything that leaves.
+    pub redaction: Redaction,
+    /// The time zone of conditions that name none.
+    pub zone: TimeZone,
+    /// Values for the rules, by name: `site.NAME`.
+    pub values: Vec<(String, String)>,
+}
+
+/// How a severity pages.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Paging {
+    /// The service by name.
+    pub service: Option<String>,
+    /// The colour, which stands for a service.
+    pub color: Option<String>,
+    /// Who must acknowledge.
+    pub scenario: Option<Scenario>,
+}
+
+impl Default for Site {
+    /// No teams, no colours, private networks trusted, passwords and tokens redacted.
+    fn default() -> Self {
+        Config::default().site(Vec::new(), Vec::new())
+    }
+}
+
+impl Site {
+    fn service_of(&self, color: &str) -> Option<&str> {
+        self.colors
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(color))
+            .map(|(_, service)| service.as_str())
+    }
+
+    fn paging_of(&self, severity: Severity) -> Option<&Paging> {
+        self.severities.iter().find(|(of, _)| *of == severity).map(|(_, paging)| paging)
+    }
+
+    fn value(&self, name: &str) -> Option<&str> {
+        self.values.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A mail on its way to a team.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// What was sent.
+    pub message: &'a Message,
+    /// How it came.
+    pub envelope: &'a Envelope,
+    /// The team that the recipient stands for.
+    pub team: &'a str,
+}
+
+/// What the rules make of a mail.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Judgement {
+    /// The events; none only if the mail was dropped.
+    pub events: Vec<Event>,
+    /// The rule that dropped it, and why.
+    pub dropped: Option<Dropped>,
+    /// What the rules did.
+    pub trace: Trace,
+}
+
+/// Rules that are ready to judge.
+pub struct RuleSet {
+    sheets: Vec<load::Sheet>,
+    filters: Vec<load::FieldFilter>,
+    site: Site,
+}
+
+impl RuleSet {
+    /// Loads `sources` in order: the shipped ones first ([`shipped`]), then the site's. A source that is
+    /// byte for byte a shipped one may ask for colours and values that the site does not have.
+    ///
+    /// # Errors
+    /// Everything that is wrong, in the order of the sources and of the places in them.
+    pub fn load(sources: &[Source], site: Site) -> Result<Self, Vec<Diagnostic>> {
+        let (sheets, filters) = load::load(sources, &site)?;
+        Ok(Self { sheets, filters, site })
+    }
+
+    /// What the rules make of a mail. The trace tells which rules held, and no more.
+    pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
+        self.run(subject, false)
+    }
+
+    /// The same judgement, with every test, every match and every change in the trace.
+    pub fn judge_traced(&self, subject: &Subject<'_>) -> Judgement {
+        self.run(subject, true)
+    }
+
+    /// How many files there are.
+    pub fn files(&self) -> usize {
+        self.sheets.len()
+    }
+
+    /// How many rules there are in all files.
+    pub fn rules(&self) -> usize {
+        self.sheets.iter().map(|sheet| sheet.rules.len()).sum()
+    }
+
+    fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
+        let (pieces, split) = judge::pieces(self, subject);
+        let of = pieces.len();
+        let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
+        for (at, text) in pieces.into_iter().enumerate() {
+            let ground = self.ground(subject, text);
+            let (draft, mut piece) = judge::Run::new(self, &ground, full).judge(split);
+            match &draft.dropped {
+                Some(dropped) => judgement.dropped = Some(dropped.clone()),
+                None => {
+                    let number = outcome::Number { at, of };
+                    judgement
+                        .events
+                        .extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
+                }
+            }
+            judgement.trace.pieces.push(piece);
+        }
+        if !judgement.events.is_empty() {
+            judgement.dropped = None;
+        }
+        judgement
+    }
+
+    fn ground<'m>(&'m self, subject: &Subject<'m>, text: &'m str) -> ground::Ground<'m> {
+        ground::Ground::new(subject, text, &self.site.trusted, self.filters.len())
+    }
+}

@@ -1,6 +1,0 @@
-//! Under way.
-
-/// Runs the program.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
-}

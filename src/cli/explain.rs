@@ -1,0 +1,302 @@
+//! `explain`: what would become of a mail, and why, without sending anything. The same parser and the same
+//! rules as the service, with the whole trace.
+
+use std::io::{IsTerminal, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::clock::{Clock, System};
+use crate::config::{Config, Routes};
+use crate::gateway::{load_rules, routed};
+use crate::mail::{self, Address, Client, Message, Origin};
+use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
+
+use super::{Exit, Site, print, tell_all};
+
+/// What `explain` is told.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smtp2signl4 explain alert.eml
+  smtp2signl4 explain --to soc@example.org --client 192.0.2.7 alert.eml
+  smtp2signl4 queue show 01JD3X9K7M2Q --content | smtp2signl4 explain -
+  smtp2signl4 explain --json *.eml | jq '.events[].payload'")]
+pub(super) struct Arguments {
+    /// Mails; - is standard input
+    #[arg(required = true, value_name = "MAIL")]
+    mails: Vec<PathBuf>,
+    #[command(flatten)]
+    envelope: Envelope,
+    /// One JSON object a mail: message, trace and events
+    #[arg(long)]
+    json: bool,
+    /// Show rules that did not hold as well
+    #[arg(long, short)]
+    verbose: bool,
+}
+
+/// The envelope that the mail comes in.
+#[derive(clap::Args, Default)]
+pub(super) struct Envelope {
+    /// The envelope sender [default: the address in From]
+    #[arg(short = 'f', long, value_name = "ADDRESS")]
+    from: Option<String>,
+    /// An envelope recipient, as often as needed [default: the addresses in To]
+    #[arg(long, value_name = "ADDRESS")]
+    to: Vec<String>,
+    /// The client's address [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
+    /// The name in the client's EHLO
+    #[arg(long, default_value = "", hide_default_value = true)]
+    helo: String,
+}
+
+impl Envelope {
+    /// The envelope for `message`, received now.
+    pub(super) fn of(&self, message: &Message, clock: impl Clock) -> mail::Envelope {
+        let first = |mailboxes: &[Address]| mailboxes.first().map(|mailbox| mailbox.address.clone());
+        let all = |mailboxes: &[Address]| mailboxes.iter().map(|mailbox| mailbox.address.clone()).collect();
+        let local = IpAddr::from([127, 0, 0, 1]);
+        mail::Envelope {
+            received_at: clock.now(),
+            origin: Origin::Smtp,
+            client: Client {
+                address: Some(self.client.unwrap_or(local)),
+                helo: self.helo.clone(),
+                ..Client::default()
+            },
+            reverse_path: self.from.clone().or_else(|| first(&message.from)).unwrap_or_default(),
+            recipients: if self.to.is_empty() { all(&message.to) } else { self.to.clone() },
+        }
+    }
+}
+
+/// Explains every mail.
+pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
+    let config = match site.config() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let rules = match load_rules(&config) {
+        Ok(rules) => rules,
+        Err(problems) => return tell_all(&problems),
+    };
+    let mut exit = Exit::Done;
+    for path in &arguments.mails {
+        match read(path) {
+            Ok(content) => print(&one(&config, &rules, arguments, path, &content)),
+            Err(error) => {
+                eprintln!("smtp2signl4: {}: {error}", path.display());
+                exit = Exit::Data;
+            }
+        }
+    }
+    exit
+}
+
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    if path == Path::new("-") {
+        let mut content = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut content)?;
+        return Ok(content);
+    }
+    std::fs::read(path)
+}
+
+fn one(config: &Config, rules: &RuleSet, arguments: &Arguments, path: &Path, content: &[u8]) -> String {
+    let message = Message::parse(content);
+    let envelope = arguments.envelope.of(&message, System);
+    let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
+    let judgements: Vec<(String, Judgement)> = teams
+        .into_iter()
+        .map(|team| {
+            let judgement =
+                rules.judge_traced(&Subject { message: &message, envelope: &envelope, team: &team });
+            (team, judgement)
+        })
+        .collect();
+    if arguments.json {
+        return format!("{}\n", as_json(path, &message, &judgements));
+    }
+    let page =
+        Page { colored: std::io::stdout().is_terminal(), verbose: arguments.verbose, text: String::new() };
+    page.of(path, &message, &envelope, &judgements)
+}
+
+fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -> Value {
+    let events: Vec<Value> = judgements
+        .iter()
+        .flat_map(|(_, judgement)| &judgement.events)
+        .map(|event| {
+            let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
+            json!({ "team": event.team, "payload": payload })
+        })
+        .collect();
+    let trace: Vec<Value> = judgements
+        .iter()
+        .map(|(team, judgement)| json!({ "team": team, "dropped": judgement.dropped, "pieces": judgement.trace.pieces }))
+        .collect();
+    json!({ "mail": path.display().to_string(), "message": message, "trace": trace, "events": events })
+}
+
+/// Longest text shown of a mail, a match or a value, in characters.
+const EXCERPT: usize = 160;
+
+/// Lines of the text that are shown.
+const LINES: usize = 12;
+
+/// An explanation for people.
+struct Page {
+    colored: bool,
+    verbose: bool,
+    text: String,
+}
+
+impl Page {
+    fn of(
+        mut self,
+        path: &Path,
+        message: &Message,
+        envelope: &mail::Envelope,
+        judgements: &[(String, Judgement)],
+    ) -> String {
+        self.line(0, &self.bold(&path.display().to_string()));
+        self.message(message, envelope);
+        for (team, judgement) in judgements {
+            self.line(0, "");
+            self.line(0, &self.bold(&format!("Rules, for team {team}")));
+            for piece in &judgement.trace.pieces {
+                self.piece(piece);
+            }
+            if let Some(dropped) = &judgement.dropped {
+                self.line(1, &format!("dropped by {}: {}", dropped.rule, dropped.reason));
+            }
+            for event in &judgement.events {
+                let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
+                let payload = serde_json::to_string_pretty(&payload).expect("JSON can be written");
+                self.line(0, "");
+                self.line(0, &self.bold(&format!("Event for team {}", event.team)));
+                payload.lines().for_each(|line| self.line(1, line));
+            }
+        }
+        self.line(0, "");
+        self.text
+    }
+
+    fn message(&mut self, message: &Message, envelope: &mail::Envelope) {
+        let addresses = |mailboxes: &[Address]| {
+            mailboxes.iter().map(|mailbox| mailbox.address.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        for (name, value) in [
+            ("subject", message.subject.clone()),
+            ("from", addresses(&message.from)),
+            ("to", addresses(&message.to)),
+            ("envelope", format!("<{}> to <{}>", envelope.reverse_path, envelope.recipients.join(">, <"))),
+        ] {
+            self.line(1, &format!("{name:<9}{}", excerpt(&value)));
+        }
+        for attachment in &message.attachments {
+            let mail::Attachment { name, content_type, size } = attachment;
+            self.line(1, &format!("attached {} {content_type}, {size} bytes", excerpt(name)));
+        }
+        for defect in &message.defects {
+            self.line(1, &self.yellow(&format!("defect   {}", excerpt(defect))));
+        }
+        let lines: Vec<&str> = message.text.lines().collect();
+        for (at, line) in lines.iter().take(LINES).enumerate() {
+            self.line(1, &format!("{:<9}{}", if at == 0 { "text" } else { "" }, excerpt(line)));
+        }
+        if lines.len() > LINES {
+            self.line(1, &format!("         … and {} lines more", lines.len() - LINES));
+        }
+    }
+
+    fn piece(&mut self, piece: &Piece) {
+        for source in &piece.sources {
+            if !source.held && !self.verbose {
+                continue;
+            }
+            let mark = self.mark(source.held);
+            self.line(1, &format!("{mark} {} ({})", source.source, source.file));
+            self.tests(2, &source.conditions);
+            for rule in &source.rules {
+                self.rule(rule);
+            }
+        }
+        for note in &piece.notes {
+            self.line(1, &self.yellow(&format!("! {note}")));
+        }
+        for origin in &piece.origins {
+            self.line(1, &format!("{:<12} set by {}", origin.field, origin.by));
+        }
+    }
+
+    fn rule(&mut self, rule: &RuleTrace) {
+        let held = rule.outcome == Outcome::Held;
+        if !held && !self.verbose {
+            return;
+        }
+        let mark = self.mark(held);
+        let after = match rule.outcome {
+            Outcome::NotReached => " (a rule above stopped)",
+            _ if rule.stopped => " (stops)",
+            _ => "",
+        };
+        self.line(2, &format!("{mark} {}{after}", rule.rule));
+        self.tests(3, &rule.conditions);
+        for change in &rule.changes {
+            let from = change
+                .from
+                .as_deref()
+                .map_or_else(|| "nothing".to_owned(), |from| format!("{:?}", excerpt(from)));
+            self.line(3, &format!("{}: {from} → {:?}", change.field, excerpt(&change.to)));
+        }
+        for note in &rule.notes {
+            self.line(3, &self.yellow(&format!("! {note}")));
+        }
+    }
+
+    fn tests(&mut self, depth: usize, tests: &[Tested]) {
+        for test in tests {
+            let mark = self.mark(test.held);
+            let within: String = test.within.iter().map(|word| format!("{word} › ")).collect();
+            let matched = test.matched.as_ref().map_or_else(String::new, |matched| {
+                format!("  {:?} at {}..{}", excerpt(&matched.text), matched.start, matched.end)
+            });
+            self.line(depth, &format!("{mark} {within}{}{matched}", excerpt(&test.test)));
+            for (name, value) in &test.captures {
+                self.line(depth + 1, &format!("{name} = {:?}", excerpt(value)));
+            }
+        }
+    }
+
+    fn line(&mut self, depth: usize, text: &str) {
+        let line = format!("{}{text}", "  ".repeat(depth));
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    fn mark(&self, held: bool) -> String {
+        if held { self.style("✓", "32") } else { self.style("✗", "31") }
+    }
+
+    fn bold(&self, text: &str) -> String {
+        self.style(text, "1")
+    }
+
+    fn yellow(&self, text: &str) -> String {
+        self.style(text, "33")
+    }
+
+    fn style(&self, text: &str, code: &str) -> String {
+        if self.colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// `text` on one line and bounded, with nothing in it that could steer a terminal.
+fn excerpt(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    crate::event::bounded(&line, EXCERPT).into_owned()
+}

@@ -1,0 +1,250 @@
+//! `submit`, `send` and `close`: hand a mail or an event to the gateway from a shell. With a service
+//! running it goes over the control socket; without one it goes straight into the spool, and the service
+//! delivers it when it starts.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{Clock, System};
+use crate::config::Config;
+use crate::event::{Event, Scenario, Words};
+use crate::gateway::control::{CONTENT_LIMIT, Reply, Request};
+use crate::mail::{Client, Envelope, Mail, Message, Origin};
+
+use super::service::{Way, ask, offline};
+use super::{Exit, Site, print, runtime};
+
+/// The source that an event names when no mail stands behind it.
+const SOURCE_SYSTEM: &str = "smtp2signl4";
+
+/// What `submit` is told, in the manner of sendmail(8).
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smtp2signl4 submit soc@example.org < alert.eml
+  smtp2signl4 submit -t < alert.eml               recipients from To, Cc and Bcc
+  soc: \"|/usr/bin/smtp2signl4 submit -f ops@example.org soc\"          in /etc/aliases
+  signl4 unix - n n - - pipe flags=R user=nobody argv=/usr/bin/smtp2signl4 submit -f ${sender} -- ${recipient}")]
+pub(super) struct SubmitArguments {
+    /// The envelope sender
+    #[arg(short = 'f', long = "from", value_name = "ADDRESS")]
+    from: Option<String>,
+    /// Take the recipients from the To, Cc and Bcc headers as well
+    #[arg(short = 't', long = "read-recipients")]
+    read_recipients: bool,
+    /// Accepted for sendmail's sake: a line with a single dot never ends the mail here
+    #[arg(short = 'i', long = "ignore-dots")]
+    _ignore_dots: bool,
+    /// The envelope recipients
+    #[arg(value_name = "RECIPIENT")]
+    recipients: Vec<String>,
+}
+
+/// What `send` is told: what XSOAR's signl4_alert takes.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smtp2signl4 send --title 'Backup failed' --message 'Tape 7 is full' --external-id backup-7
+  smtp2signl4 send --title 'Intrusion' --message 'See case 42' --alerting-scenario emergency --wait")]
+pub(super) struct SendArguments {
+    /// The title of the alert
+    #[arg(long)]
+    title: String,
+    /// The text of the alert
+    #[arg(long)]
+    message: String,
+    /// What a later `close` names
+    #[arg(long)]
+    external_id: Option<String>,
+    /// The service or system category, by name
+    #[arg(long)]
+    service: Option<String>,
+    /// `latitude,longitude`
+    #[arg(long, allow_hyphen_values = true)]
+    location: Option<String>,
+    /// Who must acknowledge: single_ack, multi_ack or emergency
+    #[arg(long, value_parser = scenario)]
+    alerting_scenario: Option<Scenario>,
+    /// Let the team's keyword filter decide over the alert
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    filtering: Option<bool>,
+    #[command(flatten)]
+    to: To,
+}
+
+/// What `close` is told: what XSOAR's signl4_close takes.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  smtp2signl4 close --external-id backup-7")]
+pub(super) struct CloseArguments {
+    /// The external id of the alert
+    #[arg(long)]
+    external_id: String,
+    #[command(flatten)]
+    to: To,
+}
+
+/// What both are told.
+#[derive(clap::Args)]
+struct To {
+    /// The team [default: the first of the config]
+    #[arg(long)]
+    team: Option<String>,
+    /// Wait until SIGNL4 has it, and print its event id as JSON
+    #[arg(long, num_args = 0..=1, default_missing_value = "60", value_name = "SECONDS")]
+    wait: Option<u64>,
+}
+
+fn scenario(word: &str) -> Result<Scenario, String> {
+    Scenario::from_word(word).ok_or_else(|| "one of single_ack, multi_ack, emergency".to_owned())
+}
+
+/// Queues the mail on standard input.
+pub(super) fn submit(site: &Site, arguments: SubmitArguments) -> Exit {
+    let mut content = Vec::new();
+    let limit = CONTENT_LIMIT as u64 + 1;
+    if let Err(error) = std::io::stdin().lock().take(limit).read_to_end(&mut content) {
+        eprintln!("smtp2signl4: the mail cannot be read: {error}");
+        return Exit::Temporary;
+    }
+    if content.len() > CONTENT_LIMIT {
+        eprintln!("smtp2signl4: the mail is larger than {} MiB", CONTENT_LIMIT >> 20);
+        return Exit::Data;
+    }
+    if content.is_empty() {
+        eprintln!("smtp2signl4: there is no mail on standard input");
+        return Exit::Data;
+    }
+    let mut recipients = arguments.recipients;
+    if arguments.read_recipients {
+        recipients.extend(header_recipients(&content));
+    }
+    let envelope = envelope(Origin::Submit, arguments.from.unwrap_or_default(), recipients);
+    let size = content.len();
+    hand_in(site, Request::Submit { envelope, size }, content.into())
+}
+
+/// The addresses of To, Cc and Bcc.
+fn header_recipients(content: &[u8]) -> Vec<String> {
+    let message = Message::parse(content);
+    let blind: Vec<_> = message
+        .header("bcc")
+        .flat_map(|value| Message::parse(format!("To: {value}\r\n\r\n").as_bytes()).to)
+        .collect();
+    message.to.into_iter().chain(message.cc).chain(blind).map(|mailbox| mailbox.address).collect()
+}
+
+/// Queues an event that raises an alert.
+pub(super) fn send(site: &Site, arguments: SendArguments) -> Exit {
+    let event = Event {
+        title: arguments.title,
+        message: arguments.message,
+        external_id: arguments.external_id,
+        service: arguments.service,
+        location: arguments.location,
+        scenario: arguments.alerting_scenario,
+        filtering: arguments.filtering,
+        ..Event::default()
+    };
+    raise(site, event, arguments.to)
+}
+
+/// Queues an event that closes an alert.
+pub(super) fn close(site: &Site, arguments: CloseArguments) -> Exit {
+    let event = Event {
+        external_id: Some(arguments.external_id),
+        status: crate::event::Status::Resolved,
+        ..Event::default()
+    };
+    raise(site, event, arguments.to)
+}
+
+fn raise(site: &Site, event: Event, to: To) -> Exit {
+    let config = match site.config() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let team = match to.team {
+        None => config.teams[0].name.clone(),
+        Some(name) if config.teams.iter().any(|team| team.name == name) => name,
+        Some(name) => {
+            let known: Vec<_> = config.teams.iter().map(|team| team.name.as_str()).collect();
+            eprintln!("smtp2signl4: there is no team `{name}`; the config has {}", known.join(", "));
+            return Exit::Usage;
+        }
+    };
+    let event = Box::new(Event { team, source_system: Some(SOURCE_SYSTEM.to_owned()), ..event });
+    let envelope = envelope(Origin::Command, String::new(), Vec::new());
+    hand_in_with(&config, Request::Send { envelope, event, wait: to.wait }, bytes::Bytes::new())
+}
+
+fn envelope(origin: Origin, reverse_path: String, recipients: Vec<String>) -> Envelope {
+    Envelope { received_at: System.now(), origin, client: Client::default(), reverse_path, recipients }
+}
+
+fn hand_in(site: &Site, request: Request, content: bytes::Bytes) -> Exit {
+    match site.config() {
+        Ok(config) => hand_in_with(&config, request, content),
+        // A mail system that pipes to us must keep the mail until the config is put right.
+        Err(_) => Exit::Temporary,
+    }
+}
+
+fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exit {
+    let patience = match &request {
+        Request::Send { wait: Some(seconds), .. } => Duration::from_secs(seconds + 10),
+        _ => Duration::from_secs(60),
+    };
+    let reply = runtime().block_on(async {
+        match ask(config, &request, &content, patience).await {
+            Way::Answered(reply) => Ok(reply),
+            Way::Broken(problem) => Err(problem),
+            Way::NoService => keep(config, request, content).await,
+        }
+    });
+    match reply {
+        Ok(Reply::Delivered { event_id, .. }) => {
+            print(&format!("{}\n", serde_json::json!({ "eventId": event_id })));
+            Exit::Done
+        }
+        Ok(Reply::Queued { id }) => {
+            eprintln!("queued as {id}");
+            Exit::Done
+        }
+        Ok(Reply::Waiting { id, reason }) => {
+            eprintln!("smtp2signl4: queued as {id}, not delivered: {reason}");
+            Exit::Temporary
+        }
+        Ok(Reply::Refused(problem)) => {
+            eprintln!("smtp2signl4: {problem}");
+            Exit::Data
+        }
+        Ok(Reply::Temporary(problem)) | Err(problem) => {
+            eprintln!("smtp2signl4: {problem}");
+            Exit::Temporary
+        }
+        Ok(Reply::Changed { .. }) => Exit::Done,
+    }
+}
+
+/// Puts it into the spool of a service that does not run.
+async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Result<Reply, String> {
+    let intake = Arc::new(offline(config)?);
+    let reply = match request {
+        Request::Submit { envelope, .. } => {
+            let kept = intake.take(Mail { envelope, content }).await.map_err(|error| error.to_string())?;
+            Reply::Queued { id: kept.id }
+        }
+        Request::Send { envelope, event, wait } => {
+            let kept = intake.take_event(envelope, *event).await.map_err(|error| error.to_string())?;
+            match wait {
+                Some(_) => {
+                    Reply::Waiting { id: kept.id, reason: "no service runs here to deliver it".to_owned() }
+                }
+                None => Reply::Queued { id: kept.id },
+            }
+        }
+        Request::Retry { .. } | Request::Drop { .. } => unreachable!("`queue` hands these in by itself"),
+    };
+    intake.spool().close().await;
+    Ok(reply)
+}

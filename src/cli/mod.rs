@@ -1,0 +1,137 @@
+//! The command line: reads it, runs one command, and turns what became of it into an exit code of
+//! sysexits(3), so that pipes, cron and systemd know what to do next.
+
+mod check;
+mod demo;
+mod explain;
+mod hand_in;
+mod queue;
+mod run;
+mod service;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Environment};
+use crate::diagnostic::Diagnostic;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Exit {
+    /// It did what was asked.
+    Done = 0,
+    /// The command line is wrong (EX_USAGE).
+    Usage = 64,
+    /// What was handed in is wrong (EX_DATAERR).
+    Data = 65,
+    /// Something that it needs is not there (EX_UNAVAILABLE).
+    Unavailable = 69,
+    /// It may work later; a mail system keeps the mail and tries again (EX_TEMPFAIL).
+    Temporary = 75,
+    /// The config or the rules are wrong (EX_CONFIG).
+    Config = 78,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  smtp2signl4 demo                          see it work, without an account
+  smtp2signl4 check                         look over config and rules
+  smtp2signl4 explain alert.eml             what would become of this mail, and why
+  smtp2signl4 queue list                    what waits, what failed
+
+Exit codes: 0 done, 64 usage, 65 bad input, 69 unavailable, 75 try again later, 78 bad config";
+
+/// Turns alert mails into SIGNL4 events and never loses one.
+#[derive(Parser)]
+#[command(name = "smtp2signl4", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// The config file [default: /etc/smtp2signl4/smtp2signl4.toml if there is one]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service: listen for mail, judge it, post it
+    Run,
+    /// See it work: the real gateway, sample mails and a stand-in for SIGNL4, all on this machine
+    Demo(demo::Arguments),
+    /// Look over config and rules as the service would, and tell every error with its place
+    Check(check::Arguments),
+    /// Show what would become of a mail, and why, without sending anything
+    Explain(explain::Arguments),
+    /// Queue a mail from standard input, as sendmail would
+    Submit(hand_in::SubmitArguments),
+    /// Raise an alert without a mail
+    Send(hand_in::SendArguments),
+    /// Close the alert with an external id
+    Close(hand_in::CloseArguments),
+    /// See and change what waits and what failed
+    Queue(queue::Arguments),
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Printing may fail when nobody reads; there is nobody to tell either.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
+        }
+    };
+    let environment = Environment::of_process();
+    let site = Site { path: arguments.config, environment };
+    let exit = match arguments.command {
+        Command::Run => run::run(&site),
+        Command::Demo(arguments) => demo::demo(&arguments),
+        Command::Check(arguments) => check::check(&site, &arguments),
+        Command::Explain(arguments) => explain::explain(&site, &arguments),
+        Command::Submit(arguments) => hand_in::submit(&site, arguments),
+        Command::Send(arguments) => hand_in::send(&site, arguments),
+        Command::Close(arguments) => hand_in::close(&site, arguments),
+        Command::Queue(arguments) => queue::queue(&site, &arguments),
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Where a command finds its config.
+struct Site {
+    path: Option<PathBuf>,
+    environment: Environment,
+}
+
+impl Site {
+    /// The config, or its errors told on standard error.
+    fn config(&self) -> Result<Config, Exit> {
+        config::load(self.path.as_deref(), &self.environment).map_err(|problems| tell_all(&problems))
+    }
+}
+
+/// Tells every problem on standard error.
+fn tell_all(problems: &[Diagnostic]) -> Exit {
+    for problem in problems {
+        eprintln!("{problem}\n");
+    }
+    eprintln!("{} error{} found", problems.len(), if problems.len() == 1 { "" } else { "s" });
+    Exit::Config
+}
+
+/// The runtime that a command's asynchronous part runs on.
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads and timers can be had at the start of a process")
+}
+
+/// Writes `text` to standard output. A reader that went away, as `head` does, is no error.
+fn print(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,308 @@
+//! `queue`: what waits, what failed and what left; and an operator's word on it. Looking reads the spool
+//! itself, so it works whether a service runs or not; changes go to the service if one runs.
+
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Unit};
+use serde::Serialize;
+
+use crate::clock::{Clock, System};
+use crate::config::Config;
+use crate::event::Words;
+use crate::gateway::control::{self, Reply, Request};
+use crate::mail::MailId;
+use crate::spool::{Filter, Listed, Reader, Shown, State};
+
+use super::service::{Way, ask, offline};
+use super::{Exit, Site, print, runtime};
+
+/// What `queue` is told.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  smtp2signl4 queue list                          what waits and what failed
+  smtp2signl4 queue list --state delivered        what left
+  smtp2signl4 queue show 01JD3X9K7M2Q             one mail: what the rules did, what became of its events
+  smtp2signl4 queue retry --all --rejudge         everything that is stuck, by today's rules")]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List events: those that wait and those that failed, unless told otherwise
+    List {
+        /// Only those in this state: queued, failed, delivered, dropped or all
+        #[arg(long, value_parser = states)]
+        state: Option<States>,
+        /// Only those of this team
+        #[arg(long)]
+        team: Option<String>,
+        /// At most so many, the newest
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// As JSON, an object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a mail, what the rules did with it, and what became of its events
+    Show {
+        /// The id, as in the log and in the reply to DATA
+        id: MailId,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// The mail itself, as received
+        #[arg(long, conflicts_with = "json")]
+        content: bool,
+    },
+    /// Post again at once what failed or waits
+    Retry {
+        /// The mail
+        #[arg(required_unless_present = "all")]
+        id: Option<MailId>,
+        /// Everything that failed or waits
+        #[arg(long, conflicts_with = "id")]
+        all: bool,
+        /// Make the events anew by today's rules
+        #[arg(long)]
+        rejudge: bool,
+    },
+    /// Give up on a mail's events that were not delivered
+    Drop {
+        /// The mail
+        id: MailId,
+    },
+}
+
+#[derive(Clone)]
+struct States(Vec<State>);
+
+fn states(word: &str) -> Result<States, String> {
+    if word == "all" {
+        return Ok(States(Vec::new()));
+    }
+    let state = State::from_word(word).ok_or("one of queued, failed, delivered, dropped, all")?;
+    Ok(States(vec![state]))
+}
+
+/// Does what the operator says.
+pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
+    let config = match site.config() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    let done = runtime().block_on(async {
+        match &arguments.action {
+            Action::List { state, team, limit, json } => {
+                let states =
+                    state.clone().map_or_else(|| vec![State::Queued, State::Failed], |states| states.0);
+                let filter = Filter { states, team: team.clone(), limit: *limit, ..Filter::default() };
+                list(&config, &filter, *json).await
+            }
+            Action::Show { id, json, content } => show(&config, *id, *json, *content).await,
+            Action::Retry { id, rejudge, .. } => {
+                change(&config, Request::Retry { id: *id, rejudge: *rejudge }, "to be posted again").await
+            }
+            Action::Drop { id } => change(&config, Request::Drop { id: *id }, "dropped").await,
+        }
+    });
+    done.unwrap_or_else(|problem| {
+        eprintln!("smtp2signl4: {problem}");
+        Exit::Unavailable
+    })
+}
+
+async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, String> {
+    let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
+    let events = spool.list(filter.clone()).await.map_err(|error| error.to_string())?;
+    if json {
+        events.iter().for_each(|event| print(&line(event)));
+        return Ok(Exit::Done);
+    }
+    let counts = spool.counts().await.map_err(|error| error.to_string())?;
+    print(&table(&events, System.now()));
+    for count in counts {
+        let oldest =
+            count.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at, System.now())));
+        print(&format!("team {}: {} waiting{oldest}, {} failed\n", count.team, count.queued, count.failed));
+    }
+    Ok(Exit::Done)
+}
+
+fn line(value: &impl Serialize) -> String {
+    format!("{}\n", serde_json::to_string(value).expect("a listing can be written as JSON"))
+}
+
+/// The events as columns, each as wide as it must be.
+fn table(events: &[Listed], now: Timestamp) -> String {
+    if events.is_empty() {
+        return "nothing to list\n".to_owned();
+    }
+    let head = ["ID", "AGE", "TEAM", "STATE", "TRIES", "NEXT", "TITLE", "WHY"].map(str::to_owned);
+    let rows: Vec<[String; 8]> =
+        std::iter::once(head).chain(events.iter().map(|event| row(event, now))).collect();
+    let widths: Vec<usize> =
+        (0..7).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut shown = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            shown.push_str(&format!("{cell:<width$}  "));
+        }
+        shown.push_str(&row[7]);
+        text.push_str(shown.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+fn row(event: &Listed, now: Timestamp) -> [String; 8] {
+    let next = match (event.next_at, event.state) {
+        (Some(at), State::Queued) if at > now => format!("in {}", age(now, at)),
+        (_, State::Queued) => "now".to_owned(),
+        _ => String::new(),
+    };
+    [
+        event.id.to_string(),
+        age(event.received_at, now),
+        event.team.clone().unwrap_or_default(),
+        event.state.word().to_owned(),
+        event.attempts.to_string(),
+        next,
+        short(&event.title),
+        short(event.reason.as_deref().or(event.event_id.as_deref()).unwrap_or_default()),
+    ]
+}
+
+/// The start of `text` on one line, with nothing in it that could steer a terminal.
+fn short(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    crate::event::bounded(&line, 60).into_owned()
+}
+
+/// The time from `from` to `until` in its two greatest units.
+fn age(from: Timestamp, until: Timestamp) -> String {
+    let seconds = until.duration_since(from).as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+async fn show(config: &Config, id: MailId, json: bool, content: bool) -> Result<Exit, String> {
+    let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
+    let shown = spool.show(id).await.map_err(|error| error.to_string())?;
+    let Some(shown) = shown else {
+        eprintln!("smtp2signl4: there is no mail {id} in the spool");
+        return Ok(Exit::Data);
+    };
+    if content {
+        use std::io::Write;
+        let content = spool.content(id).await.map_err(|error| error.to_string())?.unwrap_or_default();
+        let _ = std::io::stdout().write_all(&content);
+    } else if json {
+        print(&line(&shown));
+    } else {
+        print(&page(&shown));
+    }
+    Ok(Exit::Done)
+}
+
+/// A shown mail for people.
+fn page(shown: &Shown) -> String {
+    let local = |at: Timestamp| {
+        let zoned = at.to_zoned(TimeZone::system());
+        zoned.round(Unit::Second).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    };
+    let envelope = &shown.envelope;
+    let mut text = format!("{}  {} bytes\n", shown.id, shown.size);
+    text.push_str(&format!("  received   {}\n", local(envelope.received_at)));
+    if let Some(address) = envelope.client.address {
+        text.push_str(&format!("  client     {address} {}\n", short(&envelope.client.helo)));
+    }
+    text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
+    for recipient in &envelope.recipients {
+        text.push_str(&format!("  to         <{}>\n", short(recipient)));
+    }
+    if !shown.story.is_null() {
+        let story = serde_json::to_string_pretty(&shown.story).expect("JSON can be written");
+        text.push_str(&format!("  story      {}\n", story.replace('\n', "\n             ")));
+    }
+    for event in &shown.events {
+        let listed = &event.listed;
+        let team = listed.team.as_deref().unwrap_or("no team");
+        text.push_str(&format!("\n  event {} for {team}: {}", listed.seq, listed.state.word()));
+        if let Some(at) = listed.settled_at {
+            text.push_str(&format!(" {}", local(at)));
+        }
+        text.push_str(&format!(", {} attempts\n", listed.attempts));
+        for (name, value) in [("SIGNL4 id", &listed.event_id), ("why", &listed.reason)] {
+            if let Some(value) = value {
+                text.push_str(&format!("    {name:<9}  {}\n", short(value)));
+            }
+        }
+        if let Some(payload) = &event.payload {
+            text.push_str(&format!("    payload    {payload}\n"));
+        }
+    }
+    text
+}
+
+/// Asks the service, or changes the spool of one that does not run.
+async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
+    let reply = match ask(config, &request, &[], Duration::from_secs(120)).await {
+        Way::Answered(reply) => reply,
+        Way::Broken(problem) => return Err(problem),
+        Way::NoService => {
+            let intake = offline(config)?;
+            let reply = match request {
+                Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
+                Request::Drop { id } => control::drop_mail(&intake, id).await,
+                Request::Submit { .. } | Request::Send { .. } => {
+                    unreachable!("these hand in, they do not change")
+                }
+            };
+            intake.spool().close().await;
+            reply
+        }
+    };
+    match reply {
+        Reply::Changed { events } => {
+            print(&format!("{events} event{} {done}\n", if events == 1 { "" } else { "s" }));
+            Ok(Exit::Done)
+        }
+        Reply::Refused(problem) => {
+            eprintln!("smtp2signl4: {problem}");
+            Ok(Exit::Data)
+        }
+        Reply::Temporary(problem) => Err(problem),
+        Reply::Queued { .. } | Reply::Delivered { .. } | Reply::Waiting { .. } => {
+            Err("the service answered another question".to_owned())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_have_their_two_greatest_units() {
+        let start: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        let after = |seconds: i64| age(start, start + jiff::SignedDuration::from_secs(seconds));
+        assert_eq!(after(59), "59s");
+        assert_eq!(after(61), "1m01s");
+        assert_eq!(after(3 * 3600 + 120), "3h02m");
+        assert_eq!(after(50 * 3600), "2d02h");
+        assert_eq!(after(-5), "0s");
+    }
+
+    #[test]
+    fn a_title_cannot_steer_the_terminal() {
+        assert_eq!(short("a\x1b[2Jb\nc"), "a [2Jb c");
+    }
+}

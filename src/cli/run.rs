@@ -1,0 +1,101 @@
+//! `run`: the service. Signals become a stop or a reload here and nowhere else.
+
+use std::io::{IsTerminal, stderr};
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+
+use crate::clock;
+use crate::config::{Format, Level, Log};
+use crate::gateway::{Failure, Gateway, notify};
+
+use super::{Exit, Site, runtime, tell_all};
+
+/// Runs until a signal says otherwise.
+pub(super) fn run(site: &Site) -> Exit {
+    let config = match site.config() {
+        Ok(config) => config,
+        Err(exit) => return exit,
+    };
+    start_log(config.log);
+    runtime().block_on(async {
+        let gateway = match Gateway::start(&config, &site.environment, Arc::new(clock::System)).await {
+            Ok(gateway) => gateway,
+            Err(failure) => return refuse(&failure),
+        };
+        let [mut terminate, mut interrupt, mut hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
+        notify(&site.environment, "READY=1");
+        let exit = loop {
+            tokio::select! {
+                _ = terminate.recv() => break Exit::Done,
+                _ = interrupt.recv() => break Exit::Done,
+                _ = hangup.recv() => reload(site, &gateway),
+                reason = gateway.broke() => {
+                    error!(%reason, "the spool failed; stopping, so that a restart can recover what was accepted");
+                    break Exit::Temporary;
+                }
+            }
+        };
+        info!("stopping");
+        notify(&site.environment, "STOPPING=1");
+        gateway.stop().await;
+        exit
+    })
+}
+
+fn listen(kind: SignalKind) -> Signal {
+    signal(kind).expect("this signal can be caught")
+}
+
+/// Loads the rules anew. The config's other sections count from the next start.
+fn reload(site: &Site, gateway: &Gateway) {
+    notify(&site.environment, "RELOADING=1");
+    let config = crate::config::load(site.path.as_deref(), &site.environment);
+    match config.and_then(|config| gateway.reload(&config)) {
+        Ok(()) => info!("new rules are in force"),
+        Err(problems) => {
+            for problem in &problems {
+                error!("{problem}");
+            }
+            error!(errors = problems.len(), "the old rules stay in force");
+        }
+    }
+    notify(&site.environment, "READY=1");
+}
+
+fn refuse(failure: &Failure) -> Exit {
+    match failure {
+        Failure::Config(problems) => tell_all(problems),
+        Failure::Spool(error) => {
+            eprintln!("smtp2signl4: {error}");
+            Exit::Unavailable
+        }
+        Failure::Connection(_) => {
+            eprintln!("smtp2signl4: {failure}");
+            Exit::Config
+        }
+        Failure::Socket(..) => {
+            eprintln!("smtp2signl4: {failure}");
+            Exit::Unavailable
+        }
+    }
+}
+
+/// Starts the log on standard error. Under systemd, journald adds the time and reads the level.
+pub(super) fn start_log(log: Log) {
+    let level = match log.level {
+        Level::Error => tracing::Level::ERROR,
+        Level::Warn => tracing::Level::WARN,
+        Level::Info => tracing::Level::INFO,
+        Level::Debug => tracing::Level::DEBUG,
+    };
+    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_target(false);
+    match log.format {
+        Format::Json => lines.json().flatten_event(true).init(),
+        Format::Text if journal => lines.without_time().with_ansi(false).init(),
+        Format::Text => lines.with_ansi(stderr().is_terminal()).init(),
+    }
+}

@@ -1,0 +1,341 @@
+//! The config file: one TOML document, read into the config of each stage, with every error at once.
+//!
+//! Each stage owns its section; this module adds them up, finds the teams and reads their secrets. What
+//! is not written has a default that works; without any file the defaults are all there is.
+
+mod secrets;
+mod teams;
+
+use std::path::{Path, PathBuf};
+
+pub use secrets::{Environment, SecretSource};
+pub use teams::{Routes, Team};
+
+use crate::delivery::{self, Connection, Proxy};
+use crate::diagnostic::{Diagnostic, Source, suggest};
+use crate::document::{self, Table};
+use crate::event::Words;
+use crate::rules;
+use crate::secret::Secret;
+use crate::smtp;
+use crate::spool;
+
+/// Where the config is looked for when none is named.
+pub const DEFAULT_PATH: &str = "/etc/smtp2signl4/smtp2signl4.toml";
+
+/// Stands for the path where there is no file.
+const NO_FILE: &str = "(no config file)";
+
+/// The webhook of SIGNL4's own service; the team secret follows it.
+const DEFAULT_URL: &str = "https://connect.signl4.com/webhook/";
+
+/// Everything that can be configured.
+#[derive(Debug)]
+pub struct Config {
+    /// The file, or none where the defaults are all there is.
+    pub path: Option<PathBuf>,
+    /// The listener.
+    pub smtp: smtp::Config,
+    /// The rules' own settings: where they are, what the site is like.
+    pub rules: rules::Config,
+    /// Colours, each with the service that has it in SIGNL4.
+    pub colors: Vec<(String, String)>,
+    /// Where mails are kept.
+    pub spool: spool::Config,
+    /// How events are posted.
+    pub delivery: delivery::Config,
+    /// The way to SIGNL4.
+    pub connection: Connection,
+    /// The webhook's address without the secret.
+    pub url: String,
+    /// The teams, at least one.
+    pub teams: Vec<Team>,
+    /// The log.
+    pub log: Log,
+    /// The socket on which a running service takes commands.
+    pub socket: PathBuf,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Log {
+    /// The least level that is written.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+}
+
+/// How much is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Level {
+    /// Only what needs a person.
+    Error,
+    /// And what may.
+    Warn,
+    /// And a line for each mail accepted and each event delivered.
+    #[default]
+    Info,
+    /// And each session.
+    Debug,
+}
+
+impl Words for Level {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// For people and for journald, which adds the time.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Words for Format {
+    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
+}
+
+/// Loads the config: the file at `path` if one is named, else the default file if there is one, else the
+/// defaults.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Config, Vec<Diagnostic>> {
+    let named = path.unwrap_or(Path::new(DEFAULT_PATH));
+    let text = match std::fs::read_to_string(named) {
+        Ok(text) => text,
+        Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+            return parse(None, &Source::new(NO_FILE, ""), environment);
+        }
+        Err(error) => {
+            let problem =
+                Diagnostic::about_file(named.display().to_string(), format!("cannot be read: {error}"));
+            return Err(vec![problem.help("name another file with --config, or make this one readable")]);
+        }
+    };
+    parse(Some(named), &Source::new(named.display().to_string(), text), environment)
+}
+
+/// Reads the config out of `source`; relative paths in it count from the folder of `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, each with its place.
+pub fn parse(
+    path: Option<&Path>,
+    source: &Source,
+    environment: &Environment,
+) -> Result<Config, Vec<Diagnostic>> {
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
+    document::read(source, |root| {
+        if let Some(version) = root.value("version").and_then(|v| v.integer(1..=i64::MAX))
+            && version.value != 1
+        {
+            root.error(
+                version.span,
+                format!("this program reads version 1 of the config, not version {}", version.value),
+                "leave `version` out, or write `version = 1`",
+            );
+        }
+        let smtp = section(root, "smtp", smtp::Config::read);
+        let mut spool = section(root, "spool", spool::Config::read);
+        let delivery = section(root, "delivery", delivery::Config::read);
+        let log = section(root, "log", read_log);
+        let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
+        let teams = teams::read(root, &signl4, &folder);
+        let mut rules = section(root, "rules", rules::Config::read);
+        for path in &mut rules.paths {
+            *path = folder.join(&path);
+        }
+        spool.path = folder.join(&spool.path);
+        let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
+        let socket = socket.unwrap_or_else(|| match environment.var("RUNTIME_DIRECTORY") {
+            Some(runtime) => PathBuf::from(runtime).join("control"),
+            None => spool.path.join("control"),
+        });
+        Config {
+            path: path.map(Path::to_path_buf),
+            smtp,
+            rules,
+            colors: signl4.colors,
+            spool,
+            delivery,
+            connection: signl4.connection,
+            url: signl4.url,
+            teams,
+            log,
+            socket,
+        }
+    })
+}
+
+impl Config {
+    /// What the rules must know of the site.
+    pub fn site(&self) -> rules::Site {
+        self.rules.site(self.colors.clone(), self.teams.iter().map(|team| team.name.clone()).collect())
+    }
+
+    /// What is wrong with the teams' secrets: one diagnostic for each that cannot be had.
+    pub fn secret_problems(&self, environment: &Environment) -> Vec<Diagnostic> {
+        let path = self.path.as_ref().map_or_else(|| NO_FILE.to_owned(), |path| path.display().to_string());
+        let problem = |team: &Team| {
+            let message = team.secret.secret(environment).err()?;
+            let whose =
+                if self.teams.len() > 1 { format!("team `{}`: {message}", team.name) } else { message };
+            Some(Diagnostic::about_file(path.as_str(), whose).help(team.secret.how_to_give()))
+        };
+        self.teams.iter().filter_map(problem).collect()
+    }
+}
+
+/// Reads the section `name` by `read`, which sees an empty table where it is not written.
+fn section<T>(root: &mut Table<'_>, name: &'static str, read: impl FnOnce(&mut Table<'_>) -> T) -> T {
+    let mut table = root.table(name).unwrap_or_else(|| root.absent(name));
+    let value = read(&mut table);
+    table.finish();
+    value
+}
+
+fn read_log(table: &mut Table<'_>) -> Log {
+    Log { level: table.word("level").unwrap_or_default(), format: table.word("format").unwrap_or_default() }
+}
+
+/// The section `[signl4]`.
+struct Signl4 {
+    url: String,
+    secret: SecretSource,
+    colors: Vec<(String, String)>,
+    connection: Connection,
+}
+
+impl Signl4 {
+    fn read(table: &mut Table<'_>, folder: &Path) -> Self {
+        let url = table.string("url").map_or_else(
+            || DEFAULT_URL.to_owned(),
+            |url| {
+                if !url.value.starts_with("https://") && !url.value.starts_with("http://") {
+                    table.error(
+                        url.span,
+                        format!("`{}` is not the address of a webhook", url.value),
+                        format!("the address without the secret, such as \"{DEFAULT_URL}\""),
+                    );
+                }
+                url.value
+            },
+        );
+        Self {
+            url,
+            secret: SecretSource::read(table, folder),
+            colors: read_colors(table),
+            connection: read_connection(table, folder),
+        }
+    }
+}
+
+/// Reads `ca-file` and `proxy`.
+fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
+    let ca_file = table.string("ca-file").map(|file| folder.join(file.value));
+    let proxy = match table.value("proxy") {
+        None => Proxy::Environment,
+        Some(value) if value.type_name() == "boolean" => match value.boolean() {
+            Some(false) => Proxy::Off,
+            _ => Proxy::Environment,
+        },
+        Some(value) => match value.string() {
+            Some(url) if url.value.contains("://") => Proxy::Url(Secret::new(url.value)),
+            Some(_) => {
+                value.error(
+                    "this is not the address of a proxy",
+                    "\"http://proxy.example:3128\", or `false` for none",
+                );
+                Proxy::Environment
+            }
+            None => Proxy::Environment,
+        },
+    };
+    Connection { ca_file, proxy }
+}
+
+/// The colours that an alert can have in the app, by the names that SIGNL4's category editor gives them.
+const COLORS: [&str; 10] =
+    ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black"];
+
+fn read_colors(table: &mut Table<'_>) -> Vec<(String, String)> {
+    let Some(mut colors) = table.table("colors") else { return Vec::new() };
+    let mut found = Vec::new();
+    for (name, service) in colors.entries() {
+        let color = name.value.to_ascii_lowercase();
+        if !COLORS.contains(&color.as_str()) {
+            colors.error(
+                name.span,
+                format!("`{}` is not a colour that SIGNL4 has", name.value),
+                suggest(&color, COLORS),
+            );
+        } else if let Some(service) = service.string() {
+            if service.value.trim().is_empty() {
+                colors.error(service.span, "the service has no name", "write the name of a SIGNL4 category");
+            }
+            found.push((color, service.value));
+        }
+    }
+    colors.finish();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(vars: &[(&str, &str)]) -> Environment {
+        Environment::of(vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
+    }
+
+    fn parse_text(text: &str, vars: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+        let source = Source::new("gateway.toml", text);
+        parse(Some(Path::new("/etc/smtp2signl4/smtp2signl4.toml")), &source, &environment(vars)).map_err(
+            |found| found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect(),
+        )
+    }
+
+    #[test]
+    fn nothing_at_all_is_a_config_once_the_secret_is_in_the_environment() {
+        let config = parse_text("", &[("SIGNL4_TEAM_SECRET", "abc123")]).unwrap();
+        assert_eq!(config.url, DEFAULT_URL);
+        assert_eq!(config.teams.len(), 1);
+        assert_eq!(
+            config.teams[0]
+                .secret
+                .secret(&environment(&[("SIGNL4_TEAM_SECRET", "abc123")]))
+                .unwrap()
+                .expose(),
+            "abc123"
+        );
+        assert_eq!(config.socket, Path::new("/var/lib/smtp2signl4/control"));
+    }
+
+    #[test]
+    fn the_smallest_useful_config_keeps_working() {
+        let text = concat!(
+            "[smtp]\nlisten = [\"127.0.0.1:2525\"]\n[signl4]\nurl = \"https://connect.signl4.com/webhook/\"\n",
+            "secret-file = \"secret\"\n[spool]\npath = \"/var/lib/smtp2signl4\"\n"
+        );
+        let config = parse_text(text, &[]).unwrap();
+        assert_eq!(config.spool.path, Path::new("/var/lib/smtp2signl4"));
+    }
+
+    #[test]
+    fn every_error_of_every_section_is_told_at_once() {
+        let text = "[smpt]\n[signl4]\nurl = 'ftp://x'\ncolors = { rde = 'A' }\n[log]\nlevel = 'loud'\n";
+        assert_eq!(
+            parse_text(text, &[]).unwrap_err(),
+            [
+                "1:2: unknown field `smpt`",
+                "3:7: `ftp://x` is not the address of a webhook",
+                "4:12: `rde` is not a colour that SIGNL4 has",
+                "6:9: `log.level` cannot be `loud`",
+            ]
+        );
+    }
+}

@@ -1,0 +1,196 @@
+//! The teams: their names, their secrets, and which recipients reach them.
+
+use std::path::Path;
+
+use crate::document::{Located, Table};
+
+use super::{SecretSource, Signl4};
+
+/// The name of the one team of a config that names none.
+const ONLY_TEAM: &str = "default";
+
+/// A SIGNL4 team.
+#[derive(Debug, Clone)]
+pub struct Team {
+    /// Its name here, in rules, logs and listings.
+    pub name: String,
+    /// Where its secret is.
+    pub secret: SecretSource,
+    /// The recipients that reach it.
+    pub recipients: Vec<Pattern>,
+}
+
+/// A pattern for forward-paths: `soc@example.org`, `soc` (in any domain), `*@example.org`, `*`. A plus
+/// detail (`soc+thehive@example.org`) counts only where the pattern has one. Letter case never counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    local: String,
+    domain: String,
+}
+
+impl Pattern {
+    fn new(text: &str) -> Option<Self> {
+        let text = text.to_lowercase();
+        let (local, domain) = text.rsplit_once('@').unwrap_or((&text, "*"));
+        let valid = !local.is_empty() && !domain.is_empty() && !text.contains(char::is_whitespace);
+        valid.then(|| Self { local: local.to_owned(), domain: domain.to_owned() })
+    }
+
+    /// Whether `address` matches.
+    pub fn matches(&self, address: &str) -> bool {
+        let address = address.to_lowercase();
+        let (local, domain) = address.rsplit_once('@').unwrap_or((&address, ""));
+        let bare = local.split_once('+').map_or(local, |(bare, _)| bare);
+        (self.domain == "*" || glob(&self.domain, domain))
+            && (glob(&self.local, local) || (!self.local.contains('+') && glob(&self.local, bare)))
+    }
+}
+
+/// Whether `text` matches `pattern`, in which `*` stands for any characters.
+fn glob(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let Some(rest) = pieces.next().and_then(|first| text.strip_prefix(first)) else { return false };
+    let mut rest = rest;
+    let mut last = None;
+    for piece in pieces {
+        if let Some(middle) = last.replace(piece) {
+            match rest.find(middle) {
+                Some(at) => rest = &rest[at + middle.len()..],
+                None => return false,
+            }
+        }
+    }
+    match last {
+        Some(end) => rest.ends_with(end),
+        None => rest.is_empty(),
+    }
+}
+
+/// Which teams a recipient reaches.
+#[derive(Debug, Clone)]
+pub struct Routes(Vec<(String, Vec<Pattern>)>);
+
+impl Routes {
+    /// The routes to `teams`.
+    pub fn new(teams: &[Team]) -> Self {
+        Self(teams.iter().map(|team| (team.name.clone(), team.recipients.clone())).collect())
+    }
+
+    /// The teams that `address` reaches, in the order of the config. A single team without patterns takes
+    /// every recipient.
+    pub fn teams<'a>(&'a self, address: &'a str) -> impl Iterator<Item = &'a str> {
+        let open = matches!(self.0.as_slice(), [(_, patterns)] if patterns.is_empty());
+        self.0
+            .iter()
+            .filter(move |(_, patterns)| open || patterns.iter().any(|pattern| pattern.matches(address)))
+            .map(|(team, _)| team.as_str())
+    }
+}
+
+/// Reads `[[team]]`, or makes the one team of `[signl4]`.
+pub(super) fn read(root: &mut Table<'_>, signl4: &Signl4, folder: &Path) -> Vec<Team> {
+    let mut teams: Vec<Team> = Vec::new();
+    let tables = root.tables("team");
+    let several = tables.len() > 1;
+    let mut reachable = false;
+    let mut first = None;
+    for mut table in tables {
+        first = first.or_else(|| Some(table.span()));
+        let span = table.span();
+        let name = table.string("name").unwrap_or_else(|| {
+            table.error(span.clone(), "this team has no name", "add `name = \"...\"`");
+            Located { value: String::new(), span: span.clone() }
+        });
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if !name.value.is_empty() && !name.value.chars().all(plain) {
+            table.error(
+                name.span.clone(),
+                "a team's name has letters, digits, `-`, `_` and `.` only",
+                "choose a short one",
+            );
+        }
+        if teams.iter().any(|team| team.name == name.value) {
+            table.error(
+                name.span.clone(),
+                format!("there is a team `{}` already", name.value),
+                "give each its own name",
+            );
+        }
+        let secret = SecretSource::read_for(&mut table, folder, &name.value);
+        let recipients = read_patterns(&mut table);
+        reachable |= !recipients.is_empty();
+        table.finish();
+        teams.push(Team { name: name.value, secret, recipients });
+    }
+    match first {
+        None => teams.push(Team {
+            name: ONLY_TEAM.to_owned(),
+            secret: signl4.secret.clone(),
+            recipients: Vec::new(),
+        }),
+        Some(span) if several && !reachable => root.error(
+            span,
+            "no recipient reaches any of the teams, so every mail would be refused",
+            "give at least one of them `recipients = [\"soc@*\"]`",
+        ),
+        Some(span) if signl4.secret.file.is_some() => root.error(
+            span,
+            "with [[team]] each team has its own secret, and that of [signl4] is used by none",
+            "move `secret-file` from [signl4] to the team",
+        ),
+        Some(_) => {}
+    }
+    teams
+}
+
+fn read_patterns(table: &mut Table<'_>) -> Vec<Pattern> {
+    let mut found = Vec::new();
+    for text in table.strings("recipients").unwrap_or_default() {
+        match Pattern::new(&text.value) {
+            Some(pattern) => found.push(pattern),
+            None => table.error(
+                text.span,
+                format!("`{}` is not a pattern for recipients", text.value),
+                "an address, a local part, or either with `*` in it: \"soc@example.org\", \"soc\", \"*@example.org\"",
+            ),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_whole_addresses_without_case() {
+        let law = |pattern: &str, address: &str| Pattern::new(pattern).unwrap().matches(address);
+        assert!(law("soc@example.org", "SOC@Example.org"));
+        assert!(law("soc@example.org", "soc+thehive@example.org"));
+        assert!(law("soc+thehive@example.org", "soc+thehive@example.org"));
+        assert!(!law("soc+thehive@example.org", "soc@example.org"));
+        assert!(law("soc", "soc@anywhere"));
+        assert!(law("soc", "soc"));
+        assert!(law("*@example.org", "x@example.org"));
+        assert!(!law("*@example.org", "x@example.org.evil"));
+        assert!(!law("soc@example.org", "notsoc@example.org"));
+        assert!(law("*-oncall@*", "db-oncall@gw"));
+        assert!(law("a*b*c@x", "aXbYc@x"));
+        assert!(!law("a*b*c@x", "aXcYb@x"));
+        assert_eq!(Pattern::new("@x"), None);
+    }
+
+    #[test]
+    fn a_single_team_without_patterns_takes_everybody() {
+        let team = |name: &str, patterns: &[&str]| Team {
+            name: name.into(),
+            secret: SecretSource::default(),
+            recipients: patterns.iter().map(|p| Pattern::new(p).unwrap()).collect(),
+        };
+        let one = Routes::new(&[team("a", &[])]);
+        assert_eq!(one.teams("x@y").collect::<Vec<_>>(), ["a"]);
+        let two = Routes::new(&[team("a", &["soc"]), team("b", &["*@lab"]), team("c", &[])]);
+        assert_eq!(two.teams("soc@lab").collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(two.teams("x@y").count(), 0);
+    }
+}

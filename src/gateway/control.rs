@@ -1,0 +1,310 @@
+//! The control socket: how `submit`, `send`, `close` and `queue` talk to a running service.
+//!
+//! A client writes one JSON line, and the content of a mail behind it where the request has one; it reads
+//! one JSON line. Everybody on the machine may hand in mail, as with sendmail(8); only root and the
+//! service's own user may look into the queue or change it (SO_PEERCRED).
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, info, warn};
+
+use crate::event::Event;
+use crate::mail::{Envelope, Mail, MailId};
+use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection, State};
+
+use super::Intake;
+
+/// Longest request line in bytes: an event with a full message fits.
+const LINE_LIMIT: u64 = 256 * 1024;
+
+/// Largest content that `submit` hands over in bytes; above it the SMTP listener's own limit decides.
+pub const CONTENT_LIMIT: usize = 64 << 20;
+
+/// Clients served at once; more wait.
+const CLIENTS: usize = 32;
+
+/// How long a client may take to say what it wants.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a client wants.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "do")]
+pub enum Request {
+    /// Takes the mail whose content of `size` bytes follows.
+    Submit {
+        /// Its envelope.
+        envelope: Envelope,
+        /// Bytes of content behind the line.
+        size: usize,
+    },
+    /// Takes an event.
+    Send {
+        /// The envelope to keep it under.
+        envelope: Envelope,
+        /// The event.
+        event: Box<Event>,
+        /// Seconds to wait for its delivery; none answers once it is on disk.
+        wait: Option<u64>,
+    },
+    /// Posts again what failed or waits: of one mail, or everything.
+    Retry {
+        /// The mail, or none for all.
+        id: Option<MailId>,
+        /// Whether today's rules make the events anew.
+        rejudge: bool,
+    },
+    /// Gives up on a mail's events that were not delivered.
+    Drop {
+        /// The mail.
+        id: MailId,
+    },
+}
+
+/// What the service answers.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// It is on disk.
+    Queued {
+        /// Its id.
+        id: MailId,
+    },
+    /// It was delivered.
+    Delivered {
+        /// Its id.
+        id: MailId,
+        /// What SIGNL4 calls it.
+        event_id: Option<String>,
+    },
+    /// It is on disk, and did not leave it while the client waited.
+    Waiting {
+        /// Its id.
+        id: MailId,
+        /// Why not yet, or why never.
+        reason: String,
+    },
+    /// So many events were changed.
+    Changed {
+        /// How many.
+        events: usize,
+    },
+    /// It did not work, and may later.
+    Temporary(String),
+    /// It cannot work.
+    Refused(String),
+}
+
+/// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
+/// shown that no other service runs.
+///
+/// # Errors
+/// The folder is missing or may not be written.
+pub fn bind(path: &Path) -> io::Result<UnixListener> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+/// Serves clients until `stop` turns true.
+pub async fn serve(listener: UnixListener, intake: Arc<Intake>, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CLIENTS));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("this semaphore is never closed");
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "the control socket cannot accept");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+        };
+        let intake = Arc::clone(&intake);
+        tokio::spawn(async move {
+            if let Err(error) = converse(stream, &intake).await {
+                debug!(%error, "a control client went away");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: UnixStream, intake: &Arc<Intake>) -> io::Result<()> {
+    let peer = stream.peer_cred()?;
+    let mut stream = BufReader::new(stream);
+    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream)).await?? {
+        Ok((request, content)) => {
+            let operator = matches!(request, Request::Retry { .. } | Request::Drop { .. });
+            if operator && peer.uid() != 0 && peer.uid() != own_user()? {
+                Reply::Refused("only root and the service's own user may change the queue".to_owned())
+            } else {
+                answer(request, content, intake).await
+            }
+        }
+        Err(problem) => Reply::Refused(problem),
+    };
+    let mut line = serde_json::to_vec(&reply)?;
+    line.push(b'\n');
+    stream.get_mut().write_all(&line).await
+}
+
+/// The user this process runs as, by the owner of its own entry in /proc.
+fn own_user() -> io::Result<u32> {
+    use std::os::unix::fs::MetadataExt;
+    Ok(std::fs::metadata("/proc/self")?.uid())
+}
+
+async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Result<(Request, Bytes), String>> {
+    let mut line = Vec::new();
+    stream.take(LINE_LIMIT).read_until(b'\n', &mut line).await?;
+    let request: Request = match serde_json::from_slice(&line) {
+        Ok(request) => request,
+        Err(error) => return Ok(Err(format!("the service does not understand this request: {error}"))),
+    };
+    let Request::Submit { size, .. } = request else { return Ok(Ok((request, Bytes::new()))) };
+    if size > CONTENT_LIMIT {
+        return Ok(Err(format!("the mail is larger than {} MiB", CONTENT_LIMIT >> 20)));
+    }
+    let mut content = Vec::with_capacity(size.min(1 << 20));
+    stream.take(size as u64).read_to_end(&mut content).await?;
+    if content.len() < size {
+        return Ok(Err("the mail ended early".to_owned()));
+    }
+    Ok(Ok((request, content.into())))
+}
+
+async fn answer(request: Request, content: Bytes, intake: &Arc<Intake>) -> Reply {
+    match request {
+        Request::Submit { mut envelope, .. } => {
+            envelope.received_at = intake.now();
+            match intake.take(Mail { envelope, content }).await {
+                Ok(kept) => Reply::Queued { id: kept.id },
+                Err(problem) => not_kept(&problem),
+            }
+        }
+        Request::Send { mut envelope, event, wait } => {
+            envelope.received_at = intake.now();
+            let kept = match intake.take_event(envelope, *event).await {
+                Ok(kept) => kept,
+                Err(problem) => return not_kept(&problem),
+            };
+            match (wait, kept.events.first()) {
+                (Some(seconds), Some(event)) => wait_for(intake, kept.id, event, seconds).await,
+                _ => Reply::Queued { id: kept.id },
+            }
+        }
+        Request::Retry { id, rejudge } => {
+            let done = retry(intake, id, rejudge).await;
+            if let Reply::Changed { events } = done {
+                info!(id = %id.map_or_else(|| "all".to_owned(), |id| id.to_string()), events, rejudge, "an operator retries");
+            }
+            done
+        }
+        Request::Drop { id } => drop_mail(intake, id).await,
+    }
+}
+
+fn not_kept(problem: &PutError) -> Reply {
+    Reply::Temporary(format!("the spool could not take it: {problem}"))
+}
+
+async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64) -> Reply {
+    let Some(delivery) = intake.delivery() else { return Reply::Queued { id } };
+    match tokio::time::timeout(Duration::from_secs(seconds), delivery.wait(event.seq)).await {
+        Ok(Some(Outcome::Delivered { event_id, .. })) => Reply::Delivered { id, event_id },
+        Ok(Some(Outcome::Failed { reason, .. } | Outcome::Deferred { reason, .. })) => {
+            Reply::Waiting { id, reason }
+        }
+        Ok(None) => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
+        Err(_) => Reply::Waiting { id, reason: format!("not delivered within {seconds} s; it stays queued") },
+    }
+}
+
+/// Queues again what waits or failed of the mail `id`, or of all mails, made anew by today's rules if
+/// `rejudge` says so.
+pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply {
+    let events = match requeue(intake, id, rejudge).await {
+        Ok(events) => events,
+        Err(problem) => return Reply::Temporary(problem),
+    };
+    let count = events.len();
+    if let Some(delivery) = intake.delivery() {
+        delivery.offer(events);
+        delivery.wake(None).await;
+    }
+    Reply::Changed { events: count }
+}
+
+/// Gives up on the events of the mail `id` that were not delivered.
+pub async fn drop_mail(intake: &Intake, id: MailId) -> Reply {
+    match intake.spool().drop(id).await {
+        Ok(events) => {
+            info!(%id, events, "an operator dropped this mail's events");
+            if let Some(delivery) = intake.delivery() {
+                delivery.wake(None).await;
+            }
+            Reply::Changed { events }
+        }
+        Err(problem) => Reply::Temporary(problem.to_string()),
+    }
+}
+
+async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<Vec<Queued>, String> {
+    let spool = intake.spool();
+    if !rejudge {
+        let selection = id.map_or(Selection::All, Selection::Mail);
+        return spool.retry(selection).await.map_err(|error| error.to_string());
+    }
+    let ids = match id {
+        Some(id) => vec![id],
+        None => unfinished(intake).await?,
+    };
+    let mut events = Vec::new();
+    for id in ids {
+        events.extend(rejudge_one(intake, id).await.map_err(|error| error.to_string())?);
+    }
+    Ok(events)
+}
+
+/// The mails that have events which were not delivered.
+async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, String> {
+    let mut ids = Vec::new();
+    let mut filter = Filter { states: vec![State::Queued, State::Failed], limit: 1_000, ..Filter::default() };
+    loop {
+        let page = intake.spool().reader().list(filter.clone()).await.map_err(|error| error.to_string())?;
+        let Some(last) = page.last() else { break };
+        filter.before = Some(last.seq);
+        ids.extend(page.iter().map(|event| event.id));
+    }
+    // In the order of acceptance, each once.
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+async fn rejudge_one(intake: &Intake, id: MailId) -> Result<Vec<Queued>, spool::Error> {
+    let spool = intake.spool();
+    let shown = spool.reader().show(id).await?.ok_or(spool::Error::NoSuchMail(id))?;
+    match spool.reader().content(id).await? {
+        Some(content) => {
+            let (made, dropped, story) = intake.rejudge(&shown.envelope, &content);
+            spool.rejudge(id, made, dropped, story).await
+        }
+        None => spool.retry(Selection::Mail(id)).await,
+    }
+}

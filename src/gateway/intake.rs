@@ -1,0 +1,268 @@
+//! The intake: a mail that the edge took in is parsed, judged and put into the spool, and only then is the
+//! edge told that it may answer 250. Nothing here posts.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, RwLock};
+
+use jiff::Timestamp;
+use serde_json::json;
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::config::Routes;
+use crate::delivery::Delivery;
+use crate::event::Event;
+use crate::mail::{Envelope, Mail, MailId, Message};
+use crate::rules::{Judgement, RuleSet, Subject};
+use crate::smtp::{Accept, Refusal};
+use crate::spool::{Entry, PutError, Queued, Spool};
+
+/// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
+/// not hold up the sessions that share its worker.
+const INLINE_LIMIT: usize = 128 * 1024;
+
+/// How much of a mail that could not be judged goes into its plain event, in bytes.
+const EXCERPT: usize = 1024;
+
+/// What stands between the edge and the spool.
+pub struct Intake {
+    rules: RwLock<Arc<RuleSet>>,
+    routes: Routes,
+    /// Takes mails that no recipient routes: those of `submit` without a known one.
+    fallback: String,
+    spool: Spool,
+    /// None where no service runs: what is kept then waits for one.
+    delivery: Option<Delivery>,
+    clock: Arc<dyn Clock>,
+    salt: AtomicU16,
+}
+
+/// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
+/// they reach none.
+pub fn routed(routes: &Routes, recipients: &[String], fallback: &str) -> Vec<String> {
+    let mut teams: Vec<String> = Vec::new();
+    for team in recipients.iter().flat_map(|recipient| routes.teams(recipient)) {
+        if !teams.iter().any(|known| known == team) {
+            teams.push(team.to_owned());
+        }
+    }
+    if teams.is_empty() {
+        teams.push(fallback.to_owned());
+    }
+    teams
+}
+
+/// A mail in the spool: its id and the events that were made of it.
+pub struct Kept {
+    /// The id.
+    pub id: MailId,
+    /// The events that wait to be posted.
+    pub events: Vec<Queued>,
+}
+
+impl Intake {
+    /// An intake that judges by `rules` and keeps in `spool`. `salt` starts the part of the ids that tells
+    /// mails of one millisecond apart.
+    pub fn new(
+        rules: Arc<RuleSet>,
+        routes: Routes,
+        fallback: String,
+        spool: Spool,
+        delivery: Option<Delivery>,
+        clock: Arc<dyn Clock>,
+        salt: u16,
+    ) -> Self {
+        Self {
+            rules: RwLock::new(rules),
+            routes,
+            fallback,
+            spool,
+            delivery,
+            clock,
+            salt: AtomicU16::new(salt),
+        }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&self.rules.read().expect("no holder of this lock can panic"))
+    }
+
+    /// Puts other rules in force, for mails that come from now on.
+    pub fn replace_rules(&self, rules: Arc<RuleSet>) {
+        *self.rules.write().expect("no holder of this lock can panic") = rules;
+    }
+
+    /// The teams that the recipients reach, each once, in the order of the recipients.
+    pub fn teams(&self, recipients: &[String]) -> Vec<String> {
+        routed(&self.routes, recipients, &self.fallback)
+    }
+
+    /// Parses, judges and keeps a mail.
+    ///
+    /// # Errors
+    /// The spool could not take it; nothing of it was kept.
+    pub async fn take(self: &Arc<Self>, mail: Mail) -> Result<Kept, PutError> {
+        let Mail { envelope, content } = mail;
+        let judged = if content.len() <= INLINE_LIMIT {
+            self.judge(&envelope, &content)
+        } else {
+            let intake = Arc::clone(self);
+            let (envelope, content) = (envelope.clone(), content.clone());
+            tokio::task::spawn_blocking(move || intake.judge(&envelope, &content))
+                .await
+                .unwrap_or_else(|_| unreachable!("a panic in judging is caught where it happens"))
+        };
+        self.keep(envelope, Some(content), judged).await
+    }
+
+    /// Keeps an event that no mail stands behind.
+    ///
+    /// # Errors
+    /// The spool could not take it; nothing of it was kept.
+    pub async fn take_event(&self, envelope: Envelope, event: Event) -> Result<Kept, PutError> {
+        self.keep(envelope, None, Judged { events: vec![event], dropped: None, story: json!(null) }).await
+    }
+
+    async fn keep(
+        &self,
+        envelope: Envelope,
+        content: Option<bytes::Bytes>,
+        judged: Judged,
+    ) -> Result<Kept, PutError> {
+        let size = content.as_ref().map_or(0, bytes::Bytes::len);
+        let client = envelope.client.address;
+        let (from, count) = (envelope.reverse_path.clone(), envelope.recipients.len());
+        let dropped = judged.dropped.clone();
+        let mut entry = Entry {
+            id: self.next_id(envelope.received_at),
+            envelope,
+            content,
+            story: judged.story,
+            events: judged.events,
+            dropped: judged.dropped,
+        };
+        let events = loop {
+            match self.spool.put(entry.clone()).await {
+                Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
+                done => break done?,
+            }
+        };
+        let id = entry.id;
+        match dropped {
+            None => info!(%id, ?client, ?from, recipients = count, size, events = events.len(), "accepted"),
+            Some(reason) => {
+                info!(%id, ?client, ?from, recipients = count, size, reason = ?reason, "accepted and dropped by a rule")
+            }
+        }
+        if let Some(delivery) = &self.delivery {
+            delivery.offer(events.clone());
+        }
+        Ok(Kept { id, events })
+    }
+
+    /// Judges a kept mail by the rules in force, as if it came now.
+    pub fn rejudge(
+        &self,
+        envelope: &Envelope,
+        content: &[u8],
+    ) -> (Vec<Event>, Option<String>, serde_json::Value) {
+        let judged = self.judge(envelope, content);
+        (judged.events, judged.dropped, judged.story)
+    }
+
+    /// Parses and judges for each team. Total: a panic in the parser or the rules is a defect of this program,
+    /// not of the mail, and must not cost the alert.
+    fn judge(&self, envelope: &Envelope, content: &[u8]) -> Judged {
+        let rules = self.rules();
+        let teams = self.teams(&envelope.recipients);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let message = Message::parse(content);
+            let mut whole = Judged { events: Vec::new(), dropped: None, story: json!(null) };
+            let mut stories = Vec::new();
+            for team in &teams {
+                let judgement: Judgement = rules.judge(&Subject { message: &message, envelope, team });
+                stories.push(judgement.trace.story());
+                whole.events.extend(judgement.events);
+                whole.dropped =
+                    whole.dropped.or(judgement.dropped.map(|d| format!("{}: {}", d.rule, d.reason)));
+            }
+            if !whole.events.is_empty() {
+                whole.dropped = None;
+            }
+            whole.story = json!({ "defects": message.defects, "teams": stories });
+            whole
+        }));
+        outcome.unwrap_or_else(|_| {
+            error!("judging a mail failed; it is kept and sent as a plain event");
+            Judged {
+                events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
+                dropped: None,
+                story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+            }
+        })
+    }
+
+    fn next_id(&self, now: Timestamp) -> MailId {
+        MailId::new(now, self.salt.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+/// What the rules made of a mail.
+struct Judged {
+    events: Vec<Event>,
+    dropped: Option<String>,
+    story: serde_json::Value,
+}
+
+/// The event of a mail that could not be judged: the start of it, unread.
+fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
+    let excerpt = String::from_utf8_lossy(&content[..content.len().min(EXCERPT)]);
+    Event {
+        team: team.to_owned(),
+        title: format!("Unreadable mail from <{}>", envelope.reverse_path.escape_debug()),
+        message: format!(
+            "The gateway could not judge this mail and passes on its start as it is.\n\n{}",
+            excerpt.escape_debug().to_string().replace("\\r\\n", "\n").replace("\\n", "\n")
+        ),
+        ..Event::default()
+    }
+}
+
+/// The intake as the edge sees it.
+pub struct Edge(pub Arc<Intake>);
+
+impl Accept for Edge {
+    fn recipient(&self, address: &str) -> bool {
+        self.0.routes.teams(address).next().is_some()
+    }
+
+    async fn accept(&self, mail: Mail) -> Result<MailId, Refusal> {
+        match self.0.take(mail).await {
+            Ok(kept) => Ok(kept.id),
+            Err(PutError::Full) => Err(Refusal::Full),
+            Err(problem) => {
+                error!(%problem, "a mail could not be kept and was refused for now");
+                Err(Refusal::Unavailable)
+            }
+        }
+    }
+}
+
+impl Intake {
+    /// The clock that the gateway goes by.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The spool.
+    pub fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// The delivery, where a service runs.
+    pub fn delivery(&self) -> Option<&Delivery> {
+        self.delivery.as_ref()
+    }
+}

@@ -1,0 +1,216 @@
+//! The gateway: the only place that knows the order of the pipeline. It opens the spool, starts delivery,
+//! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
+
+pub mod control;
+mod intake;
+mod notify;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::clock::Clock;
+use crate::config::{Config, Environment, Routes};
+use crate::delivery::{Delivery, SetupError, Target};
+use crate::diagnostic::{Diagnostic, Source};
+use crate::rules::{self, RuleSet};
+use crate::smtp::Listener;
+use crate::spool::{OpenError, Spool};
+
+pub use intake::{Edge, Intake, Kept, routed};
+pub use notify::notify;
+
+/// Why the gateway did not start, or had to stop.
+#[derive(Debug)]
+pub enum Failure {
+    /// Something that an operator wrote is wrong.
+    Config(Vec<Diagnostic>),
+    /// The spool cannot be opened.
+    Spool(OpenError),
+    /// The way to SIGNL4 cannot be set up.
+    Connection(SetupError),
+    /// A socket cannot be opened.
+    Socket(String, io::Error),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Config(problems) => {
+                for (at, problem) in problems.iter().enumerate() {
+                    write!(f, "{}{problem}", if at == 0 { "" } else { "\n\n" })?;
+                }
+                Ok(())
+            }
+            Self::Spool(error) => write!(f, "{error}"),
+            Self::Connection(error) => write!(f, "[signl4]: {error}"),
+            Self::Socket(what, error) => write!(f, "{what}: {error}"),
+        }
+    }
+}
+
+/// A gateway that listens. Tests and the demo hold one in their process.
+pub struct Gateway {
+    addresses: Vec<SocketAddr>,
+    intake: Arc<Intake>,
+    stop: watch::Sender<bool>,
+    smtp: tokio::task::JoinHandle<()>,
+    control: tokio::task::JoinHandle<()>,
+    delivery: Delivery,
+    spool: Spool,
+}
+
+/// Reads the shipped rules and the site's own.
+///
+/// # Errors
+/// Everything that is wrong with them, each with its place.
+pub fn load_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
+    let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
+    let mut problems = Vec::new();
+    for path in &config.rules.paths {
+        match read_sources(path) {
+            Ok(found) => sources.extend(found),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    match RuleSet::load(&sources, config.site()) {
+        Ok(rules) if problems.is_empty() => Ok(rules),
+        Ok(_) => Err(problems),
+        Err(found) => {
+            problems.extend(found);
+            Err(problems)
+        }
+    }
+}
+
+/// The rule file at `path`, or all `*.toml` in it in lexical order if it is a folder.
+///
+/// # Errors
+/// It cannot be read.
+pub fn read_sources(path: &std::path::Path) -> Result<Vec<Source>, Diagnostic> {
+    let unreadable = |path: &std::path::Path, error: io::Error| {
+        Diagnostic::about_file(path.display().to_string(), format!("cannot be read: {error}"))
+            .help("name a rule file or a folder of them in [rules] paths")
+    };
+    let mut files: Vec<PathBuf> = if path.is_dir() {
+        let entries = std::fs::read_dir(path).map_err(|error| unreadable(path, error))?;
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|p| p.extension().is_some_and(|e| e == "toml"))
+            .collect()
+    } else {
+        vec![path.to_path_buf()]
+    };
+    files.sort();
+    files
+        .iter()
+        .map(|file| {
+            let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
+            Ok(Source::new(file.display().to_string(), text))
+        })
+        .collect()
+}
+
+impl Gateway {
+    /// Starts the whole pipeline and returns once it listens.
+    ///
+    /// # Errors
+    /// The config, the spool or a socket does not allow it.
+    pub async fn start(
+        config: &Config,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, Failure> {
+        let mut problems = config.secret_problems(environment);
+        let rules = match load_rules(config) {
+            Ok(rules) => Some(Arc::new(rules)),
+            Err(found) => {
+                problems.extend(found);
+                None
+            }
+        };
+        let Some(rules) = rules.filter(|_| problems.is_empty()) else {
+            return Err(Failure::Config(problems));
+        };
+        let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
+        let listener =
+            Listener::bind(&config.smtp).map_err(|error| Failure::Socket("cannot listen".into(), error))?;
+        let control = control::bind(&config.socket)
+            .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
+
+        let (stop, stopped) = watch::channel(false);
+        let targets = config.teams.iter().map(|team| target(config, team, environment)).collect();
+        let delivery = Delivery::start(
+            config.delivery.clone(),
+            config.connection.clone(),
+            targets,
+            spool.clone(),
+            Arc::clone(&clock),
+            fastrand::u64(..),
+            stopped.clone(),
+        )
+        .map_err(Failure::Connection)?;
+        let intake = Arc::new(Intake::new(
+            rules,
+            Routes::new(&config.teams),
+            config.teams[0].name.clone(),
+            spool.clone(),
+            Some(delivery.clone()),
+            Arc::clone(&clock),
+            fastrand::u16(..),
+        ));
+        let addresses = listener.addresses();
+        for address in &addresses {
+            info!(%address, "listening");
+        }
+        let smtp = tokio::spawn(listener.run(Arc::new(Edge(Arc::clone(&intake))), clock, stopped.clone()));
+        let control = tokio::spawn(control::serve(control, Arc::clone(&intake), stopped));
+        Ok(Self { addresses, intake, stop, smtp, control, delivery, spool })
+    }
+
+    /// The addresses it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The intake, for those who hold a gateway in their process.
+    pub fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    /// Loads the rules anew. What is wrong is told, and the rules in force stay.
+    pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
+        self.intake.replace_rules(Arc::new(load_rules(config)?));
+        Ok(())
+    }
+
+    /// Returns when the spool has failed for good.
+    pub async fn broke(&self) -> Arc<str> {
+        self.spool.failed().await
+    }
+
+    /// Stops: no new sessions, those inside DATA finish for a bounded time, posts in flight are noted.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if self.smtp.await.is_err() {
+            error!("the listener had stopped by itself");
+        }
+        self.control.abort();
+        self.delivery.ended().await;
+        self.spool.close().await;
+    }
+}
+
+/// The way to a team; its secret is read anew whenever it is asked for, so that one put right is found.
+fn target(config: &Config, team: &crate::config::Team, environment: &Environment) -> Target {
+    let (source, environment) = (team.secret.clone(), environment.clone());
+    Target {
+        team: team.name.clone(),
+        url: config.url.clone(),
+        secret: Arc::new(move || source.secret(&environment)),
+    }
+}

@@ -1,0 +1,755 @@
+//! Reads a rule file: TOML to what was written, with the place of each part. What can be wrong in one
+//! value is found here; what depends on other values, on other files or on the site is found by `load`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+
+use crate::diagnostic::{Diagnostic, Source, suggest};
+use crate::document::{self, Located, Table, Value};
+use crate::event::{Scenario, Severity, Status, Words, refuse_field};
+
+use super::condition::{Bounds, Check, Condition, Schedule, Test};
+use super::example::Example;
+use super::field::{Field, Key, MailField, Nature};
+use super::network::Network;
+use super::pattern::{self, Pattern};
+use super::template::{self, Engine, Tables, Template};
+use super::tlp::Tlp;
+
+/// The version of the language.
+const VERSION: i64 = 1;
+
+/// Deepest nesting of conditions; deeper ones nobody can read.
+const DEEPEST: usize = 16;
+
+/// What a file says.
+pub(super) struct File {
+    pub(super) source: Source,
+    pub(super) name: Located<String>,
+    pub(super) when: Option<Condition>,
+    pub(super) split: Option<Pattern>,
+    pub(super) rules: Vec<Rule>,
+    pub(super) engine: Engine,
+    /// The names of shipped rules, or of whole sources, to switch off.
+    pub(super) off: Vec<Located<String>>,
+    pub(super) examples: Vec<Example>,
+    /// Whether all of it could be read, so that what seems to be missing is missing.
+    pub(super) sound: bool,
+}
+
+/// What a rule says.
+pub(super) struct Rule {
+    pub(super) name: Located<String>,
+    pub(super) when: Option<Condition>,
+    /// Where `when` stands.
+    pub(super) when_span: Range<usize>,
+    pub(super) lets: Vec<Let>,
+    pub(super) sets: Vec<Set>,
+    pub(super) teams: Option<Vec<Located<String>>>,
+    pub(super) parameters: Option<Parameters>,
+    pub(super) drop: Option<Located<String>>,
+    pub(super) keep: bool,
+    pub(super) stop: bool,
+    /// The shipped rule whose place this one takes.
+    pub(super) overrides: Option<Located<String>>,
+    /// The file that the rule is written in, once the files have numbers.
+    pub(super) home: usize,
+}
+
+/// A name that a rule makes.
+#[derive(Debug, Clone)]
+pub(super) struct Let {
+    pub(super) name: Located<String>,
+    pub(super) value: Located<Template>,
+    pub(super) slot: usize,
+}
+
+/// A value that a rule sets.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    pub(super) target: Target,
+    pub(super) value: Located<Template>,
+}
+
+/// What a `set` sets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Key(Key),
+    Tile(String),
+}
+
+impl Target {
+    pub(super) fn label(&self) -> String {
+        match self {
+            Self::Key(key) => key.name().to_owned(),
+            Self::Tile(name) => format!("tile.{name}"),
+        }
+    }
+}
+
+/// Where SIGNL4's own parameters are read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parameters {
+    /// Header fields called `X-S4-*`.
+    Headers,
+    /// A body of `Key: value` lines throughout.
+    Body,
+}
+
+impl Words for Parameters {
+    const WORDS: &'static [(&'static str, Self)] = &[("headers", Self::Headers), ("body", Self::Body)];
+}
+
+/// The words that `key` takes, if it takes only certain words.
+pub(super) fn words_of(key: Key) -> Option<Vec<&'static str>> {
+    fn words<W: Words>() -> Option<Vec<&'static str>> {
+        Some(W::WORDS.iter().map(|(word, _)| *word).collect())
+    }
+    match key {
+        Key::Status => words::<Status>(),
+        Key::Severity => words::<Severity>(),
+        Key::Scenario => words::<Scenario>(),
+        Key::Tlp => words::<Tlp>(),
+        Key::Filtering => Some(vec!["true", "false"]),
+        _ => None,
+    }
+}
+
+/// Whether `text` is a place on the map as SIGNL4 takes it: `latitude,longitude`.
+pub(super) fn is_location(text: &str) -> bool {
+    let within = |text: &str, limit: f64| text.trim().parse::<f64>().is_ok_and(|n| n.abs() <= limit);
+    text.split_once(',').is_some_and(|(lat, lon)| within(lat, 90.0) && within(lon, 180.0))
+}
+
+/// Reads `source`. What is wrong goes to `found`; there is a file unless the TOML itself is broken.
+pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>) -> Option<File> {
+    let mut reader = Reader {
+        source,
+        zone,
+        errors: Vec::new(),
+        tables: Tables::new(),
+        engine: Engine::new(Tables::new()),
+    };
+    let mut file = None;
+    let read = document::read(source, |root| file = Some(reader.file(root)));
+    let before = found.len();
+    found.extend(read.err().unwrap_or_default());
+    found.append(&mut reader.errors);
+    let mut file = file?;
+    file.sound = found.len() == before;
+    Some(file)
+}
+
+/// Reads one file.
+pub(super) struct Reader<'s> {
+    pub(super) source: &'s Source,
+    zone: &'s TimeZone,
+    pub(super) errors: Vec<Diagnostic>,
+    tables: Tables,
+    engine: Engine,
+}
+
+impl Reader<'_> {
+    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.errors.push(self.source.diagnostic(span, message).help(help));
+    }
+
+    fn file(&mut self, root: &mut Table<'_>) -> File {
+        match root.value("version") {
+            Some(version) => {
+                if let Some(number) = version.integer(0..=i64::MAX).filter(|n| n.value != VERSION) {
+                    self.error(
+                        number.span,
+                        format!("version {} is not known", number.value),
+                        "write `version = 1`",
+                    );
+                }
+            }
+            None => self.error(0..0, "the file has no version", "its first line must be `version = 1`"),
+        }
+        if let Some(mut tables) = root.table("table") {
+            for (name, entries) in tables.entries() {
+                let table = entries.table().map_or_else(BTreeMap::new, |t| self.lookup(t));
+                self.tables.insert(name.value, table);
+            }
+        }
+        self.engine = Engine::new(self.tables.clone());
+        let (mut name, mut when, mut split) = (None, None, None);
+        if let Some(mut source) = root.table("source") {
+            name = source.string("name");
+            when = source.value("when").and_then(|value| self.condition(&value, 0));
+            split = source.value("split").and_then(|value| self.pattern(&value));
+            source.finish();
+        }
+        if name.is_none() {
+            let span =
+                if root.has("source") { root.table("source").map_or(0..0, |t| t.span()) } else { 0..0 };
+            self.error(span, "the source has no name", "write `[source]` and below it `name = \"...\"`");
+        }
+        let mut rules: Vec<_> = root.tables("rule").into_iter().map(|table| self.rule(table)).collect();
+        let off = root.table("off").map_or_else(Vec::new, |mut off| {
+            let names = off.strings("rules").unwrap_or_default();
+            off.finish();
+            names
+        });
+        let examples = root.tables("example").into_iter().filter_map(|table| self.example(table)).collect();
+        rules.retain(|rule| !rule.name.value.is_empty());
+        File {
+            source: self.source.clone(),
+            name: name.unwrap_or(Located { value: self.source.path.to_string(), span: 0..0 }),
+            when,
+            split,
+            rules,
+            engine: std::mem::replace(&mut self.engine, Engine::new(Tables::new())),
+            off,
+            examples,
+            sound: true,
+        }
+    }
+
+    /// A `[table.NAME]`. Its keys are compared without case.
+    fn lookup(&mut self, mut table: Table<'_>) -> BTreeMap<String, String> {
+        table
+            .entries()
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.value.to_lowercase(), value.string()?.value)))
+            .collect()
+    }
+
+    fn rule(&mut self, mut table: Table<'_>) -> Rule {
+        let place = table.span();
+        let name = table.string("name").filter(|name| !name.value.trim().is_empty());
+        if name.is_none() {
+            self.error(
+                place.clone(),
+                "a rule has no name",
+                "write `name = \"...\"`: the trace and the other files know it by that",
+            );
+        }
+        let when_value = table.value("when");
+        let when_span = when_value.as_ref().map_or(0..0, Value::span);
+        let when = when_value.and_then(|value| self.condition(&value, 0));
+        let lets = table.table("let").map_or_else(Vec::new, |lets| self.lets(lets));
+        let mut teams = None;
+        let sets = table.table("set").map_or_else(Vec::new, |sets| self.sets(sets, &mut teams));
+        let rule = Rule {
+            name: name.unwrap_or(Located { value: String::new(), span: place.clone() }),
+            when,
+            when_span,
+            lets,
+            sets,
+            teams,
+            parameters: table.word("parameters"),
+            drop: table.string("drop"),
+            keep: table.boolean("keep").unwrap_or(false),
+            stop: table.boolean("stop").unwrap_or(false),
+            overrides: table.string("override"),
+            home: 0,
+        };
+        if let Some(reason) = rule.drop.as_ref().filter(|reason| reason.value.trim().is_empty()) {
+            self.error(
+                reason.span.clone(),
+                "a drop needs its reason",
+                "it is what `queue` and the log show for the mail",
+            );
+        }
+        if rule.drop.is_some() && (rule.keep || !rule.sets.is_empty() || rule.teams.is_some()) {
+            let span = rule.drop.as_ref().map_or(place.clone(), |reason| reason.span.clone());
+            self.error(span, "a rule that drops the mail cannot also set or keep", "split it in two rules");
+        }
+        let acts = rule.drop.is_some()
+            || rule.keep
+            || rule.stop
+            || rule.teams.is_some()
+            || rule.parameters.is_some();
+        let captures = rule.when.as_ref().is_some_and(has_captures);
+        if !acts
+            && !captures
+            && rule.sets.is_empty()
+            && rule.lets.is_empty()
+            && !table.has("set")
+            && !table.has("let")
+        {
+            self.error(
+                rule.name.span.clone(),
+                "the rule does nothing",
+                "give it `set`, `let`, `drop`, `keep` or `stop`",
+            );
+        }
+        table.finish();
+        rule
+    }
+
+    fn lets(&mut self, mut table: Table<'_>) -> Vec<Let> {
+        let mut lets = Vec::new();
+        for (name, value) in table.entries() {
+            if !self.may_name(&name.value, name.span.clone()) {
+                continue;
+            }
+            if let Some(value) = self.template(&value) {
+                lets.push(Let { name, value, slot: usize::MAX });
+            }
+        }
+        lets
+    }
+
+    /// Whether a capture or `let` may have this name.
+    fn may_name(&mut self, name: &str, span: Range<usize>) -> bool {
+        if Field::reserves(name) {
+            self.error(span, format!("`{name}` has a meaning of its own"), "choose another name");
+            return false;
+        }
+        let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !plain {
+            self.error(
+                span,
+                format!("`{name}` cannot be a name"),
+                "a name has letters, digits and underscores",
+            );
+        }
+        plain
+    }
+
+    fn sets(&mut self, mut table: Table<'_>, teams: &mut Option<Vec<Located<String>>>) -> Vec<Set> {
+        let mut sets = Vec::new();
+        for (name, value) in table.entries() {
+            match name.value.as_str() {
+                "team" => *teams = value.strings(),
+                "tile" => {
+                    let Some(mut tiles) = value.table() else { continue };
+                    for (tile, value) in tiles.entries() {
+                        if let Some(why) = refuse_field(&tile.value) {
+                            self.error(tile.span, format!("a tile cannot be called `{}`", tile.value), why);
+                        } else if let Some(value) = self.template(&value) {
+                            sets.push(Set { target: Target::Tile(tile.value), value });
+                        }
+                    }
+                }
+                other => match Key::from_name(other) {
+                    Some(key) => {
+                        if let Some(value) = self.value_of(key, &value) {
+                            sets.push(Set { target: Target::Key(key), value });
+                        }
+                    }
+                    None => {
+                        let known = Key::ALL.iter().map(|(name, _)| *name).chain(["team", "tile"]);
+                        let help = suggest(other, known);
+                        self.error(name.span, format!("nothing of an event is called `{other}`"), help);
+                    }
+                },
+            }
+        }
+        sets
+    }
+
+    /// The template for `key`, checked where it is a literal.
+    fn value_of(&mut self, key: Key, value: &Value<'_>) -> Option<Located<Template>> {
+        if key == Key::Filtering && value.type_name() == "boolean" {
+            let text = if value.boolean()? { "true" } else { "false" };
+            let template = self.engine.compile(text).ok()?;
+            return Some(Located { value: template, span: value.span() });
+        }
+        let template = self.template(value)?;
+        let Some(literal) = template.value.literal() else { return Some(template) };
+        if literal.is_empty() {
+            value.error(
+                format!("`{}` is set to nothing", key.name()),
+                "a set that comes out empty leaves the value as it was; leave it out",
+            );
+            return None;
+        }
+        if let Some(words) = words_of(key)
+            && !words.iter().any(|word| word.eq_ignore_ascii_case(literal))
+        {
+            let message = format!("`{}` cannot be `{literal}`", key.name());
+            value.error(message, suggest(literal, words));
+            return None;
+        }
+        if key == Key::Location && !is_location(literal) {
+            value.error(format!("`{literal}` is not a location"), "write \"latitude,longitude\" in degrees");
+            return None;
+        }
+        Some(template)
+    }
+
+    pub(super) fn template(&mut self, value: &Value<'_>) -> Option<Located<Template>> {
+        let text = value.string()?;
+        match self.engine.compile(&text.value) {
+            Ok(template) => {
+                self.tables_of(&text);
+                Some(Located { value: template, span: text.span })
+            }
+            Err(template::Fault { word, message, help }) => {
+                let span = word.map_or(text.span.clone(), |word| find_word(self.source, &text.span, &word));
+                self.error(span, message, help);
+                None
+            }
+        }
+    }
+
+    /// Reports a `map` through a table that the file does not have.
+    fn tables_of(&mut self, text: &Located<String>) {
+        for rest in text.value.split("map(").skip(1) {
+            let name = rest.trim_start().trim_start_matches(['"', '\'']);
+            let name = &name[..name.find(['"', '\'', ')']).unwrap_or(name.len())];
+            if !self.tables.contains_key(name) {
+                let help = format!("write `[table.{name}]` with a line for each value");
+                self.error(text.span.clone(), format!("there is no table `{name}`"), help);
+            }
+        }
+    }
+
+    pub(super) fn pattern(&mut self, value: &Value<'_>) -> Option<Pattern> {
+        let text = value.string()?;
+        match Pattern::new(&text.value) {
+            Ok(pattern) => {
+                let mut sound = true;
+                for capture in &pattern.captures {
+                    let span = find_word(self.source, &text.span, &capture.name);
+                    sound &= self.may_name(&capture.name, span);
+                }
+                sound.then_some(pattern)
+            }
+            Err(pattern::Fault { at, message, help }) => {
+                let span = inner_span(self.source, &text.span, &text.value, at);
+                self.error(span, format!("the pattern is wrong: {message}"), help);
+                None
+            }
+        }
+    }
+
+    pub(super) fn condition(&mut self, value: &Value<'_>, depth: usize) -> Option<Condition> {
+        if depth > DEEPEST {
+            value.error("conditions are nested too deeply", "split the rule in two");
+            return None;
+        }
+        let mut table = value.table()?;
+        let mut all = Vec::new();
+        let entries = table.entries();
+        if entries.is_empty() {
+            value.error("there is no condition here", "leave `when` out for a rule that always applies");
+            return None;
+        }
+        let mut sound = true;
+        for (name, value) in entries {
+            let before = all.len();
+            match name.value.as_str() {
+                "any" | "all" => {
+                    let items = value.array()?;
+                    let inner: Vec<_> =
+                        items.iter().filter_map(|item| self.condition(item, depth + 1)).collect();
+                    if items.is_empty() {
+                        value.error(
+                            "there is no condition here",
+                            "write one table for each: [{ ... }, { ... }]",
+                        );
+                    }
+                    sound &= inner.len() == items.len();
+                    all.push(if name.value == "any" { Condition::Any(inner) } else { Condition::All(inner) });
+                }
+                "not" => {
+                    all.extend(self.condition(&value, depth + 1).map(|inner| Condition::Not(Box::new(inner))))
+                }
+                "header" => {
+                    for (header, value) in value.table()?.entries() {
+                        let field = Field::Header(header.value.to_ascii_lowercase().into());
+                        all.extend(self.tests(&field, &header, &value));
+                    }
+                }
+                "site" => {
+                    for (key, value) in value.table()?.entries() {
+                        all.extend(self.tests(&Field::Site(key.value.as_str().into()), &key, &value));
+                    }
+                }
+                "event" => {
+                    for (key, value) in value.table()?.entries() {
+                        if key.value == "tile" {
+                            for (tile, value) in value.table()?.entries() {
+                                all.extend(self.tests(
+                                    &Field::Tile(tile.value.as_str().into()),
+                                    &tile,
+                                    &value,
+                                ));
+                            }
+                        } else if let Some(known) = Key::from_name(&key.value) {
+                            all.extend(self.tests(&Field::Event(known), &key, &value));
+                        } else {
+                            let known = Key::ALL.iter().map(|(name, _)| *name).chain(["tile"]);
+                            let help = suggest(&key.value, known);
+                            self.error(
+                                key.span,
+                                format!("nothing of an event is called `{}`", key.value),
+                                help,
+                            );
+                        }
+                    }
+                }
+                plain => all.extend(self.tests(&Field::plain(plain), &name, &value)),
+            }
+            sound &= all.len() > before;
+        }
+        if !sound {
+            return None;
+        }
+        Some(if all.len() == 1 { all.remove(0) } else { Condition::All(all) })
+    }
+
+    /// The tests of one field: a pattern, a flag, or a table of checks that must all hold.
+    fn tests(&mut self, field: &Field, name: &Located<String>, value: &Value<'_>) -> Vec<Condition> {
+        let nature = match field {
+            Field::Mail(field) => field.nature(),
+            _ => Nature::Text,
+        };
+        let label = field.label();
+        let mut checks: Vec<(Check, String)> = Vec::new();
+        match (nature, value.type_name()) {
+            (Nature::Flag, _) => {
+                if let Some(flag) = value.boolean() {
+                    checks.push((Check::Flag(flag), format!("{label} is {flag}")));
+                }
+            }
+            (Nature::Text, "string") => {
+                if let Some(pattern) = self.pattern(value) {
+                    let shown = format!("{label} matches '{}'", pattern.regex.as_str());
+                    checks.push((Check::Matches(Box::new(pattern)), shown));
+                }
+            }
+            (Nature::Text, "table") => self.text_checks(field, &label, value, &mut checks),
+            (Nature::Time, "table") => checks.extend(self.schedule(value).map(|schedule| {
+                (Check::Clock(Box::new(schedule)), format!("{label} is within the schedule"))
+            })),
+            (Nature::Text, _) => value.error(
+                format!("`{}` is neither a pattern nor a table of checks", name.value),
+                "write 'pattern', or { equals = \"...\" }, { any-word = [...] }, { at-least = 3 }, { present = true }",
+            ),
+            (Nature::Time, _) => value.error(
+                "a time is tested by a table",
+                "write { between = [\"22:00\", \"06:00\"], days = [\"sat\", \"sun\"], zone = \"Europe/Berlin\" }",
+            ),
+        }
+        checks
+            .into_iter()
+            .map(|(check, label)| {
+                Condition::Test(Test {
+                    field: field.clone(),
+                    check,
+                    label,
+                    span: name.span.clone(),
+                    filter: None,
+                })
+            })
+            .collect()
+    }
+
+    fn text_checks(&mut self, field: &Field, label: &str, value: &Value<'_>, out: &mut Vec<(Check, String)>) {
+        let Some(mut table) = value.table() else { return };
+        if let Some(pattern) = table.value("matches").and_then(|value| self.pattern(&value)) {
+            let shown = format!("{label} matches '{}'", pattern.regex.as_str());
+            out.push((Check::Matches(Box::new(pattern)), shown));
+        }
+        let plain =
+            |texts: Vec<Located<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
+        if let Some(texts) = table.strings("equals").map(plain) {
+            let shown = format!("{label} equals {}", texts.join(" or "));
+            out.push((Check::Equals(texts), shown));
+        }
+        for (key, all) in [("any-word", false), ("all-words", true)] {
+            let Some(words) = table.strings(key) else { continue };
+            let span = words.first().map_or(value.span(), |word| word.span.clone());
+            let words = plain(words);
+            if words.is_empty() || words.iter().any(|word| word.trim().is_empty()) {
+                self.error(
+                    span,
+                    "there is no word here",
+                    "write the words in quotes: [\"down\", \"disk full\"]",
+                );
+                continue;
+            }
+            let groups: Vec<Vec<String>> =
+                if all { words.into_iter().map(|word| vec![word]).collect() } else { vec![words] };
+            for group in groups {
+                match Pattern::word(&group) {
+                    Ok(pattern) => {
+                        let shown = format!("{label} has the word {}", group.join(" or "));
+                        out.push((Check::Matches(Box::new(pattern)), shown));
+                    }
+                    Err(fault) => self.error(span.clone(), fault.message, fault.help),
+                }
+            }
+        }
+        self.bounds(field, label, &mut table, out);
+        if let Some(networks) = table.strings("in") {
+            let mut read = Vec::new();
+            for text in networks {
+                match text.value.parse::<Network>() {
+                    Ok(network) => read.push(network),
+                    Err(_) => self.error(
+                        text.span,
+                        format!("`{}` is not a network", text.value),
+                        "write \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
+                    ),
+                }
+            }
+            let shown = read.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+            out.push((Check::Within(read), format!("{label} is in {shown}")));
+        }
+        if let Some(present) = table.boolean("present") {
+            let shown = if present { "is present" } else { "is absent" };
+            out.push((Check::Present(present), format!("{label} {shown}")));
+        }
+        if out.is_empty() && table.span().len() <= 2 {
+            self.error(
+                table.span(),
+                "there is no check here",
+                "write { equals = \"...\" }, { present = true } or the like",
+            );
+        }
+        table.finish();
+    }
+
+    fn bounds(&mut self, field: &Field, label: &str, table: &mut Table<'_>, out: &mut Vec<(Check, String)>) {
+        const KEYS: [&str; 4] = ["at-least", "above", "at-most", "below"];
+        if !KEYS.iter().any(|key| table.has(key)) {
+            // Asked for all the same, so that an unknown check is told what there is.
+            let _ = KEYS.map(|key| table.value(key).is_some());
+            return;
+        }
+        let values = KEYS.map(|key| table.value(key));
+        let words = values.iter().flatten().any(|value| value.type_name() == "string");
+        let mut shown = Vec::new();
+        for (key, value) in KEYS.iter().zip(&values) {
+            if let Some(value) = value {
+                shown.push(format!("{key} {}", &self.source.text[value.span()]));
+            }
+        }
+        let shown = format!("{label} is {}", shown.join(" and "));
+        let contradict;
+        if words || *field == Field::Event(Key::Severity) {
+            let [at_least, above, at_most, below] =
+                values.map(|value| value.and_then(|value| value.word::<Severity>()));
+            let bounds = Bounds { at_least, above, at_most, below };
+            contradict = bounds.contradict();
+            out.push((Check::Severity(bounds), shown));
+        } else {
+            let [at_least, above, at_most, below] =
+                values.map(|value| value.and_then(|value| value.number()).map(|number| number.value));
+            let bounds = Bounds { at_least, above, at_most, below };
+            contradict = bounds.contradict();
+            out.push((Check::Number(bounds), shown));
+        }
+        if contradict {
+            self.error(
+                table.span(),
+                "no value is within these bounds",
+                "the lower bound is above the upper one",
+            );
+        }
+    }
+
+    fn schedule(&mut self, value: &Value<'_>) -> Option<Schedule> {
+        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let mut table = value.table()?;
+        let mut schedule = Schedule { between: None, days: None, zone: self.zone.clone() };
+        if let Some(times) = table.strings("between") {
+            let mut read = Vec::new();
+            for text in &times {
+                match Time::strptime("%H:%M", &text.value) {
+                    Ok(time) => read.push(time),
+                    Err(_) => self.error(
+                        text.span.clone(),
+                        format!("`{}` is not a time of the day", text.value),
+                        "write \"22:00\"",
+                    ),
+                }
+            }
+            match read[..] {
+                [from, until] => schedule.between = Some((from, until)),
+                _ => self.error(
+                    table.span(),
+                    "`between` needs two times",
+                    "write between = [\"22:00\", \"06:00\"]",
+                ),
+            }
+        }
+        if let Some(days) = table.strings("days") {
+            let mut set = [false; 7];
+            for text in days {
+                match DAYS.iter().position(|day| day.eq_ignore_ascii_case(&text.value)) {
+                    Some(at) => set[at] = true,
+                    None => self.error(
+                        text.span,
+                        format!("`{}` is not a day", text.value),
+                        suggest(&text.value, DAYS),
+                    ),
+                }
+            }
+            schedule.days = Some(set);
+        }
+        if let Some(zone) = table.string("zone") {
+            match TimeZone::get(&zone.value) {
+                Ok(found) => schedule.zone = found,
+                Err(_) => self.error(
+                    zone.span,
+                    format!("there is no time zone `{}`", zone.value),
+                    "a name of the tz database, such as \"Europe/Berlin\"",
+                ),
+            }
+        }
+        if schedule.between.is_none() && schedule.days.is_none() {
+            self.error(table.span(), "there is no time here", "write `between`, `days` or both");
+        }
+        table.finish();
+        Some(schedule)
+    }
+
+    pub(super) fn address(&mut self, text: &Located<String>) -> Option<IpAddr> {
+        let found = text.value.parse().ok();
+        if found.is_none() {
+            self.error(
+                text.span.clone(),
+                format!("`{}` is not an address", text.value),
+                "write an IPv4 or IPv6 address",
+            );
+        }
+        found
+    }
+}
+
+fn has_captures(condition: &Condition) -> bool {
+    let mut found = false;
+    condition.tests(&mut |test| {
+        found |= matches!(&test.check, Check::Matches(pattern) if !pattern.captures.is_empty());
+    });
+    found
+}
+
+/// Where the bytes `at` of a text stand in the source: exact for a text that is written as it is, else
+/// the place of the whole.
+pub(super) fn inner_span(source: &Source, span: &Range<usize>, text: &str, at: Range<usize>) -> Range<usize> {
+    let written = &source.text[span.clone()];
+    match written.find(text) {
+        Some(start) if !text.is_empty() => span.start + start + at.start..span.start + start + at.end,
+        _ => span.clone(),
+    }
+}
+
+/// Where `word` stands within `span` as a whole word; the whole span if it does not.
+pub(super) fn find_word(source: &Source, span: &Range<usize>, word: &str) -> Range<usize> {
+    let written = &source.text[span.clone()];
+    let part = |c: char| c.is_alphanumeric() || c == '_';
+    let place = written
+        .match_indices(word)
+        .map(|(at, _)| at)
+        .find(|&at| !written[..at].ends_with(part) && !written[at + word.len()..].starts_with(part));
+    place.map_or(span.clone(), |at| span.start + at..span.start + at + word.len())
+}
+
+/// The names that a condition may start with, for suggestions.
+pub(super) fn condition_names() -> impl Iterator<Item = &'static str> + Clone {
+    MailField::ALL.iter().map(|(name, _)| *name).chain(["any", "all", "not", "header", "event", "site"])
+}

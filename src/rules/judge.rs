@@ -1,0 +1,470 @@
+//! Judges a mail: runs the files in order, each rule of a file in order, and gathers what they set. It
+//! knows no clock and no chance: the same rules and the same mail give the same judgement.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use super::condition::{Check, Condition, Test};
+use super::field::{Field, Key};
+use super::file::{Target, is_location, words_of};
+use super::ground::Ground;
+use super::load::{Rule, Sheet};
+use super::parameters;
+use super::pattern::Found;
+use super::template::{Failure, Template};
+use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
+use super::{RuleSet, Subject};
+
+/// Most pieces that one mail is split into; the rest stays with the last.
+const MOST_PIECES: usize = 100;
+
+/// Most text that one value of the trace shows, in bytes.
+const TRACE_LIMIT: usize = 500;
+
+/// What the rules set, before the laws for what they left out.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    values: [Option<Given>; Key::ALL.len()],
+    pub(super) tiles: Vec<(String, Given)>,
+    pub(super) teams: Option<(Vec<String>, By)>,
+    pub(super) dropped: Option<Dropped>,
+}
+
+/// A value and the rule that set it.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) text: String,
+    pub(super) by: By,
+}
+
+/// A rule by its place; greater is later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct By {
+    pub(super) file: usize,
+    pub(super) rule: usize,
+}
+
+impl Draft {
+    pub(super) fn given(&self, key: Key) -> Option<&Given> {
+        self.values[key as usize].as_ref()
+    }
+
+    pub(super) fn text(&self, key: Key) -> Option<&str> {
+        self.given(key).map(|given| given.text.as_str())
+    }
+
+    fn tile(&self, name: &str) -> Option<&str> {
+        self.tiles.iter().find(|(n, _)| n == name).map(|(_, given)| given.text.as_str())
+    }
+
+    /// Sets `target`; returns what it was.
+    fn set(&mut self, target: &Target, text: String, by: By) -> Option<String> {
+        let given = Given { text, by };
+        match target {
+            Target::Key(key) => self.values[*key as usize].replace(given).map(|before| before.text),
+            Target::Tile(name) => match self.tiles.iter_mut().find(|(n, _)| n == name) {
+                Some((_, place)) => Some(std::mem::replace(place, given).text),
+                None => {
+                    self.tiles.push((name.clone(), given));
+                    None
+                }
+            },
+        }
+    }
+}
+
+/// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
+pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {
+    let text = subject.message.text.as_str();
+    let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
+    for (at, sheet) in splitting {
+        let ground = rules.ground(subject, text);
+        let mut run = Run::new(rules, &ground, false);
+        run.names = vec![None; sheet.slots];
+        if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
+            continue;
+        }
+        let split = &sheet.split.as_ref().expect("only splitting sheets are here").regex;
+        // What stands before the first mark belongs to the first piece: nothing is lost.
+        let marks = split.find_iter(text).map(|found| found.start()).skip(1).take(MOST_PIECES - 1);
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for mark in marks {
+            pieces.push(&text[start..mark]);
+            start = mark;
+        }
+        pieces.push(&text[start..]);
+        if pieces.len() > 1 {
+            return (pieces, Some(at));
+        }
+    }
+    (vec![text], None)
+}
+
+/// A judgement under way.
+pub(super) struct Run<'g> {
+    rules: &'g RuleSet,
+    ground: &'g Ground<'g>,
+    /// The names of the file under way.
+    names: Vec<Option<Cow<'g, str>>>,
+    /// What names were before the condition under way, to put them back if it fails.
+    before: Vec<(usize, Option<Cow<'g, str>>)>,
+    draft: Draft,
+    full: bool,
+    tested: Vec<Tested>,
+    within: Vec<&'static str>,
+}
+
+impl<'g> Run<'g> {
+    pub(super) fn new(rules: &'g RuleSet, ground: &'g Ground<'g>, full: bool) -> Self {
+        Self {
+            rules,
+            ground,
+            names: Vec::new(),
+            before: Vec::new(),
+            draft: Draft::default(),
+            full,
+            tested: Vec::new(),
+            within: Vec::new(),
+        }
+    }
+
+    /// Runs every file. `split` is the file that made this piece: it speaks about it.
+    pub(super) fn judge(mut self, split: Option<usize>) -> (Draft, Piece) {
+        let rules = self.rules;
+        let mut piece = Piece::default();
+        for (file, sheet) in rules.sheets.iter().enumerate() {
+            self.names.clear();
+            self.names.resize(sheet.slots, None);
+            let held = match &sheet.when {
+                None => true,
+                // The piece alone may not say all that the whole did; captures are taken where they can be.
+                Some(when) => self.holds(when) || split == Some(file),
+            };
+            let conditions = std::mem::take(&mut self.tested);
+            if !held && !self.full {
+                continue;
+            }
+            let mut trace = SourceTrace {
+                file: Arc::clone(&sheet.source.path),
+                source: Arc::clone(&sheet.name),
+                held,
+                conditions,
+                rules: Vec::new(),
+            };
+            if held {
+                self.run_file(file, sheet, &mut trace.rules);
+            }
+            piece.sources.push(trace);
+        }
+        piece.dropped = self.draft.dropped.clone();
+        (self.draft, piece)
+    }
+
+    fn run_file(&mut self, file: usize, sheet: &'g Sheet, out: &mut Vec<RuleTrace>) {
+        let mut ended = false;
+        for (place, rule) in sheet.rules.iter().enumerate() {
+            if ended {
+                if !self.full {
+                    return;
+                }
+                out.push(RuleTrace::new(&rule.name, Outcome::NotReached));
+                continue;
+            }
+            let held = rule.when.as_ref().is_none_or(|when| self.holds(when));
+            let conditions = std::mem::take(&mut self.tested);
+            if !held && !self.full {
+                continue;
+            }
+            let mut trace = RuleTrace::new(&rule.name, if held { Outcome::Held } else { Outcome::Failed });
+            trace.conditions = conditions;
+            if held {
+                ended = self.apply(By { file, rule: place }, sheet, rule, &mut trace);
+                trace.stopped = ended;
+            }
+            out.push(trace);
+        }
+    }
+
+    /// Does what `rule` says; whether that ends the file.
+    fn apply(&mut self, by: By, sheet: &Sheet, rule: &'g Rule, trace: &mut RuleTrace) -> bool {
+        if rule.keep && self.draft.dropped.take().is_some() {
+            trace.notes.push("took back the drop".to_owned());
+        }
+        if let Some(reason) = &rule.drop {
+            let rule = format!("{}: {}", sheet.name, rule.name);
+            self.draft.dropped = Some(Dropped { rule, reason: reason.to_string() });
+            return true;
+        }
+        for made in &rule.lets {
+            let text = self.render(rule.home, &made.value.value).unwrap_or_default();
+            self.names[made.slot] = Some(Cow::Owned(text));
+        }
+        for set in &rule.sets {
+            match self.render(rule.home, &set.value.value) {
+                Ok(text) => self.set(&set.target, text, by, trace),
+                Err(Failure::Missing) => {
+                    trace.notes.push(format!(
+                        "{} is not set: it shows something that is missing",
+                        set.target.label()
+                    ));
+                }
+                Err(Failure::Broken(why)) => {
+                    trace.notes.push(format!("{} is not set: {why}", set.target.label()));
+                }
+            }
+        }
+        if let Some(from) = rule.parameters {
+            let found = parameters::read(from, self.ground);
+            trace.notes.extend(found.notes);
+            for (target, text) in found.sets {
+                self.set(&target, text, by, trace);
+            }
+        }
+        if let Some(teams) = &rule.teams {
+            if self.full {
+                let from = self.draft.teams.as_ref().map(|(teams, _)| teams.join(", "));
+                trace.changes.push(Change { field: "team".to_owned(), from, to: teams.join(", ") });
+            }
+            self.draft.teams = Some((teams.clone(), by));
+        }
+        rule.stop
+    }
+
+    /// Sets `target` to `text` if that can be its value.
+    fn set(&mut self, target: &Target, text: String, by: By, trace: &mut RuleTrace) {
+        let mut text = text;
+        if let Target::Key(key) = target {
+            if *key == Key::Tlp
+                && let Some(tlp) = super::tlp::Tlp::read(&text)
+            {
+                text = tlp.word().to_owned();
+            }
+            let fits = match words_of(*key) {
+                Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(&text)),
+                None => *key != Key::Location || is_location(&text),
+            };
+            if !text.is_empty() && !fits {
+                let shown = clip(&text);
+                trace.notes.push(format!("{} is not set: it cannot be `{shown}`", key.name()));
+                return;
+            }
+            if words_of(*key).is_some() {
+                text.make_ascii_lowercase();
+            }
+            if *key == Key::Title {
+                text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            }
+        }
+        // A set that comes out empty is no page without a title, but no set.
+        if text.is_empty() {
+            return;
+        }
+        let to = self.full.then(|| clip(&text));
+        let from = self.draft.set(target, text, by);
+        if let Some(to) = to {
+            trace.changes.push(Change { field: target.label(), from: from.as_deref().map(clip), to });
+        }
+    }
+
+    fn render(&self, home: usize, template: &Template) -> Result<String, Failure> {
+        self.rules.sheets[home].engine.render(template, |_, field| self.shown(field))
+    }
+
+    /// What a template shows for `field`.
+    fn shown(&self, field: &Field) -> Option<Cow<'_, str>> {
+        match field {
+            Field::Mail(mail) => match self.ground.shown(*mail) {
+                Some(text) => Some(text.into()),
+                None if super::load::always_there(field) => Some("".into()),
+                None => None,
+            },
+            Field::Header(_) => None,
+            Field::Event(key) => self.event(*key).map(Cow::Borrowed),
+            Field::Tile(name) => self.draft.tile(name).map(Cow::Borrowed),
+            Field::Site(name) => self.rules.site.value(name).map(Cow::Borrowed),
+            Field::Name { slot, .. } => self.names.get(*slot)?.as_deref().map(Cow::Borrowed),
+        }
+    }
+
+    fn event(&self, key: Key) -> Option<&str> {
+        self.draft.text(key).or(if key == Key::Status { Some("new") } else { None })
+    }
+
+    /// Whether `condition` holds. If it does, its captures are taken; if not, nothing is changed.
+    fn holds(&mut self, condition: &'g Condition) -> bool {
+        self.before.clear();
+        let held = self.test_tree(condition);
+        if !held {
+            self.undo(0);
+        }
+        held
+    }
+
+    fn undo(&mut self, to: usize) {
+        while self.before.len() > to {
+            let (slot, value) = self.before.pop().expect("its length was just asked");
+            self.names[slot] = value;
+        }
+    }
+
+    fn test_tree(&mut self, condition: &'g Condition) -> bool {
+        let mark = self.before.len();
+        match condition {
+            Condition::Test(test) => self.test(test),
+            Condition::All(inner) => {
+                let mut held = true;
+                for condition in inner {
+                    held &= self.test_tree(condition);
+                    // A full trace shows every test, not only the first that failed.
+                    if !held && !self.full {
+                        return false;
+                    }
+                }
+                held
+            }
+            Condition::Any(inner) => {
+                self.within.push("any");
+                let held = inner.iter().any(|condition| {
+                    let mark = self.before.len();
+                    let held = self.test_tree(condition);
+                    if !held {
+                        self.undo(mark);
+                    }
+                    held
+                });
+                self.within.pop();
+                held
+            }
+            Condition::Not(inner) => {
+                self.within.push("not");
+                let held = self.test_tree(inner);
+                self.within.pop();
+                self.undo(mark);
+                !held
+            }
+        }
+    }
+
+    fn test(&mut self, test: &'g Test) -> bool {
+        let mut matched = None;
+        let mut captures = Vec::new();
+        let held = self.test_field(test, &mut matched, &mut captures);
+        if self.full {
+            self.tested.push(Tested {
+                test: test.label.clone(),
+                held,
+                within: self.within.clone(),
+                matched,
+                captures,
+            });
+        }
+        held
+    }
+
+    fn test_field(
+        &mut self,
+        test: &'g Test,
+        matched: &mut Option<Matched>,
+        captured: &mut Vec<(String, String)>,
+    ) -> bool {
+        let wanted = match &test.check {
+            Check::Present(wanted) => *wanted,
+            Check::Clock(schedule) => return schedule.holds(self.ground.envelope.received_at),
+            _ => true,
+        };
+        let rules = self.rules;
+        if let (Check::Matches(pattern), Some(filter)) = (&test.check, test.filter) {
+            let found = self.ground.found[filter].get_or_init(|| {
+                let filter = &rules.filters[filter];
+                let mut found = Found::default();
+                self.ground.any_value(&filter.field, |value| {
+                    filter.filter.scan(value, &mut found);
+                    false
+                });
+                found
+            });
+            if !found.admits(&pattern.gate) {
+                return false;
+            }
+        }
+        match &test.field {
+            field @ (Field::Mail(_) | Field::Header(_)) => {
+                let ground = self.ground;
+                let passed = ground.any_value(field, |value| {
+                    self.test_value(&test.check, &Cow::Borrowed(value), matched, captured)
+                });
+                passed == wanted
+            }
+            field => {
+                // What the event or the site says can change or is short: a copy is cheap.
+                let value: Option<Cow<'g, str>> = match field {
+                    Field::Name { slot, .. } => self.names.get(*slot).cloned().flatten(),
+                    Field::Event(key) => self.event(*key).map(|text| Cow::Owned(text.to_owned())),
+                    Field::Tile(name) => self.draft.tile(name).map(|text| Cow::Owned(text.to_owned())),
+                    Field::Site(name) => rules.site.value(name).map(Cow::Borrowed),
+                    Field::Mail(_) | Field::Header(_) => None,
+                };
+                value.is_some_and(|value| self.test_value(&test.check, &value, matched, captured)) == wanted
+            }
+        }
+    }
+
+    fn test_value(
+        &mut self,
+        check: &'g Check,
+        value: &Cow<'g, str>,
+        matched: &mut Option<Matched>,
+        captured: &mut Vec<(String, String)>,
+    ) -> bool {
+        let Check::Matches(pattern) = check else {
+            let passed = check.passes(value);
+            if passed && self.full && !matches!(check, Check::Flag(_)) {
+                *matched = Some(Matched { text: clip(value), start: 0, end: value.len() });
+            }
+            return passed;
+        };
+        if pattern.captures.is_empty() && !self.full {
+            return pattern.regex.is_match(value);
+        }
+        let Some(groups) = pattern.regex.captures(value) else { return false };
+        if self.full {
+            let whole = groups.get_match();
+            *matched = Some(Matched { text: clip(whole.as_str()), start: whole.start(), end: whole.end() });
+        }
+        for capture in &pattern.captures {
+            // A group that took no part leaves the name as it was.
+            let Some(group) = groups.get(capture.group) else { continue };
+            let text = match value {
+                Cow::Borrowed(value) => Cow::Borrowed(value[group.range()].trim()),
+                Cow::Owned(_) => Cow::Owned(group.as_str().trim().to_owned()),
+            };
+            if self.full {
+                captured.push((capture.name.clone(), clip(&text)));
+            }
+            let before = self.names[capture.slot].replace(text);
+            self.before.push((capture.slot, before));
+        }
+        true
+    }
+}
+
+impl RuleTrace {
+    fn new(name: &Arc<str>, outcome: Outcome) -> Self {
+        Self {
+            rule: Arc::clone(name),
+            outcome,
+            conditions: Vec::new(),
+            changes: Vec::new(),
+            notes: Vec::new(),
+            stopped: false,
+        }
+    }
+}
+
+fn clip(text: &str) -> String {
+    if text.len() <= TRACE_LIMIT {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(TRACE_LIMIT)])
+}

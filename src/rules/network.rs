@@ -1,0 +1,96 @@
+//! Networks in CIDR notation (RFC 4632, RFC 4291): which clients a site trusts, which addresses a rule means.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+/// A network: all addresses that share a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+/// The text is not a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotANetwork;
+
+impl Network {
+    /// The networks that no packet from the Internet comes from: loopback, private (RFC 1918),
+    /// unique local (RFC 4193) and link-local.
+    pub fn private() -> Vec<Self> {
+        let v4 = |a, b, c, d, prefix| Self { address: Ipv4Addr::new(a, b, c, d).into(), prefix };
+        let v6 = |first, prefix| Self { address: Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0).into(), prefix };
+        vec![
+            v4(127, 0, 0, 0, 8),
+            v4(10, 0, 0, 0, 8),
+            v4(172, 16, 0, 0, 12),
+            v4(192, 168, 0, 0, 16),
+            v4(169, 254, 0, 0, 16),
+            Self { address: Ipv6Addr::LOCALHOST.into(), prefix: 128 },
+            v6(0xfc00, 7),
+            v6(0xfe80, 10),
+        ]
+    }
+
+    /// Whether `address` is in the network. An IPv4 address in its IPv6 form counts as IPv4.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(network), IpAddr::V4(address)) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            (IpAddr::V6(network), IpAddr::V6(address)) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
+                network.to_bits() & mask == address.to_bits() & mask
+            }
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = NotANetwork;
+
+    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.
+    fn from_str(text: &str) -> Result<Self, NotANetwork> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| NotANetwork)?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.unwrap_or(longest);
+        if prefix > longest {
+            return Err(NotANetwork);
+        }
+        Ok(Self { address, prefix })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_holds_the_addresses_of_its_prefix() {
+        let holds = |network: &str, address: &str| {
+            network.parse::<Network>().unwrap().contains(address.parse().unwrap())
+        };
+        assert!(holds("192.0.2.0/24", "192.0.2.255"));
+        assert!(!holds("192.0.2.0/24", "192.0.3.0"));
+        assert!(holds("0.0.0.0/0", "203.0.113.9"));
+        assert!(holds("192.0.2.7", "::ffff:192.0.2.7"));
+        assert!(holds("2001:db8::/32", "2001:db8:ffff::1"));
+        assert!(!holds("::/0", "192.0.2.1"));
+        for wrong in ["192.0.2.0/33", "192.0.2/24", "", "/8", "::/129", "10.0.0.0/-1"] {
+            assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
+        }
+    }
+}

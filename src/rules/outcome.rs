@@ -1,0 +1,339 @@
+//! The laws for what the rules left out, and for what may leave: from a draft to events. Whatever the
+//! rules did or did not do, the event has a title, a message and a key.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::event::{Event, Status, Words};
+
+use super::field::Key;
+use super::ground::{Ground, first};
+use super::judge::{By, Draft};
+use super::tlp::Tlp;
+use super::trace::{Origin, Piece};
+use super::{RuleSet, Subject};
+
+/// Longest external id in characters. SIGNL4 documents no bound; PagerDuty's is 255.
+const EXTERNAL_ID_LIMIT: usize = 250;
+
+/// Longest run of characters without a blank; a longer one is no word and no link that anybody can use.
+const RUN_LIMIT: usize = 1_000;
+
+/// Which of how many pieces.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Number {
+    pub(super) at: usize,
+    pub(super) of: usize,
+}
+
+/// The events of one piece, one for each team.
+pub(super) fn events(
+    rules: &RuleSet,
+    subject: &Subject<'_>,
+    ground: &Ground<'_>,
+    draft: &Draft,
+    number: Number,
+    full: bool,
+    piece: &mut Piece,
+) -> Vec<Event> {
+    let site = &rules.site;
+    let mut notes = std::mem::take(&mut piece.notes);
+    let mut event = Event {
+        title: title(ground, draft, &mut notes),
+        message: message(ground, draft, &mut notes),
+        location: draft.text(Key::Location).map(str::to_owned),
+        filtering: draft.text(Key::Filtering).map(|word| word == "true"),
+        source_system: draft.text(Key::SourceSystem).map(str::to_owned),
+        severity: draft.text(Key::Severity).and_then(Words::from_word),
+        fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
+        ..Event::default()
+    };
+    page(rules, draft, &mut event);
+    key(ground, draft, number, &mut event, &mut notes);
+
+    let mut tlp = draft.text(Key::Tlp).and_then(Tlp::from_word);
+    if site.tlp_limit.is_some() {
+        tlp = tlp
+            .max(Tlp::strictest_in(&subject.message.subject))
+            .max(Tlp::strictest_in(&subject.message.text));
+    }
+    for (name, text) in [
+        ("Reference", draft.text(Key::Reference)),
+        ("Link", draft.text(Key::Link)),
+        ("TLP", tlp.map(Tlp::word)),
+    ] {
+        if let Some(text) = text
+            && !event.fields.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+        {
+            event.fields.push((name.to_owned(), text.to_owned()));
+        }
+    }
+    if let (Some(limit), Some(tlp)) = (site.tlp_limit, tlp)
+        && tlp > limit
+    {
+        bare_notice(&mut event, ground, draft, tlp, limit);
+        notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
+    }
+    clean(rules, &mut event);
+
+    if full {
+        piece.origins = origins(rules, draft);
+    }
+    piece.notes = notes;
+    let teams =
+        draft.teams.as_ref().map_or_else(|| vec![subject.team.to_owned()], |(teams, _)| teams.clone());
+    teams.into_iter().map(|team| Event { team, ..event.clone() }).collect()
+}
+
+fn title(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
+    if let Some(title) = draft.text(Key::Title) {
+        return title.to_owned();
+    }
+    let subject = ground.message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !subject.is_empty() {
+        notes.push("title: the subject".to_owned());
+        return subject;
+    }
+    notes.push("title: the sender, as there is no subject".to_owned());
+    format!("Mail from {} (no subject)", ground.sender())
+}
+
+fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
+    if let Some(message) = draft.text(Key::Message) {
+        return message.to_owned();
+    }
+    let text = ground.text.trim();
+    if !text.is_empty() {
+        notes.push("message: the text".to_owned());
+        return text.to_owned();
+    }
+    notes.push("message: what is known, as there is no text".to_owned());
+    let message = ground.message;
+    let what = if message.encrypted { "An encrypted mail" } else { "A mail without text" };
+    let mut known = format!("{what} from {}", ground.sender());
+    if let Some(to) = first(&message.to) {
+        known.push_str(&format!(" to {to}"));
+    }
+    known.push('.');
+    if !message.attachments.is_empty() {
+        let named: Vec<_> = message
+            .attachments
+            .iter()
+            .take(10)
+            .map(|a| if a.name.is_empty() { a.content_type.as_str() } else { a.name.as_str() })
+            .collect();
+        known.push_str(&format!(" Attachments: {}.", named.join(", ")));
+    }
+    known
+}
+
+/// Service, colour and scenario: as the rules say, else as the site's table says for the severity.
+fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
+    let site = &rules.site;
+    let table = event.severity.and_then(|severity| site.paging_of(severity));
+    let color = draft.given(Key::Color);
+    let of_color = color.and_then(|given| Some((site.service_of(&given.text)?, given.by)));
+    let named = draft.given(Key::Service).map(|given| (given.text.as_str(), given.by));
+    let ruled = match (named, of_color) {
+        // A colour set after the service is the later word on it.
+        (Some((_, named)), Some((service, colored))) if colored > named => Some(service),
+        (Some((service, _)), _) | (None, Some((service, _))) => Some(service),
+        (None, None) => None,
+    };
+    event.color =
+        color.map(|given| given.text.clone()).or_else(|| table.and_then(|paging| paging.color.clone()));
+    event.service = ruled
+        .or_else(|| table.and_then(|paging| paging.service.as_deref()))
+        .or_else(|| event.color.as_deref().and_then(|color| site.service_of(color)))
+        .map(str::to_owned);
+    event.scenario = draft
+        .text(Key::Scenario)
+        .and_then(Words::from_word)
+        .or_else(|| table.and_then(|paging| paging.scenario));
+}
+
+/// The external id and the status. What closes or acknowledges must say what; else it is a page.
+fn key(ground: &Ground<'_>, draft: &Draft, number: Number, event: &mut Event, notes: &mut Vec<String>) {
+    event.status = draft.text(Key::Status).and_then(Words::from_word).unwrap_or_default();
+    if let Some(id) = draft.text(Key::ExternalId) {
+        event.external_id = Some(bounded_id(id));
+        return;
+    }
+    if event.status != Status::New {
+        notes.push(format!("status: new, as a mail without a key cannot be {}", event.status));
+        event.status = Status::New;
+    }
+    let subject = normalised(&ground.message.subject);
+    let mut id = match ground.thread() {
+        Some(thread) => {
+            notes.push("external-id: the thread".to_owned());
+            format!("thread:{thread}")
+        }
+        None => {
+            notes.push("external-id: the sender and the normalised subject".to_owned());
+            // A hash, as a subject is text, and text may not leave under a TLP.
+            format!("subject:{:016x}", hash(&[ground.sender(), &subject]))
+        }
+    };
+    if number.of > 1 {
+        id.push_str(&format!("/{}", number.at + 1));
+    }
+    event.external_id = Some(bounded_id(&id));
+}
+
+/// `id` within the bound; what is cut off is kept apart by a hash of the whole.
+fn bounded_id(id: &str) -> String {
+    match id.char_indices().nth(EXTERNAL_ID_LIMIT) {
+        None => id.to_owned(),
+        Some(_) => {
+            let keep = id.char_indices().nth(EXTERNAL_ID_LIMIT - 17).map_or(0, |(at, _)| at);
+            format!("{}#{:016x}", &id[..keep], hash(&[id]))
+        }
+    }
+}
+
+/// The subject without what changes from mail to mail of one incident: reply marks, state marks, case.
+fn normalised(subject: &str) -> String {
+    static MARK: LazyLock<Regex> = LazyLock::new(|| {
+        let reply = r"(?i-u:re|fwd?|aw|wg|antw|sv|vs|tr|rv)(?:\[[0-9]+\])?\s*:";
+        let state = r"\[(?i-u:firing|resolved|problem|recovery|ok|up|down|critical|warning)(?::[0-9]+)?(?:, ?(?i-u:resolved|firing):[0-9]+)?\]";
+        Regex::new(&format!(r"^\s*(?:{reply}|{state})\s*")).expect("the pattern is fixed")
+    });
+    let mut rest = subject;
+    while let Some(mark) = MARK.find(rest) {
+        rest = &rest[mark.end()..];
+    }
+    rest.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
+}
+
+/// FNV-1a in 64 bits (draft-eastlake-fnv): the same on every machine and in every version.
+fn hash(texts: &[&str]) -> u64 {
+    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0xff]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// Leaves of `event` what may leave of a mail above the limit: who sent it, its number and its link.
+fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, limit: Tlp) {
+    let (label, limit) = (tlp.word().to_uppercase(), limit.word().to_uppercase());
+    let reference = draft.text(Key::Reference);
+    event.title = match reference {
+        Some(reference) => format!("TLP:{label} {reference} from {}", ground.sender()),
+        None => format!("TLP:{label} mail from {}", ground.sender()),
+    };
+    event.message =
+        format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
+    if let Some(link) = draft.text(Key::Link) {
+        event.message.push_str(&format!("\n{link}"));
+    }
+    event.location = None;
+    event.fields.retain(|(name, _)| ["Reference", "Link", "TLP"].contains(&name.as_str()));
+}
+
+/// Redacts and makes visible everything that leaves.
+fn clean(rules: &RuleSet, event: &mut Event) {
+    let redaction = &rules.site.redaction;
+    let clean = |text: &mut String| {
+        if let std::borrow::Cow::Owned(redacted) = redaction.apply(text) {
+            *text = redacted;
+        }
+        if let Some(visible) = visible(text) {
+            *text = visible;
+        }
+    };
+    clean(&mut event.title);
+    clean(&mut event.message);
+    for (name, value) in &mut event.fields {
+        clean(name);
+        clean(value);
+    }
+    for text in [&mut event.service, &mut event.color, &mut event.source_system, &mut event.location] {
+        text.iter_mut().for_each(clean);
+    }
+    if let Some(id) = &mut event.external_id {
+        let before = id.clone();
+        clean(id);
+        // Two keys must not become one by losing what told them apart.
+        if *id != before {
+            *id = bounded_id(&format!("{}#{:016x}", id, hash(&[&before])));
+        }
+    }
+}
+
+/// `text` with characters that hide or reorder others written out, and over-long runs cut; none if it
+/// has neither.
+fn visible(text: &str) -> Option<String> {
+    let hides = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    };
+    let mut run = 0;
+    let over = |run: &mut usize, c: char| {
+        *run = if c.is_whitespace() { 0 } else { *run + 1 };
+        *run > RUN_LIMIT
+    };
+    if !text.chars().any(|c| hides(c) || over(&mut run, c)) {
+        return None;
+    }
+    let mut out = String::with_capacity(text.len());
+    run = 0;
+    for c in text.chars() {
+        if over(&mut run, c) {
+            if run == RUN_LIMIT + 1 {
+                out.push('…');
+            }
+        } else if c == '\r' {
+        } else if hides(c) {
+            out.push_str(&format!("[U+{:04X}]", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    Some(out)
+}
+
+/// Which rule had the last word on each field.
+fn origins(rules: &RuleSet, draft: &Draft) -> Vec<Origin> {
+    let name = |by: By| {
+        let sheet = &rules.sheets[by.file];
+        format!("{}: {}", sheet.name, sheet.rules[by.rule].name)
+    };
+    let keys = Key::ALL.iter().filter_map(|(field, key)| Some(((*field).to_owned(), draft.given(*key)?.by)));
+    let tiles = draft.tiles.iter().map(|(tile, given)| (format!("tile.{tile}"), given.by));
+    let team = draft.teams.iter().map(|(_, by)| ("team".to_owned(), *by));
+    keys.chain(tiles).chain(team).map(|(field, by)| Origin { field, by: name(by) }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_normalised_subject_is_that_of_the_incident() {
+        for subject in [
+            "Disk full on db01",
+            "RE: Aw[2]: Disk full on  db01",
+            "[FIRING:1] disk FULL on db01",
+            "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01",
+        ] {
+            assert_eq!(normalised(subject), "disk full on db01", "{subject}");
+        }
+        assert_ne!(normalised("Disk full on db01"), normalised("Disk full on db02"));
+        assert_eq!(normalised("[SOC] Re: a"), "[soc] re: a");
+    }
+
+    #[test]
+    fn what_hides_is_written_out_and_long_runs_are_cut() {
+        assert_eq!(visible("a\u{202e}b\r\n\u{7}").as_deref(), Some("a[U+202E]b\n[U+0007]"));
+        assert_eq!(visible("plain\n\ttext – ok"), None);
+        let long = "x".repeat(RUN_LIMIT + 9) + " y";
+        assert!(visible(&long).unwrap().ends_with("x… y"));
+    }
+
+    #[test]
+    fn long_ids_stay_apart() {
+        let long = |end: &str| bounded_id(&("x".repeat(300) + end));
+        assert_ne!(long("a"), long("b"));
+        assert_eq!(long("a").chars().count(), EXTERNAL_ID_LIMIT);
+    }
+}

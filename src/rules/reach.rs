@@ -1,0 +1,152 @@
+//! Finds the rules of a file that can do nothing: they are never reached, never hold, or a rule below
+//! always has the last word.
+
+use std::collections::HashSet;
+
+use crate::diagnostic::Diagnostic;
+
+use super::condition::{Check, Condition, Test};
+use super::field::{Field, MailField};
+use super::file::{File, Rule, Target};
+
+/// Adds what is wrong with the order of the rules of `file` to `found`.
+pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
+    let mut error = |rule: &Rule, message: String, help: &str| {
+        found.push(file.source.diagnostic(rule.name.span.clone(), message).help(help));
+    };
+    let rules: Vec<&Rule> = file.rules.iter().filter(|rule| rule.overrides.is_none()).collect();
+    if let Some(end) = rules.iter().position(|rule| rule.when.is_none() && (rule.stop || rule.drop.is_some()))
+    {
+        for rule in &rules[end + 1..] {
+            let message =
+                format!("the rule can never be reached: `{}` always ends the file", rules[end].name.value);
+            error(rule, message, "give the rule above a `when`, or move this one up");
+        }
+    }
+    for rule in &rules {
+        if let Some(field) = contradiction(file.when.as_ref(), rule.when.as_ref()) {
+            error(
+                rule,
+                format!("the rule can never hold: it asks of `{field}` what cannot be at once"),
+                "split it in two rules, or use `any`",
+            );
+        }
+    }
+    for (at, rule) in rules.iter().enumerate() {
+        if let Some(later) = overriding(file, rule, &rules[at + 1..]) {
+            error(
+                rule,
+                format!("the rule is for nothing: `{}` below always overrides it", later.name.value),
+                "the later set wins: move the general rule up",
+            );
+        }
+    }
+}
+
+/// The field of which the conditions together ask what no mail can have.
+fn contradiction(source: Option<&Condition>, rule: Option<&Condition>) -> Option<String> {
+    let mut tests = Vec::new();
+    let mut denied = Vec::new();
+    for condition in source.into_iter().chain(rule) {
+        necessary(condition, &mut tests, &mut denied);
+    }
+    for (at, test) in tests.iter().enumerate() {
+        let twice = tests[at + 1..].iter().filter(|other| other.field == test.field);
+        for other in twice {
+            let clash = match (&test.check, &other.check) {
+                (Check::Equals(a), Check::Equals(b)) if single(&test.field) => {
+                    !a.iter().any(|a| b.iter().any(|b| a.to_lowercase() == b.to_lowercase()))
+                }
+                (Check::Flag(a), Check::Flag(b)) => a != b,
+                (Check::Present(false), Check::Present(false)) => false,
+                (Check::Present(false), _) | (_, Check::Present(false)) => true,
+                _ => false,
+            };
+            if clash {
+                return Some(test.field.label());
+            }
+        }
+        if denied.iter().any(|other| other.label == test.label) {
+            return Some(test.field.label());
+        }
+    }
+    None
+}
+
+/// The tests that must all hold, and those that must not.
+fn necessary<'c>(condition: &'c Condition, tests: &mut Vec<&'c Test>, denied: &mut Vec<&'c Test>) {
+    match condition {
+        Condition::All(inner) => inner.iter().for_each(|condition| necessary(condition, tests, denied)),
+        Condition::Test(test) => tests.push(test),
+        Condition::Not(inner) => {
+            if let Condition::Test(test) = &**inner {
+                denied.push(test);
+            }
+        }
+        Condition::Any(_) => (),
+    }
+}
+
+/// Whether the field has one value at most.
+fn single(field: &Field) -> bool {
+    use MailField as F;
+    match field {
+        Field::Mail(field) => !matches!(
+            field,
+            F::From
+                | F::FromName
+                | F::To
+                | F::Cc
+                | F::ReplyTo
+                | F::Attachment
+                | F::AttachmentType
+                | F::Recipient
+        ),
+        Field::Header(_) => false,
+        _ => true,
+    }
+}
+
+/// The rule among `later` after which nothing is left of what `rule` did.
+fn overriding<'r>(file: &File, rule: &Rule, later: &[&'r Rule]) -> Option<&'r Rule> {
+    let mut captures = false;
+    if let Some(condition) = &rule.when {
+        condition.tests(&mut |test| {
+            captures |= matches!(&test.check, Check::Matches(pattern) if !pattern.captures.is_empty());
+        });
+    }
+    let acts =
+        rule.stop || rule.keep || rule.drop.is_some() || rule.teams.is_some() || rule.parameters.is_some();
+    if rule.sets.is_empty() || acts || captures || !rule.lets.is_empty() {
+        return None;
+    }
+    let set = |rule: &Rule| rule.sets.iter().map(|set| set.target.clone()).collect::<HashSet<Target>>();
+    let condition =
+        |rule: &Rule| file.source.text[rule.when_span.clone()].split_whitespace().collect::<String>();
+    for other in later {
+        // What is read in between would see what this rule set.
+        let mut reads = other.sets.iter().any(|set| {
+            set.value.value.literal().is_none()
+                && set.value.value.names.iter().any(|(_, field)| is_event(field))
+        }) || !other.lets.is_empty();
+        if let Some(condition) = &other.when {
+            condition.tests(&mut |test| reads |= is_event(&test.field));
+        }
+        if reads {
+            return None;
+        }
+        let literal = other.sets.iter().all(|set| set.value.value.literal().is_some());
+        let whenever = other.when.is_none() || (rule.when.is_some() && condition(other) == condition(rule));
+        if whenever && literal && set(rule).is_subset(&set(other)) {
+            return Some(other);
+        }
+        if other.stop || other.drop.is_some() {
+            return None;
+        }
+    }
+    None
+}
+
+fn is_event(field: &Field) -> bool {
+    matches!(field, Field::Event(_) | Field::Tile(_))
+}

@@ -1,0 +1,81 @@
+//! The Traffic Light Protocol (FIRST TLP 2.0): how far the content of a mail may go.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde::{Deserialize, Serialize};
+
+use crate::event::Words;
+
+/// A TLP label. Greater is stricter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tlp {
+    /// To everyone; WHITE in TLP 1.
+    Clear,
+    /// Within the community.
+    Green,
+    /// On a need-to-know basis within the organisation and its clients.
+    Amber,
+    /// Within the organisation only.
+    #[serde(rename = "amber+strict")]
+    AmberStrict,
+    /// To the recipients alone.
+    Red,
+}
+
+impl Words for Tlp {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("clear", Self::Clear),
+        ("green", Self::Green),
+        ("amber", Self::Amber),
+        ("amber+strict", Self::AmberStrict),
+        ("red", Self::Red),
+        ("white", Self::Clear),
+        // TheHive's numbers.
+        ("0", Self::Clear),
+        ("1", Self::Green),
+        ("2", Self::Amber),
+        ("3", Self::Red),
+    ];
+}
+
+impl Tlp {
+    /// The label that `text` is, with or without `TLP:` before it.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let bare = match text.get(..4) {
+            Some(head) if head.eq_ignore_ascii_case("tlp:") => &text[4..],
+            _ => text,
+        };
+        Self::from_word(bare.trim())
+    }
+
+    /// The word of the label.
+    pub(super) fn word(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, tlp)| *tlp == self).expect("every label has its word").0
+    }
+
+    /// The strictest label that is written in `text`.
+    pub(super) fn strictest_in(text: &str) -> Option<Self> {
+        static LABEL: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"(?i-u:\bTLP ?: ?(AMBER\+STRICT|RED|AMBER|GREEN|CLEAR|WHITE)\b)")
+                .expect("the pattern is fixed")
+        });
+        LABEL.captures_iter(text).filter_map(|found| Self::from_word(&found[1])).max()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strictest_label_counts() {
+        assert_eq!(Tlp::strictest_in("tlp:amber, then TLP: RED and TLP:GREEN"), Some(Tlp::Red));
+        assert_eq!(Tlp::strictest_in("TLP:AMBER+STRICT"), Some(Tlp::AmberStrict));
+        assert_eq!(Tlp::strictest_in("NOTLP:RED reduced TLP:REDUCED"), None);
+        assert_eq!(Tlp::read("TLP:Amber"), Some(Tlp::Amber));
+        assert_eq!(Tlp::read("3"), Some(Tlp::Red));
+    }
+}

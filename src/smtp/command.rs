@@ -214,20 +214,20 @@ fn without_route(path: &str) -> Option<&str> {
 /// Whether `text` is a name, or a name and a domain. The name may be quoted and is kept with its quotes;
 /// a domain may be an address literal. Dots may stand anywhere: there are such addresses.
 fn is_mailbox(text: &str) -> bool {
-    let name = match text.strip_prefix('"') {
+    const APART: [char; 10] = ['@', '<', '>', '(', ')', ',', ';', '"', ' ', '\t'];
+    let is_word = |part: &str| !part.is_empty() && !part.contains(APART);
+    let (is_name, behind) = match text.strip_prefix('"') {
         Some(quoted) => match closing_quote(quoted) {
-            Some(end) => end + 2,
+            Some(end) => (true, &quoted[end + 1..]),
             None => return false,
         },
-        None => text.find('@').unwrap_or(text.len()),
+        None => {
+            let (name, behind) = text.split_at(text.find('@').unwrap_or(text.len()));
+            (is_word(name), behind)
+        }
     };
-    let (name, domain) = text.split_at(name);
-    let domain = domain.strip_prefix('@').map_or(domain.is_empty().then_some("-"), Some);
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.chars().any(|c| matches!(c, '@' | '<' | '>' | '"' | ' ' | '\t' | '(' | ')' | ',' | ';'))
-    };
-    text.len() <= MAX_PATH && domain.is_some_and(plain) && (name.starts_with('"') || plain(name))
+    let is_domain = behind.is_empty() || behind.strip_prefix('@').is_some_and(is_word);
+    is_name && is_domain && text.len() <= MAX_PATH && !text.contains(char::is_control)
 }
 
 /// The place of the quote that ends a quoted name.
@@ -290,7 +290,20 @@ mod tests {
 
     #[test]
     fn what_is_no_path_is_refused() {
-        for path in ["@", "a@", "@b", "a@b@c", "a b@c", "<a@b", "\"a\"b@c", " a@b", "a,b@c", "\u{e9}\0"] {
+        for path in [
+            "@",
+            "a@",
+            "@b",
+            "a@b@c",
+            "a b@c",
+            "<a@b",
+            "\"a\"b@c",
+            " a@b",
+            "a,b@c",
+            "\u{e9}\0",
+            "\u{85}@b",
+            "\"\u{9b}\"",
+        ] {
             let line = format!("MAIL FROM:<{path}>\r\n");
             let found = parse(line.as_bytes());
             assert!(found.is_err(), "{path:?} became {found:?}");

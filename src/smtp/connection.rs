@@ -57,7 +57,7 @@ where
 {
     let session = Session::new(Arc::clone(&edge.config), Arc::clone(&edge.clock), address);
     let client = session.peer();
-    debug!(client, "connect");
+    debug!(%client, "connect");
     let connection = Connection {
         edge,
         stream: &mut stream,
@@ -67,10 +67,10 @@ where
         since: Instant::now(),
     };
     match caught(connection.run()).await {
-        Some(Ok(())) => debug!(client, "disconnect"),
-        Some(Err(error)) => debug!(client, %error, "connection lost"),
+        Some(Ok(())) => debug!(%client, "disconnect"),
+        Some(Err(error)) => debug!(%client, %error, "connection lost"),
         None => {
-            error!(client, "a session broke; the others go on");
+            error!(%client, "a session broke; the others go on");
             let mut output = Vec::new();
             reply::INTERNAL_ERROR.write(&mut output);
             // The client may be gone, or may not read.
@@ -110,7 +110,8 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             match step {
                 Step::Write => self.write().await?,
                 Step::Recipient(recipient) => {
-                    self.session.recipient_is(self.edge.accept.recipient(&recipient));
+                    let known = self.edge.accept.recipient(&recipient);
+                    self.session.recipient_is(recipient, known);
                 }
                 Step::Accept(mail) => {
                     self.write().await?;
@@ -135,13 +136,16 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                         Heard::End => {
                             if self.session.in_data() {
                                 info!(
-                                    client = self.session.peer(),
+                                    client = %self.session.peer(),
                                     "connection lost inside DATA, no mail kept"
                                 );
                             }
                             return Ok(());
                         }
-                        Heard::Silence => self.session.end(&reply::TIMEOUT),
+                        Heard::Silence => {
+                            info!(client = %self.session.peer(), in_data = self.session.in_data(), "timeout");
+                            self.session.end(&reply::TIMEOUT);
+                        }
                         Heard::Ending => self.session.end(&reply::SHUTTING_DOWN),
                     }
                 }

@@ -191,3 +191,119 @@ fn is_of_connection(error: &io::Error) -> bool {
             | ErrorKind::Interrupted
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::clock::System;
+    use crate::mail::{Mail, MailId};
+    use crate::smtp::Refusal;
+
+    struct Taker;
+
+    impl Accept for Taker {
+        fn recipient(&self, _: &str) -> bool {
+            true
+        }
+
+        async fn accept(&self, _: Mail) -> Result<MailId, Refusal> {
+            Ok(MailId::from_number(0).expect("0 is an id"))
+        }
+    }
+
+    /// A listener that runs beside the test.
+    struct Running {
+        address: SocketAddr,
+        stop: watch::Sender<bool>,
+        run: JoinHandle<()>,
+    }
+
+    impl Running {
+        fn start(change: impl FnOnce(&mut Config)) -> Self {
+            let mut config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::default() };
+            change(&mut config);
+            let listener = Listener::bind(&config).unwrap();
+            let address = listener.addresses()[0];
+            let (stop, stopped) = watch::channel(false);
+            let run = tokio::spawn(listener.run(Arc::new(Taker), Arc::new(System), stopped));
+            Self { address, stop, run }
+        }
+
+        /// A client, and the first line that it reads.
+        async fn client(&self) -> (BufReader<TcpStream>, String) {
+            let mut client = BufReader::new(TcpStream::connect(self.address).await.unwrap());
+            let line = line(&mut client).await;
+            (client, line)
+        }
+    }
+
+    /// The next line; empty at the end.
+    async fn line(client: &mut BufReader<TcpStream>) -> String {
+        let mut line = String::new();
+        client.read_line(&mut line).await.unwrap();
+        line
+    }
+
+    #[tokio::test]
+    async fn an_address_that_cannot_be_had_is_named() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let config = Config { listen: vec![address], ..Config::default() };
+        let error = Listener::bind(&config).unwrap_err();
+        assert!(error.to_string().contains(&format!("cannot listen on {address}: ")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_client_too_many_is_told_and_a_seat_that_is_left_is_given_again() {
+        for (change, refusal) in [
+            ((|c| c.max_sessions = 1) as fn(&mut Config), "421 4.3.2 "),
+            (|c| c.max_sessions_per_client = 1, "421 4.7.0 "),
+        ] {
+            let running = Running::start(change);
+            let (mut first, greeting) = running.client().await;
+            assert!(greeting.starts_with("220 "), "{greeting}");
+            let (mut second, told) = running.client().await;
+            assert!(told.starts_with(refusal), "{told}");
+            assert_eq!(line(&mut second).await, "");
+            first.write_all(b"QUIT\r\n").await.unwrap();
+            assert!(line(&mut first).await.starts_with("221 "));
+            assert_eq!(line(&mut first).await, "");
+            // The seat is given back after the last word was read, at a time that nobody tells.
+            while !running.client().await.1.starts_with("220 ") {}
+        }
+    }
+
+    #[tokio::test]
+    async fn when_it_stops_nobody_comes_in_the_idle_go_and_those_inside_data_finish() {
+        let running = Running::start(|_| ());
+        let (mut idle, _) = running.client().await;
+        let (mut busy, _) = running.client().await;
+        busy.write_all(b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n").await.unwrap();
+        while !line(&mut busy).await.starts_with("354") {}
+        running.stop.send_replace(true);
+        assert!(line(&mut idle).await.starts_with("421 4.3.2 "));
+        assert_eq!(line(&mut idle).await, "");
+        assert!(!running.run.is_finished());
+        busy.write_all(b"x\r\n.\r\n").await.unwrap();
+        assert!(line(&mut busy).await.starts_with("250 2.0.0 queued as "));
+        assert!(line(&mut busy).await.starts_with("421 4.3.2 "));
+        drop((busy, idle));
+        running.run.await.unwrap();
+        assert!(TcpStream::connect(running.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn when_it_stops_a_message_that_does_not_end_has_its_time() {
+        let running = Running::start(|config| config.drain = Duration::ZERO);
+        let (mut busy, _) = running.client().await;
+        busy.write_all(b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n").await.unwrap();
+        while !line(&mut busy).await.starts_with("354") {}
+        running.stop.send_replace(true);
+        assert!(line(&mut busy).await.starts_with("421 4.3.2 "));
+        drop(busy);
+        running.run.await.unwrap();
+    }
+}

@@ -148,9 +148,9 @@ impl Config {
         set(&mut config.max_sessions, count(table, "max-sessions", 1..=1_000_000));
         set(&mut config.max_sessions_per_client, count(table, "max-sessions-per-client", 1..=1_000_000));
         set(&mut config.max_errors, count(table, "max-errors", 1..=1_000_000));
-        set(&mut config.command_timeout, table.duration("command-timeout"));
-        set(&mut config.data_timeout, table.duration("data-timeout"));
-        set(&mut config.message_timeout, table.duration("message-timeout"));
+        set(&mut config.command_timeout, timeout(table, "command-timeout"));
+        set(&mut config.data_timeout, timeout(table, "data-timeout"));
+        set(&mut config.message_timeout, timeout(table, "message-timeout"));
         set(&mut config.drain, table.duration("drain"));
         config
     }
@@ -167,6 +167,16 @@ fn set<T>(field: &mut T, found: Option<T>) {
 
 fn count(table: &mut Table<'_>, key: &'static str, range: std::ops::RangeInclusive<i64>) -> Option<usize> {
     table.integer(key, range).and_then(|n| usize::try_from(n).ok())
+}
+
+/// A time that a client may take, which cannot be none.
+fn timeout(table: &mut Table<'_>, key: &'static str) -> Option<Duration> {
+    let span = table.value(key)?.span();
+    let found = table.duration(key)?;
+    if found < Duration::from_secs(1) {
+        table.error(span, format!("`{key}` is too short"), "at least \"1s\"");
+    }
+    Some(found)
 }
 
 fn addresses(table: &mut Table<'_>) -> Option<Vec<SocketAddr>> {
@@ -264,6 +274,7 @@ mod tests {
             ]
         );
         assert_eq!(config("listen = []\n").unwrap_err(), ["1:10: `listen` is empty"]);
+        assert_eq!(config("data-timeout = '0s'\n").unwrap_err(), ["1:16: `data-timeout` is too short"]);
         assert_eq!(config("max-message-size = 9\n").unwrap_err(), ["1:20: `max-message-size` is too small"]);
     }
 }

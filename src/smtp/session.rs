@@ -1,9 +1,10 @@
 //! The session: SMTP as a state machine without I/O (RFC 5321). Bytes go in, replies come out, and a
 //! [`Step`] says what is to be done outside. It makes the same of a stream however that is cut.
 //!
-//! It leaves out time and sockets, which are [`connection`](super::connection)'s. STARTTLS and AUTH
-//! would each be one more step.
+//! It leaves out time and sockets, which are the connection's. STARTTLS and AUTH would each be one more
+//! step.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -74,8 +75,6 @@ struct Transaction {
     recipients: Vec<String>,
     /// How many RCPT commands there were, the refused ones too.
     asked: usize,
-    /// The recipient that is being asked about.
-    asking: Option<String>,
     /// Whether it had to be given up for want of memory.
     given_up: bool,
 }
@@ -114,8 +113,9 @@ impl Session {
                 }
                 Phase::Command | Phase::LongLine => match self.line(input) {
                     None => return Step::Read,
-                    Some(step) => {
-                        if let Some(step) = step {
+                    Some(Err(reply)) => self.not_a_command(b"", reply),
+                    Some(Ok(line)) => {
+                        if let Some(step) = self.obey(&line, !input.is_empty()) {
                             return step;
                         }
                     }
@@ -165,16 +165,17 @@ impl Session {
     }
 
     /// The answer to [`Step::Recipient`].
-    pub fn recipient_is(&mut self, known: bool) {
-        let Some(mail) = &mut self.transaction else { return };
-        let Some(recipient) = mail.asking.take() else { return };
-        if known {
-            mail.recipients.push(recipient);
-            self.answer(&reply::RECIPIENT_OK);
-        } else {
-            // Not counted as an error: a relay may have many wrong recipients and one right.
-            info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
-            self.answer(&reply::UNKNOWN_RECIPIENT);
+    pub fn recipient_is(&mut self, recipient: String, known: bool) {
+        match &mut self.transaction {
+            Some(mail) if known => {
+                mail.recipients.push(recipient);
+                self.answer(&reply::RECIPIENT_OK);
+            }
+            _ => {
+                // Not counted as an error: a relay may have many wrong recipients and one right.
+                info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
+                self.answer(&reply::UNKNOWN_RECIPIENT);
+            }
         }
     }
 
@@ -195,8 +196,9 @@ impl Session {
         self.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string())
     }
 
-    /// Takes a command line from the front of `input` and obeys it. None if its end is not there yet.
-    fn line(&mut self, input: &mut &[u8]) -> Option<Option<Step>> {
+    /// Takes a command line from the front of `input`: none if its end is not there yet, an error if it
+    /// is too long to be looked at.
+    fn line<'i>(&mut self, input: &mut &'i [u8]) -> Option<Result<Cow<'i, [u8]>, &'static Reply>> {
         let end = memchr::memchr(b'\n', input).map(|at| at + 1);
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
@@ -213,35 +215,26 @@ impl Session {
         }
         self.phase = Phase::Command;
         if too_long {
-            self.refuse(&reply::LINE_TOO_LONG);
-            return Some(None);
+            return Some(Err(&reply::LINE_TOO_LONG));
         }
-        let mut joined = std::mem::take(&mut self.partial);
-        let line = if joined.is_empty() {
-            head
-        } else {
-            joined.extend_from_slice(head);
-            &joined
-        };
-        Some(self.obey(line, !rest.is_empty()))
+        if self.partial.is_empty() {
+            return Some(Ok(Cow::Borrowed(head)));
+        }
+        let mut line = std::mem::take(&mut self.partial);
+        line.extend_from_slice(head);
+        Some(Ok(Cow::Owned(line)))
     }
 
-    /// Obeys a command. `followed` says whether more input is in hand behind it.
+    /// Obeys a command line. `followed` says whether more input is in hand behind it.
     fn obey(&mut self, line: &[u8], followed: bool) -> Option<Step> {
-        let data_refused = std::mem::take(&mut self.data_refused);
         let command = match command::parse(line) {
             Ok(command) => command,
-            // A client that was refused DATA and then says what is no command sends its message.
-            Err(_) if data_refused => {
-                self.close(&reply::NO_COMMANDS_AFTER_DATA);
-                return None;
-            }
             Err(reply) => {
-                self.log_refused(line, reply);
-                self.refuse(reply);
+                self.not_a_command(line, reply);
                 return None;
             }
         };
+        self.data_refused = false;
         match command {
             Command::Ehlo(name) => {
                 let reply = reply::offers(&self.config.hostname, self.config.max_message_size);
@@ -270,9 +263,15 @@ impl Session {
         None
     }
 
-    /// The words of MAIL and RCPT tell an operator what to put right. Those of other commands are not
-    /// written anywhere: a client that sends AUTH unasked sends its password.
-    fn log_refused(&self, line: &[u8], reply: &Reply) {
+    /// Answers a line that cannot be obeyed. A client that was refused DATA and then sends such a line
+    /// sends its message.
+    fn not_a_command(&mut self, line: &[u8], reply: &Reply) {
+        if self.data_refused {
+            self.close(&reply::NO_COMMANDS_AFTER_DATA);
+            return;
+        }
+        // The words of MAIL and RCPT tell an operator what to put right. Those of other lines are not
+        // written anywhere: a client that sends AUTH unasked sends its password.
         let verb = line.get(..4).unwrap_or_default();
         if verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT") {
             let line = String::from_utf8_lossy(line);
@@ -280,6 +279,7 @@ impl Session {
         } else {
             debug!(client = %self.peer(), helo = ?self.client.helo, %reply, "command refused");
         }
+        self.refuse(reply);
     }
 
     /// EHLO and HELO also do what RSET does (RFC 5321 section 4.1.4).
@@ -314,7 +314,6 @@ impl Session {
             self.answer(&reply::TOO_MANY_RECIPIENTS);
         } else {
             mail.asked += 1;
-            mail.asking = Some(path.to_owned());
             return Some(Step::Recipient(path.to_owned()));
         }
         None

@@ -38,7 +38,10 @@ impl Talk {
             match step {
                 Step::Read => break,
                 Step::Write => (),
-                Step::Recipient(recipient) => self.session.recipient_is(!recipient.starts_with("nobody")),
+                Step::Recipient(recipient) => {
+                    let known = !recipient.starts_with("nobody");
+                    self.session.recipient_is(recipient, known);
+                }
                 Step::Accept(mail) => {
                     self.mails.push(mail);
                     self.session.mail_is(self.outcome);
@@ -196,6 +199,11 @@ fn what_comes_behind_a_refused_data_is_never_obeyed() {
     assert_eq!(late.codes("DATA\r\n"), "503 5.5.1");
     assert_eq!(late.codes("Subject: x\r\nRCPT TO:<b>\r\n"), "421 4.7.0");
     assert_eq!(late.closed, Some(false));
+
+    let mut long = Talk::new();
+    long.says("MAIL FROM:<a>\r\n");
+    assert_eq!(long.codes("DATA\r\n"), "503 5.5.1");
+    assert_eq!(long.codes("x".repeat(9999) + "\r\nRCPT TO:<b>\r\n"), "421 4.7.0");
 
     let mut patient = Talk::new();
     patient.says("MAIL FROM:<a>\r\n");

@@ -18,7 +18,7 @@ use std::time::Duration;
 use smtp2signl4::standin::{Options, Standin};
 
 /// How long a test waits for what must happen. It runs out only when the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The secret of the team that [`standin`] knows.
 pub const SECRET: &str = "team-secret";

@@ -1,0 +1,34 @@
+//! What the tests share: processes that end with their test, the real program on a site of its own, and a
+//! scripted SMTP client.
+
+// Each test file uses its own part of this.
+#![allow(dead_code, unused_imports, clippy::unwrap_used)]
+
+mod gateway;
+mod process;
+mod smtp;
+
+pub use gateway::{Gateway, Site, program};
+pub use process::{Process, run};
+pub use smtp::Smtp;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use smtp2signl4::standin::{Options, Standin};
+
+/// How long a test waits for what must happen. It runs out only when the test fails.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The secret of the team that [`standin`] knows.
+pub const SECRET: &str = "team-secret";
+
+/// A stand-in for SIGNL4 that knows one team.
+pub async fn standin() -> Standin {
+    Standin::start(Options { secrets: vec![SECRET.to_owned()], ..Options::default() }).await.unwrap()
+}
+
+/// A port of 127.0.0.1 that was free a moment ago, for a server that cannot choose one itself.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}

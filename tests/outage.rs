@@ -58,13 +58,14 @@ async fn assert_told_in_order(standin: &Standin, phases: &[&str]) {
 
 /// Waits for a log line with `message` in which `field` holds `part`.
 fn wait_for_line(gateway: &Gateway, what: &str, part: &str) {
-    gateway.log().wait_for(what, |line| line.contains(part).then_some(()));
+    gateway.process().wait_for(what, |line| line.contains(part).then_some(()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_any_kind_loses_and_reorders_nothing() {
     let standin = Standin::start(Options::default()).await.unwrap();
-    let gateway = site(&standin).start();
+    let site = site(&standin);
+    let gateway = site.start();
 
     send_phase(&gateway, "fine");
     standin.refuse().await.unwrap();
@@ -72,6 +73,7 @@ async fn an_outage_of_any_kind_loses_and_reorders_nothing() {
     standin.listen().await.unwrap();
     assert_told_in_order(&standin, &["fine", "refused"]).await;
 
+    let mut phases = vec!["fine", "refused"];
     for (phase, fault) in [
         ("500", Fault::Status(500)),
         ("503", Fault::Status(503)),
@@ -85,15 +87,17 @@ async fn an_outage_of_any_kind_loses_and_reorders_nothing() {
         // The outage lasts until it has been met more than once.
         tokio::time::timeout(PATIENCE, standin.wait_for(|requests| requests.len() >= tried + 3)).await.unwrap();
         standin.fail(None);
+        phases.push(phase);
+        assert_told_in_order(&standin, &phases).await;
     }
-    assert_told_in_order(&standin, &["fine", "refused", "500", "503", "hang", "close", "lost answer"]).await;
     gateway.stop();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_throttled_account_is_left_alone_until_the_time_that_it_names() {
     let standin = Standin::start(Options::default()).await.unwrap();
-    let gateway = site(&standin).start();
+    let site = site(&standin);
+    let gateway = site.start();
     let reset = jiff::Timestamp::now().as_second() + 3;
     standin.script([Fault::Reply {
         status: 429,

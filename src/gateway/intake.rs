@@ -132,8 +132,8 @@ impl Intake {
         judged: Judged,
     ) -> Result<Kept, PutError> {
         let size = content.as_ref().map_or(0, bytes::Bytes::len);
-        let client = envelope.client.address;
-        let (from, count) = (envelope.reverse_path.clone(), envelope.recipients.len());
+        let client = envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
+        let (from, recipients) = (envelope.reverse_path.escape_debug().to_string(), envelope.recipients.len());
         let dropped = judged.dropped.clone();
         let mut entry = Entry {
             id: self.next_id(envelope.received_at),
@@ -151,9 +151,9 @@ impl Intake {
         };
         let id = entry.id;
         match dropped {
-            None => info!(%id, ?client, ?from, recipients = count, size, events = events.len(), "accepted"),
+            None => info!(%id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
-                info!(%id, ?client, ?from, recipients = count, size, reason = ?reason, "accepted and dropped by a rule")
+                info!(%id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
         if let Some(delivery) = &self.delivery {

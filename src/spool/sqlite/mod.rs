@@ -41,6 +41,10 @@ const CHECKPOINT_RESTART: i64 = 16_000;
 /// What the log is cut to when it starts over.
 const LOG_LIMIT: i64 = 16 << 20;
 
+/// A database up to this size is checked whole when it is opened, which takes a fifth of a second with a
+/// warm cache. In a larger one only the queue is read: the rest is noticed when it is asked for.
+const CHECKED_WHOLE: u64 = 256 << 20;
+
 /// How long a statement waits for a lock that another process holds, such as `sqlite3` on the database.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -189,6 +193,9 @@ fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable>
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
     db.set_prepared_statement_cache_capacity(64);
+    if version > 0 {
+        check_pages(path, &db)?;
+    }
     if version < schema::VERSION {
         schema::migrate(&db, version)?;
     }
@@ -215,6 +222,22 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
         return Ok(version);
     };
     Err(Unusable::Refused(refused))
+}
+
+/// Refuses a database whose pages are damaged, as far as that is found in short time.
+fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
+    let small = fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_WHOLE);
+    let sql = if small {
+        "PRAGMA quick_check(1)"
+    } else {
+        "SELECT iif(count(*) >= 0, 'ok', '') FROM event INDEXED BY event_queued WHERE state = 'queued'"
+    };
+    let found: String = db.query_row(sql, [], |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
 }
 
 fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {

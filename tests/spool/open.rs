@@ -190,7 +190,8 @@ async fn a_spool_can_be_read_beside_its_owner_and_when_it_has_none() {
     let running = tempfile::tempdir().unwrap();
     let spool = open(running.path());
     spool.put(mail(1, "soc")).await.unwrap();
-    let list = async |folder: &Path| Reader::open(folder).unwrap().list(Filter::default()).await.unwrap().len();
+    let list =
+        async |folder: &Path| Reader::open(folder).unwrap().list(Filter::default()).await.unwrap().len();
     assert_eq!(list(running.path()).await, 1);
 
     // As a crash leaves it: the log is there, its index is not.

@@ -256,7 +256,7 @@ impl Work<'_> {
         self.db
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM event WHERE seq >= ?1 AND seq < ?2 AND \
-                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at > ?4 ELSE settled_at > ?3 END)",
+                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at >= ?4 ELSE settled_at >= ?3 END)",
             )?
             .query_row(
                 params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],

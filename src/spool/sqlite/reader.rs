@@ -133,7 +133,7 @@ impl engine::Reader for Reader {
                 "SELECT {QUEUED} FROM event INDEXED BY event_queued \
                  WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
             ))?
-            .query_map(params![team, key(after), limit as i64], queued)?
+            .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
             .collect()
         })
     }

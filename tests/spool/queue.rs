@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use smtp2signl4::event::{Event, Severity};
 use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Selection, Spool, State};
 
-use crate::{clock, event, id, mail, open, open_at, sized, start};
+use crate::{clock, event, id, mail, open, open_at, start};
 
 fn delivered(seq: u64) -> Outcome {
     Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at: start() }
@@ -284,13 +284,4 @@ async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
     assert!(matches!(spool.put(mail(200, "soc")).await, Err(PutError::Io(_))));
     let spool = open(folder.path());
     assert_eq!(spool.waiting("soc", 0, 1000).await.unwrap().len(), taken);
-}
-
-#[tokio::test]
-async fn a_large_mail_comes_back_byte_for_byte() {
-    let folder = tempfile::tempdir().unwrap();
-    let spool = open(folder.path());
-    let entry = sized(1, "soc", 25 << 20);
-    spool.put(entry.clone()).await.unwrap();
-    assert!(spool.reader().content(id(1)).await.unwrap() == entry.content);
 }

@@ -1,7 +1,9 @@
-//! The questions. Readers have connections of their own: they never wait for the writer, nor it for them.
+//! The questions, and the large contents. Each question has a connection of its own: it never waits for
+//! the writer, nor the writer for it.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -9,25 +11,28 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
-use super::{BUSY, failure};
+use super::files::Files;
+use super::{BUSY, Disk, failure};
 use crate::event::{Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
-use crate::spool::engine::{self, Failure};
+use crate::spool::engine::{self, Content, Failure};
 use crate::spool::entry::{Count, Filter, Listed, Queued, Selection, Shown, ShownEvent, State};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
 
 /// The connections that read. Each is opened when it is needed and kept for the next question.
-pub(in crate::spool) struct Reader {
+pub(in crate::spool) struct Store {
     path: PathBuf,
+    disk: Disk,
+    files: Arc<Files>,
     /// None once the spool is closed: a connection that comes back then is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
-impl Reader {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new(Some(Vec::new())) }
+impl Store {
+    pub(super) fn new(path: PathBuf, disk: Disk, files: Arc<Files>) -> Self {
+        Self { path, disk, files, idle: Mutex::new(Some(Vec::new())) }
     }
 
     pub(super) fn connection(&self) -> rusqlite::Result<Connection> {
@@ -63,6 +68,14 @@ impl Reader {
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str =
     "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
+
+/// The question for the events of a team that wait.
+pub(super) fn waiting() -> String {
+    format!(
+        "SELECT {QUEUED} FROM event INDEXED BY event_queued \
+         WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    )
+}
 
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
     Ok(Queued {
@@ -126,15 +139,31 @@ fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
     serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|_| damaged(row, column))
 }
 
-impl engine::Reader for Reader {
+impl engine::Store for Store {
+    fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure> {
+        let size = content.len();
+        if size as u64 > self.disk.room() {
+            return Err(Failure::Full);
+        }
+        // A flush that fails here is no reason to stop: the file is thrown away, not tried again.
+        let name = self.files.write(mail, &content).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Full,
+            _ => Failure::Io(error.to_string()),
+        })?;
+        Ok(Content::Aside { name, size })
+    }
+
+    fn forget(&self, content: &Content) {
+        if let Content::Aside { name, .. } = content {
+            self.files.remove(name);
+        }
+    }
+
     fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure> {
         self.ask(|db| {
-            db.prepare_cached(&format!(
-                "SELECT {QUEUED} FROM event INDEXED BY event_queued \
-                 WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-            ))?
-            .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
-            .collect()
+            db.prepare_cached(&waiting())?
+                .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
+                .collect()
         })
     }
 
@@ -243,6 +272,17 @@ impl engine::Reader for Reader {
     }
 
     fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure> {
+        let file: Option<String> = self.ask(|db| {
+            db.prepare_cached("SELECT file FROM large WHERE mail = ?1")?
+                .query_row([key(mail.number())], |row| row.get(0))
+                .optional()
+        })?;
+        if let Some(name) = file {
+            return match self.files.read(&name) {
+                Ok(content) => Ok(Some(content)),
+                Err(error) => Err(Failure::Io(format!("{}: {error}", self.files.path(&name).display()))),
+            };
+        }
         self.ask(|db| {
             db.prepare_cached("SELECT body FROM content WHERE mail = ?1")?
                 .query_row([key(mail.number())], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))

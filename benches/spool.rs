@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use jiff::Timestamp;
-use smtp2signl4::clock::System;
+use jiff::{SignedDuration, Timestamp};
+use smtp2signl4::clock::{Clock, Manual, System};
 use smtp2signl4::event::Event;
 use smtp2signl4::mail::{Client, Envelope, MailId, Origin};
 use smtp2signl4::spool::{Config, Entry, Outcome, Queued, Spool, Sync};
@@ -46,6 +46,8 @@ fn main() {
                 relay(spool.path(), sync, sessions, &format!("put+record, sync {name}, {sessions}")).await;
             }
         }
+        let spool = tempfile::tempdir_in(&folder).unwrap();
+        purge(spool.path()).await;
         let spool = tempfile::tempdir_in(&folder).unwrap();
         restart(spool.path()).await;
     });
@@ -176,6 +178,36 @@ async fn relay(folder: &Path, sync: Sync, sessions: u32, name: &str) {
     run.report(name, waits);
     assert_eq!(spool.reader().counts().await.unwrap(), []);
     spool.close().await;
+}
+
+/// Purges all mails while one session puts new ones.
+async fn purge(folder: &Path) {
+    let clock = Arc::new(Manual::new(Timestamp::now()));
+    let spool = Spool::open(&Config::at(folder), clock.clone()).unwrap();
+    put_all(&spool, 64, None).await;
+    let all = spool.waiting("soc", 0, usize::MAX).await.unwrap();
+    let delivered = |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at: clock.now() };
+    spool.record(all.iter().map(delivered).collect()).await.unwrap();
+    clock.advance(SignedDuration::from_hours(8 * 24));
+    let run = Run::begin();
+    let mut purging = tokio::spawn({
+        let spool = spool.clone();
+        async move { spool.purge().await.unwrap() }
+    });
+    let mut waits = Vec::new();
+    let mut n = MAILS;
+    let purged = loop {
+        let begin = Instant::now();
+        tokio::select! {
+            purged = &mut purging => break purged.unwrap(),
+            put = spool.put(entry(n)) => put.unwrap(),
+        };
+        waits.push(begin.elapsed());
+        n += 1;
+    };
+    let taken = run.0.elapsed();
+    run.report("put during a purge, 1", waits);
+    println!("purged {purged} in {taken:.1?} (mails/s and CPU above are of the purge)");
 }
 
 async fn restart(folder: &Path) {

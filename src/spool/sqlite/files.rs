@@ -73,27 +73,16 @@ impl Files {
         }
     }
 
-    /// Removes the files that no row names, as `is_named` tells.
-    pub fn sweep<E>(
-        &self,
-        mut is_named: impl FnMut(MailId, &str) -> Result<bool, E>,
-    ) -> Result<io::Result<()>, E> {
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) => return Ok(Err(error)),
-        };
-        for entry in entries {
-            let name = match entry {
-                Ok(entry) => entry.file_name(),
-                Err(error) => return Ok(Err(error)),
-            };
-            // What we did not name is not ours.
-            let Some(name) = name.to_str() else { continue };
-            let Some(mail) = name.split_once('-').and_then(|(mail, _)| mail.parse().ok()) else { continue };
-            if !is_named(mail, name)? {
-                self.remove(name);
+    /// The names of all files, with the mail that each was written for. What we did not name is left out.
+    pub fn names(&self) -> io::Result<Vec<(MailId, String)>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            if let Ok(name) = entry?.file_name().into_string()
+                && let Some(mail) = name.split_once('-').and_then(|(mail, _)| mail.parse().ok())
+            {
+                names.push((mail, name));
             }
         }
-        Ok(Ok(()))
+        Ok(names)
     }
 }

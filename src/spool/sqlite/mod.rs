@@ -111,10 +111,14 @@ pub(super) fn open(config: &Config) -> Result<(Writer, Store), OpenError> {
 
 /// Removes the large contents that a crash left without a mail.
 fn sweep(db: &Connection, files: &Files, folder: &Path) -> Result<(), Unusable> {
+    let names = files.names().map_err(|error| Unusable::Refused(OpenError::io(folder, &error)))?;
     let mut named = db.prepare("SELECT EXISTS (SELECT 1 FROM large WHERE mail = ?1 AND file = ?2)")?;
-    files
-        .sweep(|mail, name| named.query_row((key(mail.number()), name), |row| row.get(0)))?
-        .map_err(|error| Unusable::Refused(OpenError::io(folder, &error)))
+    for (mail, name) in names {
+        if !named.query_row((key(mail.number()), &name), |row| row.get::<_, bool>(0))? {
+            files.remove(&name);
+        }
+    }
+    Ok(())
 }
 
 /// Opens the spool in `folder` for reading, whether another process writes to it or none.
@@ -125,7 +129,10 @@ pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
     let store = Store::new(path.clone(), disk, Arc::new(Files::new(folder.join(LARGE), Sync::Full)));
     let check = || -> Result<(), Unusable> {
         let db = store.connection()?;
-        check_version(&path, &db)?;
+        if check_version(&path, &db)? == 0 {
+            let detail = "there is no spool in it yet".to_owned();
+            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail }));
+        }
         store.give_back(db);
         Ok(())
     };

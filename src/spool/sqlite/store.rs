@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
@@ -77,18 +76,19 @@ pub(super) fn waiting() -> String {
     )
 }
 
+/// Reads what can be read: one damaged value must not hold up the queue behind it.
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
     Ok(Queued {
         seq: row.get::<_, i64>(0)?.cast_unsigned(),
         mail: mail_id(row, 1)?,
         team: row.get(2)?,
-        external_id: row.get(3)?,
+        external_id: text(row, 3)?,
         severity: word(row, 4)?,
         accepted_at: time(row, 5)?,
         attempts: row.get(6)?,
         next_at: time(row, 7)?,
-        reason: row.get(8)?,
-        payload: row.get(9)?,
+        reason: text(row, 8)?,
+        payload: text(row, 9)?.unwrap_or_default().into(),
     })
 }
 
@@ -96,47 +96,52 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
      attempts, next_at, settled_at, reason, event_id";
 
+/// Reads what can be read, so that a damaged row is seen among the others.
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
-    let envelope: Envelope = json(row, 3)?;
-    let state = word(row, 7)?.ok_or_else(|| damaged(row, 7))?;
+    let envelope: Option<Envelope> = json(row, 3)?;
+    let state = word(row, 7)?.unwrap_or(State::Failed);
     Ok(Listed {
         id: mail_id(row, 0)?,
         seq: row.get::<_, i64>(1)?.cast_unsigned(),
         received_at: time(row, 2)?,
-        from: envelope.reverse_path,
+        from: envelope.map(|envelope| envelope.reverse_path).unwrap_or_default(),
         size: row.get::<_, i64>(4)?.cast_unsigned(),
-        team: row.get(5)?,
-        title: row.get(6)?,
+        team: text(row, 5)?,
+        title: text(row, 6)?.unwrap_or_default(),
         state,
         attempts: row.get(8)?,
         next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
         settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
-        reason: row.get(11)?,
-        event_id: row.get(12)?,
+        reason: text(row, 11)?,
+        event_id: text(row, 12)?,
     })
 }
 
-fn damaged(row: &Row<'_>, column: usize) -> rusqlite::Error {
-    let name = row.as_ref().column_name(column).unwrap_or_default().to_owned();
-    rusqlite::Error::InvalidColumnType(column, name, Type::Text)
+/// The text of a column; bytes that are none are replaced.
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
+/// The time of a column; one that cannot be is long ago.
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(row.get(column)?).map_err(|_| damaged(row, column))
+    Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
     let number: i64 = row.get(column)?;
-    MailId::from_number(number.cast_unsigned()).ok_or_else(|| damaged(row, column))
+    MailId::from_number(number.cast_unsigned())
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
+/// The word of a column, if it is one.
 fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| W::from_word(&text).ok_or_else(|| damaged(row, column))).transpose()
+    Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|_| damaged(row, column))
+/// The JSON of a column, if it can be read.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    Ok(serde_json::from_slice(row.get_ref(column)?.as_bytes()?).ok())
 }
 
 impl engine::Store for Store {
@@ -246,7 +251,8 @@ impl engine::Store for Store {
                 .query_row([key(mail.number())], |row| {
                     let block: (i64, i64) = (row.get(3)?, row.get(4)?);
                     let size = row.get::<_, i64>(2)?.cast_unsigned();
-                    let (envelope, story) = (json(row, 0)?, json(row, 1)?);
+                    let envelope = json(row, 0)?;
+                    let story = json(row, 1)?.unwrap_or_default();
                     Ok((Shown { id: mail, size, envelope, story, events: Vec::new() }, block))
                 })
                 .optional()?;
@@ -260,10 +266,10 @@ impl engine::Store for Store {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: row.get(13)?,
+                        external_id: text(row, 13)?,
                         severity: word::<Severity>(row, 14)?,
                         status: word::<Status>(row, 15)?,
-                        payload: row.get(16)?,
+                        payload: text(row, 16)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;

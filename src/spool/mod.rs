@@ -374,3 +374,56 @@ impl Reader {
         done.unwrap_or_else(|error| Err(Failure::Io(error.to_string())))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::System;
+    use crate::mail::{Client, Envelope, Origin};
+
+    /// An engine on a disk that does not confirm.
+    struct Lost;
+
+    impl engine::Writer for Lost {
+        fn apply(&mut self, _changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+            Err(Failure::Lost("disk I/O error".to_owned()))
+        }
+
+        fn tidy(&mut self, _idle: bool) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn close(self: Box<Self>) {
+            panic!("nothing more may be written");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_flush_that_failed_every_mail_is_refused_and_the_process_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::at(folder.path());
+        let (_engine, store) = sqlite::open(&config).unwrap();
+        let (inbox, status) = writer::start(Box::new(Lost)).unwrap();
+        let reader = Reader::new(Arc::new(store));
+        let spool = Spool { inbox, status, reader, clock: Arc::new(System), config: Arc::new(config) };
+        let entry = Entry {
+            id: MailId::new(Timestamp::UNIX_EPOCH, 1),
+            envelope: Envelope {
+                received_at: Timestamp::UNIX_EPOCH,
+                origin: Origin::Smtp,
+                client: Client::default(),
+                reverse_path: String::new(),
+                recipients: Vec::new(),
+            },
+            content: None,
+            story: serde_json::Value::Null,
+            events: Vec::new(),
+            dropped: None,
+        };
+        assert_eq!(spool.put(entry.clone()).await, Err(PutError::Io("disk I/O error".to_owned())));
+        assert_eq!(&*spool.failed().await, "disk I/O error");
+        let refused = Err(PutError::Io("the spool has failed: disk I/O error".to_owned()));
+        assert_eq!(spool.put(entry).await, refused);
+        spool.close().await;
+    }
+}

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
@@ -323,7 +323,7 @@ impl engine::Writer for Writer {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
         let mut apply = || {
             let (disk, quota) = (self.disk.room(), self.quota()?);
-            let transaction = self.db.unchecked_transaction()?;
+            let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
             let mut work =
                 Work { db: &transaction, next_seq: self.next_seq, disk, quota, unnamed: Vec::new() };
             let answers =

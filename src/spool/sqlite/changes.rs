@@ -9,8 +9,8 @@ use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
 use crate::spool::entry::Outcome;
 
-/// How many mails one purge step looks at: short enough to stay unnoticed between two batches.
-const PURGE_STEP: i64 = 128;
+/// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
+const PURGE_STEP: i64 = 32;
 
 /// How many pages one step gives back to the disk: 1 MiB.
 const SHRINK_STEP: i64 = 256;

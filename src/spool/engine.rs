@@ -45,8 +45,33 @@ pub(super) struct Parcel {
     pub received_at: Timestamp,
     /// The envelope as JSON.
     pub envelope: String,
-    pub content: Option<Bytes>,
+    pub content: Content,
     pub judged: Judged,
+}
+
+/// The content of a mail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Content {
+    /// The mail has none.
+    None,
+    /// To be written with the mail.
+    Here(Bytes),
+    /// Kept by the engine already, under this name.
+    Aside { name: String, size: usize },
+}
+
+/// Bytes from which on a content is laid aside before the mail is put.
+pub(super) const LARGE: usize = 512 << 10;
+
+impl Content {
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::Here(content) => content.len(),
+            Self::Aside { size, .. } => *size,
+        }
+    }
 }
 
 /// What the rules made of a mail, ready to be written.
@@ -71,6 +96,7 @@ pub(super) struct Fresh {
 impl Parcel {
     pub fn new(entry: Entry, now: Timestamp) -> Self {
         let Entry { id, envelope, content, story, events, dropped } = entry;
+        let content = content.map_or(Content::None, Content::Here);
         Self {
             id,
             received_at: envelope.received_at,
@@ -126,7 +152,10 @@ impl Change {
         };
         let bytes = match self {
             Self::Put(parcel) => {
-                let content = parcel.content.as_ref().map_or(0, Bytes::len);
+                let content = match &parcel.content {
+                    Content::Here(content) => content.len(),
+                    Content::None | Content::Aside { .. } => 0,
+                };
                 ROW + parcel.envelope.len() + content + judged(&parcel.judged)
             }
             Self::Rejudge { judged: again, .. } => ROW + judged(again),
@@ -165,8 +194,8 @@ pub(super) enum Failure {
     Full,
     /// An error that may pass.
     Io(String),
-    /// The disk did not confirm a flush. What it has is unknown, and asking again would hear a false yes
-    /// (Linux marks the pages clean all the same), so that only opening anew tells.
+    /// What is on disk is unknown, and only opening anew tells: the disk did not confirm a flush, and
+    /// asking again would hear a false yes (Linux marks the pages clean all the same).
     Lost(String),
 }
 
@@ -183,8 +212,12 @@ pub(super) trait Writer: Send + 'static {
     fn close(self: Box<Self>);
 }
 
-/// The engine's side of everybody who asks.
-pub(super) trait Reader: Send + Sync + 'static {
+/// The engine's side of everybody else.
+pub(super) trait Store: Send + Sync + 'static {
+    /// Keeps a large content before its mail is put, so that no other mail waits for it.
+    fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure>;
+    /// Forgets a content whose mail was not taken.
+    fn forget(&self, content: &Content);
     fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure>;
     /// The numbers of events that failed or were deferred; none if there is no such mail.
     fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure>;

@@ -184,8 +184,8 @@ pub struct Shown {
     pub id: MailId,
     /// The size of its content in bytes.
     pub size: u64,
-    /// Who sent it, to whom, and how it came.
-    pub envelope: Envelope,
+    /// Who sent it, to whom, and how it came; none if the disk has damaged it.
+    pub envelope: Option<Envelope>,
     /// What the rules did.
     pub story: serde_json::Value,
     /// Its events in order.

@@ -39,7 +39,7 @@ pub use error::{Error, OpenError, PutError};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::mail::MailId;
-use engine::{Applied, Change, Failure, Horizon, Judged, Parcel, Refused};
+use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
 use writer::{Request, Status};
 
 /// Questions that are answered at a time; more wait. Enough for every team's delivery and an operator.
@@ -68,10 +68,10 @@ impl Spool {
         if config.sync == Sync::Off {
             tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
         }
-        let (engine, reader) = sqlite::open(config)?;
+        let (engine, store) = sqlite::open(config)?;
         let started = writer::start(Box::new(engine));
         let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
-        let reader = Reader::new(Arc::new(reader));
+        let reader = Reader::new(Arc::new(store));
         Ok(Self { inbox, status, reader, clock, config: Arc::new(config.clone()) })
     }
 
@@ -80,12 +80,31 @@ impl Spool {
     /// # Errors
     /// The mail is not taken, or not for sure.
     pub async fn put(&self, entry: Entry) -> Result<Vec<Queued>, PutError> {
-        let parcel = Parcel::new(entry, self.clock.now());
-        match self.change(Change::Put(parcel)).await {
-            Ok(Ok(applied)) => Ok(applied.queued),
-            Ok(Err(Refused::IdTaken)) => Err(PutError::IdTaken),
-            Ok(Err(_)) | Err(Failure::Full) => Err(PutError::Full),
-            Err(Failure::Io(detail) | Failure::Lost(detail)) => Err(PutError::Io(detail)),
+        let mut parcel = Parcel::new(entry, self.clock.now());
+        let mut aside = None;
+        if let Content::Here(content) = &parcel.content
+            && content.len() >= LARGE
+        {
+            let (id, content) = (parcel.id, content.clone());
+            parcel.content = self.reader.block(move |store| store.lay_aside(id, content)).await?;
+            aside = Some(parcel.content.clone());
+        }
+        let answer = self.change(Change::Put(parcel)).await;
+        // If nobody knows what became of the mail, it may be there at the next start and need its content.
+        if let Some(content) = aside
+            && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_)))
+        {
+            let forgotten = self.reader.block(move |store| {
+                store.forget(&content);
+                Ok(())
+            });
+            // If that fails, the next start does it.
+            let _ = forgotten.await;
+        }
+        match answer? {
+            Ok(applied) => Ok(applied.queued),
+            Err(Refused::IdTaken) => Err(PutError::IdTaken),
+            Err(_) => Err(PutError::Full),
         }
     }
 
@@ -215,7 +234,8 @@ impl Spool {
         {
             return answer;
         }
-        Err(Failure::Io(match &*self.status.borrow() {
+        // Nobody knows whether it was made.
+        Err(Failure::Lost(match &*self.status.borrow() {
             Status::Failed(reason) => format!("the spool has failed: {reason}"),
             Status::Open | Status::Closed => "the spool is closed".to_owned(),
         }))
@@ -242,6 +262,15 @@ impl Spool {
     }
 }
 
+impl From<Failure> for PutError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Full => Self::Full,
+            Failure::Io(detail) | Failure::Lost(detail) => Self::Io(detail),
+        }
+    }
+}
+
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
         match failure {
@@ -255,7 +284,7 @@ impl From<Failure> for Error {
 /// to clone.
 #[derive(Clone)]
 pub struct Reader {
-    store: Arc<dyn engine::Reader>,
+    store: Arc<dyn engine::Store>,
     permits: Arc<Semaphore>,
 }
 
@@ -268,7 +297,7 @@ impl Reader {
         Ok(Self::new(Arc::new(sqlite::open_reader(folder)?)))
     }
 
-    fn new(store: Arc<dyn engine::Reader>) -> Self {
+    fn new(store: Arc<dyn engine::Store>) -> Self {
         Self { store, permits: Arc::new(Semaphore::new(READERS)) }
     }
 
@@ -321,18 +350,80 @@ impl Reader {
         self.ask(|store| store.counts()).await
     }
 
-    /// Asks on a thread that may block.
+    /// Asks on a thread that may block, when it is this question's turn.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&dyn engine::Reader) -> Result<T, Failure> + Send + 'static,
+        question: impl FnOnce(&dyn engine::Store) -> Result<T, Failure> + Send + 'static,
     ) -> Result<T, Error> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        let store = Arc::clone(&self.store);
-        let asked = task::spawn_blocking(move || {
-            let answer = question(&*store);
+        let asked = self.block(move |store| {
+            let answer = question(store);
             std::mem::drop(permit);
             answer
         });
-        asked.await.unwrap_or_else(|error| Err(Failure::Io(error.to_string()))).map_err(Error::from)
+        Ok(asked.await?)
+    }
+
+    /// Does a job on a thread that may block.
+    async fn block<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&dyn engine::Store) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let store = Arc::clone(&self.store);
+        let done = task::spawn_blocking(move || job(&*store)).await;
+        done.unwrap_or_else(|error| Err(Failure::Io(error.to_string())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::System;
+    use crate::mail::{Client, Envelope, Origin};
+
+    /// An engine on a disk that does not confirm.
+    struct Lost;
+
+    impl engine::Writer for Lost {
+        fn apply(&mut self, _changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+            Err(Failure::Lost("disk I/O error".to_owned()))
+        }
+
+        fn tidy(&mut self, _idle: bool) -> Result<(), Failure> {
+            Ok(())
+        }
+
+        fn close(self: Box<Self>) {
+            panic!("nothing more may be written");
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_flush_that_failed_every_mail_is_refused_and_the_process_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::at(folder.path());
+        let (_engine, store) = sqlite::open(&config).unwrap();
+        let (inbox, status) = writer::start(Box::new(Lost)).unwrap();
+        let reader = Reader::new(Arc::new(store));
+        let spool = Spool { inbox, status, reader, clock: Arc::new(System), config: Arc::new(config) };
+        let entry = Entry {
+            id: MailId::new(Timestamp::UNIX_EPOCH, 1),
+            envelope: Envelope {
+                received_at: Timestamp::UNIX_EPOCH,
+                origin: Origin::Smtp,
+                client: Client::default(),
+                reverse_path: String::new(),
+                recipients: Vec::new(),
+            },
+            content: None,
+            story: serde_json::Value::Null,
+            events: Vec::new(),
+            dropped: None,
+        };
+        assert_eq!(spool.put(entry.clone()).await, Err(PutError::Io("disk I/O error".to_owned())));
+        assert_eq!(&*spool.failed().await, "disk I/O error");
+        let refused = Err(PutError::Io("the spool has failed: disk I/O error".to_owned()));
+        assert_eq!(spool.put(entry).await, refused);
+        spool.close().await;
     }
 }

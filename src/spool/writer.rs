@@ -110,8 +110,9 @@ fn gather(
     (changes, waiters)
 }
 
-/// Commits a batch and answers its waiters. If it fails as a whole, its halves are tried in order, so that
-/// a change that cannot be made takes no other with it. Fails only when nothing more may be tried.
+/// Commits a batch and answers its waiters. If there is no space for it as a whole, its halves are tried
+/// in order, so that a change that does not fit takes no other with it. Any other error is everybody's, and
+/// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried.
 fn commit(
     engine: &mut dyn Writer,
     mut changes: Vec<Change>,
@@ -129,7 +130,7 @@ fn commit(
             }
             Ok(())
         }
-        Err(Failure::Full | Failure::Io(_)) if changes.len() > 1 => {
+        Err(Failure::Full) if changes.len() > 1 => {
             let half = changes.len() / 2;
             let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
             commit(engine, changes, waiters)?;
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_cannot_be_made_takes_no_other_with_it() {
+    fn a_change_that_does_not_fit_takes_no_other_with_it() {
         let bench = bench();
         let first = bench.ask();
         assert_eq!(bench.batches.recv(), Ok(1));

@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 use smtp2signl4::event::{Event, Severity};
 use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Selection, Spool, State};
 
-use crate::{clock, event, id, mail, open, open_at, sized, start};
+use crate::{clock, event, id, mail, open, open_at, start};
 
 fn delivered(seq: u64) -> Outcome {
     Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at: start() }
@@ -61,7 +61,7 @@ async fn what_was_put_waits_after_a_restart_exactly_as_it_was_answered() {
     assert_eq!(spool.waiting("other", 0, 10).await.unwrap(), []);
     assert_eq!(spool.reader().content(entry.id).await.unwrap(), entry.content);
     let shown = spool.reader().show(entry.id).await.unwrap().unwrap();
-    assert_eq!((shown.envelope, shown.story), (entry.envelope, entry.story));
+    assert_eq!((shown.envelope, shown.story), (Some(entry.envelope), entry.story));
     assert_eq!(shown.events[0].payload.as_deref(), Some(&*answered[0].payload));
     assert_eq!(shown.events[0].severity, Some(Severity::High));
 }
@@ -287,10 +287,25 @@ async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
 }
 
 #[tokio::test]
-async fn a_large_mail_comes_back_byte_for_byte() {
+async fn a_damaged_event_does_not_hold_up_those_behind_it() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    let entry = sized(1, "soc", 25 << 20);
-    spool.put(entry.clone()).await.unwrap();
-    assert!(spool.reader().content(id(1)).await.unwrap() == entry.content);
+    put(&spool, 1, "soc").await;
+    put(&spool, 2, "soc").await;
+    spool.close().await;
+    let db = rusqlite::Connection::open(folder.path().join("spool.db")).unwrap();
+    let first = "WHERE seq = (SELECT min(seq) FROM event)";
+    for damage in ["payload = CAST(x'7b80' AS TEXT)", "severity = 'awful'", "next_at = 9000000000000000000"] {
+        assert_eq!(db.execute(&format!("UPDATE event SET {damage} {first}"), []).unwrap(), 1);
+    }
+    db.execute("UPDATE mail SET envelope = '{', story = '' WHERE id = (SELECT min(id) FROM mail)", [])
+        .unwrap();
+    drop(db);
+
+    let spool = open(folder.path());
+    let waiting = spool.waiting("soc", 0, 10).await.unwrap();
+    assert_eq!((waiting.len(), &*waiting[0].payload), (2, "{\u{fffd}"));
+    assert_eq!(title(&waiting[1].payload), "event 2");
+    assert_eq!(states(&spool).await, [State::Queued, State::Queued]);
+    assert_eq!(spool.reader().show(id(1)).await.unwrap().unwrap().envelope, None);
 }

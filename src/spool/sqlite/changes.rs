@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::reader::{QUEUED, queued};
 use super::schema::BLOCK;
+use super::store::{QUEUED, queued};
 use crate::mail::MailId;
-use crate::spool::engine::{Applied, Change, Horizon, Judged, Parcel, Refused};
+use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
 use crate::spool::entry::Outcome;
 
-/// How many mails one purge step looks at: short enough to stay unnoticed between two batches.
-const PURGE_STEP: i64 = 128;
+/// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
+const PURGE_STEP: i64 = 32;
 
 /// How many pages one step gives back to the disk: 1 MiB.
 const SHRINK_STEP: i64 = 256;
@@ -23,8 +23,12 @@ pub(super) struct Work<'a> {
     pub db: &'a Connection,
     /// The first number of the next mail's block.
     pub next_seq: i64,
-    /// How many bytes new mail may still take.
-    pub room: u64,
+    /// How many bytes new mail may still take of the disk.
+    pub disk: u64,
+    /// How many bytes the spool may still grow by, large contents included.
+    pub quota: u64,
+    /// The files that no row names any more once this is committed.
+    pub unnamed: Vec<String>,
 }
 
 type Answer = rusqlite::Result<Result<Applied, Refused>>;
@@ -49,13 +53,16 @@ impl Work<'_> {
     }
 
     fn put(&mut self, parcel: &Parcel, size: u64) -> Answer {
-        if size > self.room {
+        let growth = match parcel.content {
+            Content::Aside { size: aside, .. } => size + aside as u64,
+            Content::None | Content::Here(_) => size,
+        };
+        if size > self.disk || growth > self.quota {
             return Ok(Err(Refused::Full));
         }
         let events = parcel.judged.events.len() + usize::from(parcel.judged.dropped.is_some());
         let blocks = events.div_ceil(BLOCK as usize) as i64;
         let (first, end) = (self.next_seq, self.next_seq + blocks * BLOCK);
-        let content = parcel.content.as_deref();
         let added = self
             .db
             .prepare_cached(
@@ -67,20 +74,29 @@ impl Work<'_> {
                 parcel.received_at.as_millisecond(),
                 first,
                 end,
-                content.map_or(0, <[u8]>::len) as i64,
+                parcel.content.size() as i64,
                 parcel.envelope,
                 parcel.judged.story,
             ])?;
         if added == 0 {
             return Ok(Err(Refused::IdTaken));
         }
-        if let Some(content) = content {
-            self.db
-                .prepare_cached("INSERT INTO content (mail, body) VALUES (?1, ?2)")?
-                .execute(params![key(parcel.id.number()), content])?;
+        match &parcel.content {
+            Content::None => {}
+            Content::Here(content) => {
+                self.db
+                    .prepare_cached("INSERT INTO content (mail, body) VALUES (?1, ?2)")?
+                    .execute(params![key(parcel.id.number()), &content[..]])?;
+            }
+            Content::Aside { name, size } => {
+                self.db
+                    .prepare_cached("INSERT INTO large (mail, size, file) VALUES (?1, ?2, ?3)")?
+                    .execute(params![key(parcel.id.number()), *size as i64, name])?;
+            }
         }
         self.next_seq = end;
-        self.room -= size;
+        self.disk -= size;
+        self.quota -= growth;
         let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at)?;
         Ok(Ok(applied))
     }
@@ -219,7 +235,7 @@ impl Work<'_> {
             .optional()
     }
 
-    fn purge(&self, after: u64, horizon: Horizon) -> Answer {
+    fn purge(&mut self, after: u64, horizon: Horizon) -> Answer {
         // Ids begin with the time, so the old mails are the first ones and need no index.
         let newest = MailId::new(horizon.settled.max(horizon.failed), u16::MAX);
         let mails: Vec<(i64, i64, i64)> = self
@@ -240,6 +256,8 @@ impl Work<'_> {
             if end == self.next_seq || self.is_kept(first, end, horizon)? {
                 continue;
             }
+            let mut large = self.db.prepare_cached("DELETE FROM large WHERE mail = ?1 RETURNING file")?;
+            self.unnamed.extend(large.query_row([id], |row| row.get::<_, String>(0)).optional()?);
             for sql in ["DELETE FROM content WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
                 self.db.prepare_cached(sql)?.execute([id])?;
             }
@@ -256,7 +274,7 @@ impl Work<'_> {
         self.db
             .prepare_cached(
                 "SELECT EXISTS (SELECT 1 FROM event WHERE seq >= ?1 AND seq < ?2 AND \
-                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at > ?4 ELSE settled_at > ?3 END)",
+                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at >= ?4 ELSE settled_at >= ?3 END)",
             )?
             .query_row(
                 params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],

@@ -5,27 +5,33 @@
 //! ignores a torn end. The log is copied into the database behind the waiters' backs, between batches.
 
 mod changes;
-mod reader;
+mod files;
 mod schema;
+mod store;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, ffi};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
 use super::error::OpenError;
 use super::lock::Lock;
-use changes::Work;
-pub(super) use reader::Reader;
+use changes::{Work, key};
+use files::Files;
+pub(super) use store::Store;
 
 /// The database in the folder of the spool.
 const FILE: &str = "spool.db";
+
+/// The folder in it for large contents.
+const LARGE: &str = "large";
 
 /// Pages in the log from which on they are copied into the database when nobody waits: 4 MiB. More would
 /// make the copying rarer and longer, less would flush more often.
@@ -41,18 +47,40 @@ const CHECKPOINT_RESTART: i64 = 16_000;
 /// What the log is cut to when it starts over.
 const LOG_LIMIT: i64 = 16 << 20;
 
+/// A database up to this size is checked whole when it is opened, which takes a fifth of a second with a
+/// warm cache. In a larger one only the queue is read: the rest is noticed when it is asked for.
+const CHECKED_WHOLE: u64 = 256 << 20;
+
 /// How long a statement waits for a lock that another process holds, such as `sqlite3` on the database.
 const BUSY: Duration = Duration::from_secs(5);
 
 /// The page cache of the connection that writes, in KiB: holds the pages of a batch of ordinary mails.
 const CACHE: i64 = 16 << 10;
 
+/// The disk that the spool lies on.
+#[derive(Clone)]
+struct Disk {
+    folder: PathBuf,
+    min_free: u64,
+}
+
+impl Disk {
+    /// How many bytes new mail may take.
+    fn room(&self) -> u64 {
+        // A file system that does not tell is one that is not guarded.
+        rustix::fs::statvfs(&self.folder)
+            .map_or(u64::MAX, |disk| (disk.f_bavail * disk.f_frsize).saturating_sub(self.min_free))
+    }
+}
+
 /// The connection that writes.
 pub(super) struct Writer {
     db: Connection,
-    folder: PathBuf,
-    min_free: u64,
+    disk: Disk,
     max_size: Option<u64>,
+    files: Arc<Files>,
+    /// Files to be removed when nobody waits for it.
+    unnamed: Vec<String>,
     /// The first number of the next mail's block.
     next_seq: i64,
     /// Held for as long as the connection is open, so it stands after it.
@@ -60,44 +88,59 @@ pub(super) struct Writer {
 }
 
 /// Opens the spool of `config`, and makes it if there is none.
-pub(super) fn open(config: &Config) -> Result<(Writer, Reader), OpenError> {
+pub(super) fn open(config: &Config) -> Result<(Writer, Store), OpenError> {
     let folder = config.path.as_path();
     make_folder(folder)?;
     let lock = Lock::take(folder)?;
     let path = folder.join(FILE);
     make_file(&path)?;
-    let (db, next_seq) = open_database(&path, config.sync).map_err(|error| match error {
+    let unusable = |error| match error {
         Unusable::Refused(error) => error,
         Unusable::Sqlite(error) => refuse(&path, &error),
-    })?;
-    let reader = Reader::new(path);
-    let writer = Writer {
-        db,
-        folder: folder.to_owned(),
-        min_free: config.min_free,
-        max_size: config.max_size,
-        next_seq,
-        _lock: lock,
     };
-    Ok((writer, reader))
+    let (db, next_seq) = open_database(&path, config.sync).map_err(unusable)?;
+    let large = folder.join(LARGE);
+    make_folder(&large)?;
+    let files = Arc::new(Files::new(large.clone(), config.sync));
+    sweep(&db, &files, &large).map_err(unusable)?;
+    let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
+    let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
+    let max_size = config.max_size;
+    Ok((Writer { db, disk, max_size, files, unnamed: Vec::new(), next_seq, _lock: lock }, store))
+}
+
+/// Removes the large contents that a crash left without a mail.
+fn sweep(db: &Connection, files: &Files, folder: &Path) -> Result<(), Unusable> {
+    let names = files.names().map_err(|error| Unusable::Refused(OpenError::io(folder, &error)))?;
+    let mut named = db.prepare("SELECT EXISTS (SELECT 1 FROM large WHERE mail = ?1 AND file = ?2)")?;
+    for (mail, name) in names {
+        if !named.query_row((key(mail.number()), &name), |row| row.get::<_, bool>(0))? {
+            files.remove(&name);
+        }
+    }
+    Ok(())
 }
 
 /// Opens the spool in `folder` for reading, whether another process writes to it or none.
-pub(super) fn open_reader(folder: &Path) -> Result<Reader, OpenError> {
+pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
     let path = folder.join(FILE);
     check_file(&path)?;
-    let reader = Reader::new(path.clone());
+    let disk = Disk { folder: folder.to_owned(), min_free: 0 };
+    let store = Store::new(path.clone(), disk, Arc::new(Files::new(folder.join(LARGE), Sync::Full)));
     let check = || -> Result<(), Unusable> {
-        let db = reader.connection()?;
-        check_version(&path, &db)?;
-        reader.give_back(db);
+        let db = store.connection()?;
+        if check_version(&path, &db)? == 0 {
+            let detail = "there is no spool in it yet".to_owned();
+            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail }));
+        }
+        store.give_back(db);
         Ok(())
     };
     check().map_err(|error| match error {
         Unusable::Refused(error) => error,
         Unusable::Sqlite(error) => refuse(&path, &error),
     })?;
-    Ok(reader)
+    Ok(store)
 }
 
 enum Unusable {
@@ -189,6 +232,9 @@ fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable>
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
     db.set_prepared_statement_cache_capacity(64);
+    if version > 0 {
+        check_pages(path, &db)?;
+    }
     if version < schema::VERSION {
         schema::migrate(&db, version)?;
     }
@@ -217,6 +263,22 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
     Err(Unusable::Refused(refused))
 }
 
+/// Refuses a database whose pages are damaged, as far as that is found in short time.
+fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
+    let small = fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_WHOLE);
+    let sql = if small {
+        "PRAGMA quick_check(1)"
+    } else {
+        "SELECT iif(count(*) >= 0, 'ok', '') FROM event INDEXED BY event_queued WHERE state = 'queued'"
+    };
+    let found: String = db.query_row(sql, [], |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
+    Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
+}
+
 fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
@@ -238,16 +300,14 @@ fn failure(error: &rusqlite::Error) -> Failure {
 }
 
 impl Writer {
-    /// How many bytes new mail may take.
-    fn room(&self) -> rusqlite::Result<u64> {
-        // A file system that does not tell is one that is not guarded.
-        let disk = rustix::fs::statvfs(&self.folder)
-            .map_or(u64::MAX, |disk| (disk.f_bavail * disk.f_frsize).saturating_sub(self.min_free));
-        let Some(max_size) = self.max_size else { return Ok(disk) };
+    /// How many bytes the spool may grow by.
+    fn quota(&self) -> rusqlite::Result<u64> {
+        let Some(max_size) = self.max_size else { return Ok(u64::MAX) };
         let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-        let used = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        let used = u64::try_from(used * number("PRAGMA page_size")?).unwrap_or(0);
-        Ok(disk.min(max_size.saturating_sub(used)))
+        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
+        let large = number("SELECT coalesce(sum(size), 0) FROM large")?;
+        let used = pages * number("PRAGMA page_size")? + large;
+        Ok(max_size.saturating_sub(used.cast_unsigned()))
     }
 
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
@@ -262,20 +322,25 @@ impl Writer {
 impl engine::Writer for Writer {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
         let mut apply = || {
-            let room = self.room()?;
-            let transaction = self.db.unchecked_transaction()?;
-            let mut work = Work { db: &transaction, next_seq: self.next_seq, room };
+            let (disk, quota) = (self.disk.room(), self.quota()?);
+            let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+            let mut work =
+                Work { db: &transaction, next_seq: self.next_seq, disk, quota, unnamed: Vec::new() };
             let answers =
                 changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
-            let next_seq = work.next_seq;
+            let Work { next_seq, unnamed, .. } = work;
             transaction.commit()?;
             self.next_seq = next_seq;
+            self.unnamed.extend(unnamed);
             Ok(answers)
         };
         apply().map_err(|error| failure(&error))
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
+        for name in self.unnamed.drain(..) {
+            self.files.remove(&name);
+        }
         let tidy = || {
             let (pages, copied) = self.checkpoint("NOOP")?;
             let waiting = pages - copied;
@@ -296,5 +361,67 @@ impl engine::Writer for Writer {
             // Nothing is lost: the log is read at the next start.
             tracing::warn!(%error, "spool closed without emptying its log");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::engine::Writer as _;
+    use super::*;
+    use crate::mail::MailId;
+
+    #[test]
+    fn only_a_flush_that_failed_ends_the_spool() {
+        let of = |code| failure(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        assert!(matches!(of(ffi::SQLITE_IOERR_FSYNC), Failure::Lost(_)));
+        assert!(matches!(of(ffi::SQLITE_IOERR_DIR_FSYNC), Failure::Lost(_)));
+        assert!(matches!(of(ffi::SQLITE_FULL), Failure::Full));
+        assert!(matches!(of(ffi::SQLITE_IOERR_WRITE), Failure::Io(_)));
+        assert!(matches!(of(ffi::SQLITE_BUSY), Failure::Io(_)));
+    }
+
+    #[test]
+    fn a_batch_that_the_database_has_no_space_for_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut writer, _store) = open(&Config::at(folder.path())).unwrap();
+        let pages: i64 = writer.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        writer.db.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).unwrap();
+        let put = |n: u64, size: usize| {
+            let id = MailId::from_number(n).unwrap();
+            let now = jiff::Timestamp::UNIX_EPOCH;
+            Change::Put(engine::Parcel {
+                id,
+                received_at: now,
+                envelope: String::new(),
+                content: engine::Content::Here(vec![0; size].into()),
+                judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
+            })
+        };
+        let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];
+        assert_eq!(writer.apply(&batch).err(), Some(Failure::Full));
+        let count = |writer: &Writer| -> i64 {
+            writer.db.query_row("SELECT count(*) FROM mail", [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!(count(&writer), 0);
+        assert!(writer.apply(&batch[..1]).unwrap()[0].is_ok());
+        assert_eq!(writer.apply(&batch[1..2]).err(), Some(Failure::Full));
+        assert!(writer.apply(&batch[2..]).unwrap()[0].is_ok());
+        assert_eq!(count(&writer), 2);
+    }
+
+    #[test]
+    fn the_queue_is_read_by_its_index_without_sorting() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _store) = open(&Config::at(folder.path())).unwrap();
+        let sql = format!("EXPLAIN QUERY PLAN {}", store::waiting());
+        let plan: Vec<String> = writer
+            .db
+            .prepare(&sql)
+            .unwrap()
+            .query_map(rusqlite::params!["soc", 0, 10], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert_eq!(plan, ["SEARCH event USING INDEX event_queued (team=? AND seq>?)"]);
     }
 }

@@ -31,6 +31,11 @@ const STEPS: [&str; 1] = ["
         mail INTEGER PRIMARY KEY,
         body BLOB NOT NULL
     ) STRICT;
+    CREATE TABLE large (
+        mail INTEGER PRIMARY KEY,
+        size INTEGER NOT NULL,
+        file TEXT NOT NULL
+    ) STRICT;
     CREATE TABLE event (
         seq INTEGER PRIMARY KEY,
         mail INTEGER NOT NULL,

@@ -1,33 +1,37 @@
-//! The questions. Readers have connections of their own: they never wait for the writer, nor it for them.
+//! The questions, and the large contents. Each question has a connection of its own: it never waits for
+//! the writer, nor the writer for it.
 
+use std::io;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
-use super::{BUSY, failure};
+use super::files::Files;
+use super::{BUSY, Disk, failure};
 use crate::event::{Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
-use crate::spool::engine::{self, Failure};
+use crate::spool::engine::{self, Content, Failure};
 use crate::spool::entry::{Count, Filter, Listed, Queued, Selection, Shown, ShownEvent, State};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
 
 /// The connections that read. Each is opened when it is needed and kept for the next question.
-pub(in crate::spool) struct Reader {
+pub(in crate::spool) struct Store {
     path: PathBuf,
+    disk: Disk,
+    files: Arc<Files>,
     /// None once the spool is closed: a connection that comes back then is closed.
     idle: Mutex<Option<Vec<Connection>>>,
 }
 
-impl Reader {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, idle: Mutex::new(Some(Vec::new())) }
+impl Store {
+    pub(super) fn new(path: PathBuf, disk: Disk, files: Arc<Files>) -> Self {
+        Self { path, disk, files, idle: Mutex::new(Some(Vec::new())) }
     }
 
     pub(super) fn connection(&self) -> rusqlite::Result<Connection> {
@@ -64,18 +68,27 @@ impl Reader {
 pub(super) const QUEUED: &str =
     "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
 
+/// The question for the events of a team that wait.
+pub(super) fn waiting() -> String {
+    format!(
+        "SELECT {QUEUED} FROM event INDEXED BY event_queued \
+         WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+    )
+}
+
+/// Reads what can be read: one damaged value must not hold up the queue behind it.
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
     Ok(Queued {
         seq: row.get::<_, i64>(0)?.cast_unsigned(),
         mail: mail_id(row, 1)?,
         team: row.get(2)?,
-        external_id: row.get(3)?,
+        external_id: text(row, 3)?,
         severity: word(row, 4)?,
         accepted_at: time(row, 5)?,
         attempts: row.get(6)?,
         next_at: time(row, 7)?,
-        reason: row.get(8)?,
-        payload: row.get(9)?,
+        reason: text(row, 8)?,
+        payload: text(row, 9)?.unwrap_or_default().into(),
     })
 }
 
@@ -83,58 +96,79 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
      attempts, next_at, settled_at, reason, event_id";
 
+/// Reads what can be read, so that a damaged row is seen among the others.
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
-    let envelope: Envelope = json(row, 3)?;
-    let state = word(row, 7)?.ok_or_else(|| damaged(row, 7))?;
+    let envelope: Option<Envelope> = json(row, 3)?;
+    let state = word(row, 7)?.unwrap_or(State::Failed);
     Ok(Listed {
         id: mail_id(row, 0)?,
         seq: row.get::<_, i64>(1)?.cast_unsigned(),
         received_at: time(row, 2)?,
-        from: envelope.reverse_path,
+        from: envelope.map(|envelope| envelope.reverse_path).unwrap_or_default(),
         size: row.get::<_, i64>(4)?.cast_unsigned(),
-        team: row.get(5)?,
-        title: row.get(6)?,
+        team: text(row, 5)?,
+        title: text(row, 6)?.unwrap_or_default(),
         state,
         attempts: row.get(8)?,
         next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
         settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
-        reason: row.get(11)?,
-        event_id: row.get(12)?,
+        reason: text(row, 11)?,
+        event_id: text(row, 12)?,
     })
 }
 
-fn damaged(row: &Row<'_>, column: usize) -> rusqlite::Error {
-    let name = row.as_ref().column_name(column).unwrap_or_default().to_owned();
-    rusqlite::Error::InvalidColumnType(column, name, Type::Text)
+/// The text of a column; bytes that are none are replaced.
+fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
+/// The time of a column; one that cannot be is long ago.
 fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    Timestamp::from_millisecond(row.get(column)?).map_err(|_| damaged(row, column))
+    Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
 fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
     let number: i64 = row.get(column)?;
-    MailId::from_number(number.cast_unsigned()).ok_or_else(|| damaged(row, column))
+    MailId::from_number(number.cast_unsigned())
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
+/// The word of a column, if it is one.
 fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
-    let text: Option<String> = row.get(column)?;
-    text.map(|text| W::from_word(&text).ok_or_else(|| damaged(row, column))).transpose()
+    Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
 }
 
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
-    serde_json::from_str(row.get_ref(column)?.as_str()?).map_err(|_| damaged(row, column))
+/// The JSON of a column, if it can be read.
+fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
+    Ok(serde_json::from_slice(row.get_ref(column)?.as_bytes()?).ok())
 }
 
-impl engine::Reader for Reader {
+impl engine::Store for Store {
+    fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure> {
+        let size = content.len();
+        if size as u64 > self.disk.room() {
+            return Err(Failure::Full);
+        }
+        // A flush that fails here is no reason to stop: the file is thrown away, not tried again.
+        let name = self.files.write(mail, &content).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Failure::Full,
+            _ => Failure::Io(error.to_string()),
+        })?;
+        Ok(Content::Aside { name, size })
+    }
+
+    fn forget(&self, content: &Content) {
+        if let Content::Aside { name, .. } = content {
+            self.files.remove(name);
+        }
+    }
+
     fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure> {
         self.ask(|db| {
-            db.prepare_cached(&format!(
-                "SELECT {QUEUED} FROM event INDEXED BY event_queued \
-                 WHERE state = 'queued' AND team = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-            ))?
-            .query_map(params![team, key(after), limit as i64], queued)?
-            .collect()
+            db.prepare_cached(&waiting())?
+                .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
+                .collect()
         })
     }
 
@@ -217,7 +251,8 @@ impl engine::Reader for Reader {
                 .query_row([key(mail.number())], |row| {
                     let block: (i64, i64) = (row.get(3)?, row.get(4)?);
                     let size = row.get::<_, i64>(2)?.cast_unsigned();
-                    let (envelope, story) = (json(row, 0)?, json(row, 1)?);
+                    let envelope = json(row, 0)?;
+                    let story = json(row, 1)?.unwrap_or_default();
                     Ok((Shown { id: mail, size, envelope, story, events: Vec::new() }, block))
                 })
                 .optional()?;
@@ -231,10 +266,10 @@ impl engine::Reader for Reader {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: row.get(13)?,
+                        external_id: text(row, 13)?,
                         severity: word::<Severity>(row, 14)?,
                         status: word::<Status>(row, 15)?,
-                        payload: row.get(16)?,
+                        payload: text(row, 16)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -243,6 +278,17 @@ impl engine::Reader for Reader {
     }
 
     fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure> {
+        let file: Option<String> = self.ask(|db| {
+            db.prepare_cached("SELECT file FROM large WHERE mail = ?1")?
+                .query_row([key(mail.number())], |row| row.get(0))
+                .optional()
+        })?;
+        if let Some(name) = file {
+            return match self.files.read(&name) {
+                Ok(content) => Ok(Some(content)),
+                Err(error) => Err(Failure::Io(format!("{}: {error}", self.files.path(&name).display()))),
+            };
+        }
         self.ask(|db| {
             db.prepare_cached("SELECT body FROM content WHERE mail = ?1")?
                 .query_row([key(mail.number())], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))

@@ -1,5 +1,7 @@
 //! Delivery over real connections to the stand-in: what every kind of answer and failure leads to.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -415,4 +417,117 @@ async fn the_configured_proxy_is_used() {
     rig.send(1, None);
     rig.delivered(1).await;
     assert_eq!(rig.standin.events()[0].secret, SECRET);
+}
+
+#[tokio::test]
+#[ignore = "needs an environment with a proxy: run by the test below"]
+async fn in_an_environment_with_a_proxy() {
+    let proxy = if std::env::var_os("TEST_PROXY_OFF").is_some() { Proxy::Off } else { Proxy::Environment };
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let target = Target::fixed("soc", "http://signl4.invalid/webhook/", Secret::new(SECRET));
+    let connection = Connection { proxy, ..Connection::default() };
+    let rig = Rig::over(Memory::default(), standin, target, Config::default(), connection);
+    rig.send(1, None);
+    rig.recorded(|_| true).await;
+    println!("outcome: {:?}", rig.memory.recorded()[0]);
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used_unless_it_is_turned_off() {
+    let proxy = Standin::start(Options::default()).await.unwrap();
+    for (off, expected) in [(false, "outcome: Delivered"), (true, "outcome: Deferred")] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "in_an_environment_with_a_proxy", "--ignored", "--nocapture"]);
+        child.env("http_proxy", format!("http://{}", proxy.address())).env_remove("no_proxy");
+        child.env_remove("NO_PROXY").env_remove("REQUEST_METHOD");
+        if off {
+            child.env("TEST_PROXY_OFF", "1");
+        }
+        let output = within(tokio::task::spawn_blocking(move || child.output())).await.unwrap().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains(expected), "{output}");
+    }
+    assert_eq!(proxy.events().len(), 1);
+}
+
+/// Lines of the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_the_log_nor_a_reason_holds_the_secret_or_the_text_of_an_event() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Everything runs on the thread of this test, and so does its log.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let rig = Rig::start().await;
+    let echo = format!("<a href='/webhook/{SECRET}'>\u{1b}[31m moved</a>\r\nforged line");
+    let fault = |status, body: &str| {
+        let headers = vec![("retry-after".to_owned(), "1".to_owned())];
+        Fault::Reply { status, headers, body: body.to_owned() }
+    };
+    rig.standin.set_secrets(vec!["another".into()]);
+    rig.send(1, None);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason.contains("[redacted] was not")))
+        .await;
+    rig.standin.set_secrets(Vec::new());
+    rig.standin.script([500, 404, 429, 301].map(|status| fault(status, &echo)));
+    rig.standin.script([Fault::Close, fault(400, &echo)]);
+    for posted in 1..7 {
+        rig.delivery.wake(None).await;
+        within(rig.standin.wait_for(|requests| requests.len() > posted)).await;
+    }
+    rig.failed(1).await;
+    rig.send(2, None);
+    rig.delivery.wake(None).await;
+    rig.delivered(2).await;
+    rig.stop.send(true).unwrap();
+    within(rig.delivery.ended()).await;
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let reasons = format!("{:?}", rig.memory.recorded());
+    for text in [&log, &reasons] {
+        assert!(text.contains("404") && text.contains("[redacted]"), "{text}");
+        assert!(!text.contains(SECRET), "{text}");
+        assert!(!text.contains("confidential"), "{text}");
+    }
+    assert!(!log.contains('\u{1b}') && !log.contains("\nforged"), "{log}");
+    assert!(log.contains("SIGNL4 refuses the secret") && log.contains("delivered"), "{log}");
+}
+
+#[tokio::test]
+async fn many_lanes_and_a_flaky_server_keep_their_order() {
+    let rig = Rig::start().await;
+    let lanes: Vec<String> = (0..200).map(|n| format!("case {n}")).collect();
+    for seq in 1..=2_000 {
+        if seq == 500 {
+            within(rig.standin.wait_for_events(100)).await;
+            rig.standin.script([Fault::Status(502), Fault::Close, Fault::TakeAndClose, Fault::Status(408)]);
+        }
+        rig.send(seq, Some(&lanes[seq as usize % lanes.len()]));
+    }
+    rig.delivered(2_000).await;
+    within(rig.standin.wait_for_events(2_001)).await;
+    let posted = numbers(&rig.standin.events());
+    assert_eq!(posted.iter().collect::<std::collections::BTreeSet<_>>().len(), 2_000);
+    for lane in 0..lanes.len() as u64 {
+        let of_lane: Vec<u64> = posted.iter().copied().filter(|seq| seq % 200 == lane).collect();
+        assert!(of_lane.is_sorted(), "{of_lane:?}");
+    }
 }

@@ -133,6 +133,7 @@ struct Reading {
 }
 
 /// One team's queue.
+#[derive(Debug)]
 pub(super) struct Team {
     limits: Limits,
     rng: Rng,
@@ -158,6 +159,8 @@ pub(super) struct Team {
     failed_probes: u32,
     probe_at: Timestamp,
     probing: Option<u64>,
+    /// Whether the team was woken since that probe went out, so that another follows it at once.
+    woken: bool,
     last_probe: Timestamp,
     last_shout: Timestamp,
     last_now: Timestamp,
@@ -184,6 +187,7 @@ impl Team {
             failed_probes: 0,
             probe_at: now,
             probing: None,
+            woken: false,
             last_probe: Timestamp::MIN,
             last_shout: Timestamp::MIN,
             last_now: now,
@@ -255,6 +259,7 @@ impl Team {
         self.window.release(now);
         if self.state != State::Throttled {
             self.probe_at = now;
+            self.woken = self.probing.is_some();
         }
     }
 
@@ -418,6 +423,9 @@ impl Team {
                 self.defer(seq, wait, reason, now, &mut verdict);
             }
         }
+        if probe && std::mem::take(&mut self.woken) && self.state != State::Throttled {
+            self.probe_at = now;
+        }
         verdict
     }
 
@@ -579,3 +587,6 @@ impl Team {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ const LIMITS: Limits = Limits {
     concurrency: 4,
     give_up_after: SignedDuration::from_hours(5 * 24),
     window: 100,
+    lane: 20,
     page: 10,
     payload_bytes: 2_000,
 };
@@ -374,6 +375,29 @@ fn events_are_taken_from_disk_in_order_and_never_more_than_the_window_holds() {
 }
 
 #[test]
+fn a_storm_of_one_lane_takes_no_more_than_its_share_and_delays_no_other() {
+    let mut bench = Bench::open();
+    for seq in 2..=500 {
+        bench.put(seq, Some("storm"), at(1));
+    }
+    for seq in 501..=1_000 {
+        bench.spool.insert(seq, queued(seq, Some("storm")));
+    }
+    bench.team.wake(at(1));
+    assert_eq!(bench.posts(at(1)), [2]);
+    bench.put(1_001, Some("other"), at(1));
+    bench.put(1_002, None, at(1));
+    assert_eq!(bench.posts(at(1)), [1_001, 1_002]);
+    assert_eq!(bench.team.waiting().0, LIMITS.lane + 2);
+    bench.pages = 0;
+    for seq in 2..1_000 {
+        bench.answer(seq, 201, at(2));
+        assert_eq!(bench.posts(at(2)), [seq + 1]);
+    }
+    assert!(bench.pages < 250, "{} pages for 1000 events", bench.pages);
+}
+
+#[test]
 fn what_was_dropped_from_the_spool_is_not_posted_and_what_was_retried_is() {
     let mut bench = Bench::open();
     bench.put(2, Some("a"), at(1));
@@ -449,7 +473,8 @@ impl World {
         let limits = Limits {
             concurrency: rng.usize(1..=6),
             give_up_after: SignedDuration::from_hours(72),
-            window: rng.usize(4..60),
+            window: rng.usize(10..60),
+            lane: rng.usize(1..8),
             page: rng.usize(1..12),
             payload_bytes: rng.usize(0..200),
         };

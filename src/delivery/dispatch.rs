@@ -22,6 +22,9 @@ use crate::spool::{Outcome, Queued};
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
 const WINDOW: usize = 20_000;
 
+/// Events of one external id in memory: a storm of one incident takes a twentieth of the room.
+const LANE: usize = 1_000;
+
 /// Events read from the spool at once.
 const PAGE: usize = 256;
 
@@ -384,6 +387,7 @@ impl<B: Backlog> Dispatch<B> {
                 concurrency: config.concurrency,
                 give_up_after: SignedDuration::try_from(config.give_up_after).unwrap_or(SignedDuration::MAX),
                 window: WINDOW,
+                lane: LANE,
                 page: PAGE,
                 payload_bytes: PAYLOAD_BYTES,
             };

@@ -51,6 +51,8 @@ pub(super) struct Limits {
     pub(super) give_up_after: SignedDuration,
     /// Events in memory.
     pub(super) window: usize,
+    /// Events of one lane in memory.
+    pub(super) lane: usize,
     /// Events read from the spool at once.
     pub(super) page: usize,
     /// Bytes of payloads in memory.
@@ -133,6 +135,7 @@ struct Reading {
 }
 
 /// One team's queue.
+#[derive(Debug)]
 pub(super) struct Team {
     limits: Limits,
     rng: Rng,
@@ -158,6 +161,8 @@ pub(super) struct Team {
     failed_probes: u32,
     probe_at: Timestamp,
     probing: Option<u64>,
+    /// Whether the team was woken since that probe went out, so that another follows it at once.
+    woken: bool,
     last_probe: Timestamp,
     last_shout: Timestamp,
     last_now: Timestamp,
@@ -184,6 +189,7 @@ impl Team {
             failed_probes: 0,
             probe_at: now,
             probing: None,
+            woken: false,
             last_probe: Timestamp::MIN,
             last_shout: Timestamp::MIN,
             last_now: now,
@@ -202,7 +208,7 @@ impl Team {
 
     /// Events in memory, whether there may be more on disk, and when the oldest was accepted.
     pub(super) fn waiting(&self) -> (usize, bool, Option<Timestamp>) {
-        (self.window.len(), self.behind, self.window.oldest())
+        (self.window.len(), self.behind || self.window.has_spilled(), self.window.oldest())
     }
 
     /// Posts that are being made.
@@ -232,10 +238,14 @@ impl Team {
             return self.read_again_from(self.cursor.min(seq - 1));
         }
         self.cursor = self.cursor.max(seq);
+        let admitted = self.window.admits(&queued, u64::MAX, self.limits.lane);
         if let Some(reading) = &mut self.reading {
             reading.taken.insert(seq);
+            reading.stale |= !admitted;
         }
-        self.window.insert(queued, self.room(), now);
+        if admitted {
+            self.window.insert(queued, self.room(), now);
+        }
     }
 
     /// Makes everything queued after `seq` be read from the spool again.
@@ -255,6 +265,7 @@ impl Team {
         self.window.release(now);
         if self.state != State::Throttled {
             self.probe_at = now;
+            self.woken = self.probing.is_some();
         }
     }
 
@@ -268,10 +279,14 @@ impl Team {
         self.last_now = now;
         self.window.due(now);
         if self.behind && self.window.len() <= self.limits.window / 2 {
-            let room = self.limits.window - self.window.len();
-            if let Some(page) = self.read(self.cursor, room, now) {
+            if let Some(page) = self.read(self.cursor, now) {
                 return Some(page);
             }
+        } else if self.window.len() <= self.limits.window / 2
+            && let Some(from) = self.window.hungry(self.limits.lane)
+            && let Some(page) = self.read(self.cursor.min(from - 1), now)
+        {
+            return Some(page);
         }
         if !may_post {
             return None;
@@ -283,7 +298,7 @@ impl Team {
             (self.probing.is_none() && self.probe_at <= now).then(|| self.window.least_tried())??
         };
         if !self.window.has_payload(seq) {
-            return self.read(seq - 1, if probe { 1 } else { self.limits.page }, now);
+            return self.read(seq - 1, now);
         }
         let payload = self.window.take(seq)?;
         self.in_flight += 1;
@@ -305,11 +320,11 @@ impl Team {
     }
 
     /// Asks for a page, one at a time.
-    fn read(&mut self, after: u64, room: usize, now: Timestamp) -> Option<Action> {
+    fn read(&mut self, after: u64, now: Timestamp) -> Option<Action> {
         if self.reading.is_some() || now < self.read_not_before {
             return None;
         }
-        let limit = self.limits.page.min(room).max(1);
+        let limit = self.limits.page;
         let (taken, settled) = Default::default();
         self.reading = Some(Reading { after, limit, taken, settled, stale: false });
         Some(Action::Page { after, limit })
@@ -332,24 +347,35 @@ impl Team {
         // and nothing may overtake it.
         let joins = reading.after <= self.cursor;
         let mut all = true;
+        let mut end = reading.after;
+        let mut left = BTreeSet::new();
         for (at, row) in rows.into_iter().enumerate() {
             let seq = row.seq;
             // The first is the one that is wanted: without it nothing would move.
             let room = if at == 0 { usize::MAX } else { self.room() };
             if self.window.contains(seq) {
+                self.window.refresh(&row);
                 self.window.fill(seq, row.payload, room);
             } else if reading.settled.contains(&seq) {
-            } else if joins && all && self.window.len() < self.limits.window {
+                // Done since the page was read.
+            } else if !joins || !all || self.window.len() >= self.limits.window {
+                all = false;
+            } else if self.window.admits(&row, reading.after, self.limits.lane) {
                 self.window.insert(row, room, now);
             } else {
-                all = false;
+                left.extend(row.external_id);
             }
             if joins && all {
                 self.cursor = self.cursor.max(seq);
+                end = seq;
             }
         }
-        if joins && all && whole && !reading.stale {
-            self.behind = false;
+        if joins {
+            let whole = whole && all && !reading.stale;
+            self.window.shown(reading.after, end, whole, &left);
+            if whole {
+                self.behind = false;
+            }
         }
         gone
     }
@@ -362,7 +388,7 @@ impl Team {
 
     /// Reads the queue again if that is cheap, for what came into the spool by no way that tells us.
     pub(super) fn sweep(&mut self) {
-        if !self.behind && self.window.len() < self.limits.page {
+        if !self.behind && !self.window.has_spilled() && self.window.len() < self.limits.page {
             self.read_again_from(0);
         }
     }
@@ -417,6 +443,9 @@ impl Team {
                 self.unanswered(seq, probe, &reason, now, &mut verdict);
                 self.defer(seq, wait, reason, now, &mut verdict);
             }
+        }
+        if probe && std::mem::take(&mut self.woken) && self.state != State::Throttled {
+            self.probe_at = now;
         }
         verdict
     }
@@ -579,3 +608,6 @@ impl Team {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,9 @@
 //!
 //! Events of one external id are a lane and leave it strictly in the order of acceptance, one at a time;
 //! an event without one is a lane of its own. A lane whose head waits holds up nobody else. Payloads are
-//! kept up to a bound in bytes; the others are fetched from the spool when their turn has come.
+//! kept up to a bound in bytes; the others are fetched from the spool when their turn has come. A lane has a
+//! bounded share of the window: the rest of it is left on disk, so that a storm of one incident fills no
+//! place that others need.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -65,6 +67,8 @@ pub(super) struct Window {
     ready: BTreeSet<(Rank, u64)>,
     /// Heads that wait for their time.
     later: BTreeSet<(Timestamp, u64)>,
+    /// Lanes of which a part is left on disk, and from which event on.
+    spilled: BTreeMap<Arc<str>, u64>,
     /// Bytes of the payloads kept.
     bytes: usize,
 }
@@ -127,6 +131,65 @@ impl Window {
             self.demote(former);
         }
         self.promote(seq, now);
+    }
+
+    /// Whether an event may come in from a page that shows all after `after`. It may not while its lane has
+    /// `share` events here, or others on disk before it; that its lane goes on there is then noted.
+    pub(super) fn admits(&mut self, queued: &Queued, after: u64, share: usize) -> bool {
+        let Some(id) = queued.external_id.as_deref() else { return true };
+        let lane = self.lanes.get_key_value(id);
+        let room = lane.is_none_or(|(_, lane)| lane.members.len() < share);
+        match self.spilled.get_mut(id) {
+            Some(from) if *from <= queued.seq => {
+                let next = room && after < *from;
+                if next {
+                    *from = queued.seq + 1;
+                }
+                next
+            }
+            Some(_) => true,
+            None => {
+                if let Some((name, _)) = lane
+                    && !room
+                {
+                    self.spilled.insert(Arc::clone(name), queued.seq);
+                }
+                room
+            }
+        }
+    }
+
+    /// Says that a page has shown everything after `after` up to `end`, and with `whole` all there is. But
+    /// for the lanes that were `left` out, what is on disk lies behind it.
+    pub(super) fn shown(&mut self, after: u64, end: u64, whole: bool, left: &BTreeSet<String>) {
+        self.spilled.retain(|name, from| {
+            if after >= *from || left.contains(&**name) {
+                return true;
+            }
+            *from = (*from).max(end + 1);
+            !whole
+        });
+    }
+
+    /// The place from which to read on for a lane that has used up half of its `share`.
+    pub(super) fn hungry(&self, share: usize) -> Option<u64> {
+        let here = |name| self.lanes.get(name).map_or(0, |lane| lane.members.len());
+        self.spilled.iter().find(|(name, _)| here(*name) <= share / 2).map(|(_, &from)| from)
+    }
+
+    /// Whether a part of some lane is left on disk.
+    pub(super) fn has_spilled(&self) -> bool {
+        !self.spilled.is_empty()
+    }
+
+    /// Takes over what an operator's retry has changed.
+    pub(super) fn refresh(&mut self, queued: &Queued) {
+        if let Some(event) = self.events.get_mut(&queued.seq)
+            && event.accepted_at != queued.accepted_at
+        {
+            event.accepted_at = queued.accepted_at;
+            event.attempts = queued.attempts;
+        }
     }
 
     /// Keeps `payload` for the event `seq`, if all stay below `room` bytes with it.

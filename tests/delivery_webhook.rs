@@ -1,0 +1,533 @@
+//! Delivery over real connections to the stand-in: what every kind of answer and failure leads to.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use smtp2signl4::clock::System;
+use smtp2signl4::delivery::{
+    Backlog, BacklogError, Config, Connection, Delivery, Proxy, SecretSource, State, Target,
+};
+use smtp2signl4::mail::MailId;
+use smtp2signl4::secret::Secret;
+use smtp2signl4::spool::{Outcome, Queued};
+use smtp2signl4::standin::{Fault, Options, Plan, Request, Standin};
+use tokio::sync::watch;
+
+const SECRET: &str = "s3cret-of-the-team";
+
+/// A spool without a disk.
+#[derive(Clone, Default)]
+struct Memory(Arc<Shelf>);
+
+#[derive(Default)]
+struct Shelf {
+    queued: Mutex<BTreeMap<u64, Queued>>,
+    recorded: Mutex<Vec<Outcome>>,
+    full: AtomicBool,
+}
+
+impl Memory {
+    fn queued(&self) -> MutexGuard<'_, BTreeMap<u64, Queued>> {
+        self.0.queued.lock().unwrap()
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, Vec<Outcome>> {
+        self.0.recorded.lock().unwrap()
+    }
+
+    /// Queues an event with this number and external id.
+    fn put(&self, seq: u64, external_id: Option<&str>) -> Vec<Queued> {
+        let now = Timestamp::now();
+        let queued = Queued {
+            seq,
+            mail: MailId::new(now, seq as u16),
+            team: "soc".into(),
+            external_id: external_id.map(str::to_owned),
+            severity: None,
+            accepted_at: now,
+            attempts: 0,
+            next_at: now,
+            reason: None,
+            payload: format!(r#"{{"Title":"confidential title {seq}","Message":"{seq}"}}"#).into(),
+        };
+        self.queued().insert(seq, queued.clone());
+        vec![queued]
+    }
+}
+
+impl Backlog for Memory {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
+        let queued = self.queued();
+        Ok(queued
+            .range(after + 1..)
+            .map(|(_, q)| q)
+            .filter(|q| q.team == team)
+            .take(limit)
+            .cloned()
+            .collect())
+    }
+
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
+        if self.0.full.load(Ordering::SeqCst) {
+            return Err(io::Error::from(io::ErrorKind::StorageFull).into());
+        }
+        for outcome in &outcomes {
+            match outcome {
+                Outcome::Delivered { seq, .. } | Outcome::Failed { seq, .. } => _ = self.queued().remove(seq),
+                Outcome::Deferred { seq, attempts, next_at, reason } => {
+                    if let Some(queued) = self.queued().get_mut(seq) {
+                        queued.attempts = *attempts;
+                        queued.next_at = *next_at;
+                        queued.reason = Some(reason.clone());
+                    }
+                }
+            }
+        }
+        self.recorded().extend(outcomes);
+        Ok(())
+    }
+
+    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
+        let mut teams = BTreeMap::new();
+        for queued in self.queued().values() {
+            *teams.entry(queued.team.clone()).or_default() += 1;
+        }
+        Ok(teams.into_iter().collect())
+    }
+}
+
+/// A way out that no variable of the environment changes.
+fn direct() -> Connection {
+    Connection { proxy: Proxy::Off, ..Connection::default() }
+}
+
+/// A delivery, its spool and the stand-in that it posts to.
+struct Rig {
+    memory: Memory,
+    standin: Standin,
+    delivery: Delivery,
+    stop: watch::Sender<bool>,
+}
+
+impl Rig {
+    async fn start() -> Self {
+        Self::with(Options::default()).await
+    }
+
+    async fn with(options: Options) -> Self {
+        let standin = Standin::start(options).await.unwrap();
+        let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
+        Self::over(Memory::default(), standin, target, Config::default(), direct())
+    }
+
+    fn over(
+        memory: Memory,
+        standin: Standin,
+        target: Target,
+        config: Config,
+        connection: Connection,
+    ) -> Self {
+        let (stop, stopped) = watch::channel(false);
+        let (clock, backlog) = (Arc::new(System), memory.clone());
+        let delivery = Delivery::start(config, connection, vec![target], backlog, clock, 1, stopped).unwrap();
+        Self { memory, standin, delivery, stop }
+    }
+
+    fn send(&self, seq: u64, external_id: Option<&str>) {
+        self.delivery.offer(self.memory.put(seq, external_id));
+    }
+
+    async fn delivered(&self, seq: u64) -> String {
+        match within(self.delivery.wait(seq)).await {
+            Some(Outcome::Delivered { event_id, .. }) => event_id.unwrap_or_default(),
+            other => panic!("{seq} ended as {other:?}"),
+        }
+    }
+
+    async fn failed(&self, seq: u64) -> String {
+        match within(self.delivery.wait(seq)).await {
+            Some(Outcome::Failed { reason, .. }) => reason,
+            other => panic!("{seq} ended as {other:?}"),
+        }
+    }
+
+    async fn state(&self) -> State {
+        within(self.delivery.status()).await[0].state
+    }
+
+    /// Waits until an outcome is recorded that `wanted` says yes to.
+    async fn recorded(&self, wanted: impl Fn(&Outcome) -> bool) {
+        within(async {
+            while !self.memory.recorded().iter().any(&wanted) {
+                // Goes through the loop, which so gets its turn.
+                self.delivery.status().await;
+            }
+        })
+        .await;
+    }
+}
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), future).await.expect("nothing happened for 20 s")
+}
+
+fn numbers(requests: &[Request]) -> Vec<u64> {
+    requests.iter().map(|r| r.payload["Message"].as_str().unwrap().parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn an_event_is_posted_once_as_it_is_and_its_id_is_kept() {
+    let rig = Rig::start().await;
+    rig.send(1, Some("case 1"));
+    let event_id = rig.delivered(1).await;
+    let events = rig.standin.events();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event_id.as_deref(), Some(event_id.as_str()));
+    assert_eq!(events[0].secret, SECRET);
+    assert_eq!(events[0].content_type, "application/json");
+    assert_eq!(&events[0].body[..], br#"{"Title":"confidential title 1","Message":"1"}"#);
+    assert!(rig.memory.queued().is_empty());
+}
+
+#[tokio::test]
+async fn what_waited_in_the_spool_goes_out_at_the_start() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let memory = Memory::default();
+    for seq in 1..=1_000 {
+        memory.put(seq, Some(if seq % 2 == 0 { "even" } else { "odd" }));
+    }
+    let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
+    let rig = Rig::over(memory, standin, target, Config::default(), direct());
+    within(rig.standin.wait_for_events(1_000)).await;
+    let posted = numbers(&rig.standin.events());
+    for parity in [0, 1] {
+        let lane: Vec<u64> = posted.iter().copied().filter(|seq| seq % 2 == parity).collect();
+        assert_eq!(lane.len(), 500);
+        assert!(lane.is_sorted(), "a lane leaves in its order");
+    }
+}
+
+#[tokio::test]
+async fn a_429_is_waited_out_until_its_reset() {
+    let plan = Plan::Windows(vec![(2, jiff::SignedDuration::from_secs(1))]);
+    let rig = Rig::with(Options { plan, ..Options::default() }).await;
+    for seq in 1..=6 {
+        rig.send(seq, Some("one lane"));
+    }
+    within(rig.standin.wait_for_events(6)).await;
+    assert_eq!(numbers(&rig.standin.events()), [1, 2, 3, 4, 5, 6]);
+    // One at least is needed to learn of each block; more than a few would be hammering.
+    let blocked = rig.standin.requests().iter().filter(|r| r.status == 429).count();
+    assert!((1..=4).contains(&blocked), "{blocked} requests into the block");
+}
+
+#[tokio::test]
+async fn errors_of_the_server_are_tried_again_until_it_recovers() {
+    let rig = Rig::start().await;
+    rig.standin.script([Fault::Status(500), Fault::Status(503)]);
+    rig.send(1, None);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { attempts: 1, reason, .. } if reason.contains("500")))
+        .await;
+    rig.delivered(1).await;
+    let statuses: Vec<u16> = rig.standin.requests().iter().map(|r| r.status).collect();
+    assert_eq!(statuses, [500, 503, 201]);
+}
+
+#[tokio::test]
+async fn a_refused_event_is_parked_at_once_and_its_lane_goes_on() {
+    let rig = Rig::start().await;
+    for (seq, status) in [(1, 400), (2, 405), (3, 413), (4, 415), (5, 422)] {
+        rig.standin.script([Fault::Status(status)]);
+        rig.send(seq, Some("lane"));
+        let reason = rig.failed(seq).await;
+        assert!(reason.contains(&status.to_string()), "{reason}");
+    }
+    rig.send(6, Some("lane"));
+    rig.delivered(6).await;
+    assert_eq!(rig.standin.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_is_given_up_after_the_timeout_and_tried_again() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    standin.script([Fault::Hang, Fault::Close]);
+    let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
+    let config = Config { timeout: Duration::from_millis(300), ..Config::default() };
+    let rig = Rig::over(Memory::default(), standin, target, config, direct());
+    rig.send(1, Some("lane"));
+    rig.send(2, Some("lane"));
+    rig.delivered(2).await;
+    assert_eq!(numbers(&rig.standin.requests()), [1, 1, 1, 2]);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason == "no answer within 300ms"))
+        .await;
+}
+
+#[tokio::test]
+async fn refused_connections_lose_nothing_and_a_new_event_is_tried_at_once_when_it_is_back() {
+    let rig = Rig::start().await;
+    rig.standin.refuse().await.unwrap();
+    for seq in 1..=20 {
+        rig.send(seq, None);
+    }
+    rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason.contains("refused"))).await;
+    assert_eq!(rig.state().await, State::Down);
+    rig.standin.listen().await.unwrap();
+    rig.send(21, None);
+    within(rig.standin.wait_for_events(21)).await;
+    rig.delivered(20).await;
+    assert_eq!(rig.state().await, State::Open);
+}
+
+#[tokio::test]
+async fn a_wrong_secret_holds_the_team_until_it_is_put_right() {
+    let standin =
+        Standin::start(Options { secrets: vec![SECRET.into()], ..Options::default() }).await.unwrap();
+    let secret = Arc::new(Mutex::new("not-the-secret".to_owned()));
+    let read = Arc::clone(&secret);
+    let source: SecretSource = Arc::new(move || Ok(Secret::new(read.lock().unwrap().clone())));
+    let target = Target { team: "soc".into(), url: standin.url(), secret: source };
+    let rig = Rig::over(Memory::default(), standin, target, Config::default(), direct());
+    for seq in 1..=30 {
+        rig.send(seq, None);
+    }
+    rig.recorded(|o| matches!(o, Outcome::Deferred { .. })).await;
+    assert_eq!(rig.state().await, State::Held);
+    assert_eq!(rig.standin.requests().len(), 1, "one probe, not all thirty");
+    assert_eq!(rig.memory.recorded().len(), 1, "the others are untouched");
+    *secret.lock().unwrap() = SECRET.to_owned();
+    rig.delivery.wake(Some("soc")).await;
+    within(rig.standin.wait_for_events(30)).await;
+    assert_eq!(rig.standin.requests().len(), 31);
+}
+
+#[tokio::test]
+async fn a_secret_that_cannot_be_read_holds_the_team_without_a_post() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let source: SecretSource = Arc::new(|| Err("/etc/secret: permission denied".to_owned()));
+    let target = Target { team: "soc".into(), url: standin.url(), secret: source };
+    let rig = Rig::over(Memory::default(), standin, target, Config::default(), direct());
+    rig.send(1, None);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason.contains("permission denied")))
+        .await;
+    assert_eq!((rig.state().await, rig.standin.requests().len()), (State::Held, 0));
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_holds_the_team() {
+    let rig = Rig::start().await;
+    let elsewhere = Standin::start(Options::default()).await.unwrap();
+    for status in [301, 302, 307, 308] {
+        let headers = vec![("location".to_owned(), elsewhere.url())];
+        rig.standin.script([Fault::Reply { status, headers, body: String::new() }]);
+    }
+    rig.send(1, None);
+    for count in 1..=4 {
+        rig.recorded(|o| matches!(o, Outcome::Deferred { attempts, .. } if *attempts == count)).await;
+        assert_eq!(rig.state().await, State::Held);
+        rig.delivery.wake(None).await;
+    }
+    rig.delivered(1).await;
+    assert_eq!(elsewhere.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn an_event_whose_answer_is_lost_is_posted_again() {
+    let rig = Rig::start().await;
+    rig.standin.script([Fault::TakeAndClose]);
+    rig.send(1, None);
+    rig.delivered(1).await;
+    assert_eq!(numbers(&rig.standin.events()), [1, 1]);
+}
+
+#[tokio::test]
+async fn an_end_that_cannot_be_recorded_is_kept_and_not_posted_again() {
+    let rig = Rig::start().await;
+    rig.memory.0.full.store(true, Ordering::SeqCst);
+    rig.send(1, Some("lane"));
+    rig.send(2, Some("lane"));
+    rig.send(3, None);
+    within(rig.standin.wait_for_events(2)).await;
+    assert_eq!(numbers(&rig.standin.events()), [1, 3], "2 must not leave before the end of 1 is durable");
+    rig.memory.0.full.store(false, Ordering::SeqCst);
+    rig.delivered(2).await;
+    assert_eq!(numbers(&rig.standin.events()), [1, 3, 2]);
+    rig.delivered(1).await;
+}
+
+#[tokio::test]
+async fn stopping_lets_the_posts_under_way_end_and_starts_no_others() {
+    let rig = Rig::start().await;
+    rig.send(1, None);
+    rig.delivered(1).await;
+    rig.standin.fail(Some(Fault::Delay(Duration::from_millis(200))));
+    for seq in 2..=40 {
+        rig.send(seq, None);
+    }
+    within(async { while rig.delivery.status().await[0].in_flight < 16 {} }).await;
+    rig.stop.send(true).unwrap();
+    within(rig.delivery.ended()).await;
+    assert_eq!(rig.standin.taken(), 17);
+    assert_eq!(rig.memory.queued().len(), 40 - 17, "what was answered is recorded");
+    assert!(rig.delivery.wait(40).await.is_none());
+}
+
+#[tokio::test]
+async fn an_event_that_was_dropped_from_the_queue_is_not_tried_again() {
+    let rig = Rig::start().await;
+    rig.standin.script([Fault::Status(500)]);
+    rig.send(1, None);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { .. })).await;
+    rig.memory.queued().remove(&1);
+    rig.delivery.wake(None).await;
+    rig.send(2, None);
+    rig.delivered(2).await;
+    assert_eq!(numbers(&rig.standin.requests()), [1, 2]);
+}
+
+#[tokio::test]
+async fn a_team_that_the_config_does_not_name_keeps_its_events_and_is_listed() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let memory = Memory::default();
+    memory.put(1, None);
+    memory.queued().get_mut(&1).unwrap().team = "night".into();
+    let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
+    let rig = Rig::over(memory, standin, target, Config::default(), direct());
+    let status = within(rig.delivery.status()).await;
+    let night = &status[0];
+    assert_eq!((night.team.as_str(), night.state, night.queued), ("night", State::Unknown, 1));
+    let targets = ["soc", "night"].map(|team| Target::fixed(team, rig.standin.url(), Secret::new(SECRET)));
+    within(rig.delivery.retarget(targets.to_vec())).await.unwrap();
+    rig.delivered(1).await;
+}
+
+#[tokio::test]
+async fn the_configured_proxy_is_used() {
+    // The stand-in plays the proxy: it answers a request in absolute form like any other.
+    let proxy = Standin::start(Options::default()).await.unwrap();
+    let target = Target::fixed("soc", "http://signl4.invalid/webhook/", Secret::new(SECRET));
+    let url = Secret::new(format!("http://{}", proxy.address()));
+    let connection = Connection { proxy: Proxy::Url(url), ..Connection::default() };
+    let rig = Rig::over(Memory::default(), proxy, target, Config::default(), connection);
+    rig.send(1, None);
+    rig.delivered(1).await;
+    assert_eq!(rig.standin.events()[0].secret, SECRET);
+}
+
+#[tokio::test]
+#[ignore = "needs an environment with a proxy: run by the test below"]
+async fn in_an_environment_with_a_proxy() {
+    let proxy = if std::env::var_os("TEST_PROXY_OFF").is_some() { Proxy::Off } else { Proxy::Environment };
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let target = Target::fixed("soc", "http://signl4.invalid/webhook/", Secret::new(SECRET));
+    let connection = Connection { proxy, ..Connection::default() };
+    let rig = Rig::over(Memory::default(), standin, target, Config::default(), connection);
+    rig.send(1, None);
+    rig.recorded(|_| true).await;
+    println!("outcome: {:?}", rig.memory.recorded()[0]);
+}
+
+#[tokio::test]
+async fn the_proxy_of_the_environment_is_used_unless_it_is_turned_off() {
+    let proxy = Standin::start(Options::default()).await.unwrap();
+    for (off, expected) in [(false, "outcome: Delivered"), (true, "outcome: Deferred")] {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "in_an_environment_with_a_proxy", "--ignored", "--nocapture"]);
+        child.env("http_proxy", format!("http://{}", proxy.address())).env_remove("no_proxy");
+        child.env_remove("NO_PROXY").env_remove("REQUEST_METHOD");
+        if off {
+            child.env("TEST_PROXY_OFF", "1");
+        }
+        let output = within(tokio::task::spawn_blocking(move || child.output())).await.unwrap().unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.contains(expected), "{output}");
+    }
+    assert_eq!(proxy.events().len(), 1);
+}
+
+/// Lines of the log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn neither_the_log_nor_a_reason_holds_the_secret_or_the_text_of_an_event() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    // Everything runs on the thread of this test, and so does its log.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let rig = Rig::start().await;
+    let echo = format!("<a href='/webhook/{SECRET}'>\u{1b}[31m moved</a>\r\nforged line");
+    let fault = |status, body: &str| {
+        let headers = vec![("retry-after".to_owned(), "1".to_owned())];
+        Fault::Reply { status, headers, body: body.to_owned() }
+    };
+    rig.standin.set_secrets(vec!["another".into()]);
+    rig.send(1, None);
+    rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason.contains("[redacted] was not")))
+        .await;
+    rig.standin.set_secrets(Vec::new());
+    rig.standin.script([500, 404, 429, 301].map(|status| fault(status, &echo)));
+    rig.standin.script([Fault::Close, fault(400, &echo)]);
+    for posted in 1..7 {
+        rig.delivery.wake(None).await;
+        within(rig.standin.wait_for(|requests| requests.len() > posted)).await;
+    }
+    rig.failed(1).await;
+    rig.send(2, None);
+    rig.delivery.wake(None).await;
+    rig.delivered(2).await;
+    rig.stop.send(true).unwrap();
+    within(rig.delivery.ended()).await;
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let reasons = format!("{:?}", rig.memory.recorded());
+    for text in [&log, &reasons] {
+        assert!(text.contains("404") && text.contains("[redacted]"), "{text}");
+        assert!(!text.contains(SECRET), "{text}");
+        assert!(!text.contains("confidential"), "{text}");
+    }
+    assert!(!log.contains('\u{1b}') && !log.contains("\nforged"), "{log}");
+    assert!(log.contains("SIGNL4 refuses the secret") && log.contains("delivered"), "{log}");
+}
+
+#[tokio::test]
+async fn many_lanes_and_a_flaky_server_keep_their_order() {
+    let rig = Rig::start().await;
+    let lanes: Vec<String> = (0..200).map(|n| format!("case {n}")).collect();
+    for seq in 1..=2_000 {
+        if seq == 500 {
+            within(rig.standin.wait_for_events(100)).await;
+            rig.standin.script([Fault::Status(502), Fault::Close, Fault::TakeAndClose, Fault::Status(408)]);
+        }
+        rig.send(seq, Some(&lanes[seq as usize % lanes.len()]));
+    }
+    rig.delivered(2_000).await;
+    within(rig.standin.wait_for_events(2_001)).await;
+    let posted = numbers(&rig.standin.events());
+    assert_eq!(posted.iter().collect::<std::collections::BTreeSet<_>>().len(), 2_000);
+    for lane in 0..lanes.len() as u64 {
+        let of_lane: Vec<u64> = posted.iter().copied().filter(|seq| seq % 200 == lane).collect();
+        assert!(of_lane.is_sorted(), "{of_lane:?}");
+    }
+}

@@ -1,8 +1,16 @@
 //! The message: the content of a mail made readable (RFC 5322, MIME). Parsing never fails; what was
-//! wrong is listed as defects.
+//! wrong is listed as defects. Time and memory are bounded by the size of the content, whatever it holds;
+//! compressed attachments are never unpacked, signatures never checked.
+
+use std::borrow::Cow;
 
 use jiff::Timestamp;
 use serde::Serialize;
+
+use super::header::Field;
+use super::mime;
+use super::text;
+use super::transcript;
 
 /// A mailbox out of an address header.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -63,7 +71,8 @@ pub struct Message {
     pub references: Vec<String>,
     /// Every header field in order: the name as written, the value decoded.
     pub headers: Vec<(String, String)>,
-    /// The readable text: LF line ends, HTML rendered, entities decoded.
+    /// The readable text: LF line ends, HTML rendered, entities decoded, no white space at the ends of
+    /// lines, and no two blank lines in a row. At most 1 MiB.
     pub text: String,
     /// Where the text came from.
     pub text_source: TextSource,
@@ -77,7 +86,99 @@ pub struct Message {
     pub defects: Vec<String>,
 }
 
+/// Most defects that are listed; a mail that is wrong in more ways is wrong enough.
+const DEFECT_LIMIT: usize = 20;
+
 impl Message {
+    /// Parses the content of a mail, with CRLF or LF line ends. Anything at all gives a message: content
+    /// without a header becomes its text.
+    pub fn parse(content: &[u8]) -> Self {
+        let parts = mime::parts(content);
+        let transcript = transcript::of(&parts.list);
+        let mut message = Self {
+            text: transcript.text,
+            text_source: transcript.source,
+            attachments: transcript.attachments,
+            encrypted: transcript.encrypted,
+            size: content.len(),
+            ..Self::default()
+        };
+        let mut defects = message.read_header(&parts.list[0].fields);
+        if let Some(subject) = transcript.protected_subject
+            && is_obscured(&message.subject)
+        {
+            message.subject = subject;
+        }
+        defects.extend(parts.defects);
+        defects.extend(transcript.defects);
+        for defect in defects {
+            if message.defects.len() < DEFECT_LIMIT && !message.defects.contains(&defect) {
+                message.defects.push(defect);
+            }
+        }
+        message
+    }
+
+    /// Takes over the header fields and returns what was wrong with them.
+    fn read_header(&mut self, fields: &[Field<'_>]) -> Vec<String> {
+        let mut defects = Vec::new();
+        let mut date = None;
+        let mut subject = None;
+        for field in fields {
+            let value = field.text();
+            if field.is("subject") {
+                // Templates escape it as they escape the text.
+                subject.get_or_insert_with(|| text::decode_entities(&value).into_owned());
+            } else if field.is("from") {
+                self.from.extend(field.addresses());
+            } else if field.is("to") {
+                self.to.extend(field.addresses());
+            } else if field.is("cc") {
+                self.cc.extend(field.addresses());
+            } else if field.is("reply-to") {
+                self.reply_to.extend(field.addresses());
+            } else if field.is("date") {
+                date.get_or_insert_with(|| field.date());
+            } else if field.is("message-id") {
+                self.message_id = self.message_id.take().or_else(|| field.ids().into_iter().next());
+            } else if field.is("in-reply-to") {
+                self.in_reply_to.extend(field.ids());
+            } else if field.is("references") {
+                self.references.extend(field.ids());
+            }
+            if field.is_raw() {
+                defects.push("8-bit text in the header that is not UTF-8: read as windows-1252".to_owned());
+            }
+            self.headers.push((field.name.to_owned(), value));
+        }
+        if fields.is_empty() {
+            // Said once, by the reader of the header.
+            return defects;
+        }
+        self.subject = subject.unwrap_or_else(|| {
+            defects.push("no Subject".to_owned());
+            String::new()
+        });
+        if self.from.is_empty() {
+            defects.push("no From".to_owned());
+        }
+        match date {
+            None => defects.push("no Date".to_owned()),
+            Some(None) => defects.push("unreadable Date".to_owned()),
+            Some(date) => self.date = date,
+        }
+        if self.message_id.is_none() {
+            defects.push("no Message-ID".to_owned());
+        }
+        defects
+    }
+
+    /// The text without quoted mail and signature: what its writer added. When nothing would remain it is
+    /// the whole text.
+    pub fn own_text(&self) -> Cow<'_, str> {
+        text::own(&self.text)
+    }
+
     /// The values of the header fields called `name`, in order, compared without case.
     pub fn header(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers
@@ -85,4 +186,10 @@ impl Message {
             .filter(move |(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(_, value)| value.as_str())
     }
+}
+
+/// Whether the subject was hidden by a program that put the real one into the protected part: RFC 9788
+/// section 4.2 writes `[...]`, GnuPG's older practice `...` or a notice.
+fn is_obscured(subject: &str) -> bool {
+    matches!(subject, "" | "..." | "[...]" | "Encrypted Message")
 }

@@ -4,8 +4,21 @@
 mod envelope;
 mod message;
 
+mod header;
+
+mod mime;
+
+mod charset;
+
+mod transcript;
+
+mod html;
+
+mod text;
+
 pub use envelope::{Client, Envelope, MailId, Origin};
 pub use message::{Address, Attachment, Message, TextSource};
+pub use text::visible;
 
 use bytes::Bytes;
 

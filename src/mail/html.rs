@@ -1,0 +1,562 @@
+//! HTML to text for rules: one line for what a reader sees as one line, cells and items kept apart, no
+//! layout. Streaming: no tree, no recursion, and time that grows with the input alone, so that nesting,
+//! attributes and open comments cannot be turned against the gateway. That is also why no DOM library is
+//! used: a tree of a million nested elements is dropped recursively, and tokenizers that follow the HTML
+//! standard to the letter compare every attribute of a tag with every other.
+//!
+//! What it leaves out: style sheets (hidden text stays), wrapping, and pictures but for their alt text.
+
+use std::borrow::Cow;
+
+/// Between the cells of a row. Two spaces are visible wherever the text is shown and cannot come out of a
+/// cell, whose own white space is collapsed.
+const CELL: &str = "  ";
+
+/// Deepest quotation that is marked; deeper ones look the same.
+const QUOTE_LIMIT: usize = 4;
+
+/// Longest link target in bytes; longer ones are tracking and pictures, nothing to read on a phone.
+const HREF_LIMIT: usize = 2_000;
+
+/// Renders HTML, or whatever was sent as such.
+///
+/// Rows, items, paragraphs and breaks end a line. Cells of a row stand on one line, two spaces apart; after
+/// a cell that ends in a colon it is one space, so that a two-column table reads `Key: value` like the text
+/// version of the same mail. Links are followed by ` <target>` unless they show it already. Quotations get
+/// `> ` as in plain text.
+pub(super) fn render(html: &str) -> String {
+    let mut page = Page { out: String::with_capacity(html.len() / 2), ..Page::default() };
+    let mut open_ended = OpenEnded::default();
+    let mut rest = html;
+    while let Some(at) = rest.find('<') {
+        page.text(&rest[..at]);
+        rest = &rest[at..];
+        let (markup, length) = markup(rest, &mut open_ended);
+        let (this, after) = rest.split_at(length);
+        rest = after;
+        match markup {
+            Markup::Text => page.text(this),
+            Markup::Nothing => {}
+            Markup::Open(tag) => {
+                page.open(&tag);
+                if let Some(length) = open_ended.raw_text(tag.name, rest) {
+                    rest = &rest[length..];
+                }
+            }
+            Markup::Close(name) => page.close(name),
+        }
+    }
+    page.text(rest);
+    page.close("a");
+    page.out
+}
+
+/// What a `<` began.
+enum Markup<'a> {
+    /// No markup: to be shown as it is.
+    Text,
+    /// A comment, a declaration, an instruction.
+    Nothing,
+    /// A start tag.
+    Open(Tag<'a>),
+    /// An end tag, by name.
+    Close(&'a str),
+}
+
+/// A start tag with the attributes that matter.
+#[derive(Default)]
+struct Tag<'a> {
+    name: &'a str,
+    href: Option<&'a str>,
+    alt: Option<&'a str>,
+}
+
+/// What was once looked for up to the end and not found, which must not be looked for again: else many
+/// openings without an end would take quadratic time.
+#[derive(Default)]
+struct OpenEnded {
+    comment: bool,
+    raw_text: [bool; 3],
+}
+
+impl OpenEnded {
+    /// Elements whose content is not text for readers.
+    const RAW_TEXT: [&str; 3] = ["style", "script", "title"];
+
+    /// The length of the content of a raw text element, or none if `name` is not one or it never ends:
+    /// then it is shown, as a browser would not, so that no alert is lost in an unclosed style sheet.
+    fn raw_text(&mut self, name: &str, rest: &str) -> Option<usize> {
+        let at = Self::RAW_TEXT.iter().position(|raw| raw.eq_ignore_ascii_case(name))?;
+        if self.raw_text[at] {
+            return None;
+        }
+        let length = rest.match_indices("</").map(|(end, _)| end).find(|end| {
+            let tag = &rest.as_bytes()[end + 2..];
+            tag.get(..name.len()).is_some_and(|tag| tag.eq_ignore_ascii_case(name.as_bytes()))
+        });
+        self.raw_text[at] = length.is_none();
+        length
+    }
+
+    /// The length of a comment that starts with `<!--`; up to the next `>` if it never ends.
+    fn comment(&mut self, rest: &str) -> usize {
+        // `<!-->` and `<!--->` are whole comments.
+        if let Some(length) = ["<!-->", "<!--->"].iter().find(|c| rest.starts_with(**c)).map(|c| c.len()) {
+            return length;
+        }
+        if !self.comment {
+            if let Some(end) = rest.find("-->") {
+                return end + 3;
+            }
+            self.comment = true;
+        }
+        rest.find('>').map_or(rest.len(), |end| end + 1)
+    }
+}
+
+/// Reads the markup at the start of `rest`, which begins with `<`, and its length.
+fn markup<'a>(rest: &'a str, open_ended: &mut OpenEnded) -> (Markup<'a>, usize) {
+    match rest.as_bytes().get(1) {
+        Some(b'!') if rest.starts_with("<!--") => (Markup::Nothing, open_ended.comment(rest)),
+        Some(b'!' | b'?') => (Markup::Nothing, rest.find('>').map_or(rest.len(), |end| end + 1)),
+        Some(b'/') if rest.as_bytes().get(2).is_some_and(u8::is_ascii_alphabetic) => {
+            let length = rest.find('>').map_or(rest.len(), |end| end + 1);
+            let name = &rest[2..];
+            (Markup::Close(&name[..name_length(name)]), length)
+        }
+        Some(letter) if letter.is_ascii_alphabetic() => {
+            let (tag, length) = start_tag(rest);
+            // Addresses and links in angle brackets that nobody escaped: `Cron <root@web01>`.
+            if tag.name.contains('@') || tag.name.contains(':') {
+                (Markup::Text, 1)
+            } else {
+                (Markup::Open(tag), length)
+            }
+        }
+        _ => (Markup::Text, 1),
+    }
+}
+
+/// The length of a tag or attribute name.
+fn name_length(text: &str) -> usize {
+    text.bytes()
+        .position(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>' | b'='))
+        .unwrap_or(text.len())
+}
+
+/// Reads a start tag and its length. A quote that never closes ends with the tag.
+fn start_tag(rest: &str) -> (Tag<'_>, usize) {
+    let name = &rest[1..];
+    let mut tag = Tag { name: &name[..name_length(name)], ..Tag::default() };
+    let mut at = 1 + tag.name.len();
+    let bytes = rest.as_bytes();
+    loop {
+        while bytes.get(at).is_some_and(|&byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'=')) {
+            at += 1;
+        }
+        match bytes.get(at) {
+            None => return (tag, rest.len()),
+            Some(b'>') => return (tag, at + 1),
+            Some(_) => {}
+        }
+        let name = &rest[at..at + name_length(&rest[at..])];
+        at += name.len();
+        let spaces = |at: usize| bytes[at..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let equals = at + spaces(at);
+        if bytes.get(equals) != Some(&b'=') {
+            continue;
+        }
+        at = equals + 1;
+        at += spaces(at);
+        let closed = bytes.get(at).filter(|byte| matches!(byte, b'"' | b'\'')).and_then(|&quote| {
+            rest[at + 1..].find(char::from(quote)).map(|length| (at + 1, at + 1 + length, at + length + 2))
+        });
+        let (from, to, next) = closed.unwrap_or_else(|| {
+            let end = bytes[at..].iter().position(|byte| byte.is_ascii_whitespace() || *byte == b'>');
+            let end = end.map_or(rest.len(), |length| at + length);
+            (at, end, end)
+        });
+        let value = &rest[from..to];
+        if name.eq_ignore_ascii_case("href") {
+            tag.href.get_or_insert(value);
+        } else if name.eq_ignore_ascii_case("alt") {
+            tag.alt.get_or_insert(value);
+        }
+        at = next;
+    }
+}
+
+/// What an element does to the lines around it.
+enum Layout {
+    Inline,
+    Break,
+    /// Its own line.
+    Block,
+    /// Its own line, a blank line before and after.
+    Paragraph,
+    Rule,
+    Table,
+    Row,
+    Cell,
+    Quote,
+    Pre,
+    Link,
+    Image,
+}
+
+fn layout(name: &str) -> Layout {
+    let mut lower = [0; 10];
+    let Some(lower) = lower.get_mut(..name.len()) else { return Layout::Inline };
+    lower.copy_from_slice(name.as_bytes());
+    lower.make_ascii_lowercase();
+    match &*lower {
+        b"br" => Layout::Break,
+        b"div" | b"li" | b"dt" | b"dd" | b"address" | b"article" | b"aside" | b"body" | b"caption"
+        | b"center" | b"fieldset" | b"figcaption" | b"footer" | b"form" | b"header" | b"html" | b"legend"
+        | b"main" | b"nav" | b"option" | b"section" | b"summary" | b"details" => Layout::Block,
+        b"p" | b"h1" | b"h2" | b"h3" | b"h4" | b"h5" | b"h6" | b"ul" | b"ol" | b"dl" | b"figure" => {
+            Layout::Paragraph
+        }
+        b"hr" => Layout::Rule,
+        b"table" => Layout::Table,
+        b"tr" => Layout::Row,
+        b"td" | b"th" => Layout::Cell,
+        b"blockquote" => Layout::Quote,
+        b"pre" | b"xmp" | b"listing" => Layout::Pre,
+        b"a" => Layout::Link,
+        b"img" => Layout::Image,
+        _ => Layout::Inline,
+    }
+}
+
+/// The text so far, and the separators that the next text will need.
+#[derive(Default)]
+struct Page<'a> {
+    out: String,
+    /// Line ends due: 0, 1, or 2 for a blank line.
+    breaks: usize,
+    /// A space is due.
+    space: bool,
+    /// Cells begun since the last text of this row.
+    cells: usize,
+    /// The row has text.
+    row_filled: bool,
+    /// The row went over more than one line, so that its next cell begins a new one.
+    row_broken: bool,
+    quote: usize,
+    pre: usize,
+    /// The target of the open link and where its text begins.
+    link: Option<(&'a str, usize)>,
+}
+
+impl<'a> Page<'a> {
+    fn open(&mut self, tag: &Tag<'a>) {
+        match layout(tag.name) {
+            Layout::Inline => {}
+            Layout::Break => self.end_line(self.breaks + 1),
+            Layout::Block => self.end_line(1),
+            Layout::Paragraph => self.end_line(2),
+            Layout::Rule => {
+                self.end_line(1);
+                self.word("----");
+                self.end_line(1);
+            }
+            Layout::Table => self.end_line(1),
+            Layout::Row => {
+                self.cells = 0;
+                self.end_line(1);
+                self.row_filled = false;
+                self.row_broken = false;
+            }
+            Layout::Cell => {
+                self.space = false;
+                if self.row_filled && !self.row_broken {
+                    // Blocks inside the cell before ended its line; the row goes on.
+                    self.breaks = 0;
+                    self.cells += 1;
+                } else {
+                    self.end_line(1);
+                }
+            }
+            Layout::Quote => {
+                self.end_line(1);
+                self.quote += 1;
+            }
+            Layout::Pre => {
+                self.end_line(2);
+                self.pre += 1;
+            }
+            Layout::Link => {
+                self.close("a");
+                self.link = tag.href.map(|href| (href, self.out.len()));
+            }
+            Layout::Image => {
+                if let Some(alt) = tag.alt {
+                    self.text(alt);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, name: &str) {
+        match layout(name) {
+            Layout::Block => self.end_line(1),
+            Layout::Paragraph => self.end_line(2),
+            Layout::Row => {
+                self.cells = 0;
+                // A blank line after the last paragraph of a row would tear the table apart.
+                self.breaks = 1;
+            }
+            Layout::Table => {
+                self.cells = 0;
+                self.end_line(2);
+                // Only the rows of a table around this one can go on, on a line of their own.
+                self.row_broken = true;
+            }
+            Layout::Quote => {
+                self.end_line(1);
+                self.quote = self.quote.saturating_sub(1);
+            }
+            Layout::Pre => {
+                self.end_line(2);
+                self.pre = self.pre.saturating_sub(1);
+            }
+            Layout::Link => self.end_link(),
+            Layout::Inline | Layout::Break | Layout::Rule | Layout::Cell | Layout::Image => {}
+        }
+    }
+
+    /// Ends the line, with a blank one below if `breaks` is 2. The first block of a cell begins no line.
+    fn end_line(&mut self, breaks: usize) {
+        if self.cells == 0 {
+            self.breaks = self.breaks.max(breaks.min(2));
+        }
+    }
+
+    /// Writes the target behind the text of a link, on the same line whatever is due.
+    fn end_link(&mut self) {
+        let Some((href, from)) = self.link.take() else { return };
+        let href = html_escape::decode_html_entities(href.trim());
+        let far = href.contains("://") || href.starts_with("mailto:") || href.starts_with("tel:");
+        if !far || href.len() > HREF_LIMIT || href.starts_with("data:") || href.starts_with("javascript:") {
+            return;
+        }
+        let shown = self.out.get(from..).unwrap_or_default().trim();
+        let same = |text: &str| text.trim_end_matches('/') == href.trim_end_matches('/');
+        if same(shown)
+            || href.strip_prefix("mailto:") == Some(shown)
+            || href.strip_prefix("tel:") == Some(shown)
+        {
+            return;
+        }
+        let target: String = href.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect();
+        if shown.is_empty() {
+            self.word(&format!("<{target}>"));
+        } else {
+            self.out.push_str(" <");
+            self.out.push_str(&target);
+            self.out.push('>');
+        }
+    }
+
+    /// Writes a run of text: entities decoded, white space collapsed unless it is preformatted.
+    fn text(&mut self, run: &str) {
+        if run.is_empty() {
+            return;
+        }
+        let run = if run.contains('&') { html_escape::decode_html_entities(run) } else { Cow::Borrowed(run) };
+        if self.pre > 0 {
+            for (at, line) in run.split('\n').enumerate() {
+                if at > 0 {
+                    self.breaks = (self.breaks + 1).min(2);
+                }
+                let line = line.trim_end_matches('\r');
+                if !line.trim().is_empty() {
+                    self.word(line);
+                }
+            }
+            return;
+        }
+        let mut rest = &*run;
+        while let Some(from) = rest.find(|c| !is_blank(c)) {
+            self.space |= from > 0;
+            let to = rest[from..].find(is_blank).map_or(rest.len(), |length| from + length);
+            self.word(&rest[from..to]);
+            rest = &rest[to..];
+        }
+        self.space |= !rest.is_empty();
+    }
+
+    /// Writes the separators that are due, then the word.
+    fn word(&mut self, word: &str) {
+        let word = without_filler(word);
+        if word.is_empty() {
+            return;
+        }
+        if self.out.is_empty() {
+            self.mark_quote();
+        } else if self.breaks > 0 {
+            self.row_broken |= self.row_filled;
+            for _ in 0..self.breaks {
+                self.out.push('\n');
+            }
+            self.mark_quote();
+        } else if self.cells > 0 {
+            if self.out.ends_with(':') {
+                self.out.push(' ');
+                self.cells -= 1;
+            }
+            for _ in 0..self.cells {
+                self.out.push_str(CELL);
+            }
+        } else if self.space {
+            self.out.push(' ');
+        }
+        self.breaks = 0;
+        self.cells = 0;
+        self.space = false;
+        self.row_filled = true;
+        self.out.push_str(&word);
+    }
+
+    fn mark_quote(&mut self) {
+        for _ in 0..self.quote.min(QUOTE_LIMIT) {
+            self.out.push_str("> ");
+        }
+    }
+}
+
+/// White space of HTML and the no-break space, which pages use to fill cells and to indent.
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t' | '\n' | '\r' | '\x0c' | '\u{a0}')
+}
+
+/// The word without the invisible characters that newsletters pad their preview line with. A joiner after
+/// a letter outside ASCII stays: Persian and emoji need it.
+fn without_filler(word: &str) -> Cow<'_, str> {
+    let filler =
+        |c: char| matches!(c, '\u{200b}'..='\u{200d}' | '\u{feff}' | '\u{ad}' | '\u{34f}' | '\u{2060}');
+    if word.is_ascii() || !word.contains(filler) {
+        return Cow::Borrowed(word);
+    }
+    let mut out = String::with_capacity(word.len());
+    for c in word.chars() {
+        let joins =
+            matches!(c, '\u{200c}' | '\u{200d}') && out.chars().next_back().is_some_and(|l| !l.is_ascii());
+        if !filler(c) || joins {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_of_a_row_stand_apart_on_one_line() {
+        assert_eq!(
+            render(
+                "<table><tr><td>Status:</td><td>Down</td><td>Severity</td></tr><tr><td>A</td></tr></table>"
+            ),
+            "Status: Down  Severity\nA"
+        );
+        assert_eq!(render("<tr><th>Title</th><th>Case</th></tr>"), "Title  Case");
+    }
+
+    #[test]
+    fn an_empty_cell_keeps_its_column() {
+        assert_eq!(render("<tr><td>a</td><td>&nbsp;</td><td>c</td></tr>"), "a    c");
+        assert_eq!(render("<tr><td></td><td>b</td></tr><tr><td>Last:</td><td></td></tr>x"), "b\nLast:\nx");
+    }
+
+    #[test]
+    fn paragraphs_inside_cells_do_not_break_the_row() {
+        assert_eq!(
+            render("<tr>\n<td><p>Host:</p></td>\n<td><p>web01</p></td>\n</tr><tr><td>x"),
+            "Host: web01\nx"
+        );
+    }
+
+    #[test]
+    fn a_cell_of_several_lines_is_followed_by_a_new_line() {
+        assert_eq!(render("<tr><td>a<br>b</td><td>c</td></tr>"), "a\nb\nc");
+        assert_eq!(render("<tr><td>x<table><tr><td>1</td><td>2</td></tr></table></td><td>y"), "x\n1  2\n\ny");
+    }
+
+    #[test]
+    fn inline_markup_keeps_its_spaces_and_leaves_no_marks() {
+        assert_eq!(
+            render("<b>Problem name:</b> High CPU<br><b>Age:</b> 5m <i>10s</i><br>"),
+            "Problem name: High CPU\nAge: 5m 10s"
+        );
+        assert_eq!(render("<p>Incident <b>4711</b>!</p>\n<p>Next</p>"), "Incident 4711!\n\nNext");
+    }
+
+    #[test]
+    fn items_and_blocks_begin_lines() {
+        assert_eq!(render("a<ul><li>Host: web01<li>State: DOWN</ul>b"), "a\n\nHost: web01\nState: DOWN\n\nb");
+        assert_eq!(render("<div>a</div><div>b</div><br>c<hr>d"), "a\nb\n\nc\n----\nd");
+        assert_eq!(render("<pre>  x\n    y\n</pre>z"), "  x\n    y\n\nz");
+    }
+
+    #[test]
+    fn what_is_not_for_readers_is_dropped() {
+        assert_eq!(
+            render(
+                "<!DOCTYPE html><title>t</title><style>p {}</style><SCRIPT>if (a</b/) '</p>'</Script>x<!-- <p>c -->y<?xml ?><!--->z<![if mso]>"
+            ),
+            "xyz"
+        );
+        assert_eq!(render("a&zwnj;&nbsp;&#8203;&shy;b"), "a b");
+    }
+
+    #[test]
+    fn an_element_that_never_ends_hides_nothing() {
+        assert_eq!(render("<style>Status: Down"), "Status: Down");
+        assert_eq!(render("a<!-- b > c"), "a c");
+        assert_eq!(render("<p title=\"x>Status: Down"), "Status: Down");
+        assert_eq!(render("<a href=https://x.example/1>x"), "x <https://x.example/1>");
+    }
+
+    #[test]
+    fn links_show_their_target_once() {
+        assert_eq!(
+            render("<a class=b HREF='https://x.example/?a=1&amp;b=2'>Open</a>."),
+            "Open <https://x.example/?a=1&b=2>."
+        );
+        assert_eq!(render("<a href=\"https://x.example/\">https://x.example</a>"), "https://x.example");
+        assert_eq!(render("<a href=\"mailto:a@x.example\">a@x.example</a>"), "a@x.example");
+        assert_eq!(render("<a href=\"#top\">Top</a> <a href=\"javascript:x://\">J</a>"), "Top J");
+        assert_eq!(
+            render("<div><a href=\"https://x.example\"><div>Card</div></a></div>next"),
+            "Card <https://x.example>\nnext"
+        );
+        assert_eq!(
+            render("<a href=\"https://x.example\"><img src=x alt=\"Logo\"></a>"),
+            "Logo <https://x.example>"
+        );
+    }
+
+    #[test]
+    fn quotations_are_marked_as_in_plain_text() {
+        assert_eq!(
+            render("Yes.<blockquote type=cite>Is it down?<br>Really?</blockquote>Bye"),
+            "Yes.\n> Is it down?\n> Really?\nBye"
+        );
+    }
+
+    #[test]
+    fn angle_brackets_that_nobody_escaped_stay() {
+        assert_eq!(
+            render("Cron <root@web01> a < b <https://x.example/> <3"),
+            "Cron <root@web01> a < b <https://x.example/> <3"
+        );
+    }
+
+    #[test]
+    fn entities_are_decoded_once() {
+        assert_eq!(render("&lt;b&gt; &amp;lt; &eacute;&#x27;&#233;"), "<b> &lt; é'é");
+    }
+}

@@ -3,9 +3,9 @@
 
 use std::net::IpAddr;
 
+use jiff::Timestamp;
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
-use jiff::Timestamp;
 
 use crate::event::{Severity, Words};
 
@@ -86,7 +86,13 @@ impl<T: PartialOrd + Copy> Bounds<T> {
             (self.above, self.below, true),
         ];
         pairs.iter().any(|(low, high, strict)| match (low, high) {
-            (Some(low), Some(high)) => if *strict { low >= high } else { low > high },
+            (Some(low), Some(high)) => {
+                if *strict {
+                    low >= high
+                } else {
+                    low > high
+                }
+            }
             _ => false,
         })
     }
@@ -137,7 +143,9 @@ impl Check {
                 })
             }
             Self::Number(bounds) => number(value).is_some_and(|value| bounds.hold(value)),
-            Self::Severity(bounds) => Severity::from_word(value.trim()).is_some_and(|value| bounds.hold(value)),
+            Self::Severity(bounds) => {
+                Severity::from_word(value.trim()).is_some_and(|value| bounds.hold(value))
+            }
             Self::Within(networks) => value
                 .trim()
                 .parse::<IpAddr>()
@@ -152,7 +160,8 @@ impl Check {
 /// The number that `text` is, but for a unit or a per cent sign behind it.
 fn number(text: &str) -> Option<f64> {
     let text = text.trim();
-    let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
     text[..end].parse().ok().filter(|value: &f64| value.is_finite())
 }
 

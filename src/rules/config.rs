@@ -86,7 +86,11 @@ impl Config {
             match Regex::new(&text.value) {
                 Ok(pattern) => config.redact_patterns.push(pattern),
                 Err(error) => {
-                    table.error(text.span, "the pattern is wrong", error.to_string().lines().last().unwrap_or(""));
+                    table.error(
+                        text.span,
+                        "the pattern is wrong",
+                        error.to_string().lines().last().unwrap_or(""),
+                    );
                 }
             }
         }

@@ -93,7 +93,9 @@ impl Example {
     /// The diagnostic for a mail that cannot be read.
     pub fn unreadable(&self, why: &str) -> Diagnostic {
         let help = "the path is relative to the rule file";
-        self.source.diagnostic(self.span.clone(), format!("the mail of the example cannot be read: {why}")).help(help)
+        self.source
+            .diagnostic(self.span.clone(), format!("the mail of the example cannot be read: {why}"))
+            .help(help)
     }
 
     /// The envelope that the mail comes with.
@@ -102,7 +104,11 @@ impl Example {
         Envelope {
             received_at: self.received,
             origin: crate::mail::Origin::Smtp,
-            client: Client { address: Some(self.client), helo: "example".to_owned(), user: self.user.clone() },
+            client: Client {
+                address: Some(self.client),
+                helo: "example".to_owned(),
+                user: self.user.clone(),
+            },
             reverse_path: self.sender.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.recipients.is_empty() {
                 first(&message.to).into_iter().collect()
@@ -123,7 +129,8 @@ impl RuleSet {
     pub fn check_example(&self, example: &Example, content: &[u8]) -> Vec<Diagnostic> {
         let message = Message::parse(content);
         let envelope = example.envelope(&message);
-        let team = example.team.as_deref().or(self.site.teams.first().map(String::as_str)).unwrap_or("example");
+        let team =
+            example.team.as_deref().or(self.site.teams.first().map(String::as_str)).unwrap_or("example");
         let judgement = self.judge(&Subject { message: &message, envelope: &envelope, team });
         let wrong = |span: &Range<usize>, message: String, help: String| {
             example.source.diagnostic(span.clone(), message).help(help)
@@ -137,7 +144,11 @@ impl RuleSet {
             }
             (Expected::Drop(_), None) => {
                 let title = judgement.events.first().map_or("", |event| &event.title);
-                vec![wrong(&example.span, "the mail is not dropped".to_owned(), format!("it raises: {title}"))]
+                vec![wrong(
+                    &example.span,
+                    "the mail is not dropped".to_owned(),
+                    format!("it raises: {title}"),
+                )]
             }
             (Expected::Events(_), Some(dropped)) => {
                 let message = format!("the mail is dropped by `{}`", dropped.rule);
@@ -146,7 +157,11 @@ impl RuleSet {
             (Expected::Events(expected), None) if expected.len() != judgement.events.len() => {
                 let titles: Vec<_> = judgement.events.iter().map(|event| event.title.as_str()).collect();
                 let message = format!("{} events come of the mail", judgement.events.len());
-                vec![wrong(&example.span, message, format!("expected: {}; they are: {}", expected.len(), titles.join("; ")))]
+                vec![wrong(
+                    &example.span,
+                    message,
+                    format!("expected: {}; they are: {}", expected.len(), titles.join("; ")),
+                )]
             }
             (Expected::Events(expected), None) => expected
                 .iter()
@@ -200,13 +215,21 @@ impl Reader<'_> {
         let span = table.span();
         let mail = table.string("mail");
         if mail.is_none() && !table.has("mail") {
-            self.error(span.clone(), "the example has no mail", "write `mail = \"file.eml\"`, or the mail itself in \"\"\"");
+            self.error(
+                span.clone(),
+                "the example has no mail",
+                "write `mail = \"file.eml\"`, or the mail itself in \"\"\"",
+            );
         }
         let client = table.string("client").and_then(|text| self.address(&text));
         let received = table.string("received").and_then(|text| {
             let found = text.value.parse().ok();
             if found.is_none() {
-                self.error(text.span, format!("`{}` is not a time", text.value), "write \"2026-11-20T18:04:05+01:00\"");
+                self.error(
+                    text.span,
+                    format!("`{}` is not a time", text.value),
+                    "write \"2026-11-20T18:04:05+01:00\"",
+                );
             }
             found
         });
@@ -216,7 +239,11 @@ impl Reader<'_> {
         let expected = match table.value("expect") {
             Some(value) => self.expected(&value),
             None => {
-                self.error(span.clone(), "the example expects nothing", "write `expect = { status = \"new\", ... }` or `expect = { drop = true }`");
+                self.error(
+                    span.clone(),
+                    "the example expects nothing",
+                    "write `expect = { status = \"new\", ... }` or `expect = { drop = true }`",
+                );
                 None
             }
         };
@@ -225,7 +252,11 @@ impl Reader<'_> {
         Some(Example {
             source: self.source.clone(),
             span: mail.span,
-            mail: if mail.value.contains('\n') { ExampleMail::Inline(mail.value) } else { ExampleMail::File(mail.value) },
+            mail: if mail.value.contains('\n') {
+                ExampleMail::Inline(mail.value)
+            } else {
+                ExampleMail::File(mail.value)
+            },
             client: client.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             user,
             sender,
@@ -238,7 +269,11 @@ impl Reader<'_> {
 
     fn expected(&mut self, value: &Value<'_>) -> Option<Expected> {
         if value.type_name() == "array" {
-            let events = value.array()?.iter().map(|item| item.table().map(|table| self.expectations(table))).collect::<Option<_>>()?;
+            let events = value
+                .array()?
+                .iter()
+                .map(|item| item.table().map(|table| self.expectations(table)))
+                .collect::<Option<_>>()?;
             return Some(Expected::Events(events));
         }
         let mut table = value.table()?;
@@ -274,14 +309,18 @@ impl Reader<'_> {
             "boolean" => Must::Be(value.boolean()?.to_string()),
             "table" => {
                 let mut table = value.table()?;
-                let (not, matches, present) = (table.string("not"), table.value("matches"), table.boolean("present"));
+                let (not, matches, present) =
+                    (table.string("not"), table.value("matches"), table.boolean("present"));
                 table.finish();
                 match (not, matches, present) {
                     (Some(text), None, None) => Must::NotBe(text.value),
                     (None, Some(value), None) => Must::Match(self.pattern(&value)?.regex),
                     (None, None, Some(present)) => Must::BePresent(present),
                     _ => {
-                        value.error("one thing is expected of a field", "write a text, { matches = '...' }, { not = \"...\" } or { present = false }");
+                        value.error(
+                            "one thing is expected of a field",
+                            "write a text, { matches = '...' }, { not = \"...\" } or { present = false }",
+                        );
                         return None;
                     }
                 }

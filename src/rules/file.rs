@@ -127,7 +127,13 @@ pub(super) fn is_location(text: &str) -> bool {
 
 /// Reads `source`. What is wrong goes to `found`; there is a file unless the TOML itself is broken.
 pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>) -> Option<File> {
-    let mut reader = Reader { source, zone, errors: Vec::new(), tables: Tables::new(), engine: Engine::new(Tables::new()) };
+    let mut reader = Reader {
+        source,
+        zone,
+        errors: Vec::new(),
+        tables: Tables::new(),
+        engine: Engine::new(Tables::new()),
+    };
     let mut file = None;
     let read = document::read(source, |root| file = Some(reader.file(root)));
     let before = found.len();
@@ -156,7 +162,11 @@ impl Reader<'_> {
         match root.value("version") {
             Some(version) => {
                 if let Some(number) = version.integer(0..=i64::MAX).filter(|n| n.value != VERSION) {
-                    self.error(number.span, format!("version {} is not known", number.value), "write `version = 1`");
+                    self.error(
+                        number.span,
+                        format!("version {} is not known", number.value),
+                        "write `version = 1`",
+                    );
                 }
             }
             None => self.error(0..0, "the file has no version", "its first line must be `version = 1`"),
@@ -176,7 +186,8 @@ impl Reader<'_> {
             source.finish();
         }
         if name.is_none() {
-            let span = if root.has("source") { root.table("source").map_or(0..0, |t| t.span()) } else { 0..0 };
+            let span =
+                if root.has("source") { root.table("source").map_or(0..0, |t| t.span()) } else { 0..0 };
             self.error(span, "the source has no name", "write `[source]` and below it `name = \"...\"`");
         }
         let mut rules: Vec<_> = root.tables("rule").into_iter().map(|table| self.rule(table)).collect();
@@ -213,7 +224,11 @@ impl Reader<'_> {
         let place = table.span();
         let name = table.string("name").filter(|name| !name.value.trim().is_empty());
         if name.is_none() {
-            self.error(place.clone(), "a rule has no name", "write `name = \"...\"`: the trace and the other files know it by that");
+            self.error(
+                place.clone(),
+                "a rule has no name",
+                "write `name = \"...\"`: the trace and the other files know it by that",
+            );
         }
         let when_value = table.value("when");
         let when_span = when_value.as_ref().map_or(0..0, Value::span);
@@ -236,16 +251,34 @@ impl Reader<'_> {
             home: 0,
         };
         if let Some(reason) = rule.drop.as_ref().filter(|reason| reason.value.trim().is_empty()) {
-            self.error(reason.span.clone(), "a drop needs its reason", "it is what `queue` and the log show for the mail");
+            self.error(
+                reason.span.clone(),
+                "a drop needs its reason",
+                "it is what `queue` and the log show for the mail",
+            );
         }
         if rule.drop.is_some() && (rule.keep || !rule.sets.is_empty() || rule.teams.is_some()) {
             let span = rule.drop.as_ref().map_or(place.clone(), |reason| reason.span.clone());
             self.error(span, "a rule that drops the mail cannot also set or keep", "split it in two rules");
         }
-        let acts = rule.drop.is_some() || rule.keep || rule.stop || rule.teams.is_some() || rule.parameters.is_some();
+        let acts = rule.drop.is_some()
+            || rule.keep
+            || rule.stop
+            || rule.teams.is_some()
+            || rule.parameters.is_some();
         let captures = rule.when.as_ref().is_some_and(has_captures);
-        if !acts && !captures && rule.sets.is_empty() && rule.lets.is_empty() && !table.has("set") && !table.has("let") {
-            self.error(rule.name.span.clone(), "the rule does nothing", "give it `set`, `let`, `drop`, `keep` or `stop`");
+        if !acts
+            && !captures
+            && rule.sets.is_empty()
+            && rule.lets.is_empty()
+            && !table.has("set")
+            && !table.has("let")
+        {
+            self.error(
+                rule.name.span.clone(),
+                "the rule does nothing",
+                "give it `set`, `let`, `drop`, `keep` or `stop`",
+            );
         }
         table.finish();
         rule
@@ -273,7 +306,11 @@ impl Reader<'_> {
         let plain = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !plain {
-            self.error(span, format!("`{name}` cannot be a name"), "a name has letters, digits and underscores");
+            self.error(
+                span,
+                format!("`{name}` cannot be a name"),
+                "a name has letters, digits and underscores",
+            );
         }
         plain
     }
@@ -282,7 +319,12 @@ impl Reader<'_> {
         let mut sets = Vec::new();
         for (name, value) in table.entries() {
             match name.value.as_str() {
-                "team" => *teams = value.strings(),
+                "team" => {
+                    *teams = value.strings();
+                    if teams.as_ref().is_some_and(Vec::is_empty) {
+                        value.error("the event goes to no team", "name one, or drop the mail with a reason");
+                    }
+                }
                 "tile" => {
                     let Some(mut tiles) = value.table() else { continue };
                     for (tile, value) in tiles.entries() {
@@ -404,14 +446,20 @@ impl Reader<'_> {
             match name.value.as_str() {
                 "any" | "all" => {
                     let items = value.array()?;
-                    let inner: Vec<_> = items.iter().filter_map(|item| self.condition(item, depth + 1)).collect();
+                    let inner: Vec<_> =
+                        items.iter().filter_map(|item| self.condition(item, depth + 1)).collect();
                     if items.is_empty() {
-                        value.error("there is no condition here", "write one table for each: [{ ... }, { ... }]");
+                        value.error(
+                            "there is no condition here",
+                            "write one table for each: [{ ... }, { ... }]",
+                        );
                     }
                     sound &= inner.len() == items.len();
                     all.push(if name.value == "any" { Condition::Any(inner) } else { Condition::All(inner) });
                 }
-                "not" => all.extend(self.condition(&value, depth + 1).map(|inner| Condition::Not(Box::new(inner)))),
+                "not" => {
+                    all.extend(self.condition(&value, depth + 1).map(|inner| Condition::Not(Box::new(inner))))
+                }
                 "header" => {
                     for (header, value) in value.table()?.entries() {
                         let field = Field::Header(header.value.to_ascii_lowercase().into());
@@ -427,14 +475,22 @@ impl Reader<'_> {
                     for (key, value) in value.table()?.entries() {
                         if key.value == "tile" {
                             for (tile, value) in value.table()?.entries() {
-                                all.extend(self.tests(&Field::Tile(tile.value.as_str().into()), &tile, &value));
+                                all.extend(self.tests(
+                                    &Field::Tile(tile.value.as_str().into()),
+                                    &tile,
+                                    &value,
+                                ));
                             }
                         } else if let Some(known) = Key::from_name(&key.value) {
                             all.extend(self.tests(&Field::Event(known), &key, &value));
                         } else {
                             let known = Key::ALL.iter().map(|(name, _)| *name).chain(["tile"]);
                             let help = suggest(&key.value, known);
-                            self.error(key.span, format!("nothing of an event is called `{}`", key.value), help);
+                            self.error(
+                                key.span,
+                                format!("nothing of an event is called `{}`", key.value),
+                                help,
+                            );
                         }
                     }
                 }
@@ -484,7 +540,13 @@ impl Reader<'_> {
         checks
             .into_iter()
             .map(|(check, label)| {
-                Condition::Test(Test { field: field.clone(), check, label, span: name.span.clone(), filter: None })
+                Condition::Test(Test {
+                    field: field.clone(),
+                    check,
+                    label,
+                    span: name.span.clone(),
+                    filter: None,
+                })
             })
             .collect()
     }
@@ -495,7 +557,8 @@ impl Reader<'_> {
             let shown = format!("{label} matches '{}'", pattern.regex.as_str());
             out.push((Check::Matches(Box::new(pattern)), shown));
         }
-        let plain = |texts: Vec<Located<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
+        let plain =
+            |texts: Vec<Located<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
         if let Some(texts) = table.strings("equals").map(plain) {
             let shown = format!("{label} equals {}", texts.join(" or "));
             out.push((Check::Equals(texts), shown));
@@ -505,7 +568,11 @@ impl Reader<'_> {
             let span = words.first().map_or(value.span(), |word| word.span.clone());
             let words = plain(words);
             if words.is_empty() || words.iter().any(|word| word.trim().is_empty()) {
-                self.error(span, "there is no word here", "write the words in quotes: [\"down\", \"disk full\"]");
+                self.error(
+                    span,
+                    "there is no word here",
+                    "write the words in quotes: [\"down\", \"disk full\"]",
+                );
                 continue;
             }
             let groups: Vec<Vec<String>> =
@@ -526,7 +593,11 @@ impl Reader<'_> {
             for text in networks {
                 match text.value.parse::<Network>() {
                     Ok(network) => read.push(network),
-                    Err(_) => self.error(text.span, format!("`{}` is not a network", text.value), "write \"192.0.2.0/24\", \"2001:db8::/32\" or one address"),
+                    Err(_) => self.error(
+                        text.span,
+                        format!("`{}` is not a network", text.value),
+                        "write \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
+                    ),
                 }
             }
             let shown = read.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
@@ -537,7 +608,11 @@ impl Reader<'_> {
             out.push((Check::Present(present), format!("{label} {shown}")));
         }
         if out.is_empty() && table.span().len() <= 2 {
-            self.error(table.span(), "there is no check here", "write { equals = \"...\" }, { present = true } or the like");
+            self.error(
+                table.span(),
+                "there is no check here",
+                "write { equals = \"...\" }, { present = true } or the like",
+            );
         }
         table.finish();
     }
@@ -560,7 +635,8 @@ impl Reader<'_> {
         let shown = format!("{label} is {}", shown.join(" and "));
         let contradict;
         if words || *field == Field::Event(Key::Severity) {
-            let [at_least, above, at_most, below] = values.map(|value| value.and_then(|value| value.word::<Severity>()));
+            let [at_least, above, at_most, below] =
+                values.map(|value| value.and_then(|value| value.word::<Severity>()));
             let bounds = Bounds { at_least, above, at_most, below };
             contradict = bounds.contradict();
             out.push((Check::Severity(bounds), shown));
@@ -572,7 +648,11 @@ impl Reader<'_> {
             out.push((Check::Number(bounds), shown));
         }
         if contradict {
-            self.error(table.span(), "no value is within these bounds", "the lower bound is above the upper one");
+            self.error(
+                table.span(),
+                "no value is within these bounds",
+                "the lower bound is above the upper one",
+            );
         }
     }
 
@@ -585,12 +665,20 @@ impl Reader<'_> {
             for text in &times {
                 match Time::strptime("%H:%M", &text.value) {
                     Ok(time) => read.push(time),
-                    Err(_) => self.error(text.span.clone(), format!("`{}` is not a time of the day", text.value), "write \"22:00\""),
+                    Err(_) => self.error(
+                        text.span.clone(),
+                        format!("`{}` is not a time of the day", text.value),
+                        "write \"22:00\"",
+                    ),
                 }
             }
             match read[..] {
                 [from, until] => schedule.between = Some((from, until)),
-                _ => self.error(table.span(), "`between` needs two times", "write between = [\"22:00\", \"06:00\"]"),
+                _ => self.error(
+                    table.span(),
+                    "`between` needs two times",
+                    "write between = [\"22:00\", \"06:00\"]",
+                ),
             }
         }
         if let Some(days) = table.strings("days") {
@@ -598,7 +686,11 @@ impl Reader<'_> {
             for text in days {
                 match DAYS.iter().position(|day| day.eq_ignore_ascii_case(&text.value)) {
                     Some(at) => set[at] = true,
-                    None => self.error(text.span, format!("`{}` is not a day", text.value), suggest(&text.value, DAYS)),
+                    None => self.error(
+                        text.span,
+                        format!("`{}` is not a day", text.value),
+                        suggest(&text.value, DAYS),
+                    ),
                 }
             }
             schedule.days = Some(set);
@@ -606,7 +698,11 @@ impl Reader<'_> {
         if let Some(zone) = table.string("zone") {
             match TimeZone::get(&zone.value) {
                 Ok(found) => schedule.zone = found,
-                Err(_) => self.error(zone.span, format!("there is no time zone `{}`", zone.value), "a name of the tz database, such as \"Europe/Berlin\""),
+                Err(_) => self.error(
+                    zone.span,
+                    format!("there is no time zone `{}`", zone.value),
+                    "a name of the tz database, such as \"Europe/Berlin\"",
+                ),
             }
         }
         if schedule.between.is_none() && schedule.days.is_none() {
@@ -619,7 +715,11 @@ impl Reader<'_> {
     pub(super) fn address(&mut self, text: &Located<String>) -> Option<IpAddr> {
         let found = text.value.parse().ok();
         if found.is_none() {
-            self.error(text.span.clone(), format!("`{}` is not an address", text.value), "write an IPv4 or IPv6 address");
+            self.error(
+                text.span.clone(),
+                format!("`{}` is not an address", text.value),
+                "write an IPv4 or IPv6 address",
+            );
         }
         found
     }
@@ -647,9 +747,10 @@ pub(super) fn inner_span(source: &Source, span: &Range<usize>, text: &str, at: R
 pub(super) fn find_word(source: &Source, span: &Range<usize>, word: &str) -> Range<usize> {
     let written = &source.text[span.clone()];
     let part = |c: char| c.is_alphanumeric() || c == '_';
-    let place = written.match_indices(word).map(|(at, _)| at).find(|&at| {
-        !written[..at].ends_with(part) && !written[at + word.len()..].starts_with(part)
-    });
+    let place = written
+        .match_indices(word)
+        .map(|(at, _)| at)
+        .find(|&at| !written[..at].ends_with(part) && !written[at + word.len()..].starts_with(part));
     place.map_or(span.clone(), |at| span.start + at..span.start + at + word.len())
 }
 

@@ -116,24 +116,30 @@ impl<'m> Ground<'m> {
     /// so that mail from outside is not trusted for having come through a relay inside.
     pub(super) fn trusted(&self) -> bool {
         *self.trusted.get_or_init(|| {
-            let trusted = |address: IpAddr| self.trusted_networks.iter().any(|network| network.contains(address));
+            let trusted =
+                |address: IpAddr| self.trusted_networks.iter().any(|network| network.contains(address));
             let client = match (self.envelope.origin, self.envelope.client.address) {
                 (Origin::Smtp, None) => false,
                 (Origin::Smtp, Some(address)) => trusted(address),
                 (Origin::Submit | Origin::Command, _) => true,
             };
-            client && self.message.header("Received").all(|hop| match hop_address(hop) {
-                Hop::Local => true,
-                Hop::From(address) => trusted(address),
-                Hop::Unknown => false,
-            })
+            client
+                && self.message.header("Received").all(|hop| match hop_address(hop) {
+                    Hop::Local => true,
+                    Hop::From(address) => trusted(address),
+                    Hop::Unknown => false,
+                })
         })
     }
 
     fn own_text(&self) -> &str {
         self.own_text.get_or_init(|| {
-            // A piece of a mail was cut out by a pattern of its own: it has no quotation and no signature.
-            if self.text.len() == self.message.text.len() { self.message.own_text() } else { self.text.into() }
+            // A piece was cut out by a pattern of its own: it has no quotation and no signature.
+            if self.text.len() == self.message.text.len() {
+                self.message.own_text()
+            } else {
+                self.text.into()
+            }
         })
     }
 

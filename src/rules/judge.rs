@@ -73,9 +73,12 @@ impl Draft {
     }
 }
 
+/// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
+const TEXT_LIMIT: usize = 1 << 20;
+
 /// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
 pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {
-    let text = subject.message.text.as_str();
+    let text = &subject.message.text[..subject.message.text.floor_char_boundary(TEXT_LIMIT)];
     let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
     for (at, sheet) in splitting {
         let ground = rules.ground(subject, text);
@@ -204,7 +207,10 @@ impl<'g> Run<'g> {
             match self.render(rule.home, &set.value.value) {
                 Ok(text) => self.set(&set.target, text, by, trace),
                 Err(Failure::Missing) => {
-                    trace.notes.push(format!("{} is not set: it shows something that is missing", set.target.label()));
+                    trace.notes.push(format!(
+                        "{} is not set: it shows something that is missing",
+                        set.target.label()
+                    ));
                 }
                 Err(Failure::Broken(why)) => {
                     trace.notes.push(format!("{} is not set: {why}", set.target.label()));
@@ -349,6 +355,7 @@ impl<'g> Run<'g> {
         let held = self.test_field(test, &mut matched, &mut captures);
         if self.full {
             self.tested.push(Tested {
+                field: test.field.label(),
                 test: test.label.clone(),
                 held,
                 within: self.within.clone(),

@@ -50,12 +50,13 @@ pub(super) struct FieldFilter {
 }
 
 /// Loads `sources`; see [`super::RuleSet::load`].
-pub(super) fn load(sources: &[Source], site: &Site) -> Result<(Vec<Sheet>, Vec<FieldFilter>), Vec<Diagnostic>> {
+pub(super) fn load(
+    sources: &[Source],
+    site: &Site,
+) -> Result<(Vec<Sheet>, Vec<FieldFilter>), Vec<Diagnostic>> {
     let mut loader = Loader { site, found: Vec::new() };
-    let mut files: Vec<File> = sources
-        .iter()
-        .filter_map(|source| file::read(source, &site.zone, &mut loader.found))
-        .collect();
+    let mut files: Vec<File> =
+        sources.iter().filter_map(|source| file::read(source, &site.zone, &mut loader.found)).collect();
     for (home, file) in files.iter_mut().enumerate() {
         file.rules.iter_mut().for_each(|rule| rule.home = home);
     }
@@ -96,13 +97,23 @@ impl Loader<'_> {
                 && file.sound
             {
                 let message = format!("the source `{}` is in {} already", file.name.value, other.source.path);
-                self.error(file, file.name.span.clone(), message, "rules are told apart by source and name; choose another");
+                self.error(
+                    file,
+                    file.name.span.clone(),
+                    message,
+                    "rules are told apart by source and name; choose another",
+                );
             }
             let mut names = BTreeSet::new();
             for rule in &file.rules {
                 if !names.insert(&rule.name.value) {
                     let message = format!("two rules are called `{}`", rule.name.value);
-                    self.error(file, rule.name.span.clone(), message, "the trace could not tell them apart; choose another name");
+                    self.error(
+                        file,
+                        rule.name.span.clone(),
+                        message,
+                        "the trace could not tell them apart; choose another name",
+                    );
                 }
             }
         }
@@ -121,15 +132,24 @@ impl Loader<'_> {
             return;
         }
         for set in &rule.sets {
-            let (Target::Key(Key::Color), Some(color)) = (&set.target, set.value.value.literal()) else { continue };
+            let (Target::Key(Key::Color), Some(color)) = (&set.target, set.value.value.literal()) else {
+                continue;
+            };
             if self.site.service_of(color).is_none() {
                 let known = self.site.colors.iter().map(|(color, _)| color.as_str());
                 let help = if self.site.colors.is_empty() {
-                    format!("SIGNL4 shows a service's colour: add `{color} = \"name of the service\"` to [signl4.colors]")
+                    format!(
+                        "SIGNL4 shows a service's colour: add `{color} = \"name of the service\"` to [signl4.colors]"
+                    )
                 } else {
                     suggest(color, known)
                 };
-                self.error(file, set.value.span.clone(), format!("no service has the colour `{color}`"), help);
+                self.error(
+                    file,
+                    set.value.span.clone(),
+                    format!("no service has the colour `{color}`"),
+                    help,
+                );
             }
         }
     }
@@ -163,7 +183,12 @@ impl Loader<'_> {
                     Some((target, Some(place))) if target != at => files[target].rules[place] = rule,
                     Some(_) => {
                         let message = format!("`{}` is no rule of another file", name.value);
-                        self.error(&files[at], name.span, message, "write \"SOURCE: RULE\"; a whole source is switched off by [off]");
+                        self.error(
+                            &files[at],
+                            name.span,
+                            message,
+                            "write \"SOURCE: RULE\"; a whole source is switched off by [off]",
+                        );
                     }
                     None => self.unknown_rule(files, at, &name),
                 }
@@ -213,7 +238,9 @@ impl Loader<'_> {
             // What a rule provided may be there for the rules below; if it always applies, it is there.
             if rule.when.is_none() {
                 inner.certain.extend(rule.sets.iter().filter_map(|set| match &set.target {
-                    Target::Key(key) if set.value.value.literal().is_some() => Some(Field::Event(*key).label()),
+                    Target::Key(key) if set.value.value.literal().is_some() => {
+                        Some(Field::Event(*key).label())
+                    }
                     _ => None,
                 }));
                 names = inner;
@@ -250,7 +277,9 @@ impl Loader<'_> {
                 let mut branch = names.clone();
                 self.bind(files, at, home, inner, &mut branch);
                 // The slots are kept for the run; the names are not provided.
-                names.hidden.extend(branch.slots.keys().filter(|name| !names.slots.contains_key(*name)).cloned());
+                names
+                    .hidden
+                    .extend(branch.slots.keys().filter(|name| !names.slots.contains_key(*name)).cloned());
                 names.slots = branch.slots;
             }
             Condition::Test(test) => self.bind_test(files, at, home, test, names),
@@ -263,8 +292,10 @@ impl Loader<'_> {
             Field::Name { name, slot } => match names.place(name) {
                 Some(place) => *slot = place,
                 None if file.sound && files[at].sound => {
-                    let known: Vec<String> =
-                        condition_names().map(str::to_owned).chain(names.known().map(str::to_owned)).collect();
+                    let known: Vec<String> = condition_names()
+                        .map(str::to_owned)
+                        .chain(names.known().map(str::to_owned))
+                        .collect();
                     let help = match crate::diagnostic::nearest(name, known.iter().map(String::as_str)) {
                         Some(meant) => format!("did you mean `{meant}`?"),
                         None => "it is no field of a mail, and nothing above captures it".to_owned(),
@@ -291,7 +322,11 @@ impl Loader<'_> {
         // A shipped rule may ask for what a site need not have.
         if !is_shipped(&file.source) && self.site.value(&name).is_none() {
             let help = suggest(&name, self.site.values.iter().map(|(name, _)| name.as_str()));
-            let help = if self.site.values.is_empty() { format!("add `{name} = \"...\"` to [rules.values]") } else { help };
+            let help = if self.site.values.is_empty() {
+                format!("add `{name} = \"...\"` to [rules.values]")
+            } else {
+                help
+            };
             self.error(file, span, format!("the site has no value `{name}`"), help);
         }
     }
@@ -320,7 +355,9 @@ impl Loader<'_> {
                         let known: Vec<String> = fields.chain(names.known().map(str::to_owned)).collect();
                         let help = match crate::diagnostic::nearest(name, known.iter().map(String::as_str)) {
                             Some(meant) => format!("did you mean `{meant}`?"),
-                            None => "no condition captures it and no `let` makes it on the way here".to_owned(),
+                            None => {
+                                "no condition captures it and no `let` makes it on the way here".to_owned()
+                            }
                         };
                         let place = find_word(&file.source, span, path);
                         self.error(file, place, format!("unknown name `{name}`"), help);
@@ -351,14 +388,21 @@ impl Loader<'_> {
                     return self.error(file, span.clone(), message, "say what then: end it with `| default(\"...\")`; an empty default leaves the value as it was");
                 }
                 Err(Failure::Broken(message)) => {
-                    return self.error(file, span.clone(), format!("the template fails: {message}"), "every value is text; the filters are in rules/README.md");
+                    return self.error(
+                        file,
+                        span.clone(),
+                        format!("the template fails: {message}"),
+                        "every value is text; the filters are in rules/README.md",
+                    );
                 }
             }
         }
         for path in missing {
             if try_without(&|other| other == path, "\u{1}") == Err(Failure::Missing) {
                 let place = find_word(&file.source, span, &path);
-                let help = format!("write `{{{{ {path} | default(\"...\") }}}}`, or let `when` ask that it is present");
+                let help = format!(
+                    "write `{{{{ {path} | default(\"...\") }}}}`, or let `when` ask that it is present"
+                );
                 self.error(file, place, format!("`{path}` may be missing here"), help);
             }
         }
@@ -372,7 +416,15 @@ pub(super) fn always_there(field: &Field) -> bool {
         Field::Event(Key::Status) => true,
         Field::Mail(field) => !matches!(
             field,
-            F::FromName | F::Cc | F::ReplyTo | F::MessageId | F::Thread | F::Attachment | F::AttachmentType | F::Client | F::User
+            F::FromName
+                | F::Cc
+                | F::ReplyTo
+                | F::MessageId
+                | F::Thread
+                | F::Attachment
+                | F::AttachmentType
+                | F::Client
+                | F::User
         ),
         _ => false,
     }
@@ -423,7 +475,8 @@ impl Names {
 fn filters(files: &mut [File]) -> Vec<FieldFilter> {
     let mut filters: Vec<(FieldFilter, HashMap<Vec<u8>, u32>)> = Vec::new();
     for file in files {
-        let conditions = file.when.iter_mut().chain(file.rules.iter_mut().filter_map(|rule| rule.when.as_mut()));
+        let conditions =
+            file.when.iter_mut().chain(file.rules.iter_mut().filter_map(|rule| rule.when.as_mut()));
         for condition in conditions {
             condition.tests_mut(&mut |test| {
                 let Check::Matches(pattern) = &mut test.check else { return };
@@ -459,7 +512,15 @@ fn sheet(file: File, slots: usize) -> Sheet {
             when: rule.when,
             lets: rule.lets,
             sets: rule.sets,
-            teams: rule.teams.map(|teams| teams.into_iter().map(|team| team.value).collect()),
+            teams: rule.teams.map(|teams| {
+                let mut names: Vec<String> = Vec::new();
+                for team in teams {
+                    if !names.contains(&team.value) {
+                        names.push(team.value);
+                    }
+                }
+                names
+            }),
             parameters: rule.parameters,
             drop: rule.drop.map(|reason| reason.value.into()),
             keep: rule.keep,

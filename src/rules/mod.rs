@@ -104,7 +104,10 @@ impl Default for Site {
 
 impl Site {
     fn service_of(&self, color: &str) -> Option<&str> {
-        self.colors.iter().find(|(name, _)| name.eq_ignore_ascii_case(color)).map(|(_, service)| service.as_str())
+        self.colors
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(color))
+            .map(|(_, service)| service.as_str())
     }
 
     fn paging_of(&self, severity: Severity) -> Option<&Paging> {
@@ -177,7 +180,9 @@ impl RuleSet {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
                 None => {
                     let number = outcome::Number { at, of };
-                    judgement.events.extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
+                    judgement
+                        .events
+                        .extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
                 }
             }
             judgement.trace.pieces.push(piece);

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::event::{Event, Status, Words};
+use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
 use crate::mail;
 
 use super::field::Key;
@@ -56,7 +56,9 @@ pub(super) fn events(
 
     let mut tlp = draft.text(Key::Tlp).and_then(Tlp::from_word);
     if site.tlp_limit.is_some() {
-        tlp = tlp.max(Tlp::strictest_in(&subject.message.subject)).max(Tlp::strictest_in(&subject.message.text));
+        tlp = tlp
+            .max(Tlp::strictest_in(&subject.message.subject))
+            .max(Tlp::strictest_in(&subject.message.text));
     }
     for (name, text) in [
         ("Reference", draft.text(Key::Reference)),
@@ -81,7 +83,8 @@ pub(super) fn events(
         piece.origins = origins(rules, draft);
     }
     piece.notes = notes;
-    let teams = draft.teams.as_ref().map_or_else(|| vec![subject.team.to_owned()], |(teams, _)| teams.clone());
+    let teams =
+        draft.teams.as_ref().map_or_else(|| vec![subject.team.to_owned()], |(teams, _)| teams.clone());
     teams.into_iter().map(|team| Event { team, ..event.clone() }).collect()
 }
 
@@ -140,7 +143,8 @@ fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
         (Some((service, _)), _) | (None, Some((service, _))) => Some(service),
         (None, None) => None,
     };
-    event.color = color.map(|given| given.text.clone()).or_else(|| table.and_then(|paging| paging.color.clone()));
+    event.color =
+        color.map(|given| given.text.clone()).or_else(|| table.and_then(|paging| paging.color.clone()));
     event.service = ruled
         .or_else(|| table.and_then(|paging| paging.service.as_deref()))
         .or_else(|| event.color.as_deref().and_then(|color| site.service_of(color)))
@@ -219,7 +223,8 @@ fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, 
         Some(reference) => format!("TLP:{label} {reference} from {}", ground.sender()),
         None => format!("TLP:{label} mail from {}", ground.sender()),
     };
-    event.message = format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
+    event.message =
+        format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
     if let Some(link) = draft.text(Key::Link) {
         event.message.push_str(&format!("\n{link}"));
     }
@@ -230,7 +235,11 @@ fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, 
 /// Redacts and makes visible everything that leaves.
 fn clean(rules: &RuleSet, event: &mut Event) {
     let redaction = &rules.site.redaction;
-    let clean = |text: &mut String| {
+    let clean = |text: &mut String, limit: usize| {
+        // Before, so that a long text costs little; twice the limit, so that no cut parts what is redacted.
+        if let Cow::Owned(cut) = bounded(text, 2 * limit) {
+            *text = cut;
+        }
         if let Cow::Owned(redacted) = redaction.apply(text) {
             *text = redacted;
         }
@@ -240,19 +249,22 @@ fn clean(rules: &RuleSet, event: &mut Event) {
         if let Some(shorter) = shortened(text) {
             *text = shorter;
         }
+        if let Cow::Owned(cut) = bounded(text, limit) {
+            *text = cut;
+        }
     };
-    clean(&mut event.title);
-    clean(&mut event.message);
+    clean(&mut event.title, TITLE_LIMIT);
+    clean(&mut event.message, MESSAGE_LIMIT);
     for (name, value) in &mut event.fields {
-        clean(name);
-        clean(value);
+        clean(name, FIELD_LIMIT);
+        clean(value, FIELD_LIMIT);
     }
     for text in [&mut event.service, &mut event.color, &mut event.source_system, &mut event.location] {
-        text.iter_mut().for_each(clean);
+        text.iter_mut().for_each(|text| clean(text, FIELD_LIMIT));
     }
     if let Some(id) = &mut event.external_id {
         let before = id.clone();
-        clean(id);
+        clean(id, EXTERNAL_ID_LIMIT);
         // Two keys must not become one by losing what told them apart.
         if *id != before {
             *id = bounded_id(&format!("{}#{:016x}", id, hash(&[&before])));
@@ -296,7 +308,12 @@ mod tests {
 
     #[test]
     fn the_normalised_subject_is_that_of_the_incident() {
-        for subject in ["Disk full on db01", "RE: Aw[2]: Disk full on  db01", "[FIRING:1] disk FULL on db01", "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01"] {
+        for subject in [
+            "Disk full on db01",
+            "RE: Aw[2]: Disk full on  db01",
+            "[FIRING:1] disk FULL on db01",
+            "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01",
+        ] {
             assert_eq!(normalised(subject), "disk full on db01", "{subject}");
         }
         assert_ne!(normalised("Disk full on db01"), normalised("Disk full on db02"));

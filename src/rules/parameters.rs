@@ -42,7 +42,9 @@ pub(super) fn read(from: Parameters, ground: &Ground<'_>) -> Found {
             found
         }
         Parameters::Body => match lines(ground.text) {
-            Some(lines) if lines.iter().any(|(name, _)| is_parameter(name)) => body(&lines, &ground.message.subject),
+            Some(lines) if lines.iter().any(|(name, _)| is_parameter(name)) => {
+                body(&lines, &ground.message.subject)
+            }
             _ => Found::default(),
         },
     }
@@ -127,7 +129,13 @@ mod tests {
     fn a_body_counts_only_if_it_has_nothing_but_lines() {
         assert!(lines("Message: a\n\nX-S4-Status: new\n").is_some());
         assert!(lines("X-S4-Location:\nX-S4-Status: new\n").is_some());
-        for text in ["Hello,\nX-S4-Status: resolved", "The log says:\nX-S4-Status: new", "> X-S4-Status: resolved", "https://a.example/", "12:30 up"] {
+        for text in [
+            "Hello,\nX-S4-Status: resolved",
+            "The log says:\nX-S4-Status: new",
+            "> X-S4-Status: resolved",
+            "https://a.example/",
+            "12:30 up",
+        ] {
             assert!(lines(text).is_none(), "{text}");
         }
     }
@@ -135,7 +143,12 @@ mod tests {
     #[test]
     fn a_parameter_that_says_two_things_says_nothing() {
         let mut found = Found::default();
-        found.steer(&[("X-S4-Status", "new"), ("x-s4-status", "resolved"), ("X-S4-Service", "A"), ("X-S4-Foo", "b")]);
+        found.steer(&[
+            ("X-S4-Status", "new"),
+            ("x-s4-status", "resolved"),
+            ("X-S4-Service", "A"),
+            ("X-S4-Foo", "b"),
+        ]);
         assert_eq!(found.sets, [(Target::Key(Key::Service), "A".to_owned())]);
         assert_eq!(found.notes.len(), 3);
     }

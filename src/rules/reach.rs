@@ -15,20 +15,30 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
         found.push(file.source.diagnostic(rule.name.span.clone(), message).help(help));
     };
     let rules: Vec<&Rule> = file.rules.iter().filter(|rule| rule.overrides.is_none()).collect();
-    if let Some(end) = rules.iter().position(|rule| rule.when.is_none() && (rule.stop || rule.drop.is_some())) {
+    if let Some(end) = rules.iter().position(|rule| rule.when.is_none() && (rule.stop || rule.drop.is_some()))
+    {
         for rule in &rules[end + 1..] {
-            let message = format!("the rule can never be reached: `{}` always ends the file", rules[end].name.value);
+            let message =
+                format!("the rule can never be reached: `{}` always ends the file", rules[end].name.value);
             error(rule, message, "give the rule above a `when`, or move this one up");
         }
     }
     for rule in &rules {
         if let Some(field) = contradiction(file.when.as_ref(), rule.when.as_ref()) {
-            error(rule, format!("the rule can never hold: it asks of `{field}` what cannot be at once"), "split it in two rules, or use `any`");
+            error(
+                rule,
+                format!("the rule can never hold: it asks of `{field}` what cannot be at once"),
+                "split it in two rules, or use `any`",
+            );
         }
     }
     for (at, rule) in rules.iter().enumerate() {
         if let Some(later) = overriding(file, rule, &rules[at + 1..]) {
-            error(rule, format!("the rule is for nothing: `{}` below always overrides it", later.name.value), "the later set wins: move the general rule up");
+            error(
+                rule,
+                format!("the rule is for nothing: `{}` below always overrides it", later.name.value),
+                "the later set wins: move the general rule up",
+            );
         }
     }
 }
@@ -83,7 +93,14 @@ fn single(field: &Field) -> bool {
     match field {
         Field::Mail(field) => !matches!(
             field,
-            F::From | F::FromName | F::To | F::Cc | F::ReplyTo | F::Attachment | F::AttachmentType | F::Recipient
+            F::From
+                | F::FromName
+                | F::To
+                | F::Cc
+                | F::ReplyTo
+                | F::Attachment
+                | F::AttachmentType
+                | F::Recipient
         ),
         Field::Header(_) => false,
         _ => true,
@@ -98,16 +115,19 @@ fn overriding<'r>(file: &File, rule: &Rule, later: &[&'r Rule]) -> Option<&'r Ru
             captures |= matches!(&test.check, Check::Matches(pattern) if !pattern.captures.is_empty());
         });
     }
-    let acts = rule.stop || rule.keep || rule.drop.is_some() || rule.teams.is_some() || rule.parameters.is_some();
+    let acts =
+        rule.stop || rule.keep || rule.drop.is_some() || rule.teams.is_some() || rule.parameters.is_some();
     if rule.sets.is_empty() || acts || captures || !rule.lets.is_empty() {
         return None;
     }
     let set = |rule: &Rule| rule.sets.iter().map(|set| set.target.clone()).collect::<HashSet<Target>>();
-    let condition = |rule: &Rule| file.source.text[rule.when_span.clone()].split_whitespace().collect::<String>();
+    let condition =
+        |rule: &Rule| file.source.text[rule.when_span.clone()].split_whitespace().collect::<String>();
     for other in later {
         // What is read in between would see what this rule set.
         let mut reads = other.sets.iter().any(|set| {
-            set.value.value.literal().is_none() && set.value.value.names.iter().any(|(_, field)| is_event(field))
+            set.value.value.literal().is_none()
+                && set.value.value.names.iter().any(|(_, field)| is_event(field))
         }) || !other.lets.is_empty();
         if let Some(condition) = &other.when {
             condition.tests(&mut |test| reads |= is_event(&test.field));

@@ -155,9 +155,9 @@ impl Engine {
         match compiled.render(root.value()) {
             Ok(text) => Ok(text.trim().to_owned()),
             Err(error) if error.kind() == ErrorKind::UndefinedError => Err(Failure::Missing),
-            Err(error) => Err(Failure::Broken(
-                error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
-            )),
+            Err(error) => {
+                Err(Failure::Broken(error.detail().map_or_else(|| error.kind().to_string(), str::to_owned)))
+            }
         }
     }
 }
@@ -289,7 +289,11 @@ fn slug(text: Cow<'_, str>) -> String {
 
 /// A date (RFC 3339, RFC 2822, seconds or milliseconds since 1970) in another form (strftime) and zone;
 /// what is no date stays as it is.
-fn date(text: Cow<'_, str>, format: Cow<'_, str>, zone: Option<Cow<'_, str>>) -> Result<String, minijinja::Error> {
+fn date(
+    text: Cow<'_, str>,
+    format: Cow<'_, str>,
+    zone: Option<Cow<'_, str>>,
+) -> Result<String, minijinja::Error> {
     let wrong = |message: String| minijinja::Error::new(ErrorKind::InvalidOperation, message);
     let zone = match zone {
         None => TimeZone::UTC,
@@ -298,7 +302,11 @@ fn date(text: Cow<'_, str>, format: Cow<'_, str>, zone: Option<Cow<'_, str>>) ->
     let trimmed = text.trim();
     let number = trimmed.parse::<i64>().ok().and_then(|n| {
         // Seconds reach this in the year 5138.
-        if n.abs() < 100_000_000_000 { Timestamp::from_second(n).ok() } else { Timestamp::from_millisecond(n).ok() }
+        if n.abs() < 100_000_000_000 {
+            Timestamp::from_second(n).ok()
+        } else {
+            Timestamp::from_millisecond(n).ok()
+        }
     });
     let found = number
         .or_else(|| trimmed.parse().ok())

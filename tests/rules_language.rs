@@ -29,9 +29,13 @@ fn load(files: &[&str], site: Site) -> RuleSet {
 
 fn envelope() -> Envelope {
     Envelope {
-        received_at: "2026-11-20T17:04:05Z".parse().unwrap(),
+        received_at: "2026-11-20T17:04:05Z".parse().expect("it is a time"),
         origin: Origin::Smtp,
-        client: Client { address: Some("10.1.2.3".parse().unwrap()), helo: "h".into(), user: None },
+        client: Client {
+            address: Some("10.1.2.3".parse().expect("it is an address")),
+            helo: "h".into(),
+            user: None,
+        },
         reverse_path: "bounce@a.example".into(),
         recipients: vec!["soc+red@gw.example".into()],
     }

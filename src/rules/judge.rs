@@ -396,7 +396,7 @@ impl<'g> Run<'g> {
             field @ (Field::Mail(_) | Field::Header(_)) => {
                 let ground = self.ground;
                 let passed = ground.any_value(field, |value| {
-                    self.test_value(&test.check, &Cow::Borrowed(value), matched, captured)
+                    self.test_value(&test.check, Cow::Borrowed(value), matched, captured)
                 });
                 passed == wanted
             }
@@ -409,7 +409,7 @@ impl<'g> Run<'g> {
                     Field::Site(name) => rules.site.value(name).map(Cow::Borrowed),
                     Field::Mail(_) | Field::Header(_) => None,
                 };
-                value.is_some_and(|value| self.test_value(&test.check, &value, matched, captured)) == wanted
+                value.is_some_and(|value| self.test_value(&test.check, value, matched, captured)) == wanted
             }
         }
     }
@@ -417,21 +417,21 @@ impl<'g> Run<'g> {
     fn test_value(
         &mut self,
         check: &'g Check,
-        value: &Cow<'g, str>,
+        value: Cow<'g, str>,
         matched: &mut Option<Matched>,
         captured: &mut Vec<(String, String)>,
     ) -> bool {
         let Check::Matches(pattern) = check else {
-            let passed = check.passes(value);
+            let passed = check.passes(&value);
             if passed && self.full && !matches!(check, Check::Flag(_)) {
-                *matched = Some(Matched { text: clip(value), start: 0, end: value.len() });
+                *matched = Some(Matched { text: clip(&value), start: 0, end: value.len() });
             }
             return passed;
         };
         if pattern.captures.is_empty() && !self.full {
-            return pattern.regex.is_match(value);
+            return pattern.regex.is_match(&value);
         }
-        let Some(groups) = pattern.regex.captures(value) else { return false };
+        let Some(groups) = pattern.regex.captures(&value) else { return false };
         if self.full {
             let whole = groups.get_match();
             *matched = Some(Matched { text: clip(whole.as_str()), start: whole.start(), end: whole.end() });
@@ -439,7 +439,7 @@ impl<'g> Run<'g> {
         for capture in &pattern.captures {
             // A group that took no part leaves the name as it was.
             let Some(group) = groups.get(capture.group) else { continue };
-            let text = match value {
+            let text = match &value {
                 Cow::Borrowed(value) => Cow::Borrowed(value[group.range()].trim()),
                 Cow::Owned(_) => Cow::Owned(group.as_str().trim().to_owned()),
             };

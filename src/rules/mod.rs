@@ -22,6 +22,7 @@ mod redact;
 mod template;
 mod tlp;
 mod trace;
+mod when;
 
 pub use config::Config;
 pub use example::{Example, ExampleMail};

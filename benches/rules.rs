@@ -18,7 +18,14 @@ fn main() {
     };
     let rules = load(&shipped());
     println!("shipped rules, µs a mail:");
-    for name in ["thehive4/case-created", "thehive5/case-closed", "cortex-mailer/case", "signl4/native-new", "prtg/down", "wazuh/several"] {
+    for name in [
+        "thehive4/case-created",
+        "thehive5/case-closed",
+        "cortex-mailer/case",
+        "signl4/native-new",
+        "prtg/down",
+        "wazuh/several",
+    ] {
         let content = std::fs::read(format!("{}/tests/mail/{name}.eml", env!("CARGO_MANIFEST_DIR")));
         let message = Message::parse(&content.expect("the sample mails are there"));
         println!("  {name:28} {:9.1}", micros(&rules, &message, &envelope));
@@ -36,9 +43,11 @@ fn main() {
 }
 
 fn load(sources: &[Source]) -> RuleSet {
-    RuleSet::load(sources, Config::default().site(Vec::new(), vec!["soc".to_owned()])).unwrap_or_else(|found| {
-        panic!("{}", found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect::<String>());
-    })
+    RuleSet::load(sources, Config::default().site(Vec::new(), vec!["soc".to_owned()])).unwrap_or_else(
+        |found| {
+            panic!("{}", found.iter().map(|diagnostic| format!("{diagnostic}\n")).collect::<String>());
+        },
+    )
 }
 
 /// Rules as sites write them: a subject, a line of the text, keywords.
@@ -65,7 +74,10 @@ fn mail(size: usize, count: usize, hits: bool) -> Message {
     }
     let mut at = 0;
     while text.len() < size {
-        text.push_str(&format!("Nov 20 18:04:{:02} web{at} sshd[{at}]: Service: ssh, user admin is CRITICAL\n", at % 60));
+        text.push_str(&format!(
+            "Nov 20 18:04:{:02} web{at} sshd[{at}]: Service: ssh, user admin is CRITICAL\n",
+            at % 60
+        ));
         at += 1;
     }
     let subject = "[PROBLEM] ssh on server7 is CRITICAL".to_owned();

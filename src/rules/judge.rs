@@ -174,6 +174,12 @@ impl<'g> Run<'g> {
                 out.push(RuleTrace::new(&rule.name, Outcome::NotReached));
                 continue;
             }
+            if let Some(gate) = &sheet.gates[place]
+                && !self.full
+                && !self.found(gate.filter).has_any(&gate.literals)
+            {
+                continue;
+            }
             let held = rule.when.as_ref().is_none_or(|when| self.holds(when));
             let conditions = std::mem::take(&mut self.tested);
             if !held && !self.full {
@@ -379,15 +385,7 @@ impl<'g> Run<'g> {
         };
         let rules = self.rules;
         if let (Check::Matches(pattern), Some(filter)) = (&test.check, test.filter) {
-            let found = self.ground.found[filter].get_or_init(|| {
-                let filter = &rules.filters[filter];
-                let mut found = Found::default();
-                self.ground.any_value(&filter.field, |value| {
-                    filter.filter.scan(value, &mut found);
-                    false
-                });
-                found
-            });
+            let found = self.found(filter);
             if !found.admits(&pattern.gate) {
                 return false;
             }
@@ -412,6 +410,19 @@ impl<'g> Run<'g> {
                 value.is_some_and(|value| self.test_value(&test.check, value, matched, captured)) == wanted
             }
         }
+    }
+
+    /// Which literals of the filter's field the mail contains.
+    fn found(&self, filter: usize) -> &'g Found {
+        self.ground.found[filter].get_or_init(|| {
+            let filter = &self.rules.filters[filter];
+            let mut found = Found::default();
+            self.ground.any_value(&filter.field, |value| {
+                filter.filter.scan(value, &mut found);
+                false
+            });
+            found
+        })
     }
 
     fn test_value(

@@ -22,6 +22,9 @@ pub(super) struct Sheet {
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
+    /// For each rule what its mails must contain, side by side, so that the rules that cannot hold are
+    /// passed over without being looked at.
+    pub(super) gates: Vec<Option<Gate>>,
     pub(super) engine: Engine,
     /// How many names the file's captures and `let`s have.
     pub(super) slots: usize,
@@ -42,6 +45,15 @@ pub(super) struct Rule {
     /// Whose engine has its templates.
     pub(super) home: usize,
 }
+
+/// Literals of which a field must contain one.
+pub(super) struct Gate {
+    pub(super) filter: usize,
+    pub(super) literals: [u32; MOST_GATE_LITERALS],
+}
+
+/// How many literals a gate holds; a rule that may match by more has none.
+const MOST_GATE_LITERALS: usize = 4;
 
 /// The literals of all patterns on one field.
 pub(super) struct FieldFilter {
@@ -514,7 +526,37 @@ fn filters(files: &mut [File]) -> Vec<FieldFilter> {
         .collect()
 }
 
+/// The gate of a rule: the longest literals that one of its necessary tests asks for.
+fn gate(condition: &Condition) -> Option<Gate> {
+    let mut tests = Vec::new();
+    necessary(condition, &mut tests);
+    let groups = tests.into_iter().filter_map(|test| match &test.check {
+        Check::Matches(pattern) => Some((test.filter?, pattern)),
+        _ => None,
+    });
+    let groups = groups.flat_map(|(filter, pattern)| {
+        let lengths = pattern.required.iter().map(|group| group.iter().map(Vec::len).min().unwrap_or(0));
+        pattern.gate.iter().zip(lengths).map(move |(ids, length)| (filter, ids, length))
+    });
+    let few = groups.filter(|(_, ids, _)| !ids.is_empty() && ids.len() <= MOST_GATE_LITERALS);
+    let (filter, ids, _) = few.max_by_key(|(_, _, length)| *length)?;
+    // A group of fewer is filled up with its first.
+    let mut literals = [ids[0]; MOST_GATE_LITERALS];
+    literals[..ids.len()].copy_from_slice(ids);
+    Some(Gate { filter, literals })
+}
+
+/// The tests that must all hold for `condition` to hold.
+fn necessary<'c>(condition: &'c Condition, tests: &mut Vec<&'c Test>) {
+    match condition {
+        Condition::All(inner) => inner.iter().for_each(|condition| necessary(condition, tests)),
+        Condition::Test(test) => tests.push(test),
+        Condition::Any(_) | Condition::Not(_) => (),
+    }
+}
+
 fn sheet(file: File, slots: usize) -> Sheet {
+    let gates = file.rules.iter().map(|rule| rule.when.as_ref().and_then(gate)).collect();
     let rules = file
         .rules
         .into_iter()
@@ -545,6 +587,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         when: file.when,
         split: file.split,
         rules,
+        gates,
         engine: file.engine,
         slots,
         examples: file.examples,

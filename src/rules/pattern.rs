@@ -261,8 +261,13 @@ impl Filter {
 impl Found {
     /// Whether a pattern with this gate can match at all.
     pub(super) fn admits(&self, gate: &[Vec<u32>]) -> bool {
-        let has = |id: &u32| self.0.get(*id as usize / 64).is_none_or(|word| word >> (id % 64) & 1 == 1);
-        gate.iter().all(|group| group.iter().any(has))
+        gate.iter().all(|group| self.has_any(group))
+    }
+
+    /// Whether one of these literals was found.
+    pub(super) fn has_any(&self, literals: &[u32]) -> bool {
+        let has = |id: &u32| self.0.get(*id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1);
+        literals.iter().any(has)
     }
 }
 

@@ -407,7 +407,9 @@ impl<'g> Run<'g> {
                     Field::Site(name) => rules.site.value(name).map(Cow::Borrowed),
                     Field::Mail(_) | Field::Header(_) => None,
                 };
-                value.is_some_and(|value| self.test_value(&test.check, value, matched, captured)) == wanted
+                value.is_some_and(|value| {
+                    !value.is_empty() && self.test_value(&test.check, value, matched, captured)
+                }) == wanted
             }
         }
     }

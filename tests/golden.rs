@@ -9,8 +9,10 @@ use smtp2signl4::mail::Message;
 
 /// The mails of the folder and the folders in it, in order.
 fn mails(folder: &Path) -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(folder).expect("the folder is there").map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| entry.expect("it can be listed").path())
+        .collect();
     paths.sort();
     let is_mail = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "eml");
     paths

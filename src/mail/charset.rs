@@ -44,7 +44,7 @@ impl Transfer {
     pub(super) fn decoded_size(self, body: &[u8]) -> usize {
         match self {
             Self::Identity => body.len(),
-            Self::Base64 => body.iter().filter(|byte| is_base64(byte)).count() * 3 / 4,
+            Self::Base64 => body.iter().filter(is_base64).count() * 3 / 4,
             Self::QuotedPrintable => decode_quoted_printable(body, usize::MAX).0.len(),
         }
     }

@@ -298,27 +298,18 @@ fn encoded_word(text: &str) -> Option<EncodedWord<'_>> {
     // RFC 2231 section 5: a language may follow the charset.
     let charset = charset.split('*').next().unwrap_or_default();
     let (encoding, rest) = rest.split_once('?')?;
-    let mut end = None;
-    for (at, _) in rest.match_indices('?') {
-        if rest[at + 1..].starts_with('=') {
-            end = Some(at);
-            break;
-        }
+    let mut marks = rest.match_indices('?').map(|(at, _)| at);
+    let end = marks.find(|&at| rest[at + 1..].starts_with('=') || rest[..at].ends_with('='))?;
+    if charset.is_empty() || charset.contains(' ') || !rest[end + 1..].starts_with('=') {
         // The next word begins before this one has ended.
-        if rest[..at].ends_with('=') {
-            break;
-        }
+        return None;
     }
-    let end = end?;
-    let encoded = rest[..end].as_bytes();
+    let encoded = &rest.as_bytes()[..end];
     let bytes = match encoding {
         "b" | "B" => base64_decode(encoded)?,
         "q" | "Q" => decode_q(encoded),
         _ => return None,
     };
-    if charset.is_empty() || charset.contains(' ') {
-        return None;
-    }
     let length = text.len() - rest.len() + end + 2;
     Some(EncodedWord { charset, bytes, length })
 }

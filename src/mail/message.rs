@@ -51,7 +51,8 @@ pub enum TextSource {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Message {
-    /// The Subject; empty if there is none.
+    /// The Subject on one line, entities decoded; empty if there is none. When a signed part protects the
+    /// real one and this was obscured, it is the real one.
     pub subject: String,
     /// The From mailboxes.
     pub from: Vec<Address>,

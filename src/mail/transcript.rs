@@ -47,6 +47,8 @@ pub(super) fn of(parts: &[Part<'_>]) -> Transcript {
     }
     let outer = || (0..parts.len()).filter(|&at| !is_inside_message(parts, at)).map(|at| &parts[at]);
     let encrypted = outer().any(is_encrypted) || said.text.starts_with("-----BEGIN PGP MESSAGE-----");
+    // Rendering and charsets can make more of it.
+    said.text.truncate(said.text.floor_char_boundary(TEXT_LIMIT));
     let mut defects = reader.defects;
     if said.text.is_empty() && !encrypted {
         if outer().any(|part| part.media_type == "application/ms-tnef") {
@@ -257,4 +259,86 @@ fn meta_charset(bytes: &[u8]) -> Option<String> {
     let name: String =
         rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_:.".contains(*c)).collect();
     (!name.is_empty()).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::mime;
+
+    fn read(content: &str) -> Transcript {
+        of(&mime::parts(content.as_bytes()).list)
+    }
+
+    /// A mail of these parts, each a header and a body.
+    fn multipart(kind: &str, parts: &[&str]) -> String {
+        let parts: String = parts.iter().map(|part| format!("--x\n{part}\n")).collect();
+        format!("Subject: s\nContent-Type: multipart/{kind}; boundary=x\n\n{parts}--x--\n")
+    }
+
+    const PLAIN: &str = "Content-Type: text/plain\n\nplain";
+    const HTML: &str = "Content-Type: text/html\n\n<b>html</b>";
+
+    #[test]
+    fn the_plain_version_is_preferred_wherever_it_stands() {
+        assert_eq!(read(&multipart("alternative", &[PLAIN, HTML])).text, "plain");
+        assert_eq!(read(&multipart("alternative", &[HTML, PLAIN])).text, "plain");
+    }
+
+    #[test]
+    fn an_empty_plain_version_or_one_that_only_points_to_html_is_passed_over() {
+        for plain in [
+            "\n \n",
+            "\nPlease use a mail client that can display HTML.",
+            "\nDiese Nachricht ist in HTML, das Ihr Programm nicht anzeigen kann.",
+        ] {
+            let transcript = read(&multipart("alternative", &[plain, HTML]));
+            assert_eq!((transcript.text.as_str(), transcript.source), ("html", TextSource::Html), "{plain}");
+        }
+        let notice = "\nThis is HTML, please view it elsewhere.";
+        assert_eq!(read(&multipart("alternative", &[notice])).text, notice.trim());
+    }
+
+    #[test]
+    fn texts_of_a_mixed_mail_stand_below_each_other() {
+        let transcript = read(&multipart("mixed", &[PLAIN, HTML, "Content-Type: text/csv\n\na,b", "\n\n"]));
+        assert_eq!((transcript.text.as_str(), transcript.source), ("plain\n\nhtml", TextSource::Plain));
+        assert_eq!(transcript.attachments.len(), 1);
+    }
+
+    #[test]
+    fn text_that_was_attached_is_a_file() {
+        let attached = "Content-Type: text/plain; name=a.txt\n\nfile";
+        let transcript = read(&multipart("mixed", &[attached, PLAIN]));
+        assert_eq!(transcript.text, "plain");
+        assert_eq!(transcript.attachments[0].name, "a.txt");
+        let whole =
+            "Subject: s\nContent-Type: text/plain; name=a.txt\nContent-Disposition: attachment\n\nwhole";
+        assert_eq!(read(whole).text, "whole", "a mail that is one file says what the file says");
+    }
+
+    #[test]
+    fn a_forwarded_mail_speaks_only_when_nobody_else_does() {
+        let forwarded = "Content-Type: message/rfc822\n\nSubject: old\n\ninner";
+        assert_eq!(read(&multipart("mixed", &[forwarded])).text, "inner");
+        assert_eq!(read(&multipart("mixed", &[PLAIN, forwarded])).text, "plain");
+        assert_eq!(read("Content-Type: message/rfc822\n\nSubject: old\n\ninner").text, "inner");
+        assert_eq!(read(&multipart("mixed", &[forwarded])).attachments[0].name, "old");
+    }
+
+    #[test]
+    fn an_html_page_may_name_its_charset_itself() {
+        let page = b"Subject: s\nContent-Type: text/html\n\n<meta charset='ISO-8859-2'><p>\xb9</p>";
+        let transcript = of(&mime::parts(page).list);
+        assert_eq!(transcript.text, "\u{161}");
+        assert!(transcript.defects.is_empty());
+    }
+
+    #[test]
+    fn text_over_the_limit_is_cut_and_said_so() {
+        let half = format!("Content-Type: text/plain\n\n{}", "word\n".repeat(TEXT_LIMIT / 8));
+        let transcript = read(&multipart("mixed", &[&half, &half, &half]));
+        assert!(transcript.text.len() <= TEXT_LIMIT);
+        assert!(transcript.defects[0].contains("the rest was not read"));
+    }
 }

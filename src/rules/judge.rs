@@ -89,7 +89,8 @@ pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str
         }
         let split = &sheet.split.as_ref().expect("only splitting sheets are here").regex;
         // What stands before the first mark belongs to the first piece: nothing is lost.
-        let marks = split.find_iter(text).map(|found| found.start()).skip(1).take(MOST_PIECES - 1);
+        let marks = split.find_iter(text).map(|found| found.start()).filter(|mark| *mark < text.len());
+        let marks = marks.skip(1).take(MOST_PIECES - 1);
         let mut pieces = Vec::new();
         let mut start = 0;
         for mark in marks {

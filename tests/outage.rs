@@ -85,7 +85,9 @@ async fn an_outage_of_any_kind_loses_and_reorders_nothing() {
         standin.fail(Some(fault));
         send_phase(&gateway, phase);
         // The outage lasts until it has been met more than once.
-        tokio::time::timeout(PATIENCE, standin.wait_for(|requests| requests.len() >= tried + 3)).await.unwrap();
+        tokio::time::timeout(PATIENCE, standin.wait_for(|requests| requests.len() >= tried + 3))
+            .await
+            .unwrap();
         standin.fail(None);
         phases.push(phase);
         assert_told_in_order(&standin, &phases).await;
@@ -119,7 +121,8 @@ async fn a_throttled_account_is_left_alone_until_the_time_that_it_names() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_secret_holds_everything_until_it_is_put_right() {
-    let standin = Standin::start(Options { secrets: vec!["right".to_owned()], ..Options::default() }).await.unwrap();
+    let standin =
+        Standin::start(Options { secrets: vec!["right".to_owned()], ..Options::default() }).await.unwrap();
     let site = site(&standin);
     std::fs::write(site.path("secret"), "wrong-secret").unwrap();
     let gateway = site.start();

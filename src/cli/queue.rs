@@ -218,15 +218,16 @@ fn page(shown: &Shown) -> String {
         let zoned = at.to_zoned(TimeZone::system());
         zoned.round(Unit::Second).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
     };
-    let envelope = &shown.envelope;
     let mut text = format!("{}  {} bytes\n", shown.id, shown.size);
-    text.push_str(&format!("  received   {}\n", local(envelope.received_at)));
-    if let Some(address) = envelope.client.address {
-        text.push_str(&format!("  client     {address} {}\n", short(&envelope.client.helo)));
-    }
-    text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
-    for recipient in &envelope.recipients {
-        text.push_str(&format!("  to         <{}>\n", short(recipient)));
+    if let Some(envelope) = &shown.envelope {
+        text.push_str(&format!("  received   {}\n", local(envelope.received_at)));
+        if let Some(address) = envelope.client.address {
+            text.push_str(&format!("  client     {address} {}\n", short(&envelope.client.helo)));
+        }
+        text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
+        for recipient in &envelope.recipients {
+            text.push_str(&format!("  to         <{}>\n", short(recipient)));
+        }
     }
     if !shown.story.is_null() {
         let story = serde_json::to_string_pretty(&shown.story).expect("JSON can be written");

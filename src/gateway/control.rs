@@ -244,7 +244,6 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
     };
     let count = events.len();
     if let Some(delivery) = intake.delivery() {
-        delivery.offer(events);
         delivery.wake(None).await;
     }
     Reply::Changed { events: count }
@@ -300,11 +299,12 @@ async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, String> {
 async fn rejudge_one(intake: &Intake, id: MailId) -> Result<Vec<Queued>, spool::Error> {
     let spool = intake.spool();
     let shown = spool.reader().show(id).await?.ok_or(spool::Error::NoSuchMail(id))?;
-    match spool.reader().content(id).await? {
-        Some(content) => {
-            let (made, dropped, story) = intake.rejudge(&shown.envelope, &content);
+    match (spool.reader().content(id).await?, &shown.envelope) {
+        (Some(content), Some(envelope)) => {
+            let (made, dropped, story) = intake.rejudge(envelope, &content);
             spool.rejudge(id, made, dropped, story).await
         }
-        None => spool.retry(Selection::Mail(id)).await,
+        // There is nothing to judge: an event from a shell, or a damaged row.
+        _ => spool.retry(Selection::Mail(id)).await,
     }
 }

@@ -132,8 +132,10 @@ impl Intake {
         judged: Judged,
     ) -> Result<Kept, PutError> {
         let size = content.as_ref().map_or(0, bytes::Bytes::len);
-        let client = envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
-        let (from, recipients) = (envelope.reverse_path.escape_debug().to_string(), envelope.recipients.len());
+        let client =
+            envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
+        let (from, recipients) =
+            (envelope.reverse_path.escape_debug().to_string(), envelope.recipients.len());
         let dropped = judged.dropped.clone();
         let mut entry = Entry {
             id: self.next_id(envelope.received_at),
@@ -155,9 +157,6 @@ impl Intake {
             Some(reason) => {
                 info!(%id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
-        }
-        if let Some(delivery) = &self.delivery {
-            delivery.offer(events.clone());
         }
         Ok(Kept { id, events })
     }

@@ -9,9 +9,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{debug, error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
@@ -23,6 +24,9 @@ use crate::spool::{OpenError, Spool};
 
 pub use intake::{Edge, Intake, Kept, routed};
 pub use notify::notify;
+
+/// How often mails that were kept long enough are looked for.
+const PURGE_INTERVAL: Duration = Duration::from_secs(300);
 
 /// Why the gateway did not start, or had to stop.
 #[derive(Debug)]
@@ -154,6 +158,9 @@ impl Gateway {
             stopped.clone(),
         )
         .map_err(Failure::Connection)?;
+        let offer = delivery.clone();
+        spool.tell(move |events| offer.offer(events));
+        tokio::spawn(purge(spool.clone(), stopped.clone()));
         let intake = Arc::new(Intake::new(
             rules,
             Routes::new(&config.teams),
@@ -202,6 +209,22 @@ impl Gateway {
         self.control.abort();
         self.delivery.ended().await;
         self.spool.close().await;
+    }
+}
+
+/// Deletes what was kept long enough, now and then, until `stop` turns true.
+async fn purge(spool: Spool, mut stop: watch::Receiver<bool>) {
+    let mut next = tokio::time::interval(PURGE_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = next.tick() => {}
+            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+        }
+        match spool.purge().await {
+            Ok(0) => {}
+            Ok(mails) => debug!(mails, "deleted mails that were kept long enough"),
+            Err(problem) => warn!(%problem, "mails that were kept long enough cannot be deleted"),
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
-use crate::document::Table;
+use crate::document::{Located, Table};
 use crate::event::{Severity, Words};
 
 use super::network::Network;
@@ -35,6 +35,9 @@ pub struct Config {
     pub severities: Vec<(Severity, Paging)>,
     /// Values for the rules, by name. Default: none.
     pub values: Vec<(String, String)>,
+    /// The colours in `severities` and their places: each must have a service, which only the whole config
+    /// can tell.
+    pub colors: Vec<Located<String>>,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             zone: TimeZone::UTC,
             severities: Vec::new(),
             values: Vec::new(),
+            colors: Vec::new(),
         }
     }
 }
@@ -105,7 +109,7 @@ impl Config {
             }
         }
         if let Some(severities) = table.table("severity") {
-            config.severities = severity_table(severities);
+            config.severities = severity_table(severities, &mut config.colors);
         }
         if let Some(mut values) = table.table("values") {
             for (name, value) in values.entries() {
@@ -131,13 +135,15 @@ impl Config {
 }
 
 /// Reads `[rules.severity]`: `critical = { service = "...", color = "...", scenario = "..." }` and so on.
-fn severity_table(mut table: Table<'_>) -> Vec<(Severity, Paging)> {
+fn severity_table(mut table: Table<'_>, colors: &mut Vec<Located<String>>) -> Vec<(Severity, Paging)> {
     let mut read = Vec::new();
     for (word, severity) in Severity::WORDS {
         let Some(mut paging) = table.table(word) else { continue };
+        let color = paging.string("color");
+        colors.extend(color.clone());
         let found = Paging {
             service: paging.string("service").map(|text| text.value),
-            color: paging.string("color").map(|text| text.value),
+            color: color.map(|text| text.value),
             scenario: paging.word("scenario"),
         };
         paging.finish();

@@ -193,3 +193,19 @@ impl Field {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::template::FILTERS;
+
+    #[test]
+    fn the_page_names_every_field_key_and_filter() {
+        let page = include_str!("../../rules/README.md");
+        let names = MailField::ALL.iter().map(|(name, _)| *name);
+        for name in names.chain(Key::ALL.iter().map(|(name, _)| *name)).chain(FILTERS) {
+            let shown = page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}("));
+            assert!(shown, "rules/README.md does not name `{name}`");
+        }
+    }
+}

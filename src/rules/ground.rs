@@ -1,6 +1,7 @@
 //! What the rules judge: the mail and its envelope, seen as fields. Everything is borrowed from the mail;
 //! what must be made is made when the first test asks for it.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
@@ -21,7 +22,7 @@ pub(super) struct Ground<'m> {
     trusted_networks: &'m [Network],
     /// Texts that are made of other values.
     made: OnceCell<Made>,
-    own_text: OnceCell<String>,
+    own_text: OnceCell<Cow<'m, str>>,
     trusted: OnceCell<bool>,
     pub(super) found: Vec<OnceCell<Found>>,
 }
@@ -132,7 +133,14 @@ impl<'m> Ground<'m> {
     }
 
     fn own_text(&self) -> &str {
-        self.own_text.get_or_init(|| own_text(self.text))
+        self.own_text.get_or_init(|| {
+            // A piece was cut out by a pattern of its own: it has no quotation and no signature.
+            if self.text.len() == self.message.text.len() {
+                self.message.own_text()
+            } else {
+                self.text.into()
+            }
+        })
     }
 
     fn made(&self) -> &Made {
@@ -170,18 +178,6 @@ fn hop_address(received: &str) -> Hop {
     let text = rest.split(']').next().unwrap_or("");
     let text = text.strip_prefix("IPv6:").unwrap_or(text);
     text.parse().map_or(Hop::Unknown, Hop::From)
-}
-
-/// The text without quoted lines and without what follows a signature's dashes (RFC 3676 section 4.3).
-fn own_text(text: &str) -> String {
-    let mut own = String::with_capacity(text.len());
-    for line in text.lines().take_while(|line| *line != "-- ") {
-        if !line.starts_with('>') {
-            own.push_str(line);
-            own.push('\n');
-        }
-    }
-    own
 }
 
 /// The first mailbox of a list, for the message of a mail without text.

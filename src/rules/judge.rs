@@ -73,9 +73,12 @@ impl Draft {
     }
 }
 
+/// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
+const TEXT_LIMIT: usize = 1 << 20;
+
 /// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
 pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {
-    let text = subject.message.text.as_str();
+    let text = &subject.message.text[..subject.message.text.floor_char_boundary(TEXT_LIMIT)];
     let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
     for (at, sheet) in splitting {
         let ground = rules.ground(subject, text);
@@ -86,7 +89,8 @@ pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str
         }
         let split = &sheet.split.as_ref().expect("only splitting sheets are here").regex;
         // What stands before the first mark belongs to the first piece: nothing is lost.
-        let marks = split.find_iter(text).map(|found| found.start()).skip(1).take(MOST_PIECES - 1);
+        let marks = split.find_iter(text).map(|found| found.start()).filter(|mark| *mark < text.len());
+        let marks = marks.skip(1).take(MOST_PIECES - 1);
         let mut pieces = Vec::new();
         let mut start = 0;
         for mark in marks {
@@ -169,6 +173,12 @@ impl<'g> Run<'g> {
                     return;
                 }
                 out.push(RuleTrace::new(&rule.name, Outcome::NotReached));
+                continue;
+            }
+            if let Some(gate) = &sheet.gates[place]
+                && !self.full
+                && !self.found(gate.filter).has_any(&gate.literals)
+            {
                 continue;
             }
             let held = rule.when.as_ref().is_none_or(|when| self.holds(when));
@@ -352,6 +362,7 @@ impl<'g> Run<'g> {
         let held = self.test_field(test, &mut matched, &mut captures);
         if self.full {
             self.tested.push(Tested {
+                field: test.field.label(),
                 test: test.label.clone(),
                 held,
                 within: self.within.clone(),
@@ -375,15 +386,7 @@ impl<'g> Run<'g> {
         };
         let rules = self.rules;
         if let (Check::Matches(pattern), Some(filter)) = (&test.check, test.filter) {
-            let found = self.ground.found[filter].get_or_init(|| {
-                let filter = &rules.filters[filter];
-                let mut found = Found::default();
-                self.ground.any_value(&filter.field, |value| {
-                    filter.filter.scan(value, &mut found);
-                    false
-                });
-                found
-            });
+            let found = self.found(filter);
             if !found.admits(&pattern.gate) {
                 return false;
             }
@@ -392,7 +395,7 @@ impl<'g> Run<'g> {
             field @ (Field::Mail(_) | Field::Header(_)) => {
                 let ground = self.ground;
                 let passed = ground.any_value(field, |value| {
-                    self.test_value(&test.check, &Cow::Borrowed(value), matched, captured)
+                    self.test_value(&test.check, Cow::Borrowed(value), matched, captured)
                 });
                 passed == wanted
             }
@@ -405,29 +408,44 @@ impl<'g> Run<'g> {
                     Field::Site(name) => rules.site.value(name).map(Cow::Borrowed),
                     Field::Mail(_) | Field::Header(_) => None,
                 };
-                value.is_some_and(|value| self.test_value(&test.check, &value, matched, captured)) == wanted
+                value.is_some_and(|value| {
+                    !value.is_empty() && self.test_value(&test.check, value, matched, captured)
+                }) == wanted
             }
         }
+    }
+
+    /// Which literals of the filter's field the mail contains.
+    fn found(&self, filter: usize) -> &'g Found {
+        self.ground.found[filter].get_or_init(|| {
+            let filter = &self.rules.filters[filter];
+            let mut found = Found::default();
+            self.ground.any_value(&filter.field, |value| {
+                filter.filter.scan(value, &mut found);
+                false
+            });
+            found
+        })
     }
 
     fn test_value(
         &mut self,
         check: &'g Check,
-        value: &Cow<'g, str>,
+        value: Cow<'g, str>,
         matched: &mut Option<Matched>,
         captured: &mut Vec<(String, String)>,
     ) -> bool {
         let Check::Matches(pattern) = check else {
-            let passed = check.passes(value);
+            let passed = check.passes(&value);
             if passed && self.full && !matches!(check, Check::Flag(_)) {
-                *matched = Some(Matched { text: clip(value), start: 0, end: value.len() });
+                *matched = Some(Matched { text: clip(&value), start: 0, end: value.len() });
             }
             return passed;
         };
         if pattern.captures.is_empty() && !self.full {
-            return pattern.regex.is_match(value);
+            return pattern.regex.is_match(&value);
         }
-        let Some(groups) = pattern.regex.captures(value) else { return false };
+        let Some(groups) = pattern.regex.captures(&value) else { return false };
         if self.full {
             let whole = groups.get_match();
             *matched = Some(Matched { text: clip(whole.as_str()), start: whole.start(), end: whole.end() });
@@ -435,7 +453,7 @@ impl<'g> Run<'g> {
         for capture in &pattern.captures {
             // A group that took no part leaves the name as it was.
             let Some(group) = groups.get(capture.group) else { continue };
-            let text = match value {
+            let text = match &value {
                 Cow::Borrowed(value) => Cow::Borrowed(value[group.range()].trim()),
                 Cow::Owned(_) => Cow::Owned(group.as_str().trim().to_owned()),
             };

@@ -22,6 +22,9 @@ pub(super) struct Sheet {
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
+    /// For each rule what its mails must contain, side by side, so that the rules that cannot hold are
+    /// passed over without being looked at.
+    pub(super) gates: Vec<Option<Gate>>,
     pub(super) engine: Engine,
     /// How many names the file's captures and `let`s have.
     pub(super) slots: usize,
@@ -43,6 +46,15 @@ pub(super) struct Rule {
     pub(super) home: usize,
 }
 
+/// Literals of which a field must contain one.
+pub(super) struct Gate {
+    pub(super) filter: usize,
+    pub(super) literals: [u32; MOST_GATE_LITERALS],
+}
+
+/// How many literals a gate holds; a rule that may match by more has none.
+const MOST_GATE_LITERALS: usize = 4;
+
 /// The literals of all patterns on one field.
 pub(super) struct FieldFilter {
     pub(super) field: Field,
@@ -54,7 +66,7 @@ pub(super) fn load(
     sources: &[Source],
     site: &Site,
 ) -> Result<(Vec<Sheet>, Vec<FieldFilter>), Vec<Diagnostic>> {
-    let mut loader = Loader { site, found: Vec::new() };
+    let mut loader = Loader { site, found: Vec::new(), lost: false };
     let mut files: Vec<File> =
         sources.iter().filter_map(|source| file::read(source, &site.zone, &mut loader.found)).collect();
     for (home, file) in files.iter_mut().enumerate() {
@@ -65,7 +77,9 @@ pub(super) fn load(
         for rule in &file.rules {
             loader.site_has_what_is_set(file, rule);
         }
-        reach::check(file, &mut loader.found);
+        if file.is_sound() {
+            reach::check(file, &mut loader.found);
+        }
     }
     loader.switch_off(&mut files);
     loader.override_rules(&mut files);
@@ -83,6 +97,8 @@ pub(super) fn load(
 struct Loader<'s> {
     site: &'s Site,
     found: Vec<Diagnostic>,
+    /// Whether names are lost at this point of the file under way, so that none can be called unknown.
+    lost: bool,
 }
 
 impl Loader<'_> {
@@ -93,9 +109,7 @@ impl Loader<'_> {
     fn names_are_unique(&mut self, files: &[File]) {
         let mut sources: HashMap<&str, &File> = HashMap::new();
         for file in files {
-            if let Some(other) = sources.insert(&file.name.value, file)
-                && file.sound
-            {
+            if let Some(other) = sources.insert(&file.name.value, file) {
                 let message = format!("the source `{}` is in {} already", file.name.value, other.source.path);
                 self.error(
                     file,
@@ -217,16 +231,17 @@ impl Loader<'_> {
     fn resolve(&mut self, files: &mut [File], at: usize) -> usize {
         let mut names = Names::default();
         let mut when = files[at].when.take();
-        let sound = files[at].sound;
+        self.lost = files[at].lost;
         if let Some(condition) = &mut when {
-            self.bind(files, at, at, condition, &mut names);
+            self.bind(files, at, condition, &mut names);
         }
         let mut rules = std::mem::take(&mut files[at].rules);
         for rule in &mut rules {
+            self.lost |= rule.lost;
             let home = rule.home;
             let mut inner = names.clone();
             if let Some(condition) = &mut rule.when {
-                self.bind(files, at, home, condition, &mut inner);
+                self.bind(files, home, condition, &mut inner);
             }
             for made in &mut rule.lets {
                 self.template(files, home, &mut made.value.value, &made.value.span, &inner);
@@ -246,26 +261,25 @@ impl Loader<'_> {
                 names = inner;
             } else {
                 names.slots = inner.slots;
+                names.hidden = inner.hidden;
             }
         }
         files[at].rules = rules;
         files[at].when = when;
-        if !sound {
-            return 0;
-        }
         names.slots.len()
     }
 
-    /// Resolves the names of `condition`, which is written in the file `home` and runs in the file `at`.
-    fn bind(&mut self, files: &[File], at: usize, home: usize, condition: &mut Condition, names: &mut Names) {
+    /// Resolves the names of `condition`, which is written in the file `home`.
+    fn bind(&mut self, files: &[File], home: usize, condition: &mut Condition, names: &mut Names) {
         match condition {
-            Condition::All(inner) => inner.iter_mut().for_each(|c| self.bind(files, at, home, c, names)),
+            Condition::All(inner) => inner.iter_mut().for_each(|c| self.bind(files, home, c, names)),
             Condition::Any(inner) => {
                 let mut certain: Option<BTreeSet<String>> = None;
                 for condition in inner {
                     let mut branch = names.clone();
-                    self.bind(files, at, home, condition, &mut branch);
+                    self.bind(files, home, condition, &mut branch);
                     names.slots = branch.slots;
+                    names.hidden = branch.hidden;
                     certain = Some(match certain {
                         None => branch.certain,
                         Some(before) => before.intersection(&branch.certain).cloned().collect(),
@@ -275,23 +289,23 @@ impl Loader<'_> {
             }
             Condition::Not(inner) => {
                 let mut branch = names.clone();
-                self.bind(files, at, home, inner, &mut branch);
+                self.bind(files, home, inner, &mut branch);
                 // The slots are kept for the run; the names are not provided.
                 names
                     .hidden
                     .extend(branch.slots.keys().filter(|name| !names.slots.contains_key(*name)).cloned());
                 names.slots = branch.slots;
             }
-            Condition::Test(test) => self.bind_test(files, at, home, test, names),
+            Condition::Test(test) => self.bind_test(files, home, test, names),
         }
     }
 
-    fn bind_test(&mut self, files: &[File], at: usize, home: usize, test: &mut Test, names: &mut Names) {
+    fn bind_test(&mut self, files: &[File], home: usize, test: &mut Test, names: &mut Names) {
         let file = &files[home];
         match &mut test.field {
             Field::Name { name, slot } => match names.place(name) {
                 Some(place) => *slot = place,
-                None if file.sound && files[at].sound => {
+                None if !self.lost => {
                     let known: Vec<String> = condition_names()
                         .map(str::to_owned)
                         .chain(names.known().map(str::to_owned))
@@ -305,7 +319,9 @@ impl Loader<'_> {
                 }
                 None => (),
             },
-            Field::Site(name) => self.site_value(file, name.clone(), test.span.clone()),
+            Field::Site(name) => {
+                self.site_value(file, name.clone(), test.span.clone());
+            }
             _ => (),
         }
         if !matches!(test.check, Check::Present(false)) {
@@ -318,17 +334,19 @@ impl Loader<'_> {
         }
     }
 
-    fn site_value(&mut self, file: &File, name: Arc<str>, span: std::ops::Range<usize>) {
+    /// Whether the site has the value; reports it if it must.
+    fn site_value(&mut self, file: &File, name: Arc<str>, span: std::ops::Range<usize>) -> bool {
         // A shipped rule may ask for what a site need not have.
-        if !is_shipped(&file.source) && self.site.value(&name).is_none() {
-            let help = suggest(&name, self.site.values.iter().map(|(name, _)| name.as_str()));
-            let help = if self.site.values.is_empty() {
-                format!("add `{name} = \"...\"` to [rules.values]")
-            } else {
-                help
-            };
-            self.error(file, span, format!("the site has no value `{name}`"), help);
+        if is_shipped(&file.source) || self.site.value(&name).is_some() {
+            return true;
         }
+        let help = if self.site.values.is_empty() {
+            format!("add `{name} = \"...\"` to [rules.values]")
+        } else {
+            suggest(&name, self.site.values.iter().map(|(name, _)| name.as_str()))
+        };
+        self.error(file, span, format!("the site has no value `{name}`"), help);
+        false
     }
 
     /// Resolves the names of a template and tries it, so that none can be missing when a mail comes.
@@ -348,7 +366,7 @@ impl Loader<'_> {
                     Some(place) => *slot = place,
                     None => {
                         sound = false;
-                        if !file.sound {
+                        if self.lost {
                             continue;
                         }
                         let fields = MailField::ALL.iter().map(|(name, _)| name.replace('-', "_"));
@@ -363,7 +381,9 @@ impl Loader<'_> {
                         self.error(file, place, format!("unknown name `{name}`"), help);
                     }
                 },
-                Field::Site(name) => self.site_value(file, name.clone(), find_word(&file.source, span, path)),
+                Field::Site(name) => {
+                    sound &= self.site_value(file, name.clone(), find_word(&file.source, span, path));
+                }
                 _ => (),
             }
         }
@@ -388,14 +408,17 @@ impl Loader<'_> {
                     return self.error(file, span.clone(), message, "say what then: end it with `| default(\"...\")`; an empty default leaves the value as it was");
                 }
                 Err(Failure::Broken(message)) => {
-                    return self.error(
-                        file,
-                        span.clone(),
-                        format!("the template fails: {message}"),
-                        "every value is text; the filters are in rules/README.md",
-                    );
+                    let help = if message.starts_with("there is no table") {
+                        "write `[table.NAME]` and a line for each value, `\"from\" = \"to\"`"
+                    } else {
+                        "every value is text; the filters are in rules/README.md"
+                    };
+                    return self.error(file, span.clone(), message, help);
                 }
             }
+        }
+        if self.lost {
+            return;
         }
         for path in missing {
             if try_without(&|other| other == path, "\u{1}") == Err(Failure::Missing) {
@@ -503,7 +526,37 @@ fn filters(files: &mut [File]) -> Vec<FieldFilter> {
         .collect()
 }
 
+/// The gate of a rule: the longest literals that one of its necessary tests asks for.
+fn gate(condition: &Condition) -> Option<Gate> {
+    let mut tests = Vec::new();
+    necessary(condition, &mut tests);
+    let groups = tests.into_iter().filter_map(|test| match &test.check {
+        Check::Matches(pattern) => Some((test.filter?, pattern)),
+        _ => None,
+    });
+    let groups = groups.flat_map(|(filter, pattern)| {
+        let lengths = pattern.required.iter().map(|group| group.iter().map(Vec::len).min().unwrap_or(0));
+        pattern.gate.iter().zip(lengths).map(move |(ids, length)| (filter, ids, length))
+    });
+    let few = groups.filter(|(_, ids, _)| !ids.is_empty() && ids.len() <= MOST_GATE_LITERALS);
+    let (filter, ids, _) = few.max_by_key(|(_, _, length)| *length)?;
+    // A group of fewer is filled up with its first.
+    let mut literals = [ids[0]; MOST_GATE_LITERALS];
+    literals[..ids.len()].copy_from_slice(ids);
+    Some(Gate { filter, literals })
+}
+
+/// The tests that must all hold for `condition` to hold.
+fn necessary<'c>(condition: &'c Condition, tests: &mut Vec<&'c Test>) {
+    match condition {
+        Condition::All(inner) => inner.iter().for_each(|condition| necessary(condition, tests)),
+        Condition::Test(test) => tests.push(test),
+        Condition::Any(_) | Condition::Not(_) => (),
+    }
+}
+
 fn sheet(file: File, slots: usize) -> Sheet {
+    let gates = file.rules.iter().map(|rule| rule.when.as_ref().and_then(gate)).collect();
     let rules = file
         .rules
         .into_iter()
@@ -512,7 +565,15 @@ fn sheet(file: File, slots: usize) -> Sheet {
             when: rule.when,
             lets: rule.lets,
             sets: rule.sets,
-            teams: rule.teams.map(|teams| teams.into_iter().map(|team| team.value).collect()),
+            teams: rule.teams.map(|teams| {
+                let mut names: Vec<String> = Vec::new();
+                for team in teams {
+                    if !names.contains(&team.value) {
+                        names.push(team.value);
+                    }
+                }
+                names
+            }),
             parameters: rule.parameters,
             drop: rule.drop.map(|reason| reason.value.into()),
             keep: rule.keep,
@@ -526,6 +587,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         when: file.when,
         split: file.split,
         rules,
+        gates,
         engine: file.engine,
         slots,
         examples: file.examples,

@@ -22,6 +22,7 @@ mod redact;
 mod template;
 mod tlp;
 mod trace;
+mod when;
 
 pub use config::Config;
 pub use example::{Example, ExampleMail};
@@ -38,12 +39,13 @@ use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
 
 /// The shipped rule files by name, in the order in which they run.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 7] = [
     ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
     ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
     ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
     ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
     ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
+    ("rules/25-thehive4-other.toml", include_str!("../../rules/25-thehive4-other.toml")),
     ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
 ];
 

@@ -1,11 +1,13 @@
 //! The laws for what the rules left out, and for what may leave: from a draft to events. Whatever the
 //! rules did or did not do, the event has a title, a message and a key.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use regex::Regex;
 
-use crate::event::{Event, Status, Words};
+use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
+use crate::mail;
 
 use super::field::Key;
 use super::ground::{Ground, first};
@@ -233,26 +235,36 @@ fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, 
 /// Redacts and makes visible everything that leaves.
 fn clean(rules: &RuleSet, event: &mut Event) {
     let redaction = &rules.site.redaction;
-    let clean = |text: &mut String| {
-        if let std::borrow::Cow::Owned(redacted) = redaction.apply(text) {
+    let clean = |text: &mut String, limit: usize| {
+        // Before, so that a long text costs little; twice the limit, so that no cut parts what is redacted.
+        if let Cow::Owned(cut) = bounded(text, 2 * limit) {
+            *text = cut;
+        }
+        if let Cow::Owned(redacted) = redaction.apply(text) {
             *text = redacted;
         }
-        if let Some(visible) = visible(text) {
+        if let Cow::Owned(visible) = mail::visible(text) {
             *text = visible;
         }
+        if let Some(shorter) = shortened(text) {
+            *text = shorter;
+        }
+        if let Cow::Owned(cut) = bounded(text, limit) {
+            *text = cut;
+        }
     };
-    clean(&mut event.title);
-    clean(&mut event.message);
+    clean(&mut event.title, TITLE_LIMIT);
+    clean(&mut event.message, MESSAGE_LIMIT);
     for (name, value) in &mut event.fields {
-        clean(name);
-        clean(value);
+        clean(name, FIELD_LIMIT);
+        clean(value, FIELD_LIMIT);
     }
     for text in [&mut event.service, &mut event.color, &mut event.source_system, &mut event.location] {
-        text.iter_mut().for_each(clean);
+        text.iter_mut().for_each(|text| clean(text, FIELD_LIMIT));
     }
     if let Some(id) = &mut event.external_id {
         let before = id.clone();
-        clean(id);
+        clean(id, EXTERNAL_ID_LIMIT);
         // Two keys must not become one by losing what told them apart.
         if *id != before {
             *id = bounded_id(&format!("{}#{:016x}", id, hash(&[&before])));
@@ -260,33 +272,19 @@ fn clean(rules: &RuleSet, event: &mut Event) {
     }
 }
 
-/// `text` with characters that hide or reorder others written out, and over-long runs cut; none if it
-/// has neither.
-fn visible(text: &str) -> Option<String> {
-    let hides = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-    };
-    let mut run = 0;
-    let over = |run: &mut usize, c: char| {
-        *run = if c.is_whitespace() { 0 } else { *run + 1 };
-        *run > RUN_LIMIT
-    };
-    if !text.chars().any(|c| hides(c) || over(&mut run, c)) {
+/// `text` with over-long runs cut; none if it has none.
+fn shortened(text: &str) -> Option<String> {
+    if text.split_whitespace().all(|run| run.len() <= RUN_LIMIT) {
         return None;
     }
     let mut out = String::with_capacity(text.len());
-    run = 0;
+    let mut run = 0;
     for c in text.chars() {
-        if over(&mut run, c) {
-            if run == RUN_LIMIT + 1 {
-                out.push('…');
-            }
-        } else if c == '\r' {
-        } else if hides(c) {
-            out.push_str(&format!("[U+{:04X}]", u32::from(c)));
-        } else {
-            out.push(c);
+        run = if c.is_whitespace() { 0 } else { run + 1 };
+        match run {
+            _ if run <= RUN_LIMIT => out.push(c),
+            _ if run == RUN_LIMIT + 1 => out.push('…'),
+            _ => (),
         }
     }
     Some(out)
@@ -323,11 +321,10 @@ mod tests {
     }
 
     #[test]
-    fn what_hides_is_written_out_and_long_runs_are_cut() {
-        assert_eq!(visible("a\u{202e}b\r\n\u{7}").as_deref(), Some("a[U+202E]b\n[U+0007]"));
-        assert_eq!(visible("plain\n\ttext – ok"), None);
+    fn long_runs_are_cut() {
+        assert_eq!(shortened("plain\n\ttext – ok"), None);
         let long = "x".repeat(RUN_LIMIT + 9) + " y";
-        assert!(visible(&long).unwrap().ends_with("x… y"));
+        assert!(shortened(&long).unwrap().ends_with("x… y"));
     }
 
     #[test]

@@ -60,8 +60,8 @@ fn line(line: &str) -> Option<(&str, &str)> {
     let name = name.trim();
     let sign = |c: char| c.is_alphanumeric() || matches!(c, ' ' | '_' | '-' | '.' | '/');
     let named = !name.is_empty() && name.len() <= 64 && name.chars().all(sign);
-    // Without a blank behind the colon it is the beginning of a URL or a time.
-    let parted = value.is_empty() || value.starts_with([' ', '\t']);
+    // Several words and nothing behind the colon announce a text; no blank behind it makes a URL or a time.
+    let parted = if value.trim().is_empty() { !name.contains(' ') } else { value.starts_with([' ', '\t']) };
     (named && parted).then(|| (name, value.trim()))
 }
 
@@ -128,9 +128,14 @@ mod tests {
     #[test]
     fn a_body_counts_only_if_it_has_nothing_but_lines() {
         assert!(lines("Message: a\n\nX-S4-Status: new\n").is_some());
-        for text in
-            ["Hello,\nX-S4-Status: resolved", "> X-S4-Status: resolved", "https://a.example/", "12:30 up"]
-        {
+        assert!(lines("X-S4-Location:\nX-S4-Status: new\n").is_some());
+        for text in [
+            "Hello,\nX-S4-Status: resolved",
+            "The log says:\nX-S4-Status: new",
+            "> X-S4-Status: resolved",
+            "https://a.example/",
+            "12:30 up",
+        ] {
             assert!(lines(text).is_none(), "{text}");
         }
     }

@@ -48,32 +48,44 @@ pub(super) struct Fault {
     pub(super) help: &'static str,
 }
 
+impl Fault {
+    fn at(span: &regex_syntax::ast::Span, message: String) -> Self {
+        Self { at: span.start.offset..span.end.offset, help: help_for(&message), message }
+    }
+
+    fn whole(text: &str, message: String) -> Self {
+        Self { at: 0..text.len(), help: help_for(&message), message }
+    }
+}
+
+fn help_for(message: &str) -> &'static str {
+    if message.contains("not supported") {
+        "patterns are matched in linear time, which look-around and backreferences do not allow"
+    } else if message.starts_with("unclosed") || message.starts_with("unopened") {
+        "for the character itself write a backslash before it"
+    } else {
+        "the syntax is that of Rust's regex crate: https://docs.rs/regex/#syntax"
+    }
+}
+
 impl Pattern {
     /// Checks and compiles `text`. `^` and `$` match at every line's ends.
     pub(super) fn new(text: &str) -> Result<Self, Fault> {
-        const HELP: &str = "the syntax is that of Rust's regex crate: no look-around, no backreferences";
-        let hir =
-            regex_syntax::ParserBuilder::new().multi_line(true).build().parse(text).map_err(|error| {
-                match error {
-                    regex_syntax::Error::Parse(e) => fault(e.span(), &e.kind().to_string()),
-                    regex_syntax::Error::Translate(e) => fault(e.span(), &e.kind().to_string()),
-                    other => Fault { at: 0..text.len(), message: other.to_string(), help: HELP },
-                }
-            })?;
-        fn fault(span: &regex_syntax::ast::Span, message: &str) -> Fault {
-            Fault { at: span.start.offset..span.end.offset, message: message.to_owned(), help: HELP }
-        }
-        let regex =
-            RegexBuilder::new(text).multi_line(true).size_limit(SIZE_LIMIT).build().map_err(|error| {
-                match error {
-                    regex::Error::CompiledTooBig(limit) => Fault {
-                        at: 0..text.len(),
-                        message: format!("the pattern is over the size limit of {limit} bytes when compiled"),
-                        help: "lower its counted repetitions, or write [0-9] and [A-Za-z_] for \\d and \\w",
-                    },
-                    other => Fault { at: 0..text.len(), message: other.to_string(), help: HELP },
-                }
-            })?;
+        let parser = regex_syntax::ParserBuilder::new().multi_line(true).build().parse(text);
+        let hir = parser.map_err(|error| match error {
+            regex_syntax::Error::Parse(e) => Fault::at(e.span(), e.kind().to_string()),
+            regex_syntax::Error::Translate(e) => Fault::at(e.span(), e.kind().to_string()),
+            other => Fault::whole(text, other.to_string()),
+        })?;
+        let regex = RegexBuilder::new(text).multi_line(true).size_limit(SIZE_LIMIT).build();
+        let regex = regex.map_err(|error| match error {
+            regex::Error::CompiledTooBig(limit) => Fault {
+                at: 0..text.len(),
+                message: format!("the pattern is over the size limit of {limit} bytes when compiled"),
+                help: "lower its counted repetitions, or write [0-9] and [A-Za-z_] for \\d and \\w",
+            },
+            other => Fault::whole(text, other.to_string()),
+        })?;
         let mut captures = Vec::new();
         named_groups(&hir, false, &mut captures);
         let mut required = Vec::new();
@@ -249,8 +261,13 @@ impl Filter {
 impl Found {
     /// Whether a pattern with this gate can match at all.
     pub(super) fn admits(&self, gate: &[Vec<u32>]) -> bool {
-        let has = |id: &u32| self.0.get(*id as usize / 64).is_none_or(|word| word >> (id % 64) & 1 == 1);
-        gate.iter().all(|group| group.iter().any(has))
+        gate.iter().all(|group| self.has_any(group))
+    }
+
+    /// Whether one of these literals was found.
+    pub(super) fn has_any(&self, literals: &[u32]) -> bool {
+        let has = |id: &u32| self.0.get(*id as usize / 64).is_some_and(|word| word >> (id % 64) & 1 == 1);
+        literals.iter().any(has)
     }
 }
 
@@ -266,15 +283,7 @@ mod tests {
 
     #[test]
     fn the_literals_of_a_pattern_are_those_that_no_match_is_without() {
-        assert_eq!(
-            required(r"^\*\* (?<t>[A-Z]+) Host Alert: (?<h>.+) is"),
-            [[" host alert: "], [" is"]]
-                .map(|g| g.map(str::to_owned).to_vec())
-                .into_iter()
-                .rev()
-                .rev()
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(required("^(?<type>[A-Z]+) Host Alert: .+ down$"), [[" host alert: "], [" down"]]);
         assert_eq!(required("(?i-u:Down)"), [["down"]]);
         assert_eq!(required("CRITICAL|DOWN"), [["critical", "down"]]);
         assert!(required("CRITICAL|[0-9]").is_empty());

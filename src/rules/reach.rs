@@ -32,11 +32,13 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
             );
         }
     }
+    let briefs: Vec<Brief> = rules.iter().map(|rule| Brief::of(file, rule)).collect();
     for (at, rule) in rules.iter().enumerate() {
-        if let Some(later) = overriding(file, rule, &rules[at + 1..]) {
+        if let Some(later) = briefs[at].overriding(&briefs[at + 1..]) {
+            let name = &rules[at + 1 + later].name.value;
             error(
                 rule,
-                format!("the rule is for nothing: `{}` below always overrides it", later.name.value),
+                format!("the rule is for nothing: `{name}` below always overrides it"),
                 "the later set wins: move the general rule up",
             );
         }
@@ -107,44 +109,69 @@ fn single(field: &Field) -> bool {
     }
 }
 
-/// The rule among `later` after which nothing is left of what `rule` did.
-fn overriding<'r>(file: &File, rule: &Rule, later: &[&'r Rule]) -> Option<&'r Rule> {
-    let mut captures = false;
-    if let Some(condition) = &rule.when {
-        condition.tests(&mut |test| {
-            captures |= matches!(&test.check, Check::Matches(pattern) if !pattern.captures.is_empty());
-        });
-    }
-    let acts =
-        rule.stop || rule.keep || rule.drop.is_some() || rule.teams.is_some() || rule.parameters.is_some();
-    if rule.sets.is_empty() || acts || captures || !rule.lets.is_empty() {
-        return None;
-    }
-    let set = |rule: &Rule| rule.sets.iter().map(|set| set.target.clone()).collect::<HashSet<Target>>();
-    let condition =
-        |rule: &Rule| file.source.text[rule.when_span.clone()].split_whitespace().collect::<String>();
-    for other in later {
-        // What is read in between would see what this rule set.
-        let mut reads = other.sets.iter().any(|set| {
-            set.value.value.literal().is_none()
-                && set.value.value.names.iter().any(|(_, field)| is_event(field))
-        }) || !other.lets.is_empty();
-        if let Some(condition) = &other.when {
-            condition.tests(&mut |test| reads |= is_event(&test.field));
+/// A rule as far as it matters to the rules around it.
+struct Brief {
+    /// The text of its `when` without blanks; none if it always holds.
+    when: Option<String>,
+    targets: HashSet<Target>,
+    /// Whether it does nothing but set.
+    only_sets: bool,
+    /// Whether all that it sets is the same for every mail, so that none of it can come out empty.
+    literal: bool,
+    /// Whether it sees what the rules above it set.
+    reads: bool,
+    /// Whether it can end the file.
+    ends: bool,
+}
+
+impl Brief {
+    fn of(file: &File, rule: &Rule) -> Self {
+        let (mut captures, mut reads) = (false, !rule.lets.is_empty());
+        if let Some(condition) = &rule.when {
+            condition.tests(&mut |test| {
+                captures |= matches!(&test.check, Check::Matches(pattern) if !pattern.captures.is_empty());
+                reads |= is_event(&test.field);
+            });
         }
-        if reads {
+        let acts = rule.stop
+            || rule.keep
+            || rule.drop.is_some()
+            || rule.teams.is_some()
+            || rule.parameters.is_some()
+            || !rule.lets.is_empty();
+        reads |= rule.sets.iter().any(|set| set.value.value.names.iter().any(|(_, field)| is_event(field)));
+        Self {
+            when: rule
+                .when
+                .is_some()
+                .then(|| file.source.text[rule.when_span.clone()].split_whitespace().collect()),
+            targets: rule.sets.iter().map(|set| set.target.clone()).collect(),
+            only_sets: !acts && !captures && !rule.sets.is_empty(),
+            literal: rule.sets.iter().all(|set| set.value.value.literal().is_some()),
+            reads,
+            ends: rule.stop || rule.drop.is_some(),
+        }
+    }
+
+    /// The place among `later` of the rule after which nothing is left of what this one did.
+    fn overriding(&self, later: &[Self]) -> Option<usize> {
+        if !self.only_sets {
             return None;
         }
-        let literal = other.sets.iter().all(|set| set.value.value.literal().is_some());
-        let whenever = other.when.is_none() || (rule.when.is_some() && condition(other) == condition(rule));
-        if whenever && literal && set(rule).is_subset(&set(other)) {
-            return Some(other);
+        for (at, other) in later.iter().enumerate() {
+            if other.reads {
+                return None;
+            }
+            let whenever = other.when.is_none() || other.when == self.when;
+            if whenever && other.literal && self.targets.is_subset(&other.targets) {
+                return Some(at);
+            }
+            if other.ends {
+                return None;
+            }
         }
-        if other.stop || other.drop.is_some() {
-            return None;
-        }
+        None
     }
-    None
 }
 
 fn is_event(field: &Field) -> bool {

@@ -92,6 +92,8 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Tested {
+    /// The field, such as `subject` or `header.x-spam`.
+    pub field: String,
     /// The test in words, such as `subject matches '^Down'`.
     pub test: String,
     /// Whether it held. Within a `not` this is the inner test's own result.

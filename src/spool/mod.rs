@@ -25,7 +25,7 @@ mod sqlite;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
@@ -40,7 +40,7 @@ use crate::clock::Clock;
 use crate::event::Event;
 use crate::mail::MailId;
 use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
-use writer::{Request, Status};
+use writer::{Listener, Request, Status};
 
 /// Questions that are answered at a time; more wait. Enough for every team's delivery and an operator.
 const READERS: usize = 4;
@@ -55,6 +55,7 @@ pub struct Spool {
     inbox: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
     reader: Reader,
+    listener: Arc<OnceLock<Listener>>,
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
 }
@@ -69,10 +70,18 @@ impl Spool {
             tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
         }
         let (engine, store) = sqlite::open(config)?;
-        let started = writer::start(Box::new(engine));
+        let listener = Arc::default();
+        let started = writer::start(Box::new(engine), Arc::clone(&listener));
         let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
         let reader = Reader::new(Arc::new(store));
-        Ok(Self { inbox, status, reader, clock, config: Arc::new(config.clone()) })
+        Ok(Self { inbox, status, reader, listener, clock, config: Arc::new(config.clone()) })
+    }
+
+    /// Tells `listener` of all events that go into the queue from now on, each batch once it is safe and
+    /// before anybody is answered, so that it hears of them in the order of the commits. It must not block.
+    /// There is one; a second is not heard.
+    pub fn tell(&self, listener: impl Fn(Vec<Queued>) + Send + std::marker::Sync + 'static) {
+        _ = self.listener.set(Box::new(listener));
     }
 
     /// Takes a mail for good. `Ok` when it is on disk: then its events are queued, and returned.
@@ -403,9 +412,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::at(folder.path());
         let (_engine, store) = sqlite::open(&config).unwrap();
-        let (inbox, status) = writer::start(Box::new(Lost)).unwrap();
+        let (inbox, status) = writer::start(Box::new(Lost), Arc::default()).unwrap();
         let reader = Reader::new(Arc::new(store));
-        let spool = Spool { inbox, status, reader, clock: Arc::new(System), config: Arc::new(config) };
+        let spool = Spool {
+            inbox,
+            status,
+            reader,
+            listener: Arc::default(),
+            clock: Arc::new(System),
+            config: Arc::new(config),
+        };
         let entry = Entry {
             id: MailId::new(Timestamp::UNIX_EPOCH, 1),
             envelope: Envelope {

@@ -4,12 +4,13 @@
 //! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
 //! needed: at one writer a batch is one mail, at sixty-four it is dozens.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine::{Applied, Change, Failure, Refused, Writer};
+use super::entry::Queued;
 
 /// Changes in a batch, and in the queue before it: more would only lengthen the wait of the first.
 pub(super) const BATCH: usize = 512;
@@ -27,6 +28,9 @@ pub(super) enum Request {
 
 pub(super) type Answer = Result<Result<Applied, Refused>, Failure>;
 
+/// Hears of the events of each batch once they are safe, in the order of the commits.
+pub(super) type Listener = Box<dyn Fn(Vec<Queued>) + Send + Sync>;
+
 /// Whether the thread runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Status {
@@ -39,11 +43,14 @@ pub(super) enum Status {
 /// Starts the thread on `engine`.
 pub(super) fn start(
     engine: Box<dyn Writer>,
+    listener: Arc<OnceLock<Listener>>,
 ) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>)> {
     let (sender, inbox) = mpsc::channel(BATCH);
     let (status, watcher) = watch::channel(Status::Open);
     let last_words = LastWords { status, failed: None };
-    thread::Builder::new().name("spool".to_owned()).spawn(move || run(engine, inbox, last_words))?;
+    thread::Builder::new()
+        .name("spool".to_owned())
+        .spawn(move || run(engine, &listener, inbox, last_words))?;
     Ok((sender, watcher))
 }
 
@@ -65,12 +72,17 @@ impl Drop for LastWords {
     }
 }
 
-fn run(mut engine: Box<dyn Writer>, mut inbox: mpsc::Receiver<Request>, mut last_words: LastWords) {
+fn run(
+    mut engine: Box<dyn Writer>,
+    listener: &OnceLock<Listener>,
+    mut inbox: mpsc::Receiver<Request>,
+    mut last_words: LastWords,
+) {
     let mut tidying = Ok(());
     while let Some(first) = inbox.blocking_recv() {
         let (changes, waiters) = gather(first, &mut inbox);
         let before = tidying.clone();
-        let committed = commit(engine.as_mut(), changes, waiters);
+        let committed = commit(engine.as_mut(), listener.get(), changes, waiters);
         tidying = committed.and_then(|()| engine.tidy(inbox.is_empty()));
         match &tidying {
             Err(Failure::Lost(reason)) => {
@@ -115,6 +127,7 @@ fn gather(
 /// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried.
 fn commit(
     engine: &mut dyn Writer,
+    listener: Option<&Listener>,
     mut changes: Vec<Change>,
     mut waiters: Vec<oneshot::Sender<Answer>>,
 ) -> Result<(), Failure> {
@@ -124,6 +137,10 @@ fn commit(
     match engine.apply(&changes) {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), waiters.len());
+            if let Some(listener) = listener {
+                let fresh = answers.iter().flatten().flat_map(|applied| applied.queued.iter().cloned());
+                listener(fresh.collect());
+            }
             for (waiter, answer) in waiters.into_iter().zip(answers) {
                 // Who has gone away has lost nothing: the change is made.
                 let _ = waiter.send(Ok(answer));
@@ -133,8 +150,8 @@ fn commit(
         Err(Failure::Full) if changes.len() > 1 => {
             let half = changes.len() / 2;
             let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
-            commit(engine, changes, waiters)?;
-            commit(engine, later, later_waiters)
+            commit(engine, listener, changes, waiters)?;
+            commit(engine, listener, later, later_waiters)
         }
         Err(failure) => {
             for waiter in waiters {
@@ -182,7 +199,8 @@ mod tests {
         let (batch_sender, batches) = std_mpsc::channel();
         let (results, result_receiver) = std_mpsc::channel();
         let (sender, status) =
-            start(Box::new(Fake { batches: batch_sender, results: result_receiver })).unwrap();
+            start(Box::new(Fake { batches: batch_sender, results: result_receiver }), Arc::default())
+                .unwrap();
         Bench { sender, status, batches, results }
     }
 

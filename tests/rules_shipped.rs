@@ -1,0 +1,73 @@
+//! The shipped packs: each loads, and each of its examples comes out as it says.
+
+use std::fs;
+use std::path::Path;
+
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::rules::{ExampleMail, RuleSet, Site, shipped};
+
+fn load(sources: &[Source]) -> RuleSet {
+    RuleSet::load(sources, Site::default()).unwrap_or_else(|found| {
+        panic!("{}", found.iter().map(|d| format!("{d}\n")).collect::<String>());
+    })
+}
+
+#[test]
+fn every_file_in_rules_is_shipped_in_lexical_order() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules");
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .expect("the folder is there")
+        .map(|entry| format!("rules/{}", entry.unwrap().file_name().to_str().unwrap()))
+        .filter(|path| path.ends_with(".toml"))
+        .collect();
+    files.sort();
+    let shipped: Vec<String> = shipped().iter().map(|source| source.path.to_string()).collect();
+    assert_eq!(shipped, files);
+}
+
+#[test]
+fn every_shipped_example_comes_out_as_it_says() {
+    let rules = load(&shipped());
+    let mut failed = String::new();
+    let mut seen = std::collections::HashSet::new();
+    for example in rules.examples() {
+        seen.insert(example.source().path.clone());
+        let content = match example.mail() {
+            ExampleMail::Inline(text) => text.clone().into_bytes(),
+            ExampleMail::File(path) => {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules").join(path);
+                fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            }
+        };
+        for wrong in rules.check_example(example, &content) {
+            failed.push_str(&format!("{}\n{wrong}\n", example.name()));
+        }
+    }
+    assert!(failed.is_empty(), "{failed}");
+    assert_eq!(seen.len(), shipped().len(), "every pack has examples");
+}
+
+/// The blocks of code in `rules/README.md`.
+fn readme_blocks() -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/README.md");
+    let text = fs::read_to_string(path).expect("the page is there");
+    text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap_or("").to_owned()).collect()
+}
+
+#[test]
+fn what_the_page_shows_loads_and_its_example_passes() {
+    let blocks = readme_blocks();
+    assert_eq!(blocks.len(), 2);
+    let mut sources = shipped();
+    sources.push(Source::new("backup.toml", blocks[0].clone()));
+    let head = "version = 1\n[source]\nname = \"Ours\"\n";
+    sources.push(Source::new("ours.toml", format!("{head}{}", blocks[1])));
+    let rules = load(&sources);
+    let own: Vec<_> = rules.examples().filter(|example| !example.is_shipped()).collect();
+    assert_eq!(own.len(), 1);
+    for example in own {
+        let ExampleMail::Inline(mail) = example.mail() else { panic!("its mail is in the page") };
+        let found = rules.check_example(example, mail.as_bytes());
+        assert!(found.is_empty(), "{}", found[0]);
+    }
+}

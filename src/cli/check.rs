@@ -24,7 +24,7 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
     };
     let mut problems =
         if arguments.without_secrets { Vec::new() } else { config.secret_problems(&site.environment) };
-    match gateway::load_rules(&config) {
+    match gateway::check_rules(&config) {
         Ok(rules) if problems.is_empty() => {
             let file = config
                 .path

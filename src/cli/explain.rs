@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
-use crate::gateway::{load_rules, routed};
+use crate::gateway::{load_unproven, routed};
 use crate::mail::{self, Address, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 
@@ -79,7 +79,7 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let rules = match load_rules(&config) {
+    let rules = match load_unproven(&config, None) {
         Ok(rules) => rules,
         Err(problems) => return tell_all(&problems),
     };

@@ -5,7 +5,9 @@ mod check;
 mod demo;
 mod explain;
 mod hand_in;
+mod progress;
 mod queue;
+mod rules;
 mod run;
 mod service;
 
@@ -73,6 +75,8 @@ enum Command {
     Close(hand_in::CloseArguments),
     /// See and change what waits and what failed
     Queue(queue::Arguments),
+    /// Test rules by their examples, and begin new ones
+    Rules(rules::Arguments),
 }
 
 /// Runs the program.
@@ -96,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => hand_in::send(&site, arguments),
         Command::Close(arguments) => hand_in::close(&site, arguments),
         Command::Queue(arguments) => queue::queue(&site, &arguments),
+        Command::Rules(arguments) => rules::rules(&site, &arguments),
     };
     ExitCode::from(exit as u8)
 }

@@ -4,10 +4,10 @@
 pub mod control;
 mod intake;
 mod notify;
+mod rulebook;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use tracing::{debug, error, info, warn};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
 use crate::delivery::{Delivery, SetupError, Target};
-use crate::diagnostic::{Diagnostic, Source};
-use crate::rules::{self, RuleSet};
+use crate::diagnostic::Diagnostic;
 use crate::smtp::Listener;
 use crate::spool::{OpenError, Spool};
 
 pub use intake::{Edge, Intake, Kept, routed};
 pub use notify::notify;
+pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
 /// How often mails that were kept long enough are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(300);
@@ -66,57 +66,6 @@ pub struct Gateway {
     control: tokio::task::JoinHandle<()>,
     delivery: Delivery,
     spool: Spool,
-}
-
-/// Reads the shipped rules and the site's own.
-///
-/// # Errors
-/// Everything that is wrong with them, each with its place.
-pub fn load_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
-    let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
-    let mut problems = Vec::new();
-    for path in &config.rules.paths {
-        match read_sources(path) {
-            Ok(found) => sources.extend(found),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    match RuleSet::load(&sources, config.site()) {
-        Ok(rules) if problems.is_empty() => Ok(rules),
-        Ok(_) => Err(problems),
-        Err(found) => {
-            problems.extend(found);
-            Err(problems)
-        }
-    }
-}
-
-/// The rule file at `path`, or all `*.toml` in it in lexical order if it is a folder.
-///
-/// # Errors
-/// It cannot be read.
-pub fn read_sources(path: &std::path::Path) -> Result<Vec<Source>, Diagnostic> {
-    let unreadable = |path: &std::path::Path, error: io::Error| {
-        Diagnostic::about_file(path.display().to_string(), format!("cannot be read: {error}"))
-            .help("name a rule file or a folder of them in [rules] paths")
-    };
-    let mut files: Vec<PathBuf> = if path.is_dir() {
-        let entries = std::fs::read_dir(path).map_err(|error| unreadable(path, error))?;
-        entries
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|p| p.extension().is_some_and(|e| e == "toml"))
-            .collect()
-    } else {
-        vec![path.to_path_buf()]
-    };
-    files.sort();
-    files
-        .iter()
-        .map(|file| {
-            let text = std::fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
-            Ok(Source::new(file.display().to_string(), text))
-        })
-        .collect()
 }
 
 impl Gateway {

@@ -40,6 +40,22 @@ pub enum ExampleMail {
     Inline(String),
 }
 
+/// Something that came out otherwise than an example says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deviation {
+    /// The field as examples write it; `events` if their number is wrong, `drop` if the mail was to be
+    /// dropped.
+    pub field: String,
+    /// What was expected, in words.
+    pub expected: String,
+    /// What came out; none if the field is not set.
+    pub found: Option<String>,
+    /// The rule, or the fallback, that set it, where that is known.
+    pub by: Option<String>,
+    /// The same as an error, at its place in the rule file.
+    pub diagnostic: Diagnostic,
+}
+
 #[derive(Debug, Clone)]
 enum Expected {
     /// One table for each event, in order.
@@ -127,62 +143,104 @@ impl RuleSet {
 
     /// Judges `content` as the mail of `example`; what came out otherwise than expected.
     pub fn check_example(&self, example: &Example, content: &[u8]) -> Vec<Diagnostic> {
+        self.deviations(example, content).into_iter().map(|deviation| deviation.diagnostic).collect()
+    }
+
+    /// The same, each with what was expected and what set it.
+    pub fn deviations(&self, example: &Example, content: &[u8]) -> Vec<Deviation> {
         let message = Message::parse(content);
         let envelope = example.envelope(&message);
         let team =
             example.team.as_deref().or(self.site.teams.first().map(String::as_str)).unwrap_or("example");
-        let judgement = self.judge(&Subject { message: &message, envelope: &envelope, team });
-        let wrong = |span: &Range<usize>, message: String, help: String| {
-            example.source.diagnostic(span.clone(), message).help(help)
+        let subject = Subject { message: &message, envelope: &envelope, team };
+        let judgement = self.judge(&subject);
+        let one = |field: &str,
+                   expected: &str,
+                   found: String,
+                   by,
+                   span: &Range<usize>,
+                   what: String,
+                   help: String| {
+            vec![Deviation {
+                field: field.to_owned(),
+                expected: expected.to_owned(),
+                found: Some(found),
+                by,
+                diagnostic: example.source.diagnostic(span.clone(), what).help(help),
+            }]
         };
         match (&example.expected, &judgement.dropped) {
             (Expected::Drop(None), Some(_)) => Vec::new(),
             (Expected::Drop(Some(reason)), Some(dropped)) if reason.value == dropped.reason => Vec::new(),
             (Expected::Drop(Some(reason)), Some(dropped)) => {
-                let message = format!("the mail is dropped by `{}`: {}", dropped.rule, dropped.reason);
-                vec![wrong(&reason.span, message, format!("expected: {}", reason.value))]
+                let what = format!("the mail is dropped by `{}`: {}", dropped.rule, dropped.reason);
+                let help = format!("expected: {}", reason.value);
+                let by = Some(dropped.rule.clone());
+                one("drop", &reason.value, dropped.reason.clone(), by, &reason.span, what, help)
             }
-            (Expected::Drop(_), None) => {
+            (Expected::Drop(reason), None) => {
+                let expected = reason.as_ref().map_or("true", |reason| reason.value.as_str());
                 let title = judgement.events.first().map_or("", |event| &event.title);
-                vec![wrong(
-                    &example.span,
-                    "the mail is not dropped".to_owned(),
-                    format!("it raises: {title}"),
-                )]
+                let help = format!("it raises: {title}");
+                let what = "the mail is not dropped".to_owned();
+                one("drop", expected, help.clone(), None, &example.span, what, help)
             }
             (Expected::Events(_), Some(dropped)) => {
-                let message = format!("the mail is dropped by `{}`", dropped.rule);
-                vec![wrong(&example.span, message, format!("its reason: {}", dropped.reason))]
+                let what = format!("the mail is dropped by `{}`", dropped.rule);
+                let help = format!("its reason: {}", dropped.reason);
+                let found = format!("dropped: {}", dropped.reason);
+                one("events", "an event", found, Some(dropped.rule.clone()), &example.span, what, help)
             }
             (Expected::Events(expected), None) if expected.len() != judgement.events.len() => {
                 let titles: Vec<_> = judgement.events.iter().map(|event| event.title.as_str()).collect();
-                let message = format!("{} events come of the mail", judgement.events.len());
-                vec![wrong(
-                    &example.span,
-                    message,
-                    format!("expected: {}; they are: {}", expected.len(), titles.join("; ")),
-                )]
+                let (is, must, titles) = (titles.len(), expected.len(), titles.join("; "));
+                let what = format!("{is} events come of the mail");
+                let help = format!("expected: {must}; they are: {titles}");
+                one("events", &must.to_string(), format!("{is}: {titles}"), None, &example.span, what, help)
             }
-            (Expected::Events(expected), None) => expected
-                .iter()
-                .zip(&judgement.events)
-                .flat_map(|(expected, event)| expected.iter().map(move |expectation| (expectation, event)))
-                .filter_map(|(expectation, event)| {
-                    let is = value_of(event, &expectation.field);
-                    let holds = match &expectation.must {
-                        Must::Be(text) => is.as_deref() == Some(text),
-                        Must::NotBe(text) => is.as_deref() != Some(text),
-                        Must::Match(pattern) => is.as_deref().is_some_and(|is| pattern.is_match(is)),
-                        Must::BePresent(present) => is.is_some() == *present,
-                    };
-                    let shown = is.map_or("not set".to_owned(), |is| format!("`{is}`"));
-                    (!holds).then(|| {
-                        let help = "it is expected otherwise; `explain` shows which rule set it".to_owned();
-                        wrong(&expectation.span, format!("`{}` is {shown}", expectation.field), help)
+            (Expected::Events(expected), None) => {
+                let mut found: Vec<Deviation> = expected
+                    .iter()
+                    .zip(&judgement.events)
+                    .flat_map(|(expected, event)| {
+                        expected
+                            .iter()
+                            .filter_map(|expectation| expectation.deviation(&example.source, event))
                     })
-                })
-                .collect(),
+                    .collect();
+                if !found.is_empty()
+                    && let [piece] = self.judge_traced(&subject).trace.pieces.as_slice()
+                {
+                    for deviation in &mut found {
+                        let origin = piece.origins.iter().find(|origin| origin.field == deviation.field);
+                        deviation.by = origin.map(|origin| origin.by.clone());
+                    }
+                }
+                found
+            }
         }
+    }
+}
+
+impl Expectation {
+    /// What is otherwise in `event`, if anything is.
+    fn deviation(&self, source: &Source, event: &Event) -> Option<Deviation> {
+        let found = value_of(event, &self.field);
+        let is = found.as_deref();
+        let (holds, expected) = match &self.must {
+            Must::Be(text) => (is == Some(text), text.clone()),
+            Must::NotBe(text) => (is != Some(text), format!("not {text}")),
+            Must::Match(pattern) => {
+                (is.is_some_and(|is| pattern.is_match(is)), format!("a match of {pattern}"))
+            }
+            Must::BePresent(true) => (is.is_some(), "any value".to_owned()),
+            Must::BePresent(false) => (is.is_none(), "not set".to_owned()),
+        };
+        let shown = is.map_or("not set".to_owned(), |is| format!("`{is}`"));
+        let diagnostic = source
+            .diagnostic(self.span.clone(), format!("`{}` is {shown}", self.field))
+            .help("it is expected otherwise; `explain` shows which rule set it");
+        (!holds).then(|| Deviation { field: self.field.clone(), expected, found, by: None, diagnostic })
     }
 }
 

@@ -25,7 +25,7 @@ mod trace;
 mod when;
 
 pub use config::Config;
-pub use example::{Example, ExampleMail};
+pub use example::{Deviation, Example, ExampleMail};
 pub use network::{Network, NotANetwork};
 pub use redact::{RedactSet, Redaction};
 pub use tlp::Tlp;

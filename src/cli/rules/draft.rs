@@ -1,0 +1,410 @@
+//! A first rule file for a mail: how to tell mails like it, which id it carries, whether it can close. All
+//! of it is a guess for a person to go over, so it takes what is there and invents nothing.
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use regex::{Captures, Regex};
+
+use crate::mail::Message;
+
+/// Most characters of a subject that go into a pattern.
+const SUBJECT_LIMIT: usize = 200;
+
+/// Longest name of a source in characters.
+const NAME_LIMIT: usize = 80;
+
+/// Words that say that something is over, in the mails of monitoring systems.
+const CLOSING: [&str; 12] = [
+    "recovery",
+    "recovered",
+    "resolved",
+    "ok",
+    "up",
+    "closed",
+    "cleared",
+    "fixed",
+    "success",
+    "normal",
+    "end",
+    "ended",
+];
+
+/// A first rule file, but for its example.
+pub(super) struct Draft {
+    /// The name of the source.
+    name: String,
+    /// The conditions that tell mails like this: field and pattern.
+    when: Vec<(&'static str, String)>,
+    has_subject: bool,
+    /// Whether the subject's pattern captures `state`.
+    state: bool,
+    /// The start of every external id.
+    prefix: String,
+    key: Key,
+}
+
+/// Where the key comes from.
+enum Key {
+    /// The name that the subject's pattern captures.
+    Subject(&'static str),
+    /// A pattern that captures `id` in the text.
+    Text(String),
+    None,
+}
+
+impl Draft {
+    /// The draft for mails like `message`; none if there is nothing to tell them by.
+    pub fn of(message: &Message, name: Option<&str>) -> Option<Self> {
+        let sender = message.from.first().filter(|sender| !sender.address.is_empty());
+        let mut when = Vec::new();
+        if let Some(sender) = sender {
+            when.push(("from", format!(r"(?i)\A{}\z", escaped(&sender.address))));
+        }
+        let has_subject = !message.subject.trim().is_empty();
+        let (mut state, mut key) = (false, Key::None);
+        if has_subject {
+            let text_key = key_in_text(&message.text);
+            let subject = Subject::of(message.subject.trim(), text_key.is_none());
+            state = subject.state;
+            key = match (subject.key, text_key) {
+                (Some(group), _) => Key::Subject(group),
+                (None, Some(pattern)) => Key::Text(pattern),
+                (None, None) => Key::None,
+            };
+            when.push(("subject", subject.pattern));
+        } else if let Some(pattern) = key_in_text(&message.text) {
+            key = Key::Text(pattern);
+        }
+        if when.is_empty() {
+            let line = message.text.lines().find(|line| !line.trim().is_empty())?;
+            let start: String = line.trim().chars().take(SUBJECT_LIMIT).collect();
+            when.push(("text", format!(r"\A\s*{}", general(&start))));
+        }
+        let person = sender.map(|sender| sender.name.trim()).filter(|name| !name.is_empty());
+        let address = sender.map(|sender| sender.address.as_str());
+        let guess = match (person, address) {
+            (Some(person), Some(address)) => format!("{person} ({address})"),
+            (_, Some(address)) => address.to_owned(),
+            _ => "A first rule file".to_owned(),
+        };
+        let prefix = slug(name.or(person).or(address).unwrap_or("mail"));
+        let name = crate::event::bounded(name.unwrap_or(&guess), NAME_LIMIT).into_owned();
+        Some(Self { name, when, has_subject, state, prefix, key })
+    }
+
+    /// The rule file. `notes` stand above it as comments; `mail` and `expect` are TOML.
+    pub fn text(&self, notes: &[String], mail: &str, expect: &str) -> String {
+        let mut text = String::from("version = 1\n\n");
+        for note in notes {
+            let line: String = note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            text.push_str(&format!("# {line}\n"));
+        }
+        let when: Vec<String> =
+            self.when.iter().map(|(field, pattern)| format!("{field} = {}", literal(pattern))).collect();
+        text.push_str(&format!(
+            "[source]                  # which mails this file speaks about: make general what changes\n\
+             name = {}\nwhen = {{ {} }}\n",
+            quoted(&self.name),
+            when.join(", ")
+        ));
+        let mut set = Vec::new();
+        if self.has_subject {
+            set.push("title = \"{{ subject }}\"".to_owned());
+        }
+        if let Key::Subject(group) = self.key {
+            // The longest part of a subject is words: as a key they have no blanks and no case.
+            let filter = if group == "what" { " | slug" } else { "" };
+            set.push(format!("external-id = \"{}:{{{{ {group}{filter} }}}}\"", self.prefix));
+        }
+        if set.is_empty() {
+            // A file of a source alone does nothing, and a rule must do something.
+            set.push(format!("source-system = {}", quoted(&self.name)));
+        }
+        text.push_str(&format!("\n[[rule]]\nname = \"it pages\"\nset = {{ {} }}\n", set.join(", ")));
+        if let Key::Text(pattern) = &self.key {
+            text.push_str(&format!(
+                "\n[[rule]]\nname = \"the key of the incident is in the text\"\nwhen = {{ text = {} }}\n\
+                 set = {{ external-id = \"{}:{{{{ id }}}}\" }}\n",
+                literal(pattern),
+                self.prefix
+            ));
+        }
+        match (&self.key, self.state) {
+            (Key::None, _) => text.push_str(
+                "\n# No key was found: mails are grouped by thread or subject, and none can close the alert.\n\
+                 # Capture what an incident keeps for life as (?<id>...) and set external-id to it.\n",
+            ),
+            (_, false) => text.push_str(
+                "\n# The alert closes by a rule such as\n\
+                 #   [[rule]]\n#   name = \"it closes\"\n#   when = { subject = '(?i)\\bresolved\\b' }\n\
+                 #   set = { status = \"resolved\" }\n",
+            ),
+            (_, true) => {
+                let words: Vec<String> = CLOSING.iter().map(|word| quoted(word)).collect();
+                text.push_str(&format!(
+                    "\n[[rule]]\nname = \"it closes\"\nwhen = {{ state = {{ equals = [{}] }} }}\n\
+                     set = {{ status = \"resolved\" }}\n",
+                    words.join(", ")
+                ));
+            }
+        }
+        text.push_str(&format!("\n[[example]]\nmail = {mail}\nexpect = {expect}\n"));
+        text
+    }
+}
+
+/// What changes from mail to mail in a subject.
+static PARTS: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(concat!(
+        r"(?<tilde>~[0-9]+)|(?<hash>#[0-9]+)|(?<ticket>\b[A-Z][A-Z0-9]{1,9}-[0-9]+\b)|(?<number>[0-9]+)|",
+        r"(?<state>(?i-u:\b(?:problem|firing|down|critical|warning|failed|failure|unreachable|triggered|",
+        r"recovery|recovered|resolved|ok|up|closed|cleared|fixed|success|normal|ended)\b))",
+    ))
+    .expect("the pattern is written here")
+});
+
+/// A number that nobody counts or measures with: long, no year, no part of a time, a version or a port.
+static LONE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?:^|[\s(\[])(?<id>[013-9][0-9]{3,}|2[1-9][0-9]{2,}|20[0-9]{3,})(?:$|[\s)\],])")
+        .expect("the pattern is written here")
+});
+
+/// A pattern for a subject.
+struct Subject {
+    pattern: String,
+    key: Option<&'static str>,
+    state: bool,
+}
+
+impl Subject {
+    /// The pattern for subjects like `subject`. Where it holds no id and nothing else does, as
+    /// `must_have_key` says, its longest part is the key if a state stands beside it.
+    fn of(subject: &str, must_have_key: bool) -> Self {
+        let whole = subject.chars().nth(SUBJECT_LIMIT).is_none();
+        let subject: String = subject.chars().take(SUBJECT_LIMIT).collect();
+        let parts: Vec<Captures<'_>> = PARTS.captures_iter(&subject).collect();
+        let has = |group: &str| parts.iter().find_map(|part| part.name(group)).map(|found| found.start());
+        let id = ["tilde", "hash", "ticket"].into_iter().find_map(has).or_else(|| {
+            let lone = LONE_NUMBER.captures(&subject)?;
+            must_have_key.then(|| lone.name("id").map(|id| id.start()))?
+        });
+        let state = has("state");
+        // The literal parts between, to find the longest.
+        let mut gaps = Vec::new();
+        let mut end = 0;
+        for part in &parts {
+            let found = part.get(0).expect("a match has a text");
+            gaps.push(end..found.start());
+            end = found.end();
+        }
+        gaps.push(end..subject.len());
+        let worth = |gap: &std::ops::Range<usize>| {
+            subject[gap.clone()].chars().filter(|c| c.is_alphanumeric()).count()
+        };
+        let what = (id.is_none() && must_have_key && state.is_some())
+            .then(|| gaps.iter().enumerate().max_by_key(|(at, gap)| (worth(gap), std::cmp::Reverse(*at))))
+            .flatten()
+            .filter(|(_, gap)| worth(gap) > 0)
+            .map(|(at, _)| at);
+
+        let mut pattern = String::from(r"\A");
+        for (at, gap) in gaps.iter().enumerate() {
+            let text = &subject[gap.clone()];
+            if what == Some(at) {
+                let inner = text.trim();
+                let start = text.find(inner).unwrap_or(0);
+                let (before, after) = (&text[..start], &text[start + inner.len()..]);
+                pattern.push_str(&format!(
+                    "{}(?<what>{}){}",
+                    escaped(before),
+                    escaped(inner),
+                    escaped(after)
+                ));
+            } else {
+                pattern.push_str(&escaped(text));
+            }
+            let Some(part) = parts.get(at) else { continue };
+            let start = part.get(0).map(|found| found.start());
+            let is_id = start == id;
+            pattern.push_str(match part.name("state") {
+                Some(_) if start == state => "(?<state>[A-Za-z]+)",
+                Some(_) => "[A-Za-z]+",
+                None if part.name("tilde").is_some() => pick(is_id, "(?<id>~[0-9]+)", "~[0-9]+"),
+                None if part.name("hash").is_some() => pick(is_id, "#(?<id>[0-9]+)", "#[0-9]+"),
+                None if part.name("ticket").is_some() => {
+                    pick(is_id, "(?<id>[A-Z][A-Z0-9]+-[0-9]+)", "[A-Z][A-Z0-9]+-[0-9]+")
+                }
+                None => pick(is_id, "(?<id>[0-9]+)", "[0-9]+"),
+            });
+        }
+        if whole {
+            pattern.push_str(r"\z");
+        }
+        let key = if id.is_some() { Some("id") } else { what.map(|_| "what") };
+        Self { pattern, key, state: state.is_some() }
+    }
+}
+
+fn pick<'a>(first: bool, one: &'a str, other: &'a str) -> &'a str {
+    if first { one } else { other }
+}
+
+/// A pattern that captures an incident's id in `text`, by what it is called there, or by its form.
+fn key_in_text(text: &str) -> Option<String> {
+    static CALLED: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(concat!(
+            r"(?<label>(?i-u:\b(?:(?:original )?(?:case|incident|alert|event|ticket|problem|issue|sensor)",
+            r"(?: ?(?:id|number|no\.?))?|id)))(?<gap>[ \t]*[:=#][ \t]*#?|[ \t]+#)(?<id>~?[0-9][0-9A-Fa-f-]{2,})",
+        ))
+        .expect("the pattern is written here")
+    });
+    static LINK: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r#"(?<start>https?://[^\s<>"?#]*[/#?&=])(?<id>~?[0-9]{2,})\b"#)
+            .expect("the pattern is written here")
+    });
+    static TILDE: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new("~[0-9]{3,}").expect("the pattern is written here"));
+    if let Some(found) = CALLED.captures(text) {
+        let tilde = if found["id"].starts_with('~') { "~" } else { "" };
+        let digits = found["id"].trim_start_matches('~').bytes().all(|b| b.is_ascii_digit());
+        let class = if digits { "[0-9]+" } else { "[0-9A-Fa-f-]+" };
+        return Some(format!(r"{}{}(?<id>{tilde}{class})", escaped(&found["label"]), escaped(&found["gap"])));
+    }
+    if TILDE.is_match(text) {
+        return Some("(?<id>~[0-9]+)".to_owned());
+    }
+    LINK.captures(text).map(|found| format!(r"{}(?<id>~?[0-9]+)\b", escaped(&found["start"])))
+}
+
+/// `text` as a pattern in which every number stands for any.
+fn general(text: &str) -> String {
+    static NUMBER: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new("[0-9]+").expect("the pattern is written here"));
+    NUMBER.split(text).map(escaped).collect::<Vec<_>>().join("[0-9]+")
+}
+
+/// `text` as a pattern for itself; what cannot be seen is written by its number.
+fn escaped(text: &str) -> String {
+    let mut out = String::new();
+    for c in regex::escape(text).chars() {
+        let hidden = c.is_control()
+            || matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
+        if hidden {
+            write!(out, "\\x{{{:x}}}", u32::from(c)).expect("a string takes everything");
+        } else {
+            out.push(c);
+        }
+    }
+    // These need no escape outside a class, and patterns are to be read.
+    for plain in ["-", "#", "&", "~"] {
+        out = out.replace(&format!("\\{plain}"), plain);
+    }
+    out
+}
+
+/// The start of an external id: lower case, without blanks.
+fn slug(text: &str) -> String {
+    let words: Vec<String> = text
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .take(4)
+        .map(str::to_ascii_lowercase)
+        .collect();
+    if words.is_empty() { "mail".to_owned() } else { words.join("-") }
+}
+
+/// A TOML string: as it is in single quotes, if it can be.
+fn literal(text: &str) -> String {
+    if text.contains('\'') || text.contains(char::is_control) { quoted(text) } else { format!("'{text}'") }
+}
+
+/// A TOML string in double quotes.
+pub(super) fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    text.chars().for_each(|c| push_escaped(&mut out, c));
+    out.push('"');
+    out
+}
+
+/// A TOML string over several lines.
+pub(super) fn block(text: &str) -> String {
+    let mut out = String::from("\"\"\"\n");
+    for c in text.replace("\r\n", "\n").chars() {
+        match c {
+            '\n' => out.push(c),
+            '"' if !out.ends_with('"') => out.push(c),
+            c => push_escaped(&mut out, c),
+        }
+    }
+    if !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out.push_str("\"\"\"");
+    out
+}
+
+fn push_escaped(out: &mut String, c: char) {
+    match c {
+        '"' => out.push_str("\\\""),
+        '\\' => out.push_str("\\\\"),
+        '\n' => out.push_str("\\n"),
+        '\t' => out.push_str("\\t"),
+        c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c)).expect("a string takes everything"),
+        c => out.push(c),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(text: &str) -> String {
+        Subject::of(text, true).pattern
+    }
+
+    #[test]
+    fn a_subject_becomes_an_anchored_pattern_with_what_changes_in_groups() {
+        for (text, pattern) in [
+            (
+                "[Case #1208] Suspicious PowerShell on WS-042",
+                r"\A\[Case #(?<id>[0-9]+)\] Suspicious PowerShell on [A-Z][A-Z0-9]+-[0-9]+\z",
+            ),
+            ("Incident Case Notification: ~41136 x", r"\AIncident Case Notification: (?<id>~[0-9]+) x\z"),
+            (
+                "** PROBLEM Host Alert: web01 is DOWN **",
+                r"\A\*\* (?<state>[A-Za-z]+) (?<what>Host Alert: web)[0-9]+ is [A-Za-z]+ \*\*\z",
+            ),
+            ("[SOC MISP] Event 1337", r"\A\[SOC MISP\] Event (?<id>[0-9]+)\z"),
+            (
+                "[FIRING:1] InstanceDown (web:9100 node)",
+                r"\A\[(?<state>[A-Za-z]+):[0-9]+\] (?<what>InstanceDown \(web):[0-9]+ node\)\z",
+            ),
+            ("Report of 2026-11-20", r"\AReport of [0-9]+-[0-9]+-[0-9]+\z"),
+        ] {
+            assert_eq!(subject(text), pattern);
+            assert!(Regex::new(pattern).unwrap().is_match(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_id_in_the_text_is_found_by_what_it_is_called_by_its_form_or_in_a_link() {
+        for (text, pattern) in [
+            ("Original problem ID: 90210", "Original problem ID: (?<id>[0-9]+)"),
+            ("see https://x.example/case/4711/details", r"https://x\.example/case/(?<id>~?[0-9]+)\b"),
+            ("update Case ~41136", "(?<id>~[0-9]+)"),
+        ] {
+            assert_eq!(key_in_text(text).as_deref(), Some(pattern), "{text}");
+        }
+        assert_eq!(key_in_text("load is 90% at 18:04"), None);
+    }
+
+    #[test]
+    fn any_text_can_be_written_as_toml() {
+        let text = "a 'b' \"\"\"c\"\"\"\" \\ \u{1b} \u{202e}\ttab\nend\"";
+        for written in [quoted(text), block(text), literal(text)] {
+            let read: toml::Table = toml::from_str(&format!("x = {written}")).unwrap();
+            assert_eq!(read["x"].as_str().unwrap().trim_end(), text);
+        }
+    }
+}

@@ -13,7 +13,8 @@ use crate::gateway::{load_unproven, routed};
 use crate::mail::{self, Address, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 
-use super::{Exit, Site, print, tell_all};
+use super::difference::Difference;
+use super::{Exit, Site, excerpt, print, tell_all};
 
 /// What `explain` is told.
 #[derive(clap::Args)]
@@ -21,7 +22,8 @@ use super::{Exit, Site, print, tell_all};
   smtp2signl4 explain alert.eml
   smtp2signl4 explain --to soc@example.org --client 192.0.2.7 alert.eml
   smtp2signl4 queue show 01JD3X9K7M2Q --content | smtp2signl4 explain -
-  smtp2signl4 explain --json *.eml | jq '.events[].payload'")]
+  smtp2signl4 explain --json *.eml | jq '.events[].payload'
+  smtp2signl4 explain --diff new-rules/ alert.eml     what these would change, in the place of the site's")]
 pub(super) struct Arguments {
     /// Mails; - is standard input
     #[arg(required = true, value_name = "MAIL")]
@@ -34,6 +36,9 @@ pub(super) struct Arguments {
     /// Show rules that did not hold as well
     #[arg(long, short)]
     verbose: bool,
+    /// Show what other rules would change: a file or folder in the place of the site's rules
+    #[arg(long, value_name = "RULES")]
+    diff: Option<PathBuf>,
 }
 
 /// The envelope that the mail comes in.
@@ -79,7 +84,12 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
         Ok(config) => config,
         Err(exit) => return exit,
     };
-    let rules = match load_unproven(&config, None) {
+    let load = |path: Option<&PathBuf>| load_unproven(&config, path.map(std::slice::from_ref));
+    let rules = load(None).and_then(|rules| {
+        let others = arguments.diff.as_ref().map(|path| load(Some(path))).transpose()?;
+        Ok(Rules { rules, others })
+    });
+    let rules = match rules {
         Ok(rules) => rules,
         Err(problems) => return tell_all(&problems),
     };
@@ -96,6 +106,12 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     exit
 }
 
+/// The rules in force, and those to compare them with.
+struct Rules {
+    rules: RuleSet,
+    others: Option<RuleSet>,
+}
+
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     if path == Path::new("-") {
         let mut content = Vec::new();
@@ -105,24 +121,35 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     std::fs::read(path)
 }
 
-fn one(config: &Config, rules: &RuleSet, arguments: &Arguments, path: &Path, content: &[u8]) -> String {
+fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, content: &[u8]) -> String {
     let message = Message::parse(content);
     let envelope = arguments.envelope.of(&message, System);
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
-    let judgements: Vec<(String, Judgement)> = teams
-        .into_iter()
-        .map(|team| {
-            let judgement =
-                rules.judge_traced(&Subject { message: &message, envelope: &envelope, team: &team });
-            (team, judgement)
-        })
-        .collect();
+    let judge = |rules: &RuleSet, team: &str| {
+        rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
+    };
+    let mut differences = Vec::new();
+    let mut judgements: Vec<(String, Judgement)> = Vec::new();
+    for team in teams {
+        let judgement = judge(&rules.rules, &team);
+        if let Some(others) = &rules.others {
+            differences.push(Difference::of(&team, &judgement, &judge(others, &team)));
+        }
+        judgements.push((team, judgement));
+    }
     if arguments.json {
-        return format!("{}\n", as_json(path, &message, &judgements));
+        let mut json = as_json(path, &message, &judgements);
+        if rules.others.is_some() {
+            json["diff"] = json!(differences);
+        }
+        return format!("{json}\n");
     }
     let page =
         Page { colored: std::io::stdout().is_terminal(), verbose: arguments.verbose, text: String::new() };
-    page.of(path, &message, &envelope, &judgements)
+    match rules.others {
+        None => page.of(path, &message, &envelope, &judgements),
+        Some(_) => page.of_differences(path, &message, &envelope, &differences),
+    }
 }
 
 fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -> Value {
@@ -140,9 +167,6 @@ fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -
         .collect();
     json!({ "mail": path.display().to_string(), "message": message, "trace": trace, "events": events })
 }
-
-/// Longest text shown of a mail, a match or a value, in characters.
-const EXCERPT: usize = 160;
 
 /// Lines of the text that are shown.
 const LINES: usize = 12;
@@ -179,6 +203,60 @@ impl Page {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
+            }
+        }
+        self.line(0, "");
+        self.text
+    }
+
+    /// What other rules would change: `-` is what is in force, `+` what would be.
+    fn of_differences(
+        mut self,
+        path: &Path,
+        message: &Message,
+        envelope: &mail::Envelope,
+        differences: &[Difference],
+    ) -> String {
+        self.line(0, &self.bold(&path.display().to_string()));
+        self.message(message, envelope);
+        for difference in differences {
+            self.line(0, "");
+            self.line(0, &self.bold(&format!("Difference, for team {}", difference.team)));
+            for rule in &difference.rules_before {
+                self.line(1, &self.style(&format!("- held: {}", excerpt(rule)), "31"));
+            }
+            for rule in &difference.rules_after {
+                self.line(1, &self.style(&format!("+ held: {}", excerpt(rule)), "32"));
+            }
+            if difference.dropped_before != difference.dropped_after {
+                for (mark, dropped, code) in
+                    [("-", &difference.dropped_before, "31"), ("+", &difference.dropped_after, "32")]
+                {
+                    if let Some(dropped) = dropped {
+                        self.line(1, &self.style(&format!("{mark} dropped by {}", excerpt(dropped)), code));
+                    }
+                }
+            }
+            for event in &difference.events {
+                let title = excerpt(&event.title);
+                self.line(1, &self.bold(&format!("event {title:?}: {}", event.kind.words())));
+                for change in &event.fields {
+                    self.line(2, &change.line());
+                    let by = |by: &Option<String>| by.clone().unwrap_or_else(|| "no rule".to_owned());
+                    if change.before_by.is_some() || change.after_by.is_some() {
+                        self.line(
+                            3,
+                            &format!(
+                                "set by {} → {}",
+                                excerpt(&by(&change.before_by)),
+                                excerpt(&by(&change.after_by))
+                            ),
+                        );
+                    }
+                }
+            }
+            if difference.is_empty() {
+                self.line(1, "none");
             }
         }
         self.line(0, "");
@@ -293,10 +371,4 @@ impl Page {
     fn style(&self, text: &str, code: &str) -> String {
         if self.colored { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
-}
-
-/// `text` on one line and bounded, with nothing in it that could steer a terminal.
-fn excerpt(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::event::bounded(&line, EXCERPT).into_owned()
 }

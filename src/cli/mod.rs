@@ -1,8 +1,10 @@
 //! The command line: reads it, runs one command, and turns what became of it into an exit code of
 //! sysexits(3), so that pipes, cron and systemd know what to do next.
 
+mod backtest;
 mod check;
 mod demo;
+mod difference;
 mod explain;
 mod hand_in;
 mod progress;
@@ -43,6 +45,8 @@ Examples:
   smtp2signl4 check                         look over config and rules
   smtp2signl4 explain alert.eml             what would become of this mail, and why
   smtp2signl4 queue list                    what waits, what failed
+  smtp2signl4 rules new --from alert.eml    a first rule file for a mail
+  smtp2signl4 backtest new.toml --since 7d  what other rules would have changed
 
 Exit codes: 0 done, 64 usage, 65 bad input, 69 unavailable, 75 try again later, 78 bad config";
 
@@ -77,6 +81,8 @@ enum Command {
     Queue(queue::Arguments),
     /// Test rules by their examples, and begin new ones
     Rules(rules::Arguments),
+    /// Show what other rules would have changed, on the mails that came
+    Backtest(backtest::Arguments),
 }
 
 /// Runs the program.
@@ -101,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Close(arguments) => hand_in::close(&site, arguments),
         Command::Queue(arguments) => queue::queue(&site, &arguments),
         Command::Rules(arguments) => rules::rules(&site, &arguments),
+        Command::Backtest(arguments) => backtest::backtest(&site, &arguments),
     };
     ExitCode::from(exit as u8)
 }
@@ -139,4 +146,13 @@ fn runtime() -> tokio::runtime::Runtime {
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Longest text shown of a mail, a match or a value, in characters.
+const EXCERPT: usize = 160;
+
+/// `text` on one line and bounded, with nothing in it that could steer a terminal.
+fn excerpt(text: &str) -> String {
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    crate::event::bounded(&line, EXCERPT).into_owned()
 }

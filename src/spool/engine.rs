@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::entry::{Count, Entry, Filter, Listed, Outcome, Queued, Selection, Shown};
+use super::entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown};
 use crate::event::{Event, Status, TITLE_LIMIT, bounded};
 use crate::mail::MailId;
 
@@ -62,6 +62,9 @@ pub(super) enum Content {
 
 /// Bytes from which on a content is laid aside before the mail is put.
 pub(super) const LARGE: usize = 512 << 10;
+
+/// Bytes of content from which on a page of mails is full.
+pub(super) const PAGE: usize = 4 << 20;
 
 impl Content {
     /// Its size in bytes.
@@ -225,6 +228,9 @@ pub(super) trait Store: Send + Sync + 'static {
     fn find(&self, seq: u64) -> Result<Option<Listed>, Failure>;
     fn show(&self, mail: MailId) -> Result<Option<Shown>, Failure>;
     fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure>;
+    /// A page of mails, latest first, that ends early where it holds [`PAGE`] bytes.
+    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure>;
+    fn count_mails(&self, from: MailId) -> Result<u64, Failure>;
     fn counts(&self) -> Result<Vec<Count>, Failure>;
     /// Lets go of everything that is not in use.
     fn close(&self);

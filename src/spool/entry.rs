@@ -192,6 +192,17 @@ pub struct Shown {
     pub events: Vec<ShownEvent>,
 }
 
+/// A mail as it came, for those who judge it again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Past {
+    /// The id.
+    pub id: MailId,
+    /// Who sent it, to whom, and how it came; none if the disk has damaged it.
+    pub envelope: Option<Envelope>,
+    /// The content as received; none where no mail stood behind the event.
+    pub content: Option<Bytes>,
+}
+
 /// An event of a shown mail.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

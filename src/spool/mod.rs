@@ -33,7 +33,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task;
 
 pub use config::{Config, Sync};
-pub use entry::{Count, Entry, Filter, Listed, Outcome, Queued, Selection, Shown, ShownEvent, State};
+pub use entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown, ShownEvent, State};
 pub use error::{Error, OpenError, PutError};
 
 use crate::clock::Clock;
@@ -349,6 +349,29 @@ impl Reader {
     /// It cannot be read.
     pub async fn content(&self, mail: MailId) -> Result<Option<Bytes>, Error> {
         self.ask(move |store| store.content(mail)).await
+    }
+
+    /// The mails from `from` on that came before `before`, latest first: at most `limit`, and fewer where
+    /// they are large, so that a walk through the spool takes the same memory all the way. None are left
+    /// when there are none in the answer.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn mails(
+        &self,
+        from: MailId,
+        before: Option<MailId>,
+        limit: usize,
+    ) -> Result<Vec<Past>, Error> {
+        self.ask(move |store| store.mails(from, before, limit)).await
+    }
+
+    /// How many mails there are from `from` on.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub async fn count_mails(&self, from: MailId) -> Result<u64, Error> {
+        self.ask(move |store| store.count_mails(from)).await
     }
 
     /// What is open, by team.

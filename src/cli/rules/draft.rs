@@ -2,6 +2,7 @@
 //! of it is a guess for a person to go over, so it takes what is there and invents nothing.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -189,46 +190,38 @@ impl Subject {
             let lone = LONE_NUMBER.captures(&subject)?;
             must_have_key.then(|| lone.name("id").map(|id| id.start()))?
         });
-        let state = has("state");
-        // The literal parts between, to find the longest.
-        let mut gaps = Vec::new();
+        // Recoveries have problem words beside their own: "Down ended (now: Up)".
+        let states = || parts.iter().filter_map(|part| part.name("state"));
+        let state = states().find(|word| is_closing(word.as_str())).or_else(|| states().next());
+        let what = (id.is_none() && must_have_key && state.is_some())
+            .then(|| longest_between(&subject, states().map(|word| word.range())))
+            .flatten();
+
+        let mut pattern = String::from(r"\A");
+        let literal = |pattern: &mut String, gap: Range<usize>| {
+            let cuts = what.clone().map_or([0, 0], |what| [what.start, what.end]);
+            let mut from = gap.start;
+            for (cut, mark) in cuts.into_iter().zip(["(?<what>", ")"]) {
+                // What ends at the end of a gap ends there, and not at the start of the next.
+                let within = if mark == ")" { gap.start < cut && cut <= gap.end } else { gap.contains(&cut) };
+                if what.is_some() && within {
+                    pattern.push_str(&escaped(&subject[from..cut]));
+                    pattern.push_str(mark);
+                    from = cut;
+                }
+            }
+            pattern.push_str(&escaped(&subject[from..gap.end]));
+        };
         let mut end = 0;
         for part in &parts {
             let found = part.get(0).expect("a match has a text");
-            gaps.push(end..found.start());
-            end = found.end();
-        }
-        gaps.push(end..subject.len());
-        let worth = |gap: &std::ops::Range<usize>| {
-            subject[gap.clone()].chars().filter(|c| c.is_alphanumeric()).count()
-        };
-        let what = (id.is_none() && must_have_key && state.is_some())
-            .then(|| gaps.iter().enumerate().max_by_key(|(at, gap)| (worth(gap), std::cmp::Reverse(*at))))
-            .flatten()
-            .filter(|(_, gap)| worth(gap) > 0)
-            .map(|(at, _)| at);
-
-        let mut pattern = String::from(r"\A");
-        for (at, gap) in gaps.iter().enumerate() {
-            let text = &subject[gap.clone()];
-            if what == Some(at) {
-                let inner = text.trim();
-                let start = text.find(inner).unwrap_or(0);
-                let (before, after) = (&text[..start], &text[start + inner.len()..]);
-                pattern.push_str(&format!(
-                    "{}(?<what>{}){}",
-                    escaped(before),
-                    escaped(inner),
-                    escaped(after)
-                ));
-            } else {
-                pattern.push_str(&escaped(text));
+            literal(&mut pattern, end..found.start());
+            if what.as_ref().is_some_and(|what| what.start == found.start()) {
+                pattern.push_str("(?<what>");
             }
-            let Some(part) = parts.get(at) else { continue };
-            let start = part.get(0).map(|found| found.start());
-            let is_id = start == id;
+            let is_id = Some(found.start()) == id;
             pattern.push_str(match part.name("state") {
-                Some(_) if start == state => "(?<state>[A-Za-z]+)",
+                Some(word) if Some(word) == state => "(?<state>[A-Za-z]+)",
                 Some(_) => "[A-Za-z]+",
                 None if part.name("tilde").is_some() => pick(is_id, "(?<id>~[0-9]+)", "~[0-9]+"),
                 None if part.name("hash").is_some() => pick(is_id, "#(?<id>[0-9]+)", "#[0-9]+"),
@@ -237,13 +230,41 @@ impl Subject {
                 }
                 None => pick(is_id, "(?<id>[0-9]+)", "[0-9]+"),
             });
+            if what.as_ref().is_some_and(|what| what.end == found.end()) {
+                pattern.push(')');
+            }
+            end = found.end();
         }
+        literal(&mut pattern, end..subject.len());
         if whole {
             pattern.push_str(r"\z");
         }
         let key = if id.is_some() { Some("id") } else { what.map(|_| "what") };
         Self { pattern, key, state: state.is_some() }
     }
+}
+
+/// The longest part of `subject` between `states`, from its first letter to its last letter or digit: it
+/// most likely says what is up or down.
+fn longest_between(subject: &str, states: impl Iterator<Item = Range<usize>>) -> Option<Range<usize>> {
+    let mut end = 0;
+    let mut gaps: Vec<Range<usize>> = Vec::new();
+    for state in states {
+        gaps.push(end..state.start);
+        end = state.end;
+    }
+    gaps.push(end..subject.len());
+    let trimmed = gaps.into_iter().filter_map(|gap| {
+        let text = &subject[gap.clone()];
+        let start = text.find(char::is_alphabetic)?;
+        let (last, c) = text.char_indices().rfind(|(_, c)| c.is_alphanumeric())?;
+        Some(gap.start + start..gap.start + last + c.len_utf8())
+    });
+    trimmed.max_by_key(|gap| (gap.len(), std::cmp::Reverse(gap.start)))
+}
+
+fn is_closing(word: &str) -> bool {
+    CLOSING.iter().any(|closing| closing.eq_ignore_ascii_case(word))
 }
 
 fn pick<'a>(first: bool, one: &'a str, other: &'a str) -> &'a str {
@@ -373,12 +394,16 @@ mod tests {
             ("Incident Case Notification: ~41136 x", r"\AIncident Case Notification: (?<id>~[0-9]+) x\z"),
             (
                 "** PROBLEM Host Alert: web01 is DOWN **",
-                r"\A\*\* (?<state>[A-Za-z]+) (?<what>Host Alert: web)[0-9]+ is [A-Za-z]+ \*\*\z",
+                r"\A\*\* (?<state>[A-Za-z]+) (?<what>Host Alert: web[0-9]+ is) [A-Za-z]+ \*\*\z",
             ),
             ("[SOC MISP] Event 1337", r"\A\[SOC MISP\] Event (?<id>[0-9]+)\z"),
             (
                 "[FIRING:1] InstanceDown (web:9100 node)",
-                r"\A\[(?<state>[A-Za-z]+):[0-9]+\] (?<what>InstanceDown \(web):[0-9]+ node\)\z",
+                r"\A\[(?<state>[A-Za-z]+):[0-9]+\] (?<what>InstanceDown \(web:[0-9]+ node)\)\z",
+            ),
+            (
+                "core-sw1 Down ended (now: Up) (OK)",
+                r"\A(?<what>core-sw[0-9]+) [A-Za-z]+ [A-Za-z]+ \(now: (?<state>[A-Za-z]+)\) \([A-Za-z]+\)\z",
             ),
             ("Report of 2026-11-20", r"\AReport of [0-9]+-[0-9]+-[0-9]+\z"),
         ] {

@@ -138,8 +138,10 @@ fn whole(
 /// What whoever goes over the file should know.
 fn notes(judgement: &Judgement, own: &str) -> Vec<String> {
     let sources = judgement.trace.pieces.iter().flat_map(|piece| &piece.sources);
-    let mut others: Vec<&str> =
-        sources.filter(|source| source.held && &*source.file != own).map(|source| &*source.source).collect();
+    let mut others: Vec<&str> = sources
+        .filter(|source| !source.rules.is_empty() && &*source.file != own)
+        .map(|source| &*source.source)
+        .collect();
     others.dedup();
     let mut notes = Vec::new();
     if !others.is_empty() {

@@ -14,8 +14,8 @@ use super::files::Files;
 use super::{BUSY, Disk, failure};
 use crate::event::{Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
-use crate::spool::engine::{self, Content, Failure};
-use crate::spool::entry::{Count, Filter, Listed, Queued, Selection, Shown, ShownEvent, State};
+use crate::spool::engine::{self, Content, Failure, PAGE};
+use crate::spool::entry::{Count, Filter, Listed, Past, Queued, Selection, Shown, ShownEvent, State};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
@@ -293,6 +293,40 @@ impl engine::Store for Store {
             db.prepare_cached("SELECT body FROM content WHERE mail = ?1")?
                 .query_row([key(mail.number())], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
                 .optional()
+        })
+    }
+
+    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure> {
+        let before = before.map_or(i64::MAX, |before| key(before.number()));
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(|db| {
+            let mut question = db.prepare_cached(
+                "SELECT mail.id, mail.envelope, content.body, large.file FROM mail \
+                 LEFT JOIN content ON content.mail = mail.id LEFT JOIN large ON large.mail = mail.id \
+                 WHERE mail.id >= ?1 AND mail.id < ?2 ORDER BY mail.id DESC LIMIT ?3",
+            )?;
+            let mut rows = question.query(params![key(from.number()), before, limit])?;
+            let (mut page, mut size) = (Vec::new(), 0);
+            while let Some(row) = rows.next()? {
+                let content = match text(row, 3)? {
+                    // A file that cannot be read is one mail less, and no reason to end the walk.
+                    Some(name) => self.files.read(&name).ok(),
+                    None => row.get_ref(2)?.as_bytes_or_null()?.map(Bytes::copy_from_slice),
+                };
+                size += content.as_ref().map_or(0, Bytes::len);
+                page.push(Past { id: mail_id(row, 0)?, envelope: json(row, 1)?, content });
+                if size >= PAGE {
+                    break;
+                }
+            }
+            Ok(page)
+        })
+    }
+
+    fn count_mails(&self, from: MailId) -> Result<u64, Failure> {
+        self.ask(|db| {
+            db.prepare_cached("SELECT count(*) FROM mail WHERE id >= ?1")?
+                .query_row([key(from.number())], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
     }
 

@@ -1,0 +1,401 @@
+//! The commands for those who write rules, as the real program runs them: `rules test`, `rules new`,
+//! `backtest`, `explain --diff`, and what `check` and `run` make of an example that fails.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use support::{Process, Site, program, run, standin};
+use tempfile::TempDir;
+
+/// A folder with a config, in which the program runs.
+struct Folder(TempDir);
+
+impl Folder {
+    /// One whose site has `rules` in `site.toml`.
+    fn new(rules: &str) -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("secret", "abc123");
+        folder.write("site.toml", rules);
+        folder.write(
+            "smtp2signl4.toml",
+            "[smtp]\nlisten = ['127.0.0.1:0']\n[signl4]\nsecret-file = 'secret'\n[spool]\npath = 'spool'\n\
+             [rules]\npaths = ['site.toml']\n",
+        );
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program());
+        command.args(arguments).args(["--config", "smtp2signl4.toml"]);
+        command.env_clear().current_dir(self.0.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// What the program writes and how it ends.
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The exit code, and what is written to standard output and standard error.
+    fn run(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
+        let output = self.output(arguments);
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    }
+}
+
+/// A rule file whose example expects this title and status.
+fn rules(title: &str, status: &str) -> String {
+    format!(
+        "version = 1\n[source]\nname = \"Backup\"\nwhen = {{ subject = '^\\[(?<result>[A-Z]+)\\] (?<job>.+)$' }}\n\
+         [[rule]]\nname = \"the title\"\nset = {{ title = \"Backup {{{{ job }}}}\", external-id = \"backup:{{{{ job }}}}\" }}\n\
+         [[example]]\nmail = \"\"\"\nFrom: nas@soc.example\nSubject: [FAILED] tape\n\nx\n\"\"\"\n\
+         expect = {{ title = \"{title}\", status = \"{status}\", severity = {{ present = true }} }}\n"
+    )
+}
+
+fn good() -> String {
+    rules("Backup tape", "new").replace(", severity = { present = true }", "")
+}
+
+#[test]
+fn rules_whose_examples_pass_are_said_to_pass() {
+    let folder = Folder::new(&good());
+    let (code, out, _) = folder.run(&["rules", "test", "-v"]);
+    assert_eq!(code, Some(0), "{out}");
+    assert!(out.contains("passed  site.toml:9: inline mail\n"), "{out}");
+    let last = out.lines().last().unwrap();
+    assert!(last.contains(" passed, 0 failed, ") && last.contains(" skipped (shipped;"), "{last}");
+    assert_eq!(folder.run(&["check"]).0, Some(0));
+}
+
+#[test]
+fn an_example_that_fails_shows_each_field_with_its_place_and_the_rule_that_set_it() {
+    let folder = Folder::new(&rules("Backup disk", "resolved"));
+    let (code, out, _) = folder.run(&["rules", "test"]);
+    assert_eq!(code, Some(65), "{out}");
+    let expected = "\
+FAILED  site.toml:9: inline mail
+  title, line 15, column 20
+    expected  Backup disk
+    came out  Backup tape
+    set by    Backup: the title
+  status, line 15, column 44
+    expected  resolved
+    came out  new
+  severity, line 15, column 67
+    expected  any value
+    came out  not set
+";
+    assert!(out.starts_with(expected), "{out}");
+    assert!(out.lines().last().unwrap().contains(" passed, 1 failed"), "{out}");
+}
+
+#[test]
+fn a_failing_example_is_an_error_of_the_rules_for_check_and_for_the_service() {
+    let folder = Folder::new(&rules("Backup disk", "new").replace(", severity = { present = true }", ""));
+    let expected = "\
+site.toml:15:20: `title` is `Backup tape`
+ 15 | expect = { title = \"Backup disk\", status = \"new\" }
+    |                    ^^^^^^^^^^^^^
+  help: it is expected otherwise; `explain` shows which rule set it
+
+1 error found
+";
+    assert_eq!(folder.run(&["check"]), (Some(78), String::new(), expected.to_owned()));
+    let (code, _, told) = folder.run(&["run"]);
+    assert_eq!((code, told.ends_with(expected)), (Some(78), true), "{told}");
+    // Whoever looks for the reason must be able to.
+    folder.write("a.eml", "From: nas@soc.example\nSubject: [FAILED] tape\n\nx\n");
+    assert_eq!(folder.run(&["explain", "a.eml"]).0, Some(0));
+}
+
+#[test]
+fn the_mail_of_an_example_is_read_from_the_folder_of_the_rule_file() {
+    let text = good();
+    let (head, tail) = text.split_once("mail = \"\"\"").unwrap();
+    let (_, tail) = tail.split_once("\"\"\"\n").unwrap();
+    let folder = Folder::new(&format!("{head}mail = \"mails/tape.eml\"\n{tail}"));
+    let (code, _, told) = folder.run(&["check"]);
+    assert_eq!(code, Some(78));
+    assert!(
+        told.starts_with("site.toml:9:8: the mail of the example cannot be read: mails/tape.eml: "),
+        "{told}"
+    );
+    let (code, out, _) = folder.run(&["rules", "test"]);
+    assert_eq!((code, out.contains("the mail cannot be read: mails/tape.eml: ")), (Some(65), true), "{out}");
+    fs::create_dir(folder.path("mails")).unwrap();
+    folder.write("mails/tape.eml", "From: nas@soc.example\nSubject: [FAILED] tape\n\nx\n");
+    assert_eq!(folder.run(&["check"]).0, Some(0));
+}
+
+#[test]
+fn in_the_source_tree_every_shipped_example_is_run() {
+    let folder = Folder::new(&good());
+    let mut command = Command::new(program());
+    command.args(["rules", "test", "-v", "--config"]).arg(folder.path("smtp2signl4.toml"));
+    command.env_clear().current_dir(env!("CARGO_MANIFEST_DIR"));
+    let out = run(command, "");
+    assert!(out.lines().last().unwrap().ends_with(" passed, 0 failed"), "{out}");
+}
+
+/// The names of all elements, if the document is well-formed as far as its tags, attributes and references go.
+fn elements(xml: &str) -> Vec<String> {
+    let (mut open, mut all) = (Vec::new(), Vec::new());
+    let mut rest = xml.strip_prefix("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n").expect("a declaration");
+    let sound = |text: &str| {
+        text.split('&').skip(1).all(|reference| {
+            let name = reference.split(';').next().unwrap();
+            ["amp", "lt", "gt", "quot", "apos", "#10", "#9"].contains(&name)
+        })
+    };
+    while let Some(at) = rest.find('<') {
+        assert!(sound(&rest[..at]) && !rest[..at].contains('>'), "{}", &rest[..at]);
+        let end = at + rest[at..].find('>').expect("a tag ends");
+        let tag = &rest[at + 1..end];
+        rest = &rest[end + 1..];
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name));
+            continue;
+        }
+        let name = tag.trim_end_matches('/').split(' ').next().unwrap().to_owned();
+        assert_eq!(tag.matches('"').count() % 2, 0, "{tag}");
+        assert!(tag.split('"').skip(1).step_by(2).all(sound), "{tag}");
+        all.push(name.clone());
+        if !tag.ends_with('/') {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?} are not closed");
+    all
+}
+
+#[test]
+fn the_junit_report_is_well_formed_and_holds_every_example() {
+    let folder = Folder::new(&rules("Backup <disk> & ]]>", "new"));
+    let (code, out, _) = folder.run(&["rules", "test", "--junit", "report.xml"]);
+    assert_eq!(code, Some(65), "{out}");
+    let xml = fs::read_to_string(folder.path("report.xml")).unwrap();
+    let elements = elements(&xml);
+    let count = |name: &str| elements.iter().filter(|element| *element == name).count();
+    assert_eq!(count("testsuites"), 1);
+    assert_eq!(count("failure"), 1);
+    assert!(count("testcase") > 1, "shipped examples are listed too");
+    assert!(xml.contains("site.toml:15:20: `title` is `Backup tape`"), "{xml}");
+}
+
+/// Every mail in `tests/mail`.
+fn mails(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            mails(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "eml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn what_rules_new_writes_passes_as_it_is_whatever_the_mail() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    let mut all = Vec::new();
+    mails(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail"), &mut all);
+    fs::create_dir(folder.path("new")).unwrap();
+    let mut written = 0;
+    for (at, mail) in all.iter().enumerate() {
+        let file = format!("new/{at}.toml");
+        let (code, _, told) = folder.run(&["rules", "new", "--from", mail.to_str().unwrap(), "-o", &file]);
+        if code == Some(0) {
+            written += 1;
+            let (code, out, told) = folder.run(&["rules", "test", "-v", &file]);
+            assert_eq!(code, Some(0), "{}:\n{out}{told}", mail.display());
+            assert!(out.contains(&format!("\npassed  {file}:")), "{}:\n{out}", mail.display());
+        } else {
+            assert!(told.contains("there is nothing to tell it by"), "{}: {told}", mail.display());
+        }
+    }
+    assert!(written + 2 > all.len(), "{written} of {}", all.len());
+}
+
+#[test]
+fn a_first_rule_file_closes_what_it_opened_and_no_other() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    let mail = |subject: &str| format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n");
+    folder.write("down.eml", &mail("** PROBLEM Host Alert: web01 is DOWN **"));
+    folder.write("up.eml", &mail("** RECOVERY Host Alert: web01 is UP **"));
+    folder.write("other.eml", &mail("** RECOVERY Host Alert: web02 is UP **"));
+    let (code, out, told) = folder.run(&["rules", "new", "--from", "down.eml", "-o", "new.toml"]);
+    assert_eq!((code, out.starts_with("new.toml: go over it")), (Some(0), true), "{told}");
+    let text = fs::read_to_string(folder.path("new.toml")).unwrap();
+    assert!(text.contains("mail = \"down.eml\""), "{text}");
+    fs::rename(folder.path("new.toml"), folder.path("site.toml")).unwrap();
+    let (code, out, _) = folder.run(&["explain", "--json", "down.eml", "up.eml", "other.eml"]);
+    assert_eq!(code, Some(0));
+    let made: Vec<(String, String)> = out
+        .lines()
+        .map(|line| {
+            let mail: Value = serde_json::from_str(line).unwrap();
+            let payload = &mail["events"][0]["payload"];
+            let text = |key: &str| payload[key].as_str().unwrap().to_owned();
+            (text("X-S4-Status"), text("X-S4-ExternalID"))
+        })
+        .collect();
+    assert_eq!(made[0], ("new".into(), "watch:host-alert-web01-is".into()));
+    assert_eq!(made[1], ("resolved".into(), made[0].1.clone()));
+    assert_ne!(made[2].1, made[0].1, "the recovery of another host closes another alert");
+}
+
+#[test]
+fn a_file_that_is_there_is_not_written_over() {
+    let folder = Folder::new(&good());
+    folder.write("a.eml", "From: x@soc.example\nSubject: y\n\nz\n");
+    let (code, _, told) = folder.run(&["rules", "new", "--from", "a.eml", "-o", "site.toml"]);
+    assert_eq!((code, fs::read_to_string(folder.path("site.toml")).unwrap()), (Some(65), good()), "{told}");
+}
+
+#[test]
+fn a_mail_from_a_pipe_stands_in_the_file_that_is_written() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    let mut command = folder.command(&["rules", "new", "--from", "-", "--name", "Ours"]);
+    command.stdin(Stdio::piped());
+    let text = run(command, "From: x@soc.example\nSubject: a \"b\" \\ 'c' #4711\n\n\"\"\"\u{1b}\n");
+    folder.write("new.toml", &text);
+    let (code, out, told) = folder.run(&["rules", "test", "new.toml"]);
+    assert_eq!((code, text.contains("ours:{{ id }}")), (Some(0), true), "{text}{out}{told}");
+}
+
+/// Rules that drop, close, move and leave alone.
+const OTHERS: &str = r#"version = 1
+[source]
+name = "Others"
+
+[[rule]]
+name = "no newsletters"
+when = { subject = '^Newsletter' }
+drop = "a newsletter"
+
+[[rule]]
+name = "it is over"
+when = { subject = '^(?<what>\S+) works again$' }
+set = { status = "resolved", external-id = "{{ what }}" }
+
+[[rule]]
+name = "fires are for the fire brigade"
+when = { subject = '^Fire' }
+set = { service = "Fire brigade", severity = "critical" }
+"#;
+
+const CAME: [&str; 5] =
+    ["Newsletter", "db01 works again", "Fire in \u{1b}[31mroom 1", "Fire in room 2", "Hello"];
+
+/// What a backtest counts, by the name of the change.
+fn counts(report: &Value) -> Vec<u64> {
+    ["lost", "added", "closed", "rerouted", "rekeyed", "unchanged"]
+        .map(|change| report["changes"][change].as_u64().unwrap())
+        .to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backtest_counts_what_other_rules_would_change_with_and_without_a_service() {
+    let standin = standin().await;
+    let site = Site::new(&standin);
+    fs::write(site.path("others.toml"), OTHERS).unwrap();
+    let others = site.path("others.toml").to_str().unwrap().to_owned();
+    let missing = Process::spawn(site.command(&["backtest", &others]), "").wait();
+    assert_eq!(missing.code(), Some(69), "there is no spool yet");
+    for subject in CAME {
+        run(
+            site.command(&["submit", "soc@example.org"]),
+            &format!("From: a@soc.example\nSubject: {subject}\n\nx\n"),
+        );
+    }
+    let report = |arguments: &[&str]| -> Value {
+        let all = [&["backtest", "--json", &others], arguments].concat();
+        serde_json::from_str(&run(site.command(&all), "")).unwrap()
+    };
+    let stopped = report(&[]);
+    assert_eq!((stopped["mails"].as_u64(), stopped["mails-changed"].as_u64()), (Some(5), Some(4)));
+    assert_eq!(counts(&stopped), [1, 0, 1, 2, 0, 1]);
+    let held = |rule: &str| {
+        let rules = stopped["rules"].as_array().unwrap();
+        rules.iter().find(|entry| entry["rule"] == rule).map(|entry| entry["after"].as_u64().unwrap())
+    };
+    assert_eq!(held("Others: fires are for the fire brigade"), Some(2));
+    let samples = stopped["samples"].as_array().unwrap();
+    let lost = samples.iter().find(|sample| sample["change"] == "lost").unwrap();
+    assert_eq!(lost["subject"], "Newsletter");
+    assert_eq!(lost["after"]["dropped"], "Others: no newsletters: a newsletter");
+    let moved: Vec<&str> = samples
+        .iter()
+        .filter(|sample| sample["change"] == "rerouted")
+        .map(|sample| sample["subject"].as_str().unwrap())
+        .collect();
+    assert_eq!(moved.first(), Some(&"Fire in room 2"), "the latest comes first");
+
+    let gateway = site.start();
+    let running = report(&[]);
+    assert_eq!((counts(&running), &running["samples"]), (counts(&stopped), &stopped["samples"]));
+    assert_eq!(report(&["--limit", "1"])["mails"], 1);
+    assert_eq!(report(&["--since", "7d"])["mails"], 5);
+    assert_eq!(report(&["--since", "0s"])["mails"], 0);
+    gateway.stop();
+
+    let page = run(site.command(&["backtest", &others]), "");
+    assert!(page.starts_with("5 mails judged twice in "), "{page}");
+    for line in [
+        "  pages lost                1",
+        "    after   dropped by Others: no newsletters: a newsletter",
+        "    X-S4-Service: nothing → \"Fire brigade\"",
+        "        0         2  Others: fires are for the fire brigade",
+    ] {
+        assert!(page.lines().any(|other| other == line), "no line {line:?} in:\n{page}");
+    }
+    assert!(!page.contains('\u{1b}'), "a subject cannot steer the terminal");
+    fs::write(site.path("others.toml"), "version = 1\n").unwrap();
+    assert_eq!(Process::spawn(site.command(&["backtest", &others]), "").wait().code(), Some(78));
+}
+
+#[test]
+fn explain_shows_what_other_rules_would_change_and_which_rule_does_it() {
+    let folder = Folder::new(&good());
+    folder.write("others.toml", OTHERS);
+    folder.write("a.eml", "From: a@soc.example\nSubject: Fire in room 1\n\nx\n");
+    let (code, out, _) = folder.run(&["explain", "--diff", "others.toml", "a.eml"]);
+    let expected = "
+Difference, for team default
+  + held: Others: fires are for the fire brigade
+  event \"Fire in room 1\": re-routed
+    X-S4-Service: nothing → \"Fire brigade\"
+      set by no rule → Others: fires are for the fire brigade
+    Severity: nothing → \"critical\"
+      set by no rule → Others: fires are for the fire brigade
+
+";
+    assert_eq!(code, Some(0));
+    assert!(out.ends_with(expected), "{out}");
+    let (_, out, _) = folder.run(&["explain", "--json", "--diff", "others.toml", "a.eml"]);
+    let json: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["diff"][0]["events"][0]["fields"][0]["field"], "X-S4-Service");
+    let (_, out, _) = folder.run(&["explain", "--json", "a.eml"]);
+    assert!(!out.contains("\"diff\""));
+    let (_, out, _) = folder.run(&["explain", "--diff", "site.toml", "a.eml"]);
+    assert!(
+        out.ends_with("Difference, for team default\n  event \"Fire in room 1\": unchanged\n  none\n\n"),
+        "{out}"
+    );
+}

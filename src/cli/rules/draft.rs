@@ -403,7 +403,7 @@ mod tests {
             ),
             (
                 "core-sw1 Down ended (now: Up) (OK)",
-                r"\A(?<what>core-sw[0-9]+) [A-Za-z]+ [A-Za-z]+ \(now: (?<state>[A-Za-z]+)\) \([A-Za-z]+\)\z",
+                r"\A(?<what>core-sw[0-9]+) [A-Za-z]+ (?<state>[A-Za-z]+) \(now: [A-Za-z]+\) \([A-Za-z]+\)\z",
             ),
             ("Report of 2026-11-20", r"\AReport of [0-9]+-[0-9]+-[0-9]+\z"),
         ] {

@@ -1,5 +1,7 @@
 //! Laws of the repository that the compiler cannot state.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -39,13 +39,19 @@ use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
 
 /// The shipped rule files by name, in the order in which they run.
-const SHIPPED: [(&str, &str); 7] = [
+const SHIPPED: [(&str, &str); 13] = [
     ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
     ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
     ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
     ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
     ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
     ("rules/25-thehive4-other.toml", include_str!("../../rules/25-thehive4-other.toml")),
+    ("rules/30-nagios.toml", include_str!("../../rules/30-nagios.toml")),
+    ("rules/31-icinga2.toml", include_str!("../../rules/31-icinga2.toml")),
+    ("rules/32-zabbix.toml", include_str!("../../rules/32-zabbix.toml")),
+    ("rules/33-alertmanager.toml", include_str!("../../rules/33-alertmanager.toml")),
+    ("rules/34-grafana.toml", include_str!("../../rules/34-grafana.toml")),
+    ("rules/35-prtg.toml", include_str!("../../rules/35-prtg.toml")),
     ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
 ];
 

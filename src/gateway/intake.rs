@@ -153,9 +153,9 @@ impl Intake {
         };
         let id = entry.id;
         match dropped {
-            None => info!(%id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
-                info!(%id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
+                info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
         Ok(Kept { id, events })

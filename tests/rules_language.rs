@@ -364,6 +364,14 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
         title("Received: from [10.0.0.7] (evil.example [203.0.113.9]) by relay; now\n", "10.0.0.1"),
         "no"
     );
+    assert_eq!(
+        title("Received: from ex1.example (10.0.0.7) by ex2.example (10.0.0.8) with SMTP; now\n", "10.0.0.1"),
+        "trusted"
+    );
+    assert_eq!(
+        title("Received: from (10.0.0.7) (203.0.113.9) by ex2.example (10.0.0.8); now\n", "10.0.0.1"),
+        "no"
+    );
     assert_eq!(title("Received: from nowhere by relay; now\n", "10.0.0.1"), "no");
     assert_eq!(
         title("Received: by mon.example (Postfix, from userid 111) id 1; now\n", "10.0.0.1"),

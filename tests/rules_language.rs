@@ -91,6 +91,19 @@ macro_rules! drops {
     };
 }
 
+/// The files are refused, with these errors.
+macro_rules! refuses {
+    ([$($rules:expr),+ $(,)?], $($error:literal),+ $(,)?) => {{
+        let files = [$($rules),+];
+        let sources: Vec<_> =
+            files.iter().enumerate().map(|(at, text)| source(&format!("t{at}"), text)).collect();
+        let found = RuleSet::load(&sources, site()).expect_err("the files are refused");
+        let found: Vec<_> =
+            found.iter().map(|d| format!("{}:{}:{}: {}", d.path, d.line, d.column, d.message)).collect();
+        assert_eq!(found, [$($error),+]);
+    }};
+}
+
 const MAIL: &str = "Subject: web01 is DOWN\nFrom: Nagios <nagios@mon.example>\nTo: soc@gw.example\n\nHost: web01\nState: DOWN\nLoad: 97.5 %\nSrc IP: 203.0.113.9\n";
 
 /// A rule that sets the title to `yes` when `$when` holds.
@@ -434,4 +447,53 @@ fn the_trace_tells_what_held_and_what_it_changed() {
     assert_eq!(rule(2)["outcome"], "not-reached");
     assert_eq!(trace["pieces"][0]["origins"][0], serde_json::json!({ "field": "title", "by": "t0: b" }));
     assert_eq!(rules.judge(&subject).trace.story()["rules"], serde_json::json!(["t0: b"]));
+}
+
+#[test]
+fn what_is_wrong_between_files_is_found() {
+    let shipped = "[source]\nname = 'S'\nwhen = { subject = '^(?<host>\\S+)' }\n[[rule]]\nname = 'a'\nset = { title = '{{ host }}' }\n";
+    refuses!([shipped, shipped], "t1.toml:3:8: the source `S` is in t0.toml already");
+    refuses!([shipped, "[off]\nrules = ['S: b', 'S']\n"], "t1.toml:5:10: there is no rule `S: b`");
+    refuses!(
+        [shipped, "[[rule]]\nname = 'x'\noverride = 'S'\nset = { title = 'x' }\n"],
+        "t1.toml:6:12: `S` is no rule of another file"
+    );
+    // An overriding rule has the names of the place where it runs, and its errors are where it is written.
+    refuses!(
+        [shipped, "[[rule]]\nname = 'x'\noverride = 'S: a'\nset = { title = '{{ hots }}' }\n"],
+        "t1.toml:7:21: unknown name `hots`"
+    );
+    refuses!(
+        [
+            "[[rule]]\nname = 'a'\nwhen = { subjct = 'x' }\nset = { title = 'x' }\n",
+            "[[rule]]\nname = 'a'\nset = { titel = 'x' }\n"
+        ],
+        "t0.toml:6:10: unknown field `subjct`",
+        "t1.toml:6:9: nothing of an event is called `titel`"
+    );
+}
+
+#[test]
+fn a_file_of_a_monitoring_system_reads_as_one_would_write_it() {
+    let nagios = r#"
+[source]
+name = "Nagios"
+when = { subject = '^\*\* (?<type>[A-Z]+) (?<kind>Host|Service) Alert: (?<object>.+) is (?<state>[A-Z]+) \*\*$' }
+
+[[rule]]
+name = "one key for an object"
+set = { external-id = "nagios:{{ object }}" }
+
+[[rule]]
+name = "recovery closes the alert"
+when = { type = '^RECOVERY$' }
+set = { status = "resolved" }
+
+[[rule]]
+name = "critical pages everyone on duty"
+when = { state = '^(CRITICAL|DOWN)$' }
+set = { color = "red", scenario = "multi_ack", title = "{{ object }} is {{ state }}" }
+"#;
+    raises!(nagios, "Subject: ** PROBLEM Host Alert: web01 is DOWN **\n\n" => "title" = "web01 is DOWN", "status" = "new", "external-id" = "nagios:web01", "color" = "red", "service" = "Critical", "scenario" = "multi_ack");
+    raises!(nagios, "Subject: ** RECOVERY Host Alert: web01 is UP **\n\n" => "status" = "resolved", "external-id" = "nagios:web01");
 }

@@ -286,7 +286,7 @@ impl<'g> Run<'g> {
         match field {
             Field::Mail(mail) => match self.ground.shown(*mail) {
                 Some(text) => Some(text.into()),
-                None if super::load::always_there(field) => Some("".into()),
+                None if super::names::always_there(field) => Some("".into()),
                 None => None,
             },
             Field::Header(_) => None,

@@ -13,6 +13,7 @@ mod file;
 mod ground;
 mod judge;
 mod load;
+mod names;
 mod network;
 mod outcome;
 mod parameters;
@@ -167,6 +168,12 @@ impl RuleSet {
     pub fn load(sources: &[Source], site: Site) -> Result<Self, Vec<Diagnostic>> {
         let (sheets, filters) = load::load(sources, &site)?;
         Ok(Self { sheets, filters, site })
+    }
+
+    /// Every rule in the order in which they run: its source and its name.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.sheets.iter().flat_map(|sheet| sheet.rules.iter().map(move |rule| (sheet, rule)));
+        all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
     }
 
     /// What the rules make of a mail. The trace tells which rules held, and no more.

@@ -291,7 +291,7 @@ fn nothing_is_lost_where_no_rule_speaks() {
     raises!(none, "From: a@b.example\n\n" => "title" = "Mail from a@b.example (no subject)", "message" = "A mail without text from a@b.example.");
     raises!(none, "" => "title" = "Mail from bounce@a.example (no subject)");
     raises!(none, "Subject: ...\nFrom: misp@a.example\nContent-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=x\n\n--x\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--x\nContent-Type: application/octet-stream\n\n-----BEGIN PGP MESSAGE-----\n--x--\n"
-        => "title" = "...");
+        => "title" = "Encrypted mail from misp@a.example");
 }
 
 #[test]
@@ -301,6 +301,7 @@ fn a_key_falls_back_to_the_thread_and_then_to_the_subject() {
     raises!(none, "Subject: Re: a\nReferences: <1@x> <2@x>\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:1@x");
     raises!(none, "Subject: Re: a\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:2@x");
     assert_eq!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: a@x\nSubject: Re: AW: disk  FULL\n\nc"));
+    assert_ne!(key("Message-ID: <1@x>\n\nb"), key("Message-ID: <2@x>\n\nb"));
     assert_ne!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: b@x\nSubject: Disk full\n\nb"));
 }
 

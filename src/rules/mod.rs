@@ -13,6 +13,7 @@ mod file;
 mod ground;
 mod judge;
 mod load;
+mod names;
 mod network;
 mod outcome;
 mod parameters;
@@ -30,6 +31,8 @@ pub use network::{Network, NotANetwork};
 pub use redact::{RedactSet, Redaction};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
+
+use std::fmt;
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -149,6 +152,13 @@ pub struct RuleSet {
     site: Site,
 }
 
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = self.sheets.iter().map(|sheet| (&sheet.name, sheet.rules.len()));
+        f.debug_map().entries(sources).finish()
+    }
+}
+
 impl RuleSet {
     /// Loads `sources` in order: the shipped ones first ([`shipped`]), then the site's. A source that is
     /// byte for byte a shipped one may ask for colours and values that the site does not have.
@@ -158,6 +168,12 @@ impl RuleSet {
     pub fn load(sources: &[Source], site: Site) -> Result<Self, Vec<Diagnostic>> {
         let (sheets, filters) = load::load(sources, &site)?;
         Ok(Self { sheets, filters, site })
+    }
+
+    /// Every rule in the order in which they run: its source and its name.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.sheets.iter().flat_map(|sheet| sheet.rules.iter().map(move |rule| (sheet, rule)));
+        all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
     }
 
     /// What the rules make of a mail. The trace tells which rules held, and no more.
@@ -206,5 +222,24 @@ impl RuleSet {
 
     fn ground<'m>(&'m self, subject: &Subject<'m>, text: &'m str) -> ground::Ground<'m> {
         ground::Ground::new(subject, text, &self.site.trusted, self.filters.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<RuleSet>();
+    }
+
+    #[test]
+    fn a_source_is_shipped_only_as_it_was_shipped() {
+        let mut sources = shipped();
+        assert!(sources.iter().all(is_shipped));
+        sources[0].text = format!("{}\n", sources[0].text).into();
+        assert!(!is_shipped(&sources[0]));
     }
 }

@@ -38,12 +38,22 @@ use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
 
 /// The shipped rule files by name, in the order in which they run.
-const SHIPPED: [(&str, &str); 6] = [
+const SHIPPED: [(&str, &str); 16] = [
     ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
     ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
     ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
     ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
     ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
+    ("rules/40-xsoar.toml", include_str!("../../rules/40-xsoar.toml")),
+    ("rules/41-xsiam.toml", include_str!("../../rules/41-xsiam.toml")),
+    ("rules/42-misp.toml", include_str!("../../rules/42-misp.toml")),
+    ("rules/43-wazuh.toml", include_str!("../../rules/43-wazuh.toml")),
+    ("rules/44-splunk.toml", include_str!("../../rules/44-splunk.toml")),
+    ("rules/45-veeam.toml", include_str!("../../rules/45-veeam.toml")),
+    ("rules/50-cron.toml", include_str!("../../rules/50-cron.toml")),
+    ("rules/51-mdadm.toml", include_str!("../../rules/51-mdadm.toml")),
+    ("rules/52-smartd.toml", include_str!("../../rules/52-smartd.toml")),
+    ("rules/53-logwatch.toml", include_str!("../../rules/53-logwatch.toml")),
     ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
 ];
 

@@ -41,15 +41,31 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
 
+macro_rules! shipped {
+    ($($file:literal),* $(,)?) => {
+        &[$((concat!("rules/", $file), include_str!(concat!("../../rules/", $file)))),*]
+    };
+}
+
 /// The shipped rule files by name, in the order in which they run.
-const SHIPPED: [(&str, &str); 7] = [
-    ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
-    ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
-    ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
-    ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
-    ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
-    ("rules/25-thehive4-other.toml", include_str!("../../rules/25-thehive4-other.toml")),
-    ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
+const SHIPPED: &[(&str, &str)] = shipped![
+    "20-thehive4.toml",
+    "21-thehive4-template.toml",
+    "22-cortex.toml",
+    "23-cortex-incident.toml",
+    "24-thehive5.toml",
+    "25-thehive4-other.toml",
+    "40-xsoar.toml",
+    "41-xsiam.toml",
+    "42-misp.toml",
+    "43-wazuh.toml",
+    "44-splunk.toml",
+    "45-veeam.toml",
+    "50-cron.toml",
+    "51-mdadm.toml",
+    "52-smartd.toml",
+    "53-logwatch.toml",
+    "90-signl4.toml",
 ];
 
 /// The rule files that are compiled in, in the order in which they run.

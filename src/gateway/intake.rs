@@ -183,7 +183,12 @@ impl Intake {
             for team in &teams {
                 let judgement: Judgement = rules.judge(&Subject { message: &message, envelope, team });
                 stories.push(judgement.trace.story());
-                whole.events.extend(judgement.events);
+                for event in judgement.events {
+                    // A rule may name the teams itself, and then does so for each of them.
+                    if !whole.events.contains(&event) {
+                        whole.events.push(event);
+                    }
+                }
                 whole.dropped =
                     whole.dropped.or(judgement.dropped.map(|d| format!("{}: {}", d.rule, d.reason)));
             }

@@ -55,6 +55,12 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "23-cortex-incident.toml",
     "24-thehive5.toml",
     "25-thehive4-other.toml",
+    "30-nagios.toml",
+    "31-icinga2.toml",
+    "32-zabbix.toml",
+    "33-alertmanager.toml",
+    "34-grafana.toml",
+    "35-prtg.toml",
     "40-xsoar.toml",
     "41-xsiam.toml",
     "42-misp.toml",
@@ -200,16 +206,6 @@ impl RuleSet {
     /// The same judgement, with every test, every match and every change in the trace.
     pub fn judge_traced(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, true)
-    }
-
-    /// How many files there are.
-    pub fn files(&self) -> usize {
-        self.sheets.len()
-    }
-
-    /// How many rules there are in all files.
-    pub fn rules(&self) -> usize {
-        self.sheets.iter().map(|sheet| sheet.rules.len()).sum()
     }
 
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {

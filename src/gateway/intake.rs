@@ -153,9 +153,9 @@ impl Intake {
         };
         let id = entry.id;
         match dropped {
-            None => info!(%id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
-                info!(%id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
+                info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
         Ok(Kept { id, events })
@@ -183,7 +183,12 @@ impl Intake {
             for team in &teams {
                 let judgement: Judgement = rules.judge(&Subject { message: &message, envelope, team });
                 stories.push(judgement.trace.story());
-                whole.events.extend(judgement.events);
+                for event in judgement.events {
+                    // A rule may name the teams itself, and then does so for each of them.
+                    if !whole.events.contains(&event) {
+                        whole.events.push(event);
+                    }
+                }
                 whole.dropped =
                     whole.dropped.or(judgement.dropped.map(|d| format!("{}: {}", d.rule, d.reason)));
             }

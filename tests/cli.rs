@@ -82,7 +82,8 @@ fn run_without_a_secret_says_how_to_give_one_and_names_the_demo() {
 #[test]
 fn a_wrong_config_is_told_with_its_places() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
-    let mut names: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.retain(|path| path.extension().is_some_and(|e| e == "toml"));
     names.sort();
     assert!(!names.is_empty(), "no wrong config was found");
@@ -104,9 +105,12 @@ fn a_wrong_config_is_told_with_its_places() {
 async fn explain_gives_the_very_payload_that_the_service_posts() {
     let (standin, site) = stage().await;
     let gateway = site.start();
-    for name in ["thehive5/case-closed.eml", "zabbix/problem.eml", "wazuh/single.eml", "malformed/no-header.eml"] {
+    for name in
+        ["thehive5/case-closed.eml", "zabbix/problem.eml", "wazuh/single.eml", "malformed/no-header.eml"]
+    {
         let before = standin.taken();
-        let mut command = site.command(&["explain", "--json", "--from", "a@example.org", "--to", "soc@example.org"]);
+        let mut command =
+            site.command(&["explain", "--json", "--from", "a@example.org", "--to", "soc@example.org"]);
         command.arg(sample(name));
         let explained: Value = serde_json::from_slice(&run(command, "").stdout).unwrap();
         let payloads: Vec<&Value> =
@@ -143,8 +147,21 @@ async fn send_and_close_are_xsoars_two_commands_field_by_field() {
     let gateway = site.start();
     let sent = run(
         site.command(&[
-            "send", "--title", "Phishing", "--message", "See 4711", "--external-id", "INC-4711", "--service",
-            "Security", "--location", "52.4,13.0", "--alerting-scenario", "multi_ack", "--filtering", "--wait",
+            "send",
+            "--title",
+            "Phishing",
+            "--message",
+            "See 4711",
+            "--external-id",
+            "INC-4711",
+            "--service",
+            "Security",
+            "--location",
+            "52.4,13.0",
+            "--alerting-scenario",
+            "multi_ack",
+            "--filtering",
+            "--wait",
         ]),
         "",
     );
@@ -199,7 +216,8 @@ async fn submit_takes_recipients_from_the_headers_and_refuses_an_empty_mail() {
     let submitted = run(site.command(&["submit", "-t"]), mail);
     assert_eq!(submitted.status.code(), Some(0), "{}", err(&submitted));
     let id = err(&submitted).trim().rsplit(' ').next().unwrap().to_owned();
-    let shown: Value = serde_json::from_slice(&run(site.command(&["queue", "show", &id, "--json"]), "").stdout).unwrap();
+    let shown: Value =
+        serde_json::from_slice(&run(site.command(&["queue", "show", &id, "--json"]), "").stdout).unwrap();
     assert_eq!(
         shown["envelope"]["recipients"],
         serde_json::json!(["a@example.org", "b@example.org", "c@example.org"])
@@ -344,7 +362,9 @@ async fn a_recipient_that_no_team_takes_is_refused_and_each_team_gets_its_own() 
 fn the_demo_shows_the_samples_and_ends_well() {
     let shown = bare(&["demo", "--once", "--listen", "127.0.0.1:0"]);
     assert_eq!(shown.status.code(), Some(0), "{}{}", out(&shown), err(&shown));
-    for part in ["thehive5/case-closed.eml", "rule    ", "250 2.0.0 queued as", "\"X-S4-Status\": \"resolved\""] {
+    for part in
+        ["thehive5/case-closed.eml", "rule    ", "250 2.0.0 queued as", "\"X-S4-Status\": \"resolved\""]
+    {
         assert!(out(&shown).contains(part), "{part} is missing:\n{}", out(&shown));
     }
 }

@@ -109,7 +109,7 @@ struct Site {
 impl Site {
     /// The config, or its errors told on standard error.
     fn config(&self) -> Result<Config, Exit> {
-        config::load(self.path.as_deref(), &self.environment).map_err(|problems| tell_all(&problems))
+        config::load(self.path.as_deref()).map_err(|problems| tell_all(&problems))
     }
 }
 

@@ -58,6 +58,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service: listen for mail, judge it, post it
+    #[command(after_help = "Examples:
+  SIGNL4_TEAM_SECRET=... smtp2signl4 run       without any config: listens on 127.0.0.1:2525
+  smtp2signl4 run --config gateway.toml
+
+SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
     Run,
     /// See it work: the real gateway, sample mails and a stand-in for SIGNL4, all on this machine
     Demo(demo::Arguments),

@@ -142,6 +142,15 @@ pub fn parse(path: Option<&Path>, source: &Source) -> Result<Config, Vec<Diagnos
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
         let teams = teams::read(root, &signl4, &folder);
         let mut rules = section(root, "rules", rules::Config::read);
+        for color in &rules.colors {
+            if !signl4.colors.iter().any(|(known, _)| known.eq_ignore_ascii_case(&color.value)) {
+                root.error(
+                    color.span.clone(),
+                    format!("no service has the colour `{}`", color.value),
+                    "SIGNL4 shows a service's colour: name the service that has it in [signl4.colors]",
+                );
+            }
+        }
         for path in &mut rules.paths {
             *path = folder.join(&path);
         }

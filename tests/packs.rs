@@ -58,7 +58,8 @@ async fn every_sample_mail_ends_in_the_events_that_explain_foretells() {
     let samples = mails(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail"));
     assert!(samples.len() > 100, "the sample mails were not found");
 
-    let mut command = site.command(&["explain", "--json", "--from", "sender@example.org", "--to", "soc@example.org"]);
+    let mut command =
+        site.command(&["explain", "--json", "--from", "sender@example.org", "--to", "soc@example.org"]);
     let explained = command.args(&samples).output().unwrap();
     assert!(explained.status.success(), "{}", String::from_utf8_lossy(&explained.stderr));
     let explained = String::from_utf8(explained.stdout).unwrap();
@@ -79,14 +80,17 @@ async fn every_sample_mail_ends_in_the_events_that_explain_foretells() {
         let posted = tokio::time::timeout(PATIENCE, posted).await.unwrap_or_else(|_| {
             panic!("{}: not all events came; {payloads:?} were foretold", path.display())
         });
-        let mut posted: Vec<String> =
-            posted[usize::try_from(before).unwrap()..].iter().map(|event| event.payload.to_string()).collect();
+        let mut posted: Vec<String> = posted[usize::try_from(before).unwrap()..]
+            .iter()
+            .map(|event| event.payload.to_string())
+            .collect();
         // Events of one mail that are of different incidents leave side by side.
         payloads.sort();
         posted.sort();
         assert_eq!(payloads, posted, "{}", path.display());
     }
-    let kept = site.command(&["queue", "list", "--state", "dropped", "--json", "--limit", "1000"]).output().unwrap();
+    let kept =
+        site.command(&["queue", "list", "--state", "dropped", "--json", "--limit", "1000"]).output().unwrap();
     assert_eq!(String::from_utf8(kept.stdout).unwrap().lines().count(), dropped, "dropped mails are listed");
     assert!(dropped > 0, "no sample is dropped");
     gateway.stop();

@@ -108,11 +108,10 @@ impl Intake {
         let judged = if content.len() <= INLINE_LIMIT {
             self.judge(&envelope, &content)
         } else {
-            let intake = Arc::clone(self);
-            let (envelope, content) = (envelope.clone(), content.clone());
-            tokio::task::spawn_blocking(move || intake.judge(&envelope, &content))
-                .await
-                .unwrap_or_else(|_| unreachable!("a panic in judging is caught where it happens"))
+            let (intake, theirs) = (Arc::clone(self), (envelope.clone(), content.clone()));
+            let judging = tokio::task::spawn_blocking(move || intake.judge(&theirs.0, &theirs.1));
+            // It is not judged only if the runtime ends before it begins.
+            judging.await.unwrap_or_else(|_| self.unjudged(&envelope, &content))
         };
         self.keep(envelope, Some(content), judged).await
     }
@@ -198,14 +197,18 @@ impl Intake {
             whole.story = json!({ "defects": message.defects, "teams": stories });
             whole
         }));
-        outcome.unwrap_or_else(|_| {
-            error!("judging a mail failed; it is kept and sent as a plain event");
-            Judged {
-                events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
-                dropped: None,
-                story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
-            }
-        })
+        outcome.unwrap_or_else(|_| self.unjudged(envelope, content))
+    }
+
+    /// What becomes of a mail that could not be judged: a plain event for each team.
+    fn unjudged(&self, envelope: &Envelope, content: &[u8]) -> Judged {
+        error!("judging a mail failed; it is kept and sent as a plain event");
+        let teams = self.teams(&envelope.recipients);
+        Judged {
+            events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
+            dropped: None,
+            story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+        }
     }
 
     fn next_id(&self, now: Timestamp) -> MailId {

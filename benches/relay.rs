@@ -10,6 +10,8 @@
 //! The load, the sink and the gateway share the machine. A session is one kept-open SMTP connection that
 //! sends mails of 4 KiB one after the other and waits for each reply. The sink answers 201 at once.
 
+#![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
+
 use std::collections::HashMap;
 use std::io::{self, BufRead};
 use std::net::SocketAddr;

@@ -1,6 +1,8 @@
 //! The promise of 250, held against SIGKILL: the real program is killed at random moments under load, with
 //! the webhook up and down, and every mail that it acknowledged arrives, in the order of its incident.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
 mod support;
 
 use std::collections::{BTreeMap, HashSet};

@@ -1,6 +1,8 @@
 //! SIGNL4 fails in every way that a server and the net can, while mails keep coming: nothing is lost, and
 //! no incident's events change their order.
 
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
 mod support;
 
 use std::collections::BTreeMap;

@@ -91,6 +91,19 @@ macro_rules! drops {
     };
 }
 
+/// The files are refused, with these errors.
+macro_rules! refuses {
+    ([$($rules:expr),+ $(,)?], $($error:literal),+ $(,)?) => {{
+        let files = [$($rules),+];
+        let sources: Vec<_> =
+            files.iter().enumerate().map(|(at, text)| source(&format!("t{at}"), text)).collect();
+        let found = RuleSet::load(&sources, site()).expect_err("the files are refused");
+        let found: Vec<_> =
+            found.iter().map(|d| format!("{}:{}:{}: {}", d.path, d.line, d.column, d.message)).collect();
+        assert_eq!(found, [$($error),+]);
+    }};
+}
+
 const MAIL: &str = "Subject: web01 is DOWN\nFrom: Nagios <nagios@mon.example>\nTo: soc@gw.example\n\nHost: web01\nState: DOWN\nLoad: 97.5 %\nSrc IP: 203.0.113.9\n";
 
 /// A rule that sets the title to `yes` when `$when` holds.
@@ -278,7 +291,7 @@ fn nothing_is_lost_where_no_rule_speaks() {
     raises!(none, "From: a@b.example\n\n" => "title" = "Mail from a@b.example (no subject)", "message" = "A mail without text from a@b.example.");
     raises!(none, "" => "title" = "Mail from bounce@a.example (no subject)");
     raises!(none, "Subject: ...\nFrom: misp@a.example\nContent-Type: multipart/encrypted; protocol=\"application/pgp-encrypted\"; boundary=x\n\n--x\nContent-Type: application/pgp-encrypted\n\nVersion: 1\n--x\nContent-Type: application/octet-stream\n\n-----BEGIN PGP MESSAGE-----\n--x--\n"
-        => "title" = "...");
+        => "title" = "Encrypted mail from misp@a.example");
 }
 
 #[test]
@@ -288,6 +301,7 @@ fn a_key_falls_back_to_the_thread_and_then_to_the_subject() {
     raises!(none, "Subject: Re: a\nReferences: <1@x> <2@x>\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:1@x");
     raises!(none, "Subject: Re: a\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:2@x");
     assert_eq!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: a@x\nSubject: Re: AW: disk  FULL\n\nc"));
+    assert_ne!(key("Message-ID: <1@x>\n\nb"), key("Message-ID: <2@x>\n\nb"));
     assert_ne!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: b@x\nSubject: Disk full\n\nb"));
 }
 
@@ -364,6 +378,14 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
         title("Received: from [10.0.0.7] (evil.example [203.0.113.9]) by relay; now\n", "10.0.0.1"),
         "no"
     );
+    assert_eq!(
+        title("Received: from ex1.example (10.0.0.7) by ex2.example (10.0.0.8) with SMTP; now\n", "10.0.0.1"),
+        "trusted"
+    );
+    assert_eq!(
+        title("Received: from (10.0.0.7) (203.0.113.9) by ex2.example (10.0.0.8); now\n", "10.0.0.1"),
+        "no"
+    );
     assert_eq!(title("Received: from nowhere by relay; now\n", "10.0.0.1"), "no");
     assert_eq!(
         title("Received: by mon.example (Postfix, from userid 111) id 1; now\n", "10.0.0.1"),
@@ -426,4 +448,53 @@ fn the_trace_tells_what_held_and_what_it_changed() {
     assert_eq!(rule(2)["outcome"], "not-reached");
     assert_eq!(trace["pieces"][0]["origins"][0], serde_json::json!({ "field": "title", "by": "t0: b" }));
     assert_eq!(rules.judge(&subject).trace.story()["rules"], serde_json::json!(["t0: b"]));
+}
+
+#[test]
+fn what_is_wrong_between_files_is_found() {
+    let shipped = "[source]\nname = 'S'\nwhen = { subject = '^(?<host>\\S+)' }\n[[rule]]\nname = 'a'\nset = { title = '{{ host }}' }\n";
+    refuses!([shipped, shipped], "t1.toml:3:8: the source `S` is in t0.toml already");
+    refuses!([shipped, "[off]\nrules = ['S: b', 'S']\n"], "t1.toml:5:10: there is no rule `S: b`");
+    refuses!(
+        [shipped, "[[rule]]\nname = 'x'\noverride = 'S'\nset = { title = 'x' }\n"],
+        "t1.toml:6:12: `S` is no rule of another file"
+    );
+    // An overriding rule has the names of the place where it runs, and its errors are where it is written.
+    refuses!(
+        [shipped, "[[rule]]\nname = 'x'\noverride = 'S: a'\nset = { title = '{{ hots }}' }\n"],
+        "t1.toml:7:21: unknown name `hots`"
+    );
+    refuses!(
+        [
+            "[[rule]]\nname = 'a'\nwhen = { subjct = 'x' }\nset = { title = 'x' }\n",
+            "[[rule]]\nname = 'a'\nset = { titel = 'x' }\n"
+        ],
+        "t0.toml:6:10: unknown field `subjct`",
+        "t1.toml:6:9: nothing of an event is called `titel`"
+    );
+}
+
+#[test]
+fn a_file_of_a_monitoring_system_reads_as_one_would_write_it() {
+    let nagios = r#"
+[source]
+name = "Nagios"
+when = { subject = '^\*\* (?<type>[A-Z]+) (?<kind>Host|Service) Alert: (?<object>.+) is (?<state>[A-Z]+) \*\*$' }
+
+[[rule]]
+name = "one key for an object"
+set = { external-id = "nagios:{{ object }}" }
+
+[[rule]]
+name = "recovery closes the alert"
+when = { type = '^RECOVERY$' }
+set = { status = "resolved" }
+
+[[rule]]
+name = "critical pages everyone on duty"
+when = { state = '^(CRITICAL|DOWN)$' }
+set = { color = "red", scenario = "multi_ack", title = "{{ object }} is {{ state }}" }
+"#;
+    raises!(nagios, "Subject: ** PROBLEM Host Alert: web01 is DOWN **\n\n" => "title" = "web01 is DOWN", "status" = "new", "external-id" = "nagios:web01", "color" = "red", "service" = "Critical", "scenario" = "multi_ack");
+    raises!(nagios, "Subject: ** RECOVERY Host Alert: web01 is UP **\n\n" => "status" = "resolved", "external-id" = "nagios:web01");
 }

@@ -31,12 +31,12 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 .map_or_else(|| "no config file: defaults".to_owned(), |p| p.display().to_string());
             let listen: Vec<String> = config.smtp.listen.iter().map(ToString::to_string).collect();
             print(&format!(
-                "{file}\n  listens on {}\n  {} team{}, {} rules in {} files\n  no errors\n",
+                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders\n  no errors\n",
                 listen.join(", "),
                 config.teams.len(),
                 if config.teams.len() == 1 { "" } else { "s" },
-                rules.rules(),
-                rules.files(),
+                rules.rules().count(),
+                rules.rules().map(|(source, _)| source).collect::<std::collections::HashSet<_>>().len(),
             ));
             return Exit::Done;
         }

@@ -85,7 +85,7 @@ impl Stage {
         std::fs::create_dir_all(&folder).map_err(|error| unavailable("a folder for the spool", &error))?;
         let config = stage_config(arguments, &standin, &folder);
         let environment = Environment::of([("SIGNL4_TEAM_SECRET".to_owned(), SECRET.to_owned())]);
-        let config = config::parse(None, &config, &environment).map_err(|problems| tell_all(&problems))?;
+        let config = config::parse(None, &config).map_err(|problems| tell_all(&problems))?;
         let gateway = start(&config, &environment).await?;
         Ok(Self { gateway, standin, folder })
     }

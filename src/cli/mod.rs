@@ -64,6 +64,11 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service: listen for mail, judge it, post it
+    #[command(after_help = "Examples:
+  SIGNL4_TEAM_SECRET=... smtp2signl4 run       without any config: listens on 127.0.0.1:2525
+  smtp2signl4 run --config gateway.toml
+
+SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
     Run,
     /// See it work: the real gateway, sample mails and a stand-in for SIGNL4, all on this machine
     Demo(demo::Arguments),
@@ -121,7 +126,7 @@ struct Site {
 impl Site {
     /// The config, or its errors told on standard error.
     fn config(&self) -> Result<Config, Exit> {
-        config::load(self.path.as_deref(), &self.environment).map_err(|problems| tell_all(&problems))
+        config::load(self.path.as_deref()).map_err(|problems| tell_all(&problems))
     }
 }
 

@@ -52,7 +52,7 @@ fn listen(kind: SignalKind) -> Signal {
 /// Loads the rules anew. The config's other sections count from the next start.
 fn reload(site: &Site, gateway: &Gateway) {
     notify(&site.environment, "RELOADING=1");
-    let config = crate::config::load(site.path.as_deref(), &site.environment);
+    let config = crate::config::load(site.path.as_deref());
     match config.and_then(|config| gateway.reload(&config)) {
         Ok(()) => info!("new rules are in force"),
         Err(problems) => {

@@ -103,12 +103,12 @@ impl Words for Format {
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place.
-pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Config, Vec<Diagnostic>> {
+pub fn load(path: Option<&Path>) -> Result<Config, Vec<Diagnostic>> {
     let named = path.unwrap_or(Path::new(DEFAULT_PATH));
     let text = match std::fs::read_to_string(named) {
         Ok(text) => text,
         Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return parse(None, &Source::new(NO_FILE, ""), environment);
+            return parse(None, &Source::new(NO_FILE, ""));
         }
         Err(error) => {
             let problem =
@@ -116,18 +116,14 @@ pub fn load(path: Option<&Path>, environment: &Environment) -> Result<Config, Ve
             return Err(vec![problem.help("name another file with --config, or make this one readable")]);
         }
     };
-    parse(Some(named), &Source::new(named.display().to_string(), text), environment)
+    parse(Some(named), &Source::new(named.display().to_string(), text))
 }
 
 /// Reads the config out of `source`; relative paths in it count from the folder of `path`.
 ///
 /// # Errors
 /// Everything that is wrong with it, each with its place.
-pub fn parse(
-    path: Option<&Path>,
-    source: &Source,
-    environment: &Environment,
-) -> Result<Config, Vec<Diagnostic>> {
+pub fn parse(path: Option<&Path>, source: &Source) -> Result<Config, Vec<Diagnostic>> {
     let folder = path.and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
     document::read(source, |root| {
         if let Some(version) = root.value("version").and_then(|v| v.integer(1..=i64::MAX))
@@ -146,15 +142,21 @@ pub fn parse(
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
         let teams = teams::read(root, &signl4, &folder);
         let mut rules = section(root, "rules", rules::Config::read);
+        for color in &rules.colors {
+            if !signl4.colors.iter().any(|(known, _)| known.eq_ignore_ascii_case(&color.value)) {
+                root.error(
+                    color.span.clone(),
+                    format!("no service has the colour `{}`", color.value),
+                    "SIGNL4 shows a service's colour: name the service that has it in [signl4.colors]",
+                );
+            }
+        }
         for path in &mut rules.paths {
             *path = folder.join(&path);
         }
         spool.path = folder.join(&spool.path);
         let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
-        let socket = socket.unwrap_or_else(|| match environment.var("RUNTIME_DIRECTORY") {
-            Some(runtime) => PathBuf::from(runtime).join("control"),
-            None => spool.path.join("control"),
-        });
+        let socket = socket.unwrap_or_else(|| spool.path.join("control"));
         Config {
             path: path.map(Path::to_path_buf),
             smtp,
@@ -292,16 +294,16 @@ mod tests {
         Environment::of(vars.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())))
     }
 
-    fn parse_text(text: &str, vars: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    fn parse_text(text: &str) -> Result<Config, Vec<String>> {
         let source = Source::new("gateway.toml", text);
-        parse(Some(Path::new("/etc/smtp2signl4/smtp2signl4.toml")), &source, &environment(vars)).map_err(
-            |found| found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect(),
-        )
+        parse(Some(Path::new("/etc/smtp2signl4/smtp2signl4.toml")), &source).map_err(|found| {
+            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+        })
     }
 
     #[test]
     fn nothing_at_all_is_a_config_once_the_secret_is_in_the_environment() {
-        let config = parse_text("", &[("SIGNL4_TEAM_SECRET", "abc123")]).unwrap();
+        let config = parse_text("").unwrap();
         assert_eq!(config.url, DEFAULT_URL);
         assert_eq!(config.teams.len(), 1);
         assert_eq!(
@@ -321,7 +323,7 @@ mod tests {
             "[smtp]\nlisten = [\"127.0.0.1:2525\"]\n[signl4]\nurl = \"https://connect.signl4.com/webhook/\"\n",
             "secret-file = \"secret\"\n[spool]\npath = \"/var/lib/smtp2signl4\"\n"
         );
-        let config = parse_text(text, &[]).unwrap();
+        let config = parse_text(text).unwrap();
         assert_eq!(config.spool.path, Path::new("/var/lib/smtp2signl4"));
     }
 
@@ -329,7 +331,7 @@ mod tests {
     fn every_error_of_every_section_is_told_at_once() {
         let text = "[smpt]\n[signl4]\nurl = 'ftp://x'\ncolors = { rde = 'A' }\n[log]\nlevel = 'loud'\n";
         assert_eq!(
-            parse_text(text, &[]).unwrap_err(),
+            parse_text(text).unwrap_err(),
             [
                 "1:2: unknown field `smpt`",
                 "3:7: `ftp://x` is not the address of a webhook",

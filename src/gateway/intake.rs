@@ -108,11 +108,10 @@ impl Intake {
         let judged = if content.len() <= INLINE_LIMIT {
             self.judge(&envelope, &content)
         } else {
-            let intake = Arc::clone(self);
-            let (envelope, content) = (envelope.clone(), content.clone());
-            tokio::task::spawn_blocking(move || intake.judge(&envelope, &content))
-                .await
-                .unwrap_or_else(|_| unreachable!("a panic in judging is caught where it happens"))
+            let (intake, theirs) = (Arc::clone(self), (envelope.clone(), content.clone()));
+            let judging = tokio::task::spawn_blocking(move || intake.judge(&theirs.0, &theirs.1));
+            // It is not judged only if the runtime ends before it begins.
+            judging.await.unwrap_or_else(|_| self.unjudged(&envelope, &content))
         };
         self.keep(envelope, Some(content), judged).await
     }
@@ -153,9 +152,9 @@ impl Intake {
         };
         let id = entry.id;
         match dropped {
-            None => info!(%id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
-                info!(%id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
+                info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
         Ok(Kept { id, events })
@@ -183,7 +182,12 @@ impl Intake {
             for team in &teams {
                 let judgement: Judgement = rules.judge(&Subject { message: &message, envelope, team });
                 stories.push(judgement.trace.story());
-                whole.events.extend(judgement.events);
+                for event in judgement.events {
+                    // A rule may name the teams itself, and then does so for each of them.
+                    if !whole.events.contains(&event) {
+                        whole.events.push(event);
+                    }
+                }
                 whole.dropped =
                     whole.dropped.or(judgement.dropped.map(|d| format!("{}: {}", d.rule, d.reason)));
             }
@@ -193,14 +197,18 @@ impl Intake {
             whole.story = json!({ "defects": message.defects, "teams": stories });
             whole
         }));
-        outcome.unwrap_or_else(|_| {
-            error!("judging a mail failed; it is kept and sent as a plain event");
-            Judged {
-                events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
-                dropped: None,
-                story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
-            }
-        })
+        outcome.unwrap_or_else(|_| self.unjudged(envelope, content))
+    }
+
+    /// What becomes of a mail that could not be judged: a plain event for each team.
+    fn unjudged(&self, envelope: &Envelope, content: &[u8]) -> Judged {
+        error!("judging a mail failed; it is kept and sent as a plain event");
+        let teams = self.teams(&envelope.recipients);
+        Judged {
+            events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
+            dropped: None,
+            story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+        }
     }
 
     fn next_id(&self, now: Timestamp) -> MailId {

@@ -34,6 +34,8 @@ pub(super) struct File {
     pub(super) examples: Vec<Example>,
     /// Whether the source's condition could not be read, and with it the names that it makes.
     pub(super) lost: bool,
+    /// Whether a pattern was wrong, and another stands in its place.
+    patched: bool,
 }
 
 /// What a rule says.
@@ -131,6 +133,7 @@ pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>
         tables: Tables::new(),
         engine: Engine::new(Tables::new()),
         names_lost: false,
+        patched: false,
     };
     let mut file = None;
     let read = document::read(source, |root| file = Some(reader.file(root)));
@@ -148,6 +151,8 @@ pub(super) struct Reader<'s> {
     engine: Engine,
     /// Whether a condition or a `let` could not be read since this was last asked.
     pub(super) names_lost: bool,
+    /// Whether a pattern of the file was wrong, and another stands in its place.
+    patched: bool,
 }
 
 impl Reader<'_> {
@@ -206,6 +211,7 @@ impl Reader<'_> {
             off,
             examples,
             lost,
+            patched: self.patched,
         }
     }
 
@@ -411,7 +417,9 @@ impl Reader<'_> {
             Err(pattern::Fault { at, message, help }) => {
                 let span = inner_span(self.source, &text.span, &text.value, at);
                 self.error(span, format!("the pattern is wrong: {message}"), help);
-                None
+                // One with the same names stands in, so that the errors behind this one are found as well.
+                self.patched = true;
+                Pattern::new(&names_alone(&text.value)).ok()
             }
         }
     }
@@ -458,6 +466,20 @@ pub(super) fn find_word(source: &Source, span: &Range<usize>, word: &str) -> Ran
     place.map_or(span.clone(), |at| span.start + at..span.start + at + word.len())
 }
 
+/// A pattern with the names of `pattern`, which need not be a pattern itself.
+fn names_alone(pattern: &str) -> String {
+    let mut names: Vec<&str> = pattern
+        .split("(?")
+        .skip(1)
+        .filter_map(|rest| rest.strip_prefix("P<").or_else(|| rest.strip_prefix('<')))
+        .filter_map(|rest| Some(&rest[..rest.find('>')?]))
+        .filter(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names.iter().map(|name| format!("(?<{name}>)")).collect()
+}
+
 /// The names that a condition may start with, for suggestions.
 pub(super) fn condition_names() -> impl Iterator<Item = &'static str> + Clone {
     MailField::ALL.iter().map(|(name, _)| *name).chain(["any", "all", "not", "header", "event", "site"])
@@ -466,6 +488,6 @@ pub(super) fn condition_names() -> impl Iterator<Item = &'static str> + Clone {
 impl File {
     /// Whether all its conditions could be read, so that what seems to be wrong with their order is.
     pub(super) fn is_sound(&self) -> bool {
-        !self.lost && !self.rules.iter().any(|rule| rule.lost)
+        !self.lost && !self.patched && !self.rules.iter().any(|rule| rule.lost)
     }
 }

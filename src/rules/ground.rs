@@ -174,8 +174,10 @@ fn hop_address(received: &str) -> Hop {
     let clause = &received[from.len()..];
     let end = clause.find(" by ").or_else(|| clause.find("\tby ")).unwrap_or(clause.len());
     // The client writes its name, the receiver the comment behind it: the last brackets are the receiver's.
-    let Some((_, rest)) = clause[..end].rsplit_once('[') else { return Hop::Unknown };
-    let text = rest.split(']').next().unwrap_or("");
+    let bracketed = clause[..end].rsplit_once('[').map(|(_, rest)| rest.split(']').next().unwrap_or(""));
+    // Exchange writes parentheses alone.
+    let parted = || clause[..end].rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
+    let Some(text) = bracketed.or_else(parted) else { return Hop::Unknown };
     let text = text.strip_prefix("IPv6:").unwrap_or(text);
     text.parse().map_or(Hop::Unknown, Hop::From)
 }

@@ -181,7 +181,9 @@ impl<'g> Run<'g> {
             {
                 continue;
             }
-            let held = rule.when.as_ref().is_none_or(|when| self.holds(when));
+            let mut held = rule.when.as_ref().is_none_or(|when| self.holds(when));
+            let parameters = rule.parameters.filter(|_| held).map(|from| parameters::read(from, self.ground));
+            held &= parameters.as_ref().is_none_or(|found| !found.is_empty());
             let conditions = std::mem::take(&mut self.tested);
             if !held && !self.full {
                 continue;
@@ -189,7 +191,7 @@ impl<'g> Run<'g> {
             let mut trace = RuleTrace::new(&rule.name, if held { Outcome::Held } else { Outcome::Failed });
             trace.conditions = conditions;
             if held {
-                ended = self.apply(By { file, rule: place }, sheet, rule, &mut trace);
+                ended = self.apply(By { file, rule: place }, sheet, rule, parameters, &mut trace);
                 trace.stopped = ended;
             }
             out.push(trace);
@@ -197,7 +199,14 @@ impl<'g> Run<'g> {
     }
 
     /// Does what `rule` says; whether that ends the file.
-    fn apply(&mut self, by: By, sheet: &Sheet, rule: &'g Rule, trace: &mut RuleTrace) -> bool {
+    fn apply(
+        &mut self,
+        by: By,
+        sheet: &Sheet,
+        rule: &'g Rule,
+        parameters: Option<parameters::Found>,
+        trace: &mut RuleTrace,
+    ) -> bool {
         if rule.keep && self.draft.dropped.take().is_some() {
             trace.notes.push("took back the drop".to_owned());
         }
@@ -224,8 +233,7 @@ impl<'g> Run<'g> {
                 }
             }
         }
-        if let Some(from) = rule.parameters {
-            let found = parameters::read(from, self.ground);
+        if let Some(found) = parameters {
             trace.notes.extend(found.notes);
             for (target, text) in found.sets {
                 self.set(&target, text, by, trace);
@@ -286,7 +294,7 @@ impl<'g> Run<'g> {
         match field {
             Field::Mail(mail) => match self.ground.shown(*mail) {
                 Some(text) => Some(text.into()),
-                None if super::load::always_there(field) => Some("".into()),
+                None if super::names::always_there(field) => Some("".into()),
                 None => None,
             },
             Field::Header(_) => None,

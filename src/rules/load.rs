@@ -8,11 +8,11 @@ use crate::diagnostic::{Diagnostic, Source, suggest};
 
 use super::condition::{Check, Condition, Test};
 use super::example::Example;
-use super::field::{Field, Key, MailField};
-use super::file::{self, File, Let, Parameters, Set, Target, condition_names, find_word};
+use super::field::{Field, Key};
+use super::file::{self, File, Let, Parameters, Set, Target};
 use super::pattern::{Filter, Pattern};
 use super::reach;
-use super::template::{Engine, Failure, Template};
+use super::template::Engine;
 use super::{Site, is_shipped};
 
 /// A rule file, ready to judge.
@@ -94,15 +94,21 @@ pub(super) fn load(
     Ok((files.into_iter().zip(slots).map(|(file, slots)| sheet(file, slots)).collect(), filters))
 }
 
-struct Loader<'s> {
-    site: &'s Site,
-    found: Vec<Diagnostic>,
+pub(super) struct Loader<'s> {
+    pub(super) site: &'s Site,
+    pub(super) found: Vec<Diagnostic>,
     /// Whether names are lost at this point of the file under way, so that none can be called unknown.
-    lost: bool,
+    pub(super) lost: bool,
 }
 
 impl Loader<'_> {
-    fn error(&mut self, file: &File, span: std::ops::Range<usize>, message: String, help: impl Into<String>) {
+    pub(super) fn error(
+        &mut self,
+        file: &File,
+        span: std::ops::Range<usize>,
+        message: String,
+        help: impl Into<String>,
+    ) {
         self.found.push(file.source.diagnostic(span, message).help(help));
     }
 
@@ -115,7 +121,10 @@ impl Loader<'_> {
                     file,
                     file.name.span.clone(),
                     message,
-                    "rules are told apart by source and name; choose another",
+                    format!(
+                        "choose another name; to replace that file, switch it off: [off] rules = [\"{}\"]",
+                        file.name.value
+                    ),
                 );
             }
             let mut names = BTreeSet::new();
@@ -226,231 +235,6 @@ impl Loader<'_> {
         };
         self.error(&files[at], name.span.clone(), format!("there is no rule `{}`", name.value), help);
     }
-
-    /// Gives every name of a file its slot and finds names that nothing provides. Returns how many.
-    fn resolve(&mut self, files: &mut [File], at: usize) -> usize {
-        let mut names = Names::default();
-        let mut when = files[at].when.take();
-        self.lost = files[at].lost;
-        if let Some(condition) = &mut when {
-            self.bind(files, at, condition, &mut names);
-        }
-        let mut rules = std::mem::take(&mut files[at].rules);
-        for rule in &mut rules {
-            self.lost |= rule.lost;
-            let home = rule.home;
-            let mut inner = names.clone();
-            if let Some(condition) = &mut rule.when {
-                self.bind(files, home, condition, &mut inner);
-            }
-            for made in &mut rule.lets {
-                self.template(files, home, &mut made.value.value, &made.value.span, &inner);
-                made.slot = inner.provide(&made.name.value, true);
-            }
-            for set in &mut rule.sets {
-                self.template(files, home, &mut set.value.value, &set.value.span, &inner);
-            }
-            // What a rule provided may be there for the rules below; if it always applies, it is there.
-            if rule.when.is_none() {
-                inner.certain.extend(rule.sets.iter().filter_map(|set| match &set.target {
-                    Target::Key(key) if set.value.value.literal().is_some() => {
-                        Some(Field::Event(*key).label())
-                    }
-                    _ => None,
-                }));
-                names = inner;
-            } else {
-                names.slots = inner.slots;
-                names.hidden = inner.hidden;
-            }
-        }
-        files[at].rules = rules;
-        files[at].when = when;
-        names.slots.len()
-    }
-
-    /// Resolves the names of `condition`, which is written in the file `home`.
-    fn bind(&mut self, files: &[File], home: usize, condition: &mut Condition, names: &mut Names) {
-        match condition {
-            Condition::All(inner) => inner.iter_mut().for_each(|c| self.bind(files, home, c, names)),
-            Condition::Any(inner) => {
-                let mut certain: Option<BTreeSet<String>> = None;
-                for condition in inner {
-                    let mut branch = names.clone();
-                    self.bind(files, home, condition, &mut branch);
-                    names.slots = branch.slots;
-                    names.hidden = branch.hidden;
-                    certain = Some(match certain {
-                        None => branch.certain,
-                        Some(before) => before.intersection(&branch.certain).cloned().collect(),
-                    });
-                }
-                names.certain.extend(certain.unwrap_or_default());
-            }
-            Condition::Not(inner) => {
-                let mut branch = names.clone();
-                self.bind(files, home, inner, &mut branch);
-                // The slots are kept for the run; the names are not provided.
-                names
-                    .hidden
-                    .extend(branch.slots.keys().filter(|name| !names.slots.contains_key(*name)).cloned());
-                names.slots = branch.slots;
-            }
-            Condition::Test(test) => self.bind_test(files, home, test, names),
-        }
-    }
-
-    fn bind_test(&mut self, files: &[File], home: usize, test: &mut Test, names: &mut Names) {
-        let file = &files[home];
-        match &mut test.field {
-            Field::Name { name, slot } => match names.place(name) {
-                Some(place) => *slot = place,
-                None if !self.lost => {
-                    let known: Vec<String> = condition_names()
-                        .map(str::to_owned)
-                        .chain(names.known().map(str::to_owned))
-                        .collect();
-                    let help = match crate::diagnostic::nearest(name, known.iter().map(String::as_str)) {
-                        Some(meant) => format!("did you mean `{meant}`?"),
-                        None => "it is no field of a mail, and nothing above captures it".to_owned(),
-                    };
-                    let message = format!("unknown field `{name}`");
-                    self.error(file, test.span.clone(), message, help);
-                }
-                None => (),
-            },
-            Field::Site(name) => {
-                self.site_value(file, name.clone(), test.span.clone());
-            }
-            _ => (),
-        }
-        if !matches!(test.check, Check::Present(false)) {
-            names.certain.insert(test.field.label());
-        }
-        if let Check::Matches(pattern) = &mut test.check {
-            for capture in &mut pattern.captures {
-                capture.slot = names.provide(&capture.name, !capture.optional);
-            }
-        }
-    }
-
-    /// Whether the site has the value; reports it if it must.
-    fn site_value(&mut self, file: &File, name: Arc<str>, span: std::ops::Range<usize>) -> bool {
-        // A shipped rule may ask for what a site need not have.
-        if is_shipped(&file.source) || self.site.value(&name).is_some() {
-            return true;
-        }
-        let help = if self.site.values.is_empty() {
-            format!("add `{name} = \"...\"` to [rules.values]")
-        } else {
-            suggest(&name, self.site.values.iter().map(|(name, _)| name.as_str()))
-        };
-        self.error(file, span, format!("the site has no value `{name}`"), help);
-        false
-    }
-
-    /// Resolves the names of a template and tries it, so that none can be missing when a mail comes.
-    fn template(
-        &mut self,
-        files: &[File],
-        home: usize,
-        template: &mut Template,
-        span: &std::ops::Range<usize>,
-        names: &Names,
-    ) {
-        let file = &files[home];
-        let mut sound = true;
-        for (path, field) in &mut template.names {
-            match field {
-                Field::Name { name, slot } => match names.place(name) {
-                    Some(place) => *slot = place,
-                    None => {
-                        sound = false;
-                        if self.lost {
-                            continue;
-                        }
-                        let fields = MailField::ALL.iter().map(|(name, _)| name.replace('-', "_"));
-                        let known: Vec<String> = fields.chain(names.known().map(str::to_owned)).collect();
-                        let help = match crate::diagnostic::nearest(name, known.iter().map(String::as_str)) {
-                            Some(meant) => format!("did you mean `{meant}`?"),
-                            None => {
-                                "no condition captures it and no `let` makes it on the way here".to_owned()
-                            }
-                        };
-                        let place = find_word(&file.source, span, path);
-                        self.error(file, place, format!("unknown name `{name}`"), help);
-                    }
-                },
-                Field::Site(name) => {
-                    sound &= self.site_value(file, name.clone(), find_word(&file.source, span, path));
-                }
-                _ => (),
-            }
-        }
-        if !sound {
-            return;
-        }
-        let missing: Vec<String> = template
-            .names
-            .iter()
-            .filter(|(_, field)| !names.certain.contains(&field.label()) && !always_there(field))
-            .map(|(path, _)| path.clone())
-            .collect();
-        let try_without = |absent: &dyn Fn(&str) -> bool, dummy: &'static str| {
-            file.engine.render(template, |path, _| (!absent(path)).then_some(dummy.into()))
-        };
-        // The dummies are a text that is in no table and between no marks, and one that is a number.
-        for dummy in ["\u{1}", "1795194245"] {
-            match try_without(&|_| false, dummy) {
-                Ok(_) => (),
-                Err(Failure::Missing) => {
-                    let message = "a filter here may find nothing".to_owned();
-                    return self.error(file, span.clone(), message, "say what then: end it with `| default(\"...\")`; an empty default leaves the value as it was");
-                }
-                Err(Failure::Broken(message)) => {
-                    let help = if message.starts_with("there is no table") {
-                        "write `[table.NAME]` and a line for each value, `\"from\" = \"to\"`"
-                    } else {
-                        "every value is text; the filters are in rules/README.md"
-                    };
-                    return self.error(file, span.clone(), message, help);
-                }
-            }
-        }
-        if self.lost {
-            return;
-        }
-        for path in missing {
-            if try_without(&|other| other == path, "\u{1}") == Err(Failure::Missing) {
-                let place = find_word(&file.source, span, &path);
-                let help = format!(
-                    "write `{{{{ {path} | default(\"...\") }}}}`, or let `when` ask that it is present"
-                );
-                self.error(file, place, format!("`{path}` may be missing here"), help);
-            }
-        }
-    }
-}
-
-/// Whether every mail has the field, be it empty.
-pub(super) fn always_there(field: &Field) -> bool {
-    use MailField as F;
-    match field {
-        Field::Event(Key::Status) => true,
-        Field::Mail(field) => !matches!(
-            field,
-            F::FromName
-                | F::Cc
-                | F::ReplyTo
-                | F::MessageId
-                | F::Thread
-                | F::Attachment
-                | F::AttachmentType
-                | F::Client
-                | F::User
-        ),
-        _ => false,
-    }
 }
 
 /// The place of `SOURCE: RULE` or of `SOURCE`.
@@ -463,35 +247,6 @@ fn place_of(files: &[File], name: &str) -> Option<(usize, Option<usize>)> {
         let rule = rest.strip_prefix(':')?.trim_start();
         file.rules.iter().position(|r| r.name.value == rule).map(|place| (at, Some(place)))
     })
-}
-
-/// The names of a file at one point of it.
-#[derive(Default, Clone)]
-struct Names {
-    slots: HashMap<String, usize>,
-    /// Names that only a `not` captures: they have a slot and are never there.
-    hidden: BTreeSet<String>,
-    /// Labels of the fields that have a value here on every way.
-    certain: BTreeSet<String>,
-}
-
-impl Names {
-    fn provide(&mut self, name: &str, certain: bool) -> usize {
-        self.hidden.remove(name);
-        if certain {
-            self.certain.insert(name.to_owned());
-        }
-        let next = self.slots.len();
-        *self.slots.entry(name.to_owned()).or_insert(next)
-    }
-
-    fn place(&self, name: &str) -> Option<usize> {
-        if self.hidden.contains(name) { None } else { self.slots.get(name).copied() }
-    }
-
-    fn known(&self) -> impl Iterator<Item = &str> {
-        self.slots.keys().filter(|name| !self.hidden.contains(*name)).map(String::as_str)
-    }
 }
 
 /// Gathers the literals of all patterns, by field, into one filter each.

@@ -13,6 +13,7 @@ mod file;
 mod ground;
 mod judge;
 mod load;
+mod names;
 mod network;
 mod outcome;
 mod parameters;
@@ -31,6 +32,8 @@ pub use redact::{RedactSet, Redaction};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 
+use std::fmt;
+
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
@@ -38,15 +41,37 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
 
+macro_rules! shipped {
+    ($($file:literal),* $(,)?) => {
+        &[$((concat!("rules/", $file), include_str!(concat!("../../rules/", $file)))),*]
+    };
+}
+
 /// The shipped rule files by name, in the order in which they run.
-const SHIPPED: [(&str, &str); 7] = [
-    ("rules/20-thehive4.toml", include_str!("../../rules/20-thehive4.toml")),
-    ("rules/21-thehive4-template.toml", include_str!("../../rules/21-thehive4-template.toml")),
-    ("rules/22-cortex.toml", include_str!("../../rules/22-cortex.toml")),
-    ("rules/23-cortex-incident.toml", include_str!("../../rules/23-cortex-incident.toml")),
-    ("rules/24-thehive5.toml", include_str!("../../rules/24-thehive5.toml")),
-    ("rules/25-thehive4-other.toml", include_str!("../../rules/25-thehive4-other.toml")),
-    ("rules/90-signl4.toml", include_str!("../../rules/90-signl4.toml")),
+const SHIPPED: &[(&str, &str)] = shipped![
+    "20-thehive4.toml",
+    "21-thehive4-template.toml",
+    "22-cortex.toml",
+    "23-cortex-incident.toml",
+    "24-thehive5.toml",
+    "25-thehive4-other.toml",
+    "30-nagios.toml",
+    "31-icinga2.toml",
+    "32-zabbix.toml",
+    "33-alertmanager.toml",
+    "34-grafana.toml",
+    "35-prtg.toml",
+    "40-xsoar.toml",
+    "41-xsiam.toml",
+    "42-misp.toml",
+    "43-wazuh.toml",
+    "44-splunk.toml",
+    "45-veeam.toml",
+    "50-cron.toml",
+    "51-mdadm.toml",
+    "52-smartd.toml",
+    "53-logwatch.toml",
+    "90-signl4.toml",
 ];
 
 /// The rule files that are compiled in, in the order in which they run.
@@ -149,6 +174,13 @@ pub struct RuleSet {
     site: Site,
 }
 
+impl fmt::Debug for RuleSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sources = self.sheets.iter().map(|sheet| (&sheet.name, sheet.rules.len()));
+        f.debug_map().entries(sources).finish()
+    }
+}
+
 impl RuleSet {
     /// Loads `sources` in order: the shipped ones first ([`shipped`]), then the site's. A source that is
     /// byte for byte a shipped one may ask for colours and values that the site does not have.
@@ -160,6 +192,12 @@ impl RuleSet {
         Ok(Self { sheets, filters, site })
     }
 
+    /// Every rule in the order in which they run: its source and its name.
+    pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.sheets.iter().flat_map(|sheet| sheet.rules.iter().map(move |rule| (sheet, rule)));
+        all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
+    }
+
     /// What the rules make of a mail. The trace tells which rules held, and no more.
     pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, false)
@@ -168,16 +206,6 @@ impl RuleSet {
     /// The same judgement, with every test, every match and every change in the trace.
     pub fn judge_traced(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, true)
-    }
-
-    /// How many files there are.
-    pub fn files(&self) -> usize {
-        self.sheets.len()
-    }
-
-    /// How many rules there are in all files.
-    pub fn rules(&self) -> usize {
-        self.sheets.iter().map(|sheet| sheet.rules.len()).sum()
     }
 
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
@@ -206,5 +234,24 @@ impl RuleSet {
 
     fn ground<'m>(&'m self, subject: &Subject<'m>, text: &'m str) -> ground::Ground<'m> {
         ground::Ground::new(subject, text, &self.site.trusted, self.filters.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_are_shared_between_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<RuleSet>();
+    }
+
+    #[test]
+    fn a_source_is_shipped_only_as_it_was_shipped() {
+        let mut sources = shipped();
+        assert!(sources.iter().all(is_shipped));
+        sources[0].text = format!("{}\n", sources[0].text).into();
+        assert!(!is_shipped(&sources[0]));
     }
 }

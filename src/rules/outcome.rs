@@ -93,12 +93,21 @@ fn title(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String 
         return title.to_owned();
     }
     let subject = ground.message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+    if ground.message.encrypted && says_nothing(&subject) {
+        notes.push("title: the sender, as the subject is hidden".to_owned());
+        return format!("Encrypted mail from {}", ground.sender());
+    }
     if !subject.is_empty() {
         notes.push("title: the subject".to_owned());
         return subject;
     }
     notes.push("title: the sender, as there is no subject".to_owned());
     format!("Mail from {} (no subject)", ground.sender())
+}
+
+/// Whether the subject is none, or what programs write in the place of one that they encrypt.
+fn says_nothing(subject: &str) -> bool {
+    matches!(subject.trim(), "" | "..." | "[...]" | "Encrypted Message")
 }
 
 fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
@@ -167,12 +176,18 @@ fn key(ground: &Ground<'_>, draft: &Draft, number: Number, event: &mut Event, no
         event.status = Status::New;
     }
     let subject = normalised(&ground.message.subject);
-    let mut id = match ground.thread() {
-        Some(thread) => {
+    let hidden = says_nothing(&ground.message.subject);
+    let mut id = match (ground.thread(), &ground.message.message_id) {
+        (Some(thread), _) => {
             notes.push("external-id: the thread".to_owned());
             format!("thread:{thread}")
         }
-        None => {
+        // Mails whose subject says nothing have nothing in common.
+        (None, Some(id)) if hidden => {
+            notes.push("external-id: the Message-ID, as the subject says nothing".to_owned());
+            format!("mail:{id}")
+        }
+        (None, _) => {
             notes.push("external-id: the sender and the normalised subject".to_owned());
             // A hash, as a subject is text, and text may not leave under a TLP.
             format!("subject:{:016x}", hash(&[ground.sender(), &subject]))

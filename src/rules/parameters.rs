@@ -102,6 +102,11 @@ fn body(lines: &[(&str, &str)], subject: &str) -> Found {
 }
 
 impl Found {
+    /// Whether the mail has no parameters, not even wrong ones.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sets.is_empty() && self.notes.is_empty()
+    }
+
     /// Takes in the parameters. One that is there twice and says two things says nothing.
     fn steer(&mut self, lines: &[(&str, &str)]) {
         for (at, (name, value)) in lines.iter().enumerate() {

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexBuilder};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -16,6 +16,10 @@ const SHORTEST_LITERAL: usize = 3;
 
 /// How many alternatives a required literal may have before the test costs more than it saves.
 const MOST_ALTERNATIVES: usize = 64;
+
+/// Bytes of literals up to which a filter is a DFA: one step a byte of text, for some hundred bytes of memory a
+/// byte of literal. Hundreds of rules stay below; what is larger takes the form that the library chooses.
+const DFA_LIMIT: usize = 16 << 10;
 
 /// A pattern that was checked.
 #[derive(Debug, Clone)]
@@ -239,7 +243,10 @@ impl Filter {
     pub(super) fn finish(&mut self) {
         if !self.literals.is_empty() {
             // Without an automaton every pattern is tried: slower, and never wrong.
-            self.automaton = AhoCorasick::builder().ascii_case_insensitive(true).build(&self.literals).ok();
+            let bytes: usize = self.literals.iter().map(Vec::len).sum();
+            let kind = (bytes <= DFA_LIMIT).then_some(AhoCorasickKind::DFA);
+            self.automaton =
+                AhoCorasick::builder().ascii_case_insensitive(true).kind(kind).build(&self.literals).ok();
         }
     }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::error::OpenError;
+use super::owner;
 
 /// How long to wait for a holder that is about to let go: a command that queues a mail takes milliseconds,
 /// and must not keep the service from starting.
@@ -35,6 +36,7 @@ impl Lock {
             .mode(0o600)
             .open(&path)
             .map_err(io)?;
+        owner::give(&path).map_err(io)?;
         let deadline = Instant::now() + GRACE;
         loop {
             match file.try_lock() {

@@ -21,6 +21,7 @@ mod engine;
 mod entry;
 mod error;
 mod lock;
+mod owner;
 mod sqlite;
 mod writer;
 

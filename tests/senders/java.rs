@@ -11,6 +11,8 @@ const DEBIAN: &str =
 
 fn send(scene: &Scene, kind: &str, subject: &str, to: &str, bodies: &[String]) {
     let mut java = Command::new("java");
+    // Java reads its arguments in the encoding of the locale.
+    java.env("LC_ALL", "C.UTF-8");
     if std::env::var_os("CLASSPATH").is_none() {
         java.args(["-cp", DEBIAN]);
     }

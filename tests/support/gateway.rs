@@ -42,6 +42,11 @@ impl Site {
         self.settings.insert((section, key), value.into());
     }
 
+    /// Leaves `key` out of `[section]`.
+    pub fn unset(&mut self, section: &'static str, key: &'static str) {
+        self.settings.remove(&(section, key));
+    }
+
     /// Adds TOML to the end of the config, such as a `[[team]]`.
     pub fn append(&mut self, toml: &str) {
         self.appendix.push_str(toml);

@@ -1,8 +1,8 @@
 //! What the tests share: processes that end with their test, the real program on a site of its own, and a
 //! scripted SMTP client.
 
-// Each test file uses its own part of this.
-#![allow(dead_code, unused_imports, clippy::unwrap_used)]
+#![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
 
 mod gateway;
 mod process;

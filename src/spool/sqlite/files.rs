@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::sync_folder;
 use crate::mail::MailId;
 use crate::spool::config::Sync;
+use crate::spool::owner;
 
 /// The large contents of a spool.
 pub(super) struct Files {
@@ -51,7 +52,10 @@ impl Files {
         loop {
             let name = format!("{mail}-{}", self.next.fetch_add(1, Ordering::Relaxed));
             match OpenOptions::new().write(true).create_new(true).mode(0o600).open(self.path(&name)) {
-                Ok(file) => return Ok((name, file)),
+                Ok(file) => {
+                    owner::give(&self.path(&name))?;
+                    return Ok((name, file));
+                }
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }

@@ -23,6 +23,7 @@ use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
 use super::error::OpenError;
 use super::lock::Lock;
+use super::owner;
 use changes::{Work, key};
 use files::Files;
 pub(super) use store::Store;
@@ -169,7 +170,8 @@ fn make_folder(folder: &Path) -> Result<(), OpenError> {
     });
     match made {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::io(folder, &error)),
-        _ => Ok(()),
+        Err(_) => Ok(()),
+        Ok(()) => owner::give(folder).map_err(|error| OpenError::io(folder, &error)),
     }
 }
 
@@ -180,7 +182,7 @@ fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Makes the database file with its mode, which SQLite then gives to the log beside it.
 fn make_file(path: &Path) -> Result<(), OpenError> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => {}
+        Ok(_) => owner::give(path).map_err(|error| OpenError::io(path, &error))?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(OpenError::io(path, &error)),
     }

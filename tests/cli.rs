@@ -1,0 +1,370 @@
+//! The command line as an operator meets it: what each command says, where, and with which exit code.
+
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use smtp2signl4::standin::{Fault, Options, Standin};
+use support::{PATIENCE, Site, Smtp};
+
+/// Runs `command` with `input` and returns what became of it.
+fn run(mut command: Command, input: &str) -> Output {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that does not read its input may have ended already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    child.wait_with_output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+/// The program without a site.
+fn bare(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
+    command.args(arguments).env_clear();
+    run(command, "")
+}
+
+fn sample(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail").join(path)
+}
+
+async fn stage() -> (Standin, Site) {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let site = Site::new(&standin);
+    (standin, site)
+}
+
+#[test]
+fn every_command_explains_itself_with_examples() {
+    for command in ["run", "demo", "check", "explain", "submit", "send", "close", "queue"] {
+        let help = bare(&[command, "--help"]);
+        assert_eq!(help.status.code(), Some(0), "{command}");
+        let text = out(&help);
+        assert!(text.contains("Example"), "{command} has no example:\n{text}");
+    }
+    assert!(out(&bare(&["--help"])).contains("Examples:"));
+}
+
+#[test]
+fn a_wrong_command_line_is_64_and_a_missing_config_is_78() {
+    assert_eq!(bare(&["fly"]).status.code(), Some(64));
+    assert_eq!(bare(&["queue", "retry"]).status.code(), Some(64));
+    let missing = bare(&["check", "--config", "/no/such/file.toml"]);
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(err(&missing).contains("/no/such/file.toml: cannot be read"), "{}", err(&missing));
+}
+
+#[test]
+fn run_without_a_secret_says_how_to_give_one_and_names_the_demo() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.toml");
+    std::fs::write(&config, "").unwrap();
+    let refused = bare(&["run", "--config", config.to_str().unwrap()]);
+    assert_eq!(refused.status.code(), Some(78));
+    for part in ["secret-file", "SIGNL4_TEAM_SECRET", "credential", "smtp2signl4 demo"] {
+        assert!(err(&refused).contains(part), "{part} is missing:\n{}", err(&refused));
+    }
+}
+
+/// Each `tests/config/NAME.toml` is refused as `NAME.stderr` says. `BLESS=1` writes what is said today.
+#[test]
+fn a_wrong_config_is_told_with_its_places() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");
+    let mut names: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.retain(|path| path.extension().is_some_and(|e| e == "toml"));
+    names.sort();
+    assert!(!names.is_empty(), "no wrong config was found");
+    for path in names {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
+        command.current_dir(&folder).env_clear();
+        command.args(["check", "--without-secrets", "--config"]).arg(path.file_name().unwrap());
+        let refused = run(command, "");
+        assert_eq!(refused.status.code(), Some(78), "{}", path.display());
+        let golden = path.with_extension("stderr");
+        if std::env::var_os("BLESS").is_some() {
+            std::fs::write(&golden, err(&refused)).unwrap();
+        }
+        assert_eq!(err(&refused), std::fs::read_to_string(&golden).unwrap_or_default(), "{}", path.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_gives_the_very_payload_that_the_service_posts() {
+    let (standin, site) = stage().await;
+    let gateway = site.start();
+    for name in
+        ["thehive5/case-closed.eml", "zabbix/problem.eml", "wazuh/single.eml", "malformed/no-header.eml"]
+    {
+        let before = standin.taken();
+        let mut command =
+            site.command(&["explain", "--json", "--from", "a@example.org", "--to", "soc@example.org"]);
+        command.arg(sample(name));
+        let explained: Value = serde_json::from_slice(&run(command, "").stdout).unwrap();
+        let payloads: Vec<&Value> =
+            explained["events"].as_array().unwrap().iter().map(|event| &event["payload"]).collect();
+        assert!(!payloads.is_empty(), "{name}");
+
+        let content = String::from_utf8_lossy(&std::fs::read(sample(name)).unwrap()).replace("\r\n", "\n");
+        let mut smtp = Smtp::connect(gateway.address()).unwrap();
+        smtp.say("EHLO cli.example").unwrap();
+        let reply = smtp.mail("a@example.org", &["soc@example.org"], &content).unwrap();
+        assert!(reply.starts_with("250 "), "{reply}");
+        let wanted = before + payloads.len() as u64;
+        let posted = tokio::time::timeout(PATIENCE, standin.wait_for_events(wanted)).await.unwrap();
+        let posted: Vec<&Value> =
+            posted[usize::try_from(before).unwrap()..].iter().map(|event| &event.payload).collect();
+        assert_eq!(payloads, posted, "{name}");
+    }
+    gateway.stop();
+}
+
+#[test]
+fn explain_tells_a_person_what_matched_and_what_was_set() {
+    let explained = bare(&["explain", sample("thehive5/case-closed.eml").to_str().unwrap()]);
+    let text = out(&explained);
+    for part in ["Case #1208 closed", "✓", "status", "\"X-S4-Status\": \"resolved\"", "set by"] {
+        assert!(text.contains(part), "{part} is missing:\n{text}");
+    }
+    assert_eq!(bare(&["explain", "/no/such.eml"]).status.code(), Some(65));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn send_and_close_are_xsoars_two_commands_field_by_field() {
+    let (standin, site) = stage().await;
+    let gateway = site.start();
+    let sent = run(
+        site.command(&[
+            "send",
+            "--title",
+            "Phishing",
+            "--message",
+            "See 4711",
+            "--external-id",
+            "INC-4711",
+            "--service",
+            "Security",
+            "--location",
+            "52.4,13.0",
+            "--alerting-scenario",
+            "multi_ack",
+            "--filtering",
+            "--wait",
+        ]),
+        "",
+    );
+    assert_eq!(sent.status.code(), Some(0), "{}", err(&sent));
+    let closed = run(site.command(&["close", "--external-id", "INC-4711", "--wait"]), "");
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(2)).await.unwrap();
+    assert_eq!(
+        events[0].payload,
+        serde_json::json!({
+            "Title": "Phishing", "Message": "See 4711", "X-S4-ExternalID": "INC-4711", "X-S4-Service": "Security",
+            "X-S4-Location": "52.4,13.0", "X-S4-SourceSystem": "smtp2signl4", "X-S4-Status": "new",
+            "X-S4-AlertingScenario": "multi_ack", "X-S4-Filtering": true,
+        })
+    );
+    assert_eq!(
+        events[1].payload,
+        serde_json::json!({
+            "X-S4-ExternalID": "INC-4711", "X-S4-SourceSystem": "smtp2signl4", "X-S4-Status": "resolved",
+        })
+    );
+    for (output, event) in [(&sent, &events[0]), (&closed, &events[1])] {
+        let printed: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(printed["eventId"].as_str(), event.event_id.as_deref());
+    }
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_handed_in_without_a_service_waits_for_it() {
+    let (standin, site) = stage().await;
+    let mail = "Subject: from a pipe\n\nIt works.\n";
+    let submitted = run(site.command(&["submit", "-f", "cron@example.org", "soc"]), mail);
+    assert_eq!(submitted.status.code(), Some(0), "{}", err(&submitted));
+    let sent = run(site.command(&["send", "--title", "from a shell", "--message", "m", "--wait"]), "");
+    assert_eq!(sent.status.code(), Some(75), "nobody can deliver it yet: {}", err(&sent));
+    let listed = out(&run(site.command(&["queue", "list"]), ""));
+    assert!(listed.contains("from a pipe") && listed.contains("from a shell"), "{listed}");
+
+    let gateway = site.start();
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(2)).await.unwrap();
+    let mut titles: Vec<&str> = events.iter().map(|event| event.payload["Title"].as_str().unwrap()).collect();
+    titles.sort_unstable();
+    assert_eq!(titles, ["from a pipe", "from a shell"]);
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submit_takes_recipients_from_the_headers_and_refuses_an_empty_mail() {
+    let (_standin, site) = stage().await;
+    assert_eq!(run(site.command(&["submit", "soc"]), "").status.code(), Some(65));
+    let mail = "To: A <a@example.org>\nCc: b@example.org\nBcc: c@example.org\nSubject: s\n\nt\n";
+    let submitted = run(site.command(&["submit", "-t"]), mail);
+    assert_eq!(submitted.status.code(), Some(0), "{}", err(&submitted));
+    let id = err(&submitted).trim().rsplit(' ').next().unwrap().to_owned();
+    let shown: Value =
+        serde_json::from_slice(&run(site.command(&["queue", "show", &id, "--json"]), "").stdout).unwrap();
+    assert_eq!(
+        shown["envelope"]["recipients"],
+        serde_json::json!(["a@example.org", "b@example.org", "c@example.org"])
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn submit_defers_while_the_config_is_broken() {
+    let (_standin, mut site) = stage().await;
+    site.append("[nonsense]\n");
+    let submitted = run(site.command(&["submit", "soc"]), "Subject: s\n\nt\n");
+    assert_eq!(submitted.status.code(), Some(75), "a mail system must keep the mail: {}", err(&submitted));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_queue_is_shown_and_changed_beside_a_service_and_without_one() {
+    let (standin, site) = stage().await;
+    standin.fail(Some(Fault::Status(422)));
+    let gateway = site.start();
+    for subject in ["one", "two"] {
+        run(site.command(&["submit", "soc"]), &format!("Subject: {subject}\n\nt\n"));
+    }
+    tokio::time::timeout(PATIENCE, standin.wait_for(|requests| requests.len() == 2)).await.unwrap();
+    let failed = || {
+        let text = out(&run(site.command(&["queue", "list", "--state", "failed", "--json"]), ""));
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>()
+    };
+    // The refusals are answered before they are written down.
+    gateway.process().wait_for("that says the second event is parked", |line| {
+        (line.contains("two") || failed().len() == 2).then_some(())
+    });
+    let id = |title: &str| {
+        let failed = failed();
+        let event = failed.iter().find(|event| event["title"] == title).unwrap();
+        event["id"].as_str().unwrap().to_owned()
+    };
+    let (one, two) = (id("one"), id("two"));
+
+    let dropped = run(site.command(&["queue", "drop", &one]), "");
+    assert_eq!(out(&dropped), "1 event dropped\n", "{}", err(&dropped));
+    gateway.stop();
+
+    let retried = run(site.command(&["queue", "retry", &two, "--rejudge"]), "");
+    assert_eq!(out(&retried), "1 event to be posted again\n", "{}", err(&retried));
+    let shown = out(&run(site.command(&["queue", "show", &two]), ""));
+    assert!(shown.contains("queued") && shown.contains("\"Title\":\"two\""), "{shown}");
+    let kept = out(&run(site.command(&["queue", "show", &two, "--content"]), ""));
+    assert_eq!(kept, "Subject: two\n\nt\n");
+
+    standin.fail(None);
+    let gateway = site.start();
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
+    assert_eq!(events[0].payload["Title"], "two");
+    gateway.stop();
+    let missing = run(site.command(&["queue", "show", "000000000000"]), "");
+    assert_eq!(missing.status.code(), Some(65));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rejudge_applies_todays_rules_to_the_kept_mail() {
+    let (standin, mut site) = stage().await;
+    standin.refuse().await.unwrap();
+    let gateway = site.start();
+    run(site.command(&["submit", "soc"]), "Subject: Tape full\n\nt\n");
+    let rules = site.path("site.toml");
+    std::fs::write(
+        &rules,
+        "version = 1\n[source]\nname = 'Tapes'\n[[rule]]\nname = 'tapes'\nwhen = { subject = '^Tape' }\n\
+         set = { title = 'A tape is full', external-id = 'tape' }\n",
+    )
+    .unwrap();
+    site.set("rules", "paths", "['site.toml']");
+    site.config();
+    gateway.signal("HUP");
+    gateway.process().wait_for("that says so", |line| line.contains("new rules").then_some(()));
+    let retried = run(site.command(&["queue", "retry", "--all", "--rejudge"]), "");
+    assert_eq!(out(&retried), "1 event to be posted again\n", "{}", err(&retried));
+    standin.listen().await.unwrap();
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
+    assert_eq!(events[0].payload["Title"], "A tape is full");
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_with_wrong_rules_keeps_the_old_ones_and_says_so() {
+    let (standin, mut site) = stage().await;
+    let gateway = site.start();
+    site.set("rules", "paths", "['missing.toml']");
+    site.config();
+    gateway.signal("HUP");
+    gateway.process().wait_for("that says so", |line| line.contains("old rules stay").then_some(()));
+    run(site.command(&["queue", "list"]), "");
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO x").unwrap();
+    smtp.mail("a@example.org", &["soc@example.org"], "Subject: still here\n\nt\n").unwrap();
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
+    assert_eq!(events[0].payload["Title"], "still here");
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_service_on_the_same_spool_is_refused_with_the_pid_of_the_first() {
+    let (_standin, site) = stage().await;
+    let gateway = site.start();
+    let second = run(site.command(&["run"]), "");
+    assert_eq!(second.status.code(), Some(69));
+    let pid = gateway.process().id().to_string();
+    assert!(err(&second).contains(&pid), "{}", err(&second));
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recipient_that_no_team_takes_is_refused_and_each_team_gets_its_own() {
+    let (standin, mut site) = stage().await;
+    site.unset("signl4", "secret-file");
+    std::fs::write(site.path("soc"), "soc-secret").unwrap();
+    std::fs::write(site.path("ops"), "ops-secret").unwrap();
+    site.append(
+        "[[team]]\nname = 'soc'\nsecret-file = 'soc'\nrecipients = ['soc@*']\n\
+         [[team]]\nname = 'ops'\nsecret-file = 'ops'\nrecipients = ['ops']\n",
+    );
+    let gateway = site.start();
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO x").unwrap();
+    let refused = smtp.mail("a@example.org", &["nobody@example.org"], "Subject: x\n\nt\n").unwrap();
+    assert!(refused.starts_with("550 5.1.1 "), "{refused}");
+    smtp.say("RSET").unwrap();
+    let taken = smtp.mail("a@example.org", &["soc+db@example.org", "OPS@x"], "Subject: x\n\nt\n").unwrap();
+    assert!(taken.starts_with("250 2.0.0 "), "{taken}");
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(2)).await.unwrap();
+    let mut secrets: Vec<&str> = events.iter().map(|event| event.secret.as_str()).collect();
+    secrets.sort_unstable();
+    assert_eq!(secrets, ["ops-secret", "soc-secret"]);
+    let listing = out(&run(site.command(&["queue", "list", "--state", "all", "--json"]), ""));
+    let log = gateway.stop().join("\n");
+    for secret in secrets {
+        assert!(!log.contains(secret) && !listing.contains(secret), "the secret is shown");
+    }
+}
+
+#[test]
+fn the_demo_shows_the_samples_and_ends_well() {
+    let shown = bare(&["demo", "--once", "--listen", "127.0.0.1:0"]);
+    assert_eq!(shown.status.code(), Some(0), "{}{}", out(&shown), err(&shown));
+    for part in
+        ["thehive5/case-closed.eml", "rule    ", "250 2.0.0 queued as", "\"X-S4-Status\": \"resolved\""]
+    {
+        assert!(out(&shown).contains(part), "{part} is missing:\n{}", out(&shown));
+    }
+}

@@ -6,7 +6,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp2signl4::standin::{Fault, Options, Request, Standin};
@@ -153,9 +153,16 @@ async fn an_event_that_signl4_refuses_is_parked_and_holds_up_nobody() {
     let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
     assert_eq!(events[0].payload["Title"], "fine");
 
-    let list = site.command(&["queue", "list", "--json"]).output().unwrap();
-    let listed: Value = serde_json::from_slice(&list.stdout).unwrap();
-    assert_eq!((&listed["state"], &listed["title"]), (&"failed".into(), &"poison".into()));
+    // What SIGNL4 said is logged before it is written down.
+    let deadline = Instant::now() + PATIENCE;
+    let listed = loop {
+        let list = site.command(&["queue", "list", "--state", "failed", "--json"]).output().unwrap();
+        if let Ok(listed) = serde_json::from_slice::<Value>(&list.stdout) {
+            break listed;
+        }
+        assert!(Instant::now() < deadline, "nothing is listed as failed");
+    };
+    assert_eq!(listed["title"], "poison");
     let id = listed["id"].as_str().unwrap();
     assert!(reply.ends_with(id), "{reply} names another mail than {id}");
 
@@ -175,7 +182,7 @@ async fn what_waits_survives_a_restart_and_leaves_at_once() {
     send_phase(&gateway, "waiting");
     gateway.stop();
     standin.listen().await.unwrap();
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let gateway = site.start();
     assert_told_in_order(&standin, &["waiting"]).await;
     assert!(started.elapsed() < Duration::from_secs(30), "what waited was left lying");

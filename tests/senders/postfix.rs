@@ -6,11 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use crate::Scene;
-use crate::support::{Process, Site, Smtp, free_port, program, run, standin};
+use crate::support::{PATIENCE, Process, Site, Smtp, free_port, program, run, standin};
 
 const MAIL: &str = "\
 Date: Fri, 20 Nov 2026 18:04:05 +0100
@@ -81,6 +82,21 @@ impl Postfix {
         run(sendmail, mail);
     }
 
+    /// Waits until `count` events have come of what it had deferred. Its own rounds may pass by a mail that
+    /// they find still busy, so it is told to try again, as an operator would.
+    async fn deliver_deferred(&self, scene: &Scene, count: u64) {
+        let deadline = Instant::now() + PATIENCE;
+        while tokio::time::timeout(Duration::from_secs(1), scene.standin.wait_for_events(count))
+            .await
+            .is_err()
+        {
+            assert!(Instant::now() < deadline, "{} of {count} events arrived", scene.standin.taken());
+            let mut flush = Command::new("postqueue");
+            flush.arg("-c").arg(self.etc()).arg("-f");
+            run(flush, "");
+        }
+    }
+
     /// Hands it a mail by SMTP.
     fn smtp(&self, to: &str, mail: &str) {
         let mut smtp = Smtp::connect(self.address).unwrap();
@@ -134,6 +150,7 @@ async fn postfix_keeps_what_comes_while_the_gateway_is_down() {
     assert_eq!(standin.taken(), 0);
 
     let scene = Scene::of(standin, site);
+    postfix.deliver_deferred(&scene, 1).await;
     postfix.wait_for("status=sent (250 2.0.0 ");
     scene.ends_with(1, "postfix-relayed").await;
 }
@@ -161,7 +178,7 @@ async fn postfix_pipes_to_submit_and_keeps_what_comes_while_the_gateway_is_down(
     postfix.wait_for("status=deferred");
 
     let scene = Scene::of(standin, site);
-    scene.arrived(1).await;
+    postfix.deliver_deferred(&scene, 1).await;
     postfix.smtp("oncall@soc.example", &MAIL.replace("db01", "db02"));
     scene.ends_with(2, "postfix-piped").await;
 }

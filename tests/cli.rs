@@ -368,3 +368,54 @@ fn the_demo_shows_the_samples_and_ends_well() {
         assert!(out(&shown).contains(part), "{part} is missing:\n{}", out(&shown));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_mail_tells_of_an_incident_again_is_told_again() {
+    let (standin, mut site) = stage().await;
+    std::fs::write(
+        site.path("tunnel.toml"),
+        "version = 1\n[source]\nname = 'Tunnel'\nsplit = '^tunnel (?:up|down)$'\nwhen = { subject = '^tunnels$' }\n\
+         [[rule]]\nname = 'state'\nset = { title = 'Tunnel', message = 'Look', external-id = 'tunnel' }\n\
+         [[rule]]\nname = 'up'\nwhen = { text = '^tunnel up$' }\nset = { status = 'resolved' }\n",
+    )
+    .unwrap();
+    site.set("rules", "paths", "['tunnel.toml']");
+    let gateway = site.start();
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO x").unwrap();
+    let mail = "Subject: tunnels\n\ntunnel down\ntunnel up\ntunnel down\n";
+    smtp.mail("a@example.org", &["soc@example.org"], mail).unwrap();
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(3)).await.unwrap();
+    let statuses: Vec<&str> = events.iter().map(|e| e.payload["X-S4-Status"].as_str().unwrap()).collect();
+    assert_eq!(statuses, ["new", "resolved", "new"]);
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn teams_that_a_rule_names_get_one_event_each_whoever_the_mail_is_for() {
+    let (standin, mut site) = stage().await;
+    site.unset("signl4", "secret-file");
+    for team in ["soc", "ops"] {
+        std::fs::write(site.path(team), format!("{team}-secret")).unwrap();
+        site.append(&format!("[[team]]\nname = '{team}'\nsecret-file = '{team}'\nrecipients = ['{team}']\n"));
+    }
+    std::fs::write(
+        site.path("both.toml"),
+        "version = 1\n[source]\nname = 'Both'\n[[rule]]\nname = 'both'\nset = { team = ['soc', 'ops'] }\n",
+    )
+    .unwrap();
+    site.set("rules", "paths", "['both.toml']");
+    let gateway = site.start();
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO x").unwrap();
+    smtp.mail("a@example.org", &["soc@x", "ops@x"], "Subject: for both\n\nt\n").unwrap();
+    let fence = smtp.mail("a@example.org", &["soc@x"], "Subject: later\n\nt\n").unwrap();
+    assert!(fence.starts_with("250 "), "{fence}");
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(4)).await.unwrap();
+    gateway.stop();
+    let mut told: Vec<String> =
+        events.iter().map(|e| format!("{} {}", e.secret, e.payload["Title"].as_str().unwrap())).collect();
+    told.sort_unstable();
+    assert_eq!(told, ["ops-secret for both", "ops-secret later", "soc-secret for both", "soc-secret later"]);
+    assert_eq!(standin.taken(), 4, "nobody is told twice");
+}

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
-use crate::gateway::{load_unproven, routed};
+use crate::gateway::{for_each_team, load_unproven, routed};
 use crate::mail::{self, Address, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 
@@ -125,18 +125,17 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     let message = Message::parse(content);
     let envelope = arguments.envelope.of(&message, System);
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
-    let judge = |rules: &RuleSet, team: &str| {
-        rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
+    let judge = |rules: &RuleSet| {
+        for_each_team(&teams, |team| {
+            rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
+        })
     };
-    let mut differences = Vec::new();
-    let mut judgements: Vec<(String, Judgement)> = Vec::new();
-    for team in teams {
-        let judgement = judge(&rules.rules, &team);
-        if let Some(others) = &rules.others {
-            differences.push(Difference::of(&team, &judgement, &judge(others, &team)));
-        }
-        judgements.push((team, judgement));
-    }
+    let judgements = judge(&rules.rules);
+    let differences: Vec<Difference> = rules.others.as_ref().map_or_else(Vec::new, |others| {
+        let pairs = judgements.iter().zip(judge(others));
+        teams.iter().zip(pairs).map(|(team, (before, after))| Difference::of(team, before, &after)).collect()
+    });
+    let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
     if arguments.json {
         let mut json = as_json(path, &message, &judgements);
         if rules.others.is_some() {

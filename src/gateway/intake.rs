@@ -53,6 +53,19 @@ pub fn routed(routes: &Routes, recipients: &[String], fallback: &str) -> Vec<Str
     teams
 }
 
+/// Judges a mail for each of `teams`. A rule may name the teams itself, and then does so in each judgement:
+/// an event that an earlier one made is not made again. What one judgement repeats stays: a mail of several
+/// alerts may tell of the same incident more than once.
+pub fn for_each_team(teams: &[String], judge: impl Fn(&str) -> Judgement) -> Vec<Judgement> {
+    let mut judgements: Vec<Judgement> = Vec::new();
+    for team in teams {
+        let mut judgement = judge(team);
+        judgement.events.retain(|event| !judgements.iter().any(|earlier| earlier.events.contains(event)));
+        judgements.push(judgement);
+    }
+    judgements
+}
+
 /// A mail in the spool: its id and the events that were made of it.
 pub struct Kept {
     /// The id.
@@ -179,15 +192,11 @@ impl Intake {
             let message = Message::parse(content);
             let mut whole = Judged { events: Vec::new(), dropped: None, story: json!(null) };
             let mut stories = Vec::new();
-            for team in &teams {
-                let judgement: Judgement = rules.judge(&Subject { message: &message, envelope, team });
+            let judgements =
+                for_each_team(&teams, |team| rules.judge(&Subject { message: &message, envelope, team }));
+            for judgement in judgements {
                 stories.push(judgement.trace.story());
-                for event in judgement.events {
-                    // A rule may name the teams itself, and then does so for each of them.
-                    if !whole.events.contains(&event) {
-                        whole.events.push(event);
-                    }
-                }
+                whole.events.extend(judgement.events);
                 whole.dropped =
                     whole.dropped.or(judgement.dropped.map(|d| format!("{}: {}", d.rule, d.reason)));
             }

@@ -21,7 +21,7 @@ use crate::diagnostic::Diagnostic;
 use crate::smtp::Listener;
 use crate::spool::{OpenError, Spool};
 
-pub use intake::{Edge, Intake, Kept, routed};
+pub use intake::{Edge, Intake, Kept, for_each_team, routed};
 pub use notify::notify;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 

@@ -113,7 +113,7 @@ pub fn session(input: &[u8]) {
     let broken_off = {
         let mut end = Vec::new();
         reply::NO_COMMANDS_AFTER_DATA.write(&mut end);
-        at_once.said.strip_suffix(&end[..])
+        at_once.said.strip_suffix(std::str::from_utf8(&end).expect("a reply is ASCII"))
     };
     for cuts in [bytewise(input), by_chance(input)] {
         let mut cut = talk(&config, &cuts);
@@ -305,7 +305,7 @@ fn config() -> smtp::Config {
 /// What came of a session.
 #[derive(Debug, Default, PartialEq)]
 struct Talk {
-    said: Vec<u8>,
+    said: String,
     mails: Vec<(Envelope, Vec<u8>)>,
     closed: Option<bool>,
 }
@@ -335,9 +335,9 @@ impl Talk {
         let mut replies = 0;
         loop {
             let step = session.advance(&mut input);
-            let output = session.take_output();
+            let output = String::from_utf8(session.take_output()).expect("a reply is ASCII");
             replies += replies_in(&output);
-            self.said.extend(output);
+            self.said.push_str(&output);
             match step {
                 Step::Read => {
                     assert!(input.is_empty(), "it wants more and has some");
@@ -368,8 +368,7 @@ impl Talk {
 
 /// How many replies are in `output`, all of them whole and in form (RFC 5321 section 4.2): lines of at most
 /// 512 octets of printable ASCII, each with its code, and a hyphen on all but the last.
-fn replies_in(output: &[u8]) -> usize {
-    let text = std::str::from_utf8(output).expect("a reply is ASCII");
+fn replies_in(text: &str) -> usize {
     let mut replies = 0;
     let mut open = None;
     for line in text.split_inclusive("\r\n") {

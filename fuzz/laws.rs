@@ -163,6 +163,7 @@ fn says_something(event: &Event) {
         assert!(!text(name).trim().is_empty(), "no {name}: {payload}");
     }
     assert!(text("Title").chars().count() <= TITLE_LIMIT, "the title is too long: {payload}");
+    assert!(!text("Title").contains('\n'), "the title is more than a line: {payload}");
     assert_eq!(Status::from_word(text("X-S4-Status")), Some(event.status), "{payload}");
     for (name, value) in fields {
         for text in [Some(name.as_str()), value.as_str()].into_iter().flatten() {

@@ -323,6 +323,8 @@ fn is_known(recipient: &str) -> bool {
 fn talk(config: &smtp::Config, pieces: &[&[u8]]) -> Talk {
     let mut session = start(config);
     let mut talk = Talk::default();
+    // The greeting comes before any piece.
+    talk.hear(&mut session, b"");
     for piece in pieces {
         talk.hear(&mut session, piece);
     }

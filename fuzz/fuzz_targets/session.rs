@@ -1,0 +1,9 @@
+//! Any bytes come from a client, cut anywhere.
+
+#![no_main]
+
+#[path = "../laws.rs"]
+#[allow(dead_code, reason = "each target has its own law")]
+mod laws;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| laws::session(input));

@@ -1,0 +1,63 @@
+//! The laws of the fuzz targets, held against the corpus and the mails of `tests/mail`: without a fuzzer,
+//! the same each time.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+#[path = "../fuzz/laws.rs"]
+mod laws;
+
+/// Every file below `folder` whose name ends in `end`, in order.
+fn files(folder: &str, end: &str) -> Vec<PathBuf> {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.to_string_lossy().ends_with(end) {
+                found.push(path);
+            }
+        }
+    }
+    assert!(found.len() > 10, "{folder} is as good as empty");
+    found.sort();
+    found
+}
+
+/// Holds `law` against every file; the one that breaks it is named.
+fn replay(files: Vec<PathBuf>, law: impl Fn(&[u8])) {
+    for path in files {
+        println!("{}", path.display());
+        law(&fs::read(&path).expect("the file can be read"));
+    }
+}
+
+#[test]
+fn every_mail_is_judged() {
+    replay(files("fuzz/corpus/judge", ""), laws::judge);
+    replay(files("tests/mail", ".eml"), laws::judge);
+}
+
+#[test]
+fn every_rule_file_loads_or_is_refused_at_a_place() {
+    let law = |text: &[u8]| laws::rule_file(&String::from_utf8_lossy(text));
+    replay(files("fuzz/corpus/rule_file", ""), law);
+    replay(files("tests/rules", ".toml"), law);
+}
+
+#[test]
+fn a_message_ends_where_it_ends() {
+    replay(files("fuzz/corpus/end_of_data", ""), laws::end_of_data);
+    replay(files("tests/mail", ".eml"), laws::end_of_data);
+}
+
+#[test]
+fn a_session_is_the_same_however_it_is_cut() {
+    replay(files("fuzz/corpus/session", ""), laws::session);
+    replay(files("tests/mail", ".eml"), |content| {
+        let head = b"EHLO a.example\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n";
+        laws::session(&[head, content, b"\r\n.\r\nQUIT\r\n"].concat());
+    });
+}

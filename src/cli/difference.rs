@@ -42,8 +42,8 @@ impl Kind {
         Self::Added,
         Self::Closed,
         Self::NoLongerClosed,
-        Self::Rerouted,
         Self::Rekeyed,
+        Self::Rerouted,
         Self::Reworded,
         Self::Unchanged,
     ];
@@ -84,10 +84,11 @@ impl Kind {
         };
         if before == after {
             Self::Unchanged
+        } else if before.external_id != after.external_id {
+            // Before the route: an open alert whose key changes can no longer be closed.
+            Self::Rekeyed
         } else if route(before) != route(after) {
             Self::Rerouted
-        } else if before.external_id != after.external_id {
-            Self::Rekeyed
         } else {
             Self::Reworded
         }

@@ -210,8 +210,9 @@ impl Loader<'_> {
         for path in missing {
             if try_without(&|other| other == path, "\u{1}") == Err(Failure::Missing) {
                 let place = find_word(&file.source, span, &path);
+                let name = path.replace('_', "-");
                 let help = format!(
-                    "write `{{{{ {path} | default(\"...\") }}}}`, or let `when` ask that it is present"
+                    "let `when` ask that it is there, `{name} = {{ present = true }}`, or write `{{{{ {path} | default(\"...\") }}}}`"
                 );
                 self.error(file, place, format!("`{path}` may be missing here"), help);
             }

@@ -109,7 +109,8 @@ impl Draft {
             quoted(&self.name),
             when.join(", ")
         ));
-        let mut set = Vec::new();
+        // Said outright: else SIGNL4's own parameters in such a mail could say otherwise.
+        let mut set = vec!["status = \"new\"".to_owned()];
         if self.has_subject {
             set.push("title = \"{{ subject }}\"".to_owned());
         }
@@ -117,10 +118,6 @@ impl Draft {
             // The longest part of a subject is words: as a key they have no blanks and no case.
             let filter = if group == "what" { " | slug" } else { "" };
             set.push(format!("external-id = \"{}:{{{{ {group}{filter} }}}}\"", self.prefix));
-        }
-        if set.is_empty() {
-            // A file of a source alone does nothing, and a rule must do something.
-            set.push(format!("source-system = {}", quoted(&self.name)));
         }
         text.push_str(&format!("\n[[rule]]\nname = \"it pages\"\nset = {{ {} }}\n", set.join(", ")));
         if let Key::Text(pattern) = &self.key {
@@ -138,7 +135,7 @@ impl Draft {
             ),
             (_, false) => text.push_str(
                 "\n# The alert closes by a rule such as\n\
-                 #   [[rule]]\n#   name = \"it closes\"\n#   when = { subject = '(?i)\\bresolved\\b' }\n\
+                 #   [[rule]]\n#   name = \"it closes\"\n#   when = { subject = '\\A\\[RESOLVED\\] ' }\n\
                  #   set = { status = \"resolved\" }\n",
             ),
             (_, true) => {

@@ -70,6 +70,10 @@ pub(super) fn new(site: &Site, arguments: &Arguments) -> Exit {
             print(&format!("{0}: go over it, then run `smtp2signl4 rules test {0}`\n", path.display()));
             Exit::Done
         }
+        Err(problem) if problem.kind() == std::io::ErrorKind::AlreadyExists => {
+            eprintln!("smtp2signl4: {} is there already: name another file, or move it away", path.display());
+            Exit::Data
+        }
         Err(problem) => told(path, &problem),
     }
 }

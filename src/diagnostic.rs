@@ -78,6 +78,15 @@ impl Diagnostic {
         }
     }
 
+    /// The same with stars for what it underlines: it may be a secret, and errors are logged.
+    #[must_use]
+    pub fn masked(mut self) -> Self {
+        let hidden = self.column - 1..self.column - 1 + self.width;
+        let star = |(at, c)| if hidden.contains(&at) { '*' } else { c };
+        self.excerpt = self.excerpt.chars().enumerate().map(star).collect();
+        self
+    }
+
     /// The same with a line that says what to do.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

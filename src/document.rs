@@ -28,13 +28,19 @@ pub struct Located<T> {
 /// Every diagnostic of the document: its syntax errors, or else all that `body` found and all unknown
 /// fields, in the order of their places.
 pub fn read<T>(source: &Source, body: impl FnOnce(&mut Table<'_>) -> T) -> Result<T, Vec<Diagnostic>> {
+    match examine(source, body) {
+        (Some(value), found) if found.is_empty() => Ok(value),
+        (_, found) => Err(found),
+    }
+}
+
+/// The same for somebody who goes on with what could be read: the value is there unless the syntax is wrong.
+pub fn examine<T>(source: &Source, body: impl FnOnce(&mut Table<'_>) -> T) -> (Option<T>, Vec<Diagnostic>) {
     let (root, errors) = DeTable::parse_recoverable(&source.text);
     if !errors.is_empty() {
         let end = source.text.len();
-        return Err(errors
-            .iter()
-            .map(|error| source.diagnostic(error.span().unwrap_or(end..end), error.message()))
-            .collect());
+        let place = |error: &toml::de::Error| error.span().unwrap_or(end..end);
+        return (None, errors.iter().map(|error| source.diagnostic(place(error), error.message())).collect());
     }
     let found = RefCell::new(Vec::new());
     let mut table = Table {
@@ -48,11 +54,8 @@ pub fn read<T>(source: &Source, body: impl FnOnce(&mut Table<'_>) -> T) -> Resul
     let value = body(&mut table);
     table.finish();
     let mut found = found.into_inner();
-    if found.is_empty() {
-        return Ok(value);
-    }
     found.sort_by_key(|d: &Diagnostic| (d.line, d.column));
-    Err(found)
+    (Some(value), found)
 }
 
 /// A table of the document.

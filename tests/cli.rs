@@ -419,3 +419,63 @@ async fn teams_that_a_rule_names_get_one_event_each_whoever_the_mail_is_for() {
     assert_eq!(told, ["ops-secret for both", "ops-secret later", "soc-secret for both", "soc-secret later"]);
     assert_eq!(standin.taken(), 4, "nobody is told twice");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_folder_rules_beside_the_config_is_the_sites_own() {
+    let (_standin, site) = stage().await;
+    std::fs::create_dir(site.path("rules")).unwrap();
+    std::fs::write(
+        site.path("rules/ours.toml"),
+        "version = 1\n[source]\nname = 'Ours'\n[[rule]]\nname = 'ours'\nset = { title = 'Ours' }\n",
+    )
+    .unwrap();
+    let mail = site.path("mail.eml");
+    std::fs::write(&mail, "Subject: theirs\n\nt\n").unwrap();
+    let mut command = site.command(&["explain", "--json"]);
+    command.arg(&mail);
+    let explained: Value = serde_json::from_slice(&run(command, "").stdout).unwrap();
+    assert_eq!(explained["events"][0]["payload"]["Title"], "Ours");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nonsense_is_refused_before_it_is_queued() {
+    let (_standin, site) = stage().await;
+    for arguments in [
+        &["close", "--external-id", ""][..],
+        &["send", "--title", " ", "--message", "m"],
+        &["send", "--title", "t", "--message", "m", "--location", "Berlin"],
+        &["send", "--title", "t", "--message", "m", "--team", "nobody"],
+        &["send", "--title", "t", "--message", "m", "--alerting-scenario", "panic"],
+    ] {
+        assert_eq!(run(site.command(arguments), "").status.code(), Some(64), "{arguments:?}");
+    }
+    let gateway = site.start();
+    for action in ["retry", "drop"] {
+        let missing = run(site.command(&["queue", action, "000000000000"]), "");
+        assert_eq!(missing.status.code(), Some(65), "{action}: {}", err(&missing));
+    }
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_for_signl4_keep_nobody_from_the_service() {
+    let (standin, site) = stage().await;
+    standin.fail(Some(Fault::Hang));
+    let gateway = site.start();
+    let waiting: Vec<_> = (0..40)
+        .map(|_| {
+            let mut command = site.command(&["send", "--title", "t", "--message", "m", "--wait", "600"]);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for _ in &waiting {
+        gateway.process().wait_for("that accepts one", |line| line.contains("\"accepted\"").then_some(()));
+    }
+    let submitted = run(site.command(&["submit", "soc"]), "Subject: s\n\nt\n");
+    assert_eq!(submitted.status.code(), Some(0), "{}", err(&submitted));
+    for mut child in waiting {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    gateway.kill();
+}

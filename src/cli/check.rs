@@ -1,5 +1,6 @@
 //! `check`: the service's own loader over config and rules, without starting anything.
 
+use crate::config;
 use crate::gateway;
 
 use super::{Exit, Site, print, tell_all};
@@ -8,8 +9,8 @@ use super::{Exit, Site, print, tell_all};
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smtp2signl4 check
-  smtp2signl4 check --config new.toml && systemctl reload smtp2signl4
-  smtp2signl4 check --without-secrets      where the secret is a systemd credential")]
+  smtp2signl4 check --without-secrets      where the secret is a systemd credential, as in the shipped unit
+  smtp2signl4 check --without-secrets && systemctl reload smtp2signl4")]
 pub(super) struct Arguments {
     /// Do not look for the team secrets, which only the service can read
     #[arg(long)]
@@ -18,20 +19,25 @@ pub(super) struct Arguments {
 
 /// Tells every error of config and rules.
 pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
-    let config = match site.config() {
-        Ok(config) => config,
-        Err(exit) => return exit,
-    };
-    let mut problems =
-        if arguments.without_secrets { Vec::new() } else { config.secret_problems(&site.environment) };
+    // What is wrong with the config must not hide what is wrong with the rules.
+    let (config, mut problems) = config::examine(site.path.as_deref());
+    let Some(config) = config else { return tell_all(&problems) };
+    if !arguments.without_secrets {
+        problems.extend(config.secret_problems(&site.environment));
+    }
+    problems.extend(config.connection_problem());
     match gateway::check_rules(&config) {
         Ok(rules) if problems.is_empty() => {
             let file = config
                 .path
                 .map_or_else(|| "no config file: defaults".to_owned(), |p| p.display().to_string());
+            let folders: Vec<String> =
+                config.rules.paths.iter().map(|path| path.display().to_string()).collect();
+            let own =
+                if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
             let listen: Vec<String> = config.smtp.listen.iter().map(ToString::to_string).collect();
             print(&format!(
-                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders\n  no errors\n",
+                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n  no errors\n",
                 listen.join(", "),
                 config.teams.len(),
                 if config.teams.len() == 1 { "" } else { "s" },

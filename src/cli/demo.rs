@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,13 +82,20 @@ impl Stage {
         let standin = Standin::start(Options { secrets: vec![SECRET.to_owned()], ..Options::default() })
             .await
             .map_err(|error| unavailable("the stand-in for SIGNL4", &error))?;
-        let folder = std::env::temp_dir().join(format!("smtp2signl4-demo-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).map_err(|error| unavailable("a folder for the spool", &error))?;
+        let folder = std::env::temp_dir().join(format!("smtp2signl4-demo-{:016x}", fastrand::u64(..)));
+        // Made anew and ours alone: others can write where it stands.
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&folder);
+        made.map_err(|error| unavailable("a folder for the spool", &error))?;
         let config = stage_config(arguments, &standin, &folder);
         let environment = Environment::of([("SIGNL4_TEAM_SECRET".to_owned(), SECRET.to_owned())]);
         let config = config::parse(None, &config).map_err(|problems| tell_all(&problems))?;
-        let gateway = start(&config, &environment).await?;
-        Ok(Self { gateway, standin, folder })
+        match start(&config, &environment).await {
+            Ok(gateway) => Ok(Self { gateway, standin, folder }),
+            Err(exit) => {
+                let _ = std::fs::remove_dir_all(&folder);
+                Err(exit)
+            }
+        }
     }
 
     async fn play(self, arguments: &Arguments) -> Exit {
@@ -190,7 +198,7 @@ impl Stage {
 
 async fn start(config: &Config, environment: &Environment) -> Result<Gateway, Exit> {
     Gateway::start(config, environment, Arc::new(System)).await.map_err(|failure| {
-        eprintln!("smtp2signl4: {failure}");
+        eprintln!("smtp2signl4: {failure}; `--listen 127.0.0.1:0` takes any free port");
         Exit::Unavailable
     })
 }

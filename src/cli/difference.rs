@@ -317,7 +317,7 @@ mod tests {
     fn what_became_of_an_event_is_the_gravest_that_can_be_said_of_it() {
         let page = event("soc", "a", Status::New);
         let close = event("soc", "a", Status::Resolved);
-        let other = event("net", "b", Status::New);
+        let other = event("net", "a", Status::New);
         let keyed = event("soc", "b", Status::New);
         let worded = Event { title: "x".into(), ..page.clone() };
         for (before, after, kind) in [

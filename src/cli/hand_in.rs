@@ -23,8 +23,8 @@ const SOURCE_SYSTEM: &str = "smtp2signl4";
 #[command(after_help = "Examples:
   smtp2signl4 submit soc@example.org < alert.eml
   smtp2signl4 submit -t < alert.eml               recipients from To, Cc and Bcc
-  soc: \"|/usr/bin/smtp2signl4 submit -f ops@example.org soc\"          in /etc/aliases
-  signl4 unix - n n - - pipe flags=R user=nobody argv=/usr/bin/smtp2signl4 submit -f ${sender} -- ${recipient}")]
+  soc: \"|/usr/local/bin/smtp2signl4 submit -f ops@example.org soc\"          in /etc/aliases
+  signl4 unix - n n - - pipe flags=R user=nobody argv=/usr/local/bin/smtp2signl4 submit -f ${sender} -- ${recipient}")]
 pub(super) struct SubmitArguments {
     /// The envelope sender
     #[arg(short = 'f', long = "from", value_name = "ADDRESS")]
@@ -47,19 +47,19 @@ pub(super) struct SubmitArguments {
   smtp2signl4 send --title 'Intrusion' --message 'See case 42' --alerting-scenario emergency --wait")]
 pub(super) struct SendArguments {
     /// The title of the alert
-    #[arg(long)]
+    #[arg(long, value_parser = some)]
     title: String,
     /// The text of the alert
     #[arg(long)]
     message: String,
     /// What a later `close` names
-    #[arg(long)]
+    #[arg(long, value_parser = some)]
     external_id: Option<String>,
     /// The service or system category, by name
     #[arg(long)]
     service: Option<String>,
     /// `latitude,longitude`
-    #[arg(long, allow_hyphen_values = true)]
+    #[arg(long, allow_hyphen_values = true, value_parser = location)]
     location: Option<String>,
     /// Who must acknowledge: single_ack, multi_ack or emergency
     #[arg(long, value_parser = scenario)]
@@ -77,7 +77,7 @@ pub(super) struct SendArguments {
   smtp2signl4 close --external-id backup-7")]
 pub(super) struct CloseArguments {
     /// The external id of the alert
-    #[arg(long)]
+    #[arg(long, value_parser = some)]
     external_id: String,
     #[command(flatten)]
     to: To,
@@ -92,6 +92,20 @@ struct To {
     /// Wait until SIGNL4 has it, and print its event id as JSON
     #[arg(long, num_args = 0..=1, default_missing_value = "60", value_name = "SECONDS")]
     wait: Option<u64>,
+}
+
+fn some(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn location(text: &str) -> Result<String, String> {
+    let number = |part: &str, bound: f64| part.trim().parse::<f64>().is_ok_and(|n| n.abs() <= bound);
+    match text.split_once(',') {
+        Some((latitude, longitude)) if number(latitude, 90.0) && number(longitude, 180.0) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("latitude and longitude in degrees, such as 52.4,13.0".to_owned()),
+    }
 }
 
 fn scenario(word: &str) -> Result<Scenario, String> {
@@ -191,7 +205,7 @@ fn hand_in(site: &Site, request: Request, content: bytes::Bytes) -> Exit {
 
 fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exit {
     let patience = match &request {
-        Request::Send { wait: Some(seconds), .. } => Duration::from_secs(seconds + 10),
+        Request::Send { wait: Some(seconds), .. } => Duration::from_secs(seconds.saturating_add(10)),
         _ => Duration::from_secs(60),
     };
     let reply = runtime().block_on(async {

@@ -76,7 +76,7 @@ fn refuse(failure: &Failure) -> Exit {
             eprintln!("smtp2signl4: {failure}");
             Exit::Config
         }
-        Failure::Socket(..) => {
+        Failure::Listen(_) | Failure::Socket(..) => {
             eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }

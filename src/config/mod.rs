@@ -104,19 +104,31 @@ impl Words for Format {
 /// # Errors
 /// Everything that is wrong with it, each with its place.
 pub fn load(path: Option<&Path>) -> Result<Config, Vec<Diagnostic>> {
+    whole(examine(path))
+}
+
+/// The same for somebody who looks on after an error: the config as far as it could be read, and everything
+/// that is wrong with it.
+pub fn examine(path: Option<&Path>) -> (Option<Config>, Vec<Diagnostic>) {
     let named = path.unwrap_or(Path::new(DEFAULT_PATH));
-    let text = match std::fs::read_to_string(named) {
-        Ok(text) => text,
+    match std::fs::read_to_string(named) {
+        Ok(text) => read(Some(named), &Source::new(named.display().to_string(), text)),
         Err(error) if path.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-            return parse(None, &Source::new(NO_FILE, ""));
+            read(None, &Source::new(NO_FILE, ""))
         }
         Err(error) => {
             let problem =
                 Diagnostic::about_file(named.display().to_string(), format!("cannot be read: {error}"));
-            return Err(vec![problem.help("name another file with --config, or make this one readable")]);
+            (None, vec![problem.help("name another file with --config, or make this one readable")])
         }
-    };
-    parse(Some(named), &Source::new(named.display().to_string(), text))
+    }
+}
+
+fn whole((config, problems): (Option<Config>, Vec<Diagnostic>)) -> Result<Config, Vec<Diagnostic>> {
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ => Err(problems),
+    }
 }
 
 /// Reads the config out of `source`; relative paths in it count from the folder of `path`.
@@ -124,8 +136,12 @@ pub fn load(path: Option<&Path>) -> Result<Config, Vec<Diagnostic>> {
 /// # Errors
 /// Everything that is wrong with it, each with its place.
 pub fn parse(path: Option<&Path>, source: &Source) -> Result<Config, Vec<Diagnostic>> {
+    whole(read(path, source))
+}
+
+fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic>) {
     let folder = path.and_then(Path::parent).unwrap_or(Path::new("")).to_path_buf();
-    document::read(source, |root| {
+    document::examine(source, |root| {
         if let Some(version) = root.value("version").and_then(|v| v.integer(1..=i64::MAX))
             && version.value != 1
         {
@@ -141,7 +157,15 @@ pub fn parse(path: Option<&Path>, source: &Source) -> Result<Config, Vec<Diagnos
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
         let teams = teams::read(root, &signl4, &folder);
-        let mut rules = section(root, "rules", rules::Config::read);
+        let mut written = false;
+        let mut rules = section(root, "rules", |table| {
+            written = table.has("paths");
+            rules::Config::read(table)
+        });
+        let beside = folder.join("rules");
+        if !written && path.is_some() && beside.is_dir() {
+            rules.paths = vec![beside];
+        }
         for color in &rules.colors {
             if !signl4.colors.iter().any(|(known, _)| known.eq_ignore_ascii_case(&color.value)) {
                 root.error(
@@ -177,6 +201,13 @@ impl Config {
     /// What the rules must know of the site.
     pub fn site(&self) -> rules::Site {
         self.rules.site(self.colors.clone(), self.teams.iter().map(|team| team.name.clone()).collect())
+    }
+
+    /// What is wrong with the way to SIGNL4: a CA file or a proxy of which no client can be made.
+    pub fn connection_problem(&self) -> Option<Diagnostic> {
+        let problem = delivery::verify(&self.connection, &self.url).err()?;
+        let path = self.path.as_ref().map_or_else(|| NO_FILE.to_owned(), |path| path.display().to_string());
+        Some(Diagnostic::about_file(path, format!("[signl4]: {problem}")).help("see `ca-file` and `proxy`"))
     }
 
     /// What is wrong with the teams' secrets: one diagnostic for each that cannot be had.
@@ -217,11 +248,14 @@ impl Signl4 {
         let url = table.string("url").map_or_else(
             || DEFAULT_URL.to_owned(),
             |url| {
-                if !url.value.starts_with("https://") && !url.value.starts_with("http://") {
-                    table.error(
-                        url.span,
-                        format!("`{}` is not the address of a webhook", url.value),
-                        format!("the address without the secret, such as \"{DEFAULT_URL}\""),
+                if let Some(problem) = delivery::refuse_url(&url.value) {
+                    // What is wrong may be a secret in it.
+                    table.report(
+                        table
+                            .source()
+                            .diagnostic(url.span, problem)
+                            .masked()
+                            .help(format!("the address without the secret, such as \"{DEFAULT_URL}\"")),
                     );
                 }
                 url.value
@@ -247,11 +281,10 @@ fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
         },
         Some(value) => match value.string() {
             Some(url) if url.value.contains("://") => Proxy::Url(Secret::new(url.value)),
-            Some(_) => {
-                value.error(
-                    "this is not the address of a proxy",
-                    "\"http://proxy.example:3128\", or `false` for none",
-                );
+            Some(url) => {
+                let problem =
+                    table.source().diagnostic(url.span, "this is not the address of a proxy").masked();
+                table.report(problem.help("\"http://proxy.example:3128\", or `false` for none"));
                 Proxy::Environment
             }
             None => Proxy::Environment,
@@ -334,7 +367,7 @@ mod tests {
             parse_text(text).unwrap_err(),
             [
                 "1:2: unknown field `smpt`",
-                "3:7: `ftp://x` is not the address of a webhook",
+                "3:7: this is not the address of a webhook",
                 "4:12: `rde` is not a colour that SIGNL4 has",
                 "6:9: `log.level` cannot be `loud`",
             ]

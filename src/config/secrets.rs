@@ -121,9 +121,11 @@ impl SecretSource {
 
 fn refuse_inline(table: &mut Table<'_>) {
     if let Some(inline) = table.value("secret") {
-        inline.error(
-            "a team secret does not belong in this file",
-            "put it in a file of its own, readable by the service only, and name it by `secret-file`",
+        let problem = table.source().diagnostic(inline.span(), "a team secret does not belong in this file");
+        table.report(
+            problem.masked().help(
+                "put it in a file of its own, readable by the service only, and name it by `secret-file`",
+            ),
         );
     }
 }

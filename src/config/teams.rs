@@ -76,6 +76,11 @@ impl Routes {
         Self(teams.iter().map(|team| (team.name.clone(), team.recipients.clone())).collect())
     }
 
+    /// Whether there is a team of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(team, _)| team == name)
+    }
+
     /// The teams that `address` reaches, in the order of the config. A single team without patterns takes
     /// every recipient.
     pub fn teams<'a>(&'a self, address: &'a str) -> impl Iterator<Item = &'a str> {

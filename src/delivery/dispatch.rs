@@ -528,7 +528,7 @@ impl Entry {
         }
         match &verdict.outcome {
             Some(Outcome::Delivered { event_id, .. }) => {
-                let latency_ms = now.duration_since(accepted_at).as_millis();
+                let latency_ms = u64::try_from(now.duration_since(accepted_at).as_millis()).unwrap_or(0);
                 let (event_id, attempts) = (event_id.as_deref().unwrap_or(""), attempts + 1);
                 info!(%mail, team, event_id, seq, attempts, latency_ms, "delivered");
             }

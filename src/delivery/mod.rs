@@ -23,7 +23,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use scheduler::State;
-pub use webhook::{Connection, Proxy, SetupError};
+pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;

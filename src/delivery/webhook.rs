@@ -109,6 +109,27 @@ impl Endpoint {
     }
 }
 
+/// What is wrong with `base` as a webhook's URL without the secret, if anything. The text does not show it.
+pub fn refuse_url(base: &str) -> Option<&'static str> {
+    let url = match Url::parse(base) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
+        _ => return Some("this is not the address of a webhook"),
+    };
+    let own = url.host_str().is_some_and(|host| host.ends_with("signl4.com"));
+    let path = url.path().trim_end_matches('/');
+    (own && !matches!(path, "/webhook" | "/api/v2/events"))
+        .then_some("this address holds more than SIGNL4's own: a secret in it would reach the log")
+}
+
+/// Whether a client can be made that reaches `base` over `connection`.
+///
+/// # Errors
+/// Why not: the CA file or the proxy.
+pub fn verify(connection: &Connection, base: &str) -> Result<(), SetupError> {
+    let clock = Arc::new(crate::clock::System);
+    Webhook::new(connection, CONNECT_TIMEOUT, Endpoint::is_tls(base), clock).map(drop)
+}
+
 /// What the headers say of SIGNL4's rate limit
 /// (<https://support.signl4.com/hc/en-us/articles/4404459248657-Event-Throttling>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

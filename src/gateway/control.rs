@@ -5,7 +5,7 @@
 //! service's own user may look into the queue or change it (SO_PEERCRED).
 
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
 use crate::event::Event;
-use crate::mail::{Envelope, Mail, MailId};
+use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection, State};
 
 use super::Intake;
@@ -26,14 +26,20 @@ use super::Intake;
 /// Longest request line in bytes: an event with a full message fits.
 const LINE_LIMIT: u64 = 256 * 1024;
 
-/// Largest content that `submit` hands over in bytes; above it the SMTP listener's own limit decides.
+/// Largest content that `submit` reads, in bytes. A service takes no more than its `max-message-size`.
 pub const CONTENT_LIMIT: usize = 64 << 20;
 
 /// Clients served at once; more wait.
 const CLIENTS: usize = 32;
 
-/// How long a client may take to say what it wants.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Clients that wait for SIGNL4 at once, beside those; the next ones are told that it is queued.
+const WAITING: usize = 256;
+
+/// How long a client may wait, in seconds.
+const LONGEST_WAIT: u64 = 3_600;
+
+/// How long a client may take to say what it wants: it is on this machine.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client wants.
 #[derive(Debug, Serialize, Deserialize)]
@@ -109,18 +115,26 @@ pub enum Reply {
 /// # Errors
 /// The folder is missing or may not be written.
 pub fn bind(path: &Path) -> io::Result<UnixListener> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    match std::fs::symlink_metadata(path) {
+        Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there already")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
     }
     let listener = UnixListener::bind(path)?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
     Ok(listener)
 }
 
-/// Serves clients until `stop` turns true.
-pub async fn serve(listener: UnixListener, intake: Arc<Intake>, mut stop: watch::Receiver<bool>) {
+/// Serves clients until `stop` turns true. A mail may have `limit` bytes.
+pub async fn serve(
+    listener: UnixListener,
+    intake: Arc<Intake>,
+    limit: usize,
+    mut stop: watch::Receiver<bool>,
+) {
     let places = Arc::new(Semaphore::new(CLIENTS));
+    let waiting = Arc::new(Semaphore::new(WAITING));
     loop {
         let place = Arc::clone(&places).acquire_owned().await.expect("this semaphore is never closed");
         let stream = tokio::select! {
@@ -134,26 +148,31 @@ pub async fn serve(listener: UnixListener, intake: Arc<Intake>, mut stop: watch:
             },
             () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
         };
-        let intake = Arc::clone(&intake);
+        let (intake, waiting) = (Arc::clone(&intake), Arc::clone(&waiting));
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, &intake).await {
+            if let Err(error) = converse(stream, &intake, place, &waiting, limit).await {
                 debug!(%error, "a control client went away");
             }
-            drop(place);
         });
     }
 }
 
-async fn converse(stream: UnixStream, intake: &Arc<Intake>) -> io::Result<()> {
+async fn converse(
+    stream: UnixStream,
+    intake: &Arc<Intake>,
+    place: OwnedSemaphorePermit,
+    waiting: &Arc<Semaphore>,
+    limit: usize,
+) -> io::Result<()> {
     let peer = stream.peer_cred()?;
     let mut stream = BufReader::new(stream);
-    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream)).await?? {
+    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
         Ok((request, content)) => {
             let operator = matches!(request, Request::Retry { .. } | Request::Drop { .. });
             if operator && peer.uid() != 0 && peer.uid() != own_user()? {
                 Reply::Refused("only root and the service's own user may change the queue".to_owned())
             } else {
-                answer(request, content, intake).await
+                answer(request, content, intake, place, waiting).await
             }
         }
         Err(problem) => Reply::Refused(problem),
@@ -169,7 +188,10 @@ fn own_user() -> io::Result<u32> {
     Ok(std::fs::metadata("/proc/self")?.uid())
 }
 
-async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Result<(Request, Bytes), String>> {
+async fn read_request(
+    stream: &mut BufReader<UnixStream>,
+    limit: usize,
+) -> io::Result<Result<(Request, Bytes), String>> {
     let mut line = Vec::new();
     stream.take(LINE_LIMIT).read_until(b'\n', &mut line).await?;
     let request: Request = match serde_json::from_slice(&line) {
@@ -177,8 +199,8 @@ async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Result<(
         Err(error) => return Ok(Err(format!("the service does not understand this request: {error}"))),
     };
     let Request::Submit { size, .. } = request else { return Ok(Ok((request, Bytes::new()))) };
-    if size > CONTENT_LIMIT {
-        return Ok(Err(format!("the mail is larger than {} MiB", CONTENT_LIMIT >> 20)));
+    if size > limit {
+        return Ok(Err(format!("the mail is larger than `max-message-size`, {limit} bytes")));
     }
     let mut content = Vec::with_capacity(size.min(1 << 20));
     stream.take(size as u64).read_to_end(&mut content).await?;
@@ -188,24 +210,41 @@ async fn read_request(stream: &mut BufReader<UnixStream>) -> io::Result<Result<(
     Ok(Ok((request, content.into())))
 }
 
-async fn answer(request: Request, content: Bytes, intake: &Arc<Intake>) -> Reply {
+async fn answer(
+    request: Request,
+    content: Bytes,
+    intake: &Arc<Intake>,
+    place: OwnedSemaphorePermit,
+    waiting: &Arc<Semaphore>,
+) -> Reply {
     match request {
         Request::Submit { mut envelope, .. } => {
-            envelope.received_at = intake.now();
+            own(&mut envelope, intake, Origin::Submit);
             match intake.take(Mail { envelope, content }).await {
                 Ok(kept) => Reply::Queued { id: kept.id },
                 Err(problem) => not_kept(&problem),
             }
         }
         Request::Send { mut envelope, event, wait } => {
-            envelope.received_at = intake.now();
+            own(&mut envelope, intake, Origin::Command);
+            if !intake.has_team(&event.team) {
+                return Reply::Refused("the service has no such team".to_owned());
+            }
             let kept = match intake.take_event(envelope, *event).await {
                 Ok(kept) => kept,
                 Err(problem) => return not_kept(&problem),
             };
-            match (wait, kept.events.first()) {
-                (Some(seconds), Some(event)) => wait_for(intake, kept.id, event, seconds).await,
-                _ => Reply::Queued { id: kept.id },
+            let (Some(seconds), Some(event)) = (wait, kept.events.first()) else {
+                return Reply::Queued { id: kept.id };
+            };
+            // Who waits for SIGNL4 keeps nobody else from the service.
+            drop(place);
+            match waiting.try_acquire() {
+                Ok(_waits) => wait_for(intake, kept.id, event, seconds.min(LONGEST_WAIT)).await,
+                Err(_) => Reply::Waiting {
+                    id: kept.id,
+                    reason: "too many wait already; it stays queued".to_owned(),
+                },
             }
         }
         Request::Retry { id, rejudge } => {
@@ -217,6 +256,13 @@ async fn answer(request: Request, content: Bytes, intake: &Arc<Intake>) -> Reply
         }
         Request::Drop { id } => drop_mail(intake, id).await,
     }
+}
+
+/// Writes over what a client must not say of itself: when, from where and how its mail came.
+fn own(envelope: &mut Envelope, intake: &Intake, origin: Origin) {
+    envelope.received_at = intake.now();
+    envelope.origin = origin;
+    envelope.client = Client::default();
 }
 
 fn not_kept(problem: &PutError) -> Reply {
@@ -240,7 +286,7 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
 pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply {
     let events = match requeue(intake, id, rejudge).await {
         Ok(events) => events,
-        Err(problem) => return Reply::Temporary(problem),
+        Err(problem) => return not_changed(&problem),
     };
     let count = events.len();
     if let Some(delivery) = intake.delivery() {
@@ -259,15 +305,22 @@ pub async fn drop_mail(intake: &Intake, id: MailId) -> Reply {
             }
             Reply::Changed { events }
         }
-        Err(problem) => Reply::Temporary(problem.to_string()),
+        Err(problem) => not_changed(&problem),
     }
 }
 
-async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<Vec<Queued>, String> {
+fn not_changed(problem: &spool::Error) -> Reply {
+    match problem {
+        spool::Error::NoSuchMail(_) => Reply::Refused(problem.to_string()),
+        _ => Reply::Temporary(problem.to_string()),
+    }
+}
+
+async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<Vec<Queued>, spool::Error> {
     let spool = intake.spool();
     if !rejudge {
         let selection = id.map_or(Selection::All, Selection::Mail);
-        return spool.retry(selection).await.map_err(|error| error.to_string());
+        return spool.retry(selection).await;
     }
     let ids = match id {
         Some(id) => vec![id],
@@ -275,17 +328,17 @@ async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<V
     };
     let mut events = Vec::new();
     for id in ids {
-        events.extend(rejudge_one(intake, id).await.map_err(|error| error.to_string())?);
+        events.extend(rejudge_one(intake, id).await?);
     }
     Ok(events)
 }
 
 /// The mails that have events which were not delivered.
-async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, String> {
+async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, spool::Error> {
     let mut ids = Vec::new();
     let mut filter = Filter { states: vec![State::Queued, State::Failed], limit: 1_000, ..Filter::default() };
     loop {
-        let page = intake.spool().reader().list(filter.clone()).await.map_err(|error| error.to_string())?;
+        let page = intake.spool().reader().list(filter.clone()).await?;
         let Some(last) = page.last() else { break };
         filter.before = Some(last.seq);
         ids.extend(page.iter().map(|event| event.id));

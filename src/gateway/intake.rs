@@ -2,7 +2,7 @@
 //! edge told that it may answer 250. Nothing here posts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
@@ -36,6 +36,8 @@ pub struct Intake {
     delivery: Option<Delivery>,
     clock: Arc<dyn Clock>,
     salt: AtomicU16,
+    /// Whether the last mail found no space.
+    full: AtomicBool,
 }
 
 /// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
@@ -94,6 +96,7 @@ impl Intake {
             delivery,
             clock,
             salt: AtomicU16::new(salt),
+            full: AtomicBool::new(false),
         }
     }
 
@@ -110,6 +113,11 @@ impl Intake {
     /// The teams that the recipients reach, each once, in the order of the recipients.
     pub fn teams(&self, recipients: &[String]) -> Vec<String> {
         routed(&self.routes, recipients, &self.fallback)
+    }
+
+    /// Whether there is a team of this name.
+    pub fn has_team(&self, name: &str) -> bool {
+        self.routes.has(name)
     }
 
     /// Parses, judges and keeps a mail.
@@ -251,13 +259,27 @@ pub struct Edge(pub Arc<Intake>);
 
 impl Accept for Edge {
     fn recipient(&self, address: &str) -> bool {
-        self.0.routes.teams(address).next().is_some()
+        // RFC 5321 section 4.5.1: postmaster is always there; his mail goes to the first team.
+        let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+        local.eq_ignore_ascii_case("postmaster") || self.0.routes.teams(address).next().is_some()
     }
 
     async fn accept(&self, mail: Mail) -> Result<MailId, Refusal> {
         match self.0.take(mail).await {
-            Ok(kept) => Ok(kept.id),
-            Err(PutError::Full) => Err(Refusal::Full),
+            Ok(kept) => {
+                if self.0.full.swap(false, Ordering::Relaxed) {
+                    info!("there is space for mail again");
+                }
+                Ok(kept.id)
+            }
+            Err(PutError::Full) => {
+                if !self.0.full.swap(true, Ordering::Relaxed) {
+                    error!(
+                        "there is no space for mail: senders are told to come again (452); make room on the spool's disk"
+                    );
+                }
+                Err(Refusal::Full)
+            }
             Err(problem) => {
                 error!(%problem, "a mail could not be kept and was refused for now");
                 Err(Refusal::Unavailable)

@@ -37,6 +37,8 @@ pub enum Failure {
     Spool(OpenError),
     /// The way to SIGNL4 cannot be set up.
     Connection(SetupError),
+    /// An address cannot be listened on.
+    Listen(io::Error),
     /// A socket cannot be opened.
     Socket(String, io::Error),
 }
@@ -52,6 +54,7 @@ impl std::fmt::Display for Failure {
             }
             Self::Spool(error) => write!(f, "{error}"),
             Self::Connection(error) => write!(f, "[signl4]: {error}"),
+            Self::Listen(error) => write!(f, "{error}"),
             Self::Socket(what, error) => write!(f, "{what}: {error}"),
         }
     }
@@ -79,6 +82,7 @@ impl Gateway {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
         let mut problems = config.secret_problems(environment);
+        problems.extend(config.connection_problem());
         let rules = match load_rules(config) {
             Ok(rules) => Some(Arc::new(rules)),
             Err(found) => {
@@ -90,8 +94,7 @@ impl Gateway {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
-        let listener =
-            Listener::bind(&config.smtp).map_err(|error| Failure::Socket("cannot listen".into(), error))?;
+        let listener = Listener::bind(&config.smtp).map_err(Failure::Listen)?;
         let control = control::bind(&config.socket)
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
 
@@ -124,7 +127,8 @@ impl Gateway {
             info!(%address, "listening");
         }
         let smtp = tokio::spawn(listener.run(Arc::new(Edge(Arc::clone(&intake))), clock, stopped.clone()));
-        let control = tokio::spawn(control::serve(control, Arc::clone(&intake), stopped));
+        let control =
+            tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
         Ok(Self { addresses, intake, stop, smtp, control, delivery, spool })
     }
 

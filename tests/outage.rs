@@ -130,6 +130,9 @@ async fn a_wrong_secret_holds_everything_until_it_is_put_right() {
     let gateway = site.start();
     send_phase(&gateway, "held");
     wait_for_line(&gateway, "that says the team is held", "404");
+    let listed = site.command(&["queue", "list"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("team default: held: ") && !listed.contains("wrong-secret"), "{listed}");
     std::fs::write(site.path("secret"), "right").unwrap();
     // A held team is probed once a minute; an operator need not wait.
     let retried = site.command(&["queue", "retry", "--all"]).output().unwrap();

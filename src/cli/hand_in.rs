@@ -236,7 +236,7 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("smtp2signl4: {problem}");
             Exit::Temporary
         }
-        Ok(Reply::Changed { .. }) => Exit::Done,
+        Ok(Reply::Changed { .. } | Reply::Status(_)) => Exit::Done,
     }
 }
 
@@ -257,7 +257,9 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
                 None => Reply::Queued { id: kept.id },
             }
         }
-        Request::Retry { .. } | Request::Drop { .. } => unreachable!("`queue` hands these in by itself"),
+        Request::Retry { .. } | Request::Drop { .. } | Request::Status => {
+            unreachable!("`queue` hands these in by itself")
+        }
     };
     intake.spool().close().await;
     Ok(reply)

@@ -123,16 +123,28 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
     }
     let counts = spool.counts().await.map_err(|error| error.to_string())?;
     print(&table(&events, System.now()));
+    let held = held(config).await;
     for count in counts {
         let oldest =
             count.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at, System.now())));
         print(&format!("team {}: {} waiting{oldest}, {} failed\n", count.team, count.queued, count.failed));
+    }
+    for team in held {
+        print(&format!("team {}: {}: {}\n", team.team, team.state, short(&team.reason)));
     }
     Ok(Exit::Done)
 }
 
 fn line(value: &impl Serialize) -> String {
     format!("{}\n", serde_json::to_string(value).expect("a listing can be written as JSON"))
+}
+
+/// The teams whose events a running service cannot deliver as they come.
+async fn held(config: &Config) -> Vec<control::TeamStatus> {
+    match ask(config, &Request::Status, &[], Duration::from_secs(5)).await {
+        Way::Answered(Reply::Status(teams)) => teams,
+        _ => Vec::new(),
+    }
 }
 
 /// The events as columns, each as wide as it must be.
@@ -263,7 +275,7 @@ async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, S
             let reply = match request {
                 Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
                 Request::Drop { id } => control::drop_mail(&intake, id).await,
-                Request::Submit { .. } | Request::Send { .. } => {
+                Request::Submit { .. } | Request::Send { .. } | Request::Status => {
                     unreachable!("these hand in, they do not change")
                 }
             };
@@ -281,7 +293,7 @@ async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, S
             Ok(Exit::Data)
         }
         Reply::Temporary(problem) => Err(problem),
-        Reply::Queued { .. } | Reply::Delivered { .. } | Reply::Waiting { .. } => {
+        Reply::Queued { .. } | Reply::Delivered { .. } | Reply::Waiting { .. } | Reply::Status(_) => {
             Err("the service answered another question".to_owned())
         }
     }

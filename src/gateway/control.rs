@@ -17,9 +17,10 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
+use crate::delivery::State;
 use crate::event::Event;
 use crate::mail::{Client, Envelope, Mail, MailId, Origin};
-use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection, State};
+use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection};
 
 use super::Intake;
 
@@ -68,6 +69,8 @@ pub enum Request {
         /// Whether today's rules make the events anew.
         rejudge: bool,
     },
+    /// Tells how delivery stands with each team.
+    Status,
     /// Gives up on a mail's events that were not delivered.
     Drop {
         /// The mail.
@@ -103,10 +106,24 @@ pub enum Reply {
         /// How many.
         events: usize,
     },
+    /// How it stands with the teams whose events do not go out as they come.
+    Status(Vec<TeamStatus>),
     /// It did not work, and may later.
     Temporary(String),
     /// It cannot work.
     Refused(String),
+}
+
+/// A team whose events do not go out as they come.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct TeamStatus {
+    /// The team.
+    pub team: String,
+    /// What holds its events up, in a word.
+    pub state: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
@@ -168,9 +185,11 @@ async fn converse(
     let mut stream = BufReader::new(stream);
     let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
         Ok((request, content)) => {
-            let operator = matches!(request, Request::Retry { .. } | Request::Drop { .. });
+            let operator = matches!(request, Request::Retry { .. } | Request::Drop { .. } | Request::Status);
             if operator && peer.uid() != 0 && peer.uid() != own_user()? {
-                Reply::Refused("only root and the service's own user may change the queue".to_owned())
+                Reply::Refused(
+                    "only root and the service's own user may look into the queue or change it".to_owned(),
+                )
             } else {
                 answer(request, content, intake, place, waiting).await
             }
@@ -254,6 +273,7 @@ async fn answer(
             }
             done
         }
+        Request::Status => status(intake).await,
         Request::Drop { id } => drop_mail(intake, id).await,
     }
 }
@@ -293,6 +313,21 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
         delivery.wake(None).await;
     }
     Reply::Changed { events: count }
+}
+
+async fn status(intake: &Intake) -> Reply {
+    let Some(delivery) = intake.delivery() else { return Reply::Status(Vec::new()) };
+    let held = delivery.status().await.into_iter().filter_map(|status| {
+        let state = match status.state {
+            State::Held => "held",
+            State::Throttled => "throttled",
+            State::Down => "not reached",
+            State::Unknown => "not in the config",
+            State::Untried | State::Open => return None,
+        };
+        Some(TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason })
+    });
+    Reply::Status(held.collect())
 }
 
 /// Gives up on the events of the mail `id` that were not delivered.
@@ -336,7 +371,11 @@ async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<V
 /// The mails that have events which were not delivered.
 async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, spool::Error> {
     let mut ids = Vec::new();
-    let mut filter = Filter { states: vec![State::Queued, State::Failed], limit: 1_000, ..Filter::default() };
+    let mut filter = Filter {
+        states: vec![spool::State::Queued, spool::State::Failed],
+        limit: 1_000,
+        ..Filter::default()
+    };
     loop {
         let page = intake.spool().reader().list(filter.clone()).await?;
         let Some(last) = page.last() else { break };

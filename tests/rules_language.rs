@@ -412,6 +412,26 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
 }
 
 #[test]
+fn only_the_same_condition_makes_a_rule_above_useless() {
+    let rules = |a: &str, b: &str| {
+        format!(
+            "[[rule]]\nname = 'a'\nwhen = {{ {a} }}\nset = {{ title = '1' }}\n[[rule]]\nname = 'b'\nwhen = {{ {b} }}\nset = {{ title = '2' }}\n"
+        )
+    };
+    for (a, b) in [
+        ("subject = 'disk full'", "subject = 'diskfull'"),
+        ("subject = { equals = ['a or b'] }", "subject = { equals = ['a', 'b'] }"),
+        ("received = { days = ['sat'] }", "received = { days = ['sun'] }"),
+    ] {
+        load(&[&rules(a, b)], site());
+    }
+    refuses!(
+        [&rules("subject = 'disk full'", "subject   =   \"disk full\"")],
+        "t0.toml:5:8: the rule is for nothing: `b` below always overrides it"
+    );
+}
+
+#[test]
 fn a_mail_above_the_tlp_limit_leaves_as_a_bare_notice() {
     let mut site = site();
     site.tlp_limit = Some(Tlp::Amber);

@@ -391,10 +391,44 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
         title("Received: by mon.example (Postfix, from userid 111) id 1; now\n", "10.0.0.1"),
         "trusted"
     );
+    // What the client says in HELO ends no clause and hides no address.
+    for from in [
+        "a [10.0.0.1] by x (unknown [203.0.113.5])",
+        "a [10.0.0.1]\tBY x (unknown [203.0.113.5])",
+        "a ([10.0.0.1] by x (unknown [203.0.113.5])",
+        "[10.0.0.1] (203.0.113.5)",
+        "[203.0.113.5] (helo=[10.0.0.1])",
+    ] {
+        assert_eq!(title(&format!("Received: from {from} by relay; now\n"), "10.0.0.1"), "no", "{from}");
+    }
+    assert_eq!(
+        title("Received: from mon ([IPv6:::1]) by relay (checked by x [10.0.0.2]); now\n", "10.0.0.1"),
+        "trusted"
+    );
     let mut submitted = envelope();
     submitted.origin = Origin::Submit;
     submitted.client.address = None;
     assert_eq!(judge_with(&[rules], "Subject: no\n\n", site(), &submitted).events[0].title, "trusted");
+}
+
+#[test]
+fn only_the_same_condition_makes_a_rule_above_useless() {
+    let rules = |a: &str, b: &str| {
+        format!(
+            "[[rule]]\nname = 'a'\nwhen = {{ {a} }}\nset = {{ title = '1' }}\n[[rule]]\nname = 'b'\nwhen = {{ {b} }}\nset = {{ title = '2' }}\n"
+        )
+    };
+    for (a, b) in [
+        ("subject = 'disk full'", "subject = 'diskfull'"),
+        ("subject = { equals = ['a or b'] }", "subject = { equals = ['a', 'b'] }"),
+        ("received = { days = ['sat'] }", "received = { days = ['sun'] }"),
+    ] {
+        load(&[&rules(a, b)], site());
+    }
+    refuses!(
+        [&rules("subject = 'disk full'", "subject   =   \"disk full\"")],
+        "t0.toml:5:8: the rule is for nothing: `b` below always overrides it"
+    );
 }
 
 #[test]

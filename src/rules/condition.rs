@@ -99,7 +99,7 @@ impl<T: PartialOrd + Copy> Bounds<T> {
 }
 
 /// Times of the day and days of the week.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Schedule {
     /// From the first until before the second; past midnight if the second is the earlier.
     pub(super) between: Option<(Time, Time)>,

@@ -42,8 +42,6 @@ pub(super) struct File {
 pub(super) struct Rule {
     pub(super) name: Located<String>,
     pub(super) when: Option<Condition>,
-    /// Where `when` stands.
-    pub(super) when_span: Range<usize>,
     pub(super) lets: Vec<Let>,
     pub(super) sets: Vec<Set>,
     pub(super) teams: Option<Vec<Located<String>>>,
@@ -235,7 +233,6 @@ impl Reader<'_> {
             );
         }
         let when_value = table.value("when");
-        let when_span = when_value.as_ref().map_or(0..0, Value::span);
         let when = when_value.and_then(|value| self.when(&value));
         let lets = table.table("let").map_or_else(Vec::new, |lets| self.lets(lets));
         let mut teams = None;
@@ -245,7 +242,6 @@ impl Reader<'_> {
             lost,
             name: name.unwrap_or(Located { value: String::new(), span: place.clone() }),
             when,
-            when_span,
             lets,
             sets,
             teams,

@@ -126,7 +126,7 @@ impl<'m> Ground<'m> {
             client
                 && self.message.header("Received").all(|hop| match hop_address(hop) {
                     Hop::Local => true,
-                    Hop::From(address) => trusted(address),
+                    Hop::From(addresses) => addresses.into_iter().all(trusted),
                     Hop::Unknown => false,
                 })
         })
@@ -160,8 +160,8 @@ fn flag(value: bool) -> &'static str {
 enum Hop {
     /// It has no `from` clause: the mail was made on the machine.
     Local,
-    /// The address in the brackets that the receiver wrote.
-    From(IpAddr),
+    /// Every address before the receiver's `by`: its own word on the client, and what the client said.
+    From(Vec<IpAddr>),
     /// It came from somewhere, and that is all.
     Unknown,
 }
@@ -171,15 +171,32 @@ fn hop_address(received: &str) -> Hop {
     let Some(from) = received.get(..5).filter(|head| head.eq_ignore_ascii_case("from ")) else {
         return Hop::Local;
     };
-    let clause = &received[from.len()..];
-    let end = clause.find(" by ").or_else(|| clause.find("\tby ")).unwrap_or(clause.len());
+    let clause = before_last_by(&received[from.len()..]);
     // The client writes its name, the receiver the comment behind it: the last brackets are the receiver's.
-    let bracketed = clause[..end].rsplit_once('[').map(|(_, rest)| rest.split(']').next().unwrap_or(""));
+    let bracketed = clause.rsplit_once('[').map(|(_, rest)| rest.split(']').next().unwrap_or(""));
     // Exchange writes parentheses alone.
-    let parted = || clause[..end].rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
-    let Some(text) = bracketed.or_else(parted) else { return Hop::Unknown };
-    let text = text.strip_prefix("IPv6:").unwrap_or(text);
-    text.parse().map_or(Hop::Unknown, Hop::From)
+    let parted = || clause.rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
+    if bracketed.or_else(parted).and_then(address).is_none() {
+        return Hop::Unknown;
+    }
+    // But relays differ in where they write what, and a name can look like a comment: so all count.
+    let parts = clause.split(|c: char| c.is_whitespace() || "[]()<>=,;".contains(c));
+    Hop::From(parts.filter_map(address).collect())
+}
+
+/// What stands before the last word `by`. The first may be the client's, which says what it likes in HELO;
+/// a later one than the receiver's only adds addresses that must be trusted.
+fn before_last_by(clause: &str) -> &str {
+    let blank = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_whitespace);
+    let bytes = clause.as_bytes();
+    let by = (1..bytes.len().saturating_sub(1)).rev().find(|&at| {
+        bytes[at..at + 2].eq_ignore_ascii_case(b"by") && blank(bytes.get(at - 1)) && blank(bytes.get(at + 2))
+    });
+    &clause[..by.unwrap_or(clause.len())]
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.strip_prefix("IPv6:").unwrap_or(text).parse().ok()
 }
 
 /// The first mailbox of a list, for the message of a mail without text.

@@ -32,7 +32,7 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
             );
         }
     }
-    let briefs: Vec<Brief> = rules.iter().map(|rule| Brief::of(file, rule)).collect();
+    let briefs: Vec<Brief<'_>> = rules.iter().map(|rule| Brief::of(rule)).collect();
     for (at, rule) in rules.iter().enumerate() {
         if let Some(later) = briefs[at].overriding(&briefs[at + 1..]) {
             let name = &rules[at + 1 + later].name.value;
@@ -68,7 +68,7 @@ fn contradiction(source: Option<&Condition>, rule: Option<&Condition>) -> Option
                 return Some(test.field.label());
             }
         }
-        if denied.iter().any(|other| other.label == test.label) {
+        if denied.iter().any(|other| same_test(other, test)) {
             return Some(test.field.label());
         }
     }
@@ -109,10 +109,33 @@ fn single(field: &Field) -> bool {
     }
 }
 
+/// Whether the conditions are made of the same tests in the same order.
+fn same(a: &Condition, b: &Condition) -> bool {
+    match (a, b) {
+        (Condition::All(a), Condition::All(b)) | (Condition::Any(a), Condition::Any(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| same(a, b))
+        }
+        (Condition::Not(a), Condition::Not(b)) => same(a, b),
+        (Condition::Test(a), Condition::Test(b)) => same_test(a, b),
+        _ => false,
+    }
+}
+
+fn same_test(a: &Test, b: &Test) -> bool {
+    // A label says all of a check but for lists of texts and schedules, which it shortens.
+    let checks = match (&a.check, &b.check) {
+        (Check::Equals(a), Check::Equals(b)) => a == b,
+        (Check::Matches(a), Check::Matches(b)) => a.regex.as_str() == b.regex.as_str(),
+        (Check::Clock(a), Check::Clock(b)) => a == b,
+        _ => true,
+    };
+    checks && a.field == b.field && a.label == b.label
+}
+
 /// A rule as far as it matters to the rules around it.
-struct Brief {
-    /// The text of its `when` without blanks; none if it always holds.
-    when: Option<String>,
+struct Brief<'r> {
+    /// Its `when`; none if it always holds.
+    when: Option<&'r Condition>,
     targets: HashSet<Target>,
     /// Whether it does nothing but set.
     only_sets: bool,
@@ -124,8 +147,8 @@ struct Brief {
     ends: bool,
 }
 
-impl Brief {
-    fn of(file: &File, rule: &Rule) -> Self {
+impl<'r> Brief<'r> {
+    fn of(rule: &'r Rule) -> Self {
         let (mut captures, mut reads) = (false, !rule.lets.is_empty());
         if let Some(condition) = &rule.when {
             condition.tests(&mut |test| {
@@ -141,10 +164,7 @@ impl Brief {
             || !rule.lets.is_empty();
         reads |= rule.sets.iter().any(|set| set.value.value.names.iter().any(|(_, field)| is_event(field)));
         Self {
-            when: rule
-                .when
-                .is_some()
-                .then(|| file.source.text[rule.when_span.clone()].split_whitespace().collect()),
+            when: rule.when.as_ref(),
             targets: rule.sets.iter().map(|set| set.target.clone()).collect(),
             only_sets: !acts && !captures && !rule.sets.is_empty(),
             literal: rule.sets.iter().all(|set| set.value.value.literal().is_some()),
@@ -162,7 +182,11 @@ impl Brief {
             if other.reads {
                 return None;
             }
-            let whenever = other.when.is_none() || other.when == self.when;
+            let whenever = match (self.when, other.when) {
+                (_, None) => true,
+                (Some(own), Some(other)) => same(own, other),
+                (None, Some(_)) => false,
+            };
             if whenever && other.literal && self.targets.is_subset(&other.targets) {
                 return Some(at);
             }

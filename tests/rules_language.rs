@@ -444,6 +444,11 @@ fn a_mail_above_the_tlp_limit_leaves_as_a_bare_notice() {
         assert!(!json.contains(word), "{word} leaves in {json}");
     }
     assert!(json.contains("case:7") && json.contains("https://h/7"));
+    // What a rule says may only raise what is written.
+    let lower = "[[rule]]\nname = 'a'\nset = { title = 'secret', tlp = 'green' }\n";
+    let red = judge_with(&[lower], "Subject: TLP RED a\n\nx\n", site.clone(), &envelope()).events.remove(0);
+    assert_eq!(value(&red, "TLP"), "red");
+    assert!(!red.payload().contains("secret"));
     let amber = event("Subject: TLP:AMBER a\nFrom: hive@a.example\n\nx was hit\n");
     assert_eq!((amber.title.as_str(), value(&amber, "TLP").as_str()), ("secret", "amber"));
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::mail::{Client, Envelope, Message, Origin};
-use smtp2signl4::rules::{Config, RuleSet, Site, Subject, shipped};
+use smtp2signl4::rules::{Config, RuleSet, Site, Subject, Tlp, shipped};
 
 fn site() -> Site {
     Config::default().site(Vec::new(), vec!["soc".into(), "net".into()])
@@ -171,8 +171,15 @@ fn order_is_as_the_laws_say() {
 #[test]
 fn no_text_takes_longer_than_its_length() {
     let rules = load(&shipped());
+    // Every piece of a split mail has the label of the whole mail.
+    let split = Source::new(
+        "split.toml",
+        "version = 1\n[source]\nname = 'split'\nsplit = '^Alert '\n[[rule]]\nname = 'a'\nset = { service = 'x' }\n",
+    );
+    let limited = Site { tlp_limit: Some(Tlp::Amber), ..site() };
+    let splitting = RuleSet::load(&[split], limited).expect("the rules are right");
     let envelope = envelope();
-    let time = |piece: &str, size: usize| {
+    let time = |rules: &RuleSet, piece: &str, size: usize| {
         let message = Message {
             subject: "Case #1208 closed".to_owned(),
             text: piece.repeat(size / piece.len()),
@@ -186,7 +193,7 @@ fn no_text_takes_longer_than_its_length() {
         };
         (0..3).map(|_| run()).min().expect("it ran")
     };
-    for piece in [
+    for (rules, piece) in [
         "Stage: New\n",
         "\n",
         "x",
@@ -196,8 +203,12 @@ fn no_text_takes_longer_than_its_length() {
         "4111 ",
         "TLP: ",
         "eyJaaaaaaaaaa.",
-    ] {
-        let (short, long) = (time(piece, 1 << 14), time(piece, 1 << 18));
+    ]
+    .map(|piece| (&rules, piece))
+    .into_iter()
+    .chain([(&splitting, &*format!("Alert x\n{}\n", "TLP: x ".repeat(300)))])
+    {
+        let (short, long) = (time(rules, piece, 1 << 14), time(rules, piece, 1 << 18));
         // Sixteen times the text; a quadratic one would take 256 times as long. The floor is for noise.
         assert!(long < short * 80 + Duration::from_millis(100), "{piece:?}: {short:?}, then {long:?}");
     }

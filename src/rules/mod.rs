@@ -211,6 +211,7 @@ impl RuleSet {
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
         let (pieces, split) = judge::pieces(self, subject);
         let of = pieces.len();
+        let written = outcome::written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
         for (at, text) in pieces.into_iter().enumerate() {
             let ground = self.ground(subject, text);
@@ -218,10 +219,10 @@ impl RuleSet {
             match &draft.dropped {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
                 None => {
-                    let number = outcome::Number { at, of };
+                    let part = outcome::Part { at, of, written };
                     judgement
                         .events
-                        .extend(outcome::events(self, subject, &ground, &draft, number, full, &mut piece));
+                        .extend(outcome::events(self, subject, &ground, &draft, part, full, &mut piece));
                 }
             }
             judgement.trace.pieces.push(piece);

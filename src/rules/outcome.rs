@@ -22,11 +22,20 @@ const EXTERNAL_ID_LIMIT: usize = 250;
 /// Longest run of characters without a blank; a longer one is no word and no link that anybody can use.
 const RUN_LIMIT: usize = 1_000;
 
-/// Which of how many pieces.
+/// What a piece must know of the whole mail: which of how many pieces it is, and the label of them all.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Number {
+pub(super) struct Part {
     pub(super) at: usize,
     pub(super) of: usize,
+    /// The strictest label that is written anywhere in the mail, if the site has a limit.
+    pub(super) written: Option<Tlp>,
+}
+
+/// The strictest label that is written in the mail. For each piece anew it would make a mail of many
+/// pieces take its length squared.
+pub(super) fn written_tlp(rules: &RuleSet, subject: &Subject<'_>) -> Option<Tlp> {
+    rules.site.tlp_limit?;
+    Tlp::strictest_in(&subject.message.subject).max(Tlp::strictest_in(&subject.message.text))
 }
 
 /// The events of one piece, one for each team.
@@ -35,7 +44,7 @@ pub(super) fn events(
     subject: &Subject<'_>,
     ground: &Ground<'_>,
     draft: &Draft,
-    number: Number,
+    part: Part,
     full: bool,
     piece: &mut Piece,
 ) -> Vec<Event> {
@@ -52,14 +61,9 @@ pub(super) fn events(
         ..Event::default()
     };
     page(rules, draft, &mut event);
-    key(ground, draft, number, &mut event, &mut notes);
+    key(ground, draft, part, &mut event, &mut notes);
 
-    let mut tlp = draft.text(Key::Tlp).and_then(Tlp::from_word);
-    if site.tlp_limit.is_some() {
-        tlp = tlp
-            .max(Tlp::strictest_in(&subject.message.subject))
-            .max(Tlp::strictest_in(&subject.message.text));
-    }
+    let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);
     for (name, text) in [
         ("Reference", draft.text(Key::Reference)),
         ("Link", draft.text(Key::Link)),
@@ -165,7 +169,7 @@ fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
 }
 
 /// The external id and the status. What closes or acknowledges must say what; else it is a page.
-fn key(ground: &Ground<'_>, draft: &Draft, number: Number, event: &mut Event, notes: &mut Vec<String>) {
+fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes: &mut Vec<String>) {
     event.status = draft.text(Key::Status).and_then(Words::from_word).unwrap_or_default();
     if let Some(id) = draft.text(Key::ExternalId) {
         event.external_id = Some(bounded_id(id));
@@ -193,8 +197,8 @@ fn key(ground: &Ground<'_>, draft: &Draft, number: Number, event: &mut Event, no
             format!("subject:{:016x}", hash(&[ground.sender(), &subject]))
         }
     };
-    if number.of > 1 {
-        id.push_str(&format!("/{}", number.at + 1));
+    if part.of > 1 {
+        id.push_str(&format!("/{}", part.at + 1));
     }
     event.external_id = Some(bounded_id(&id));
 }

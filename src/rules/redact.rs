@@ -9,6 +9,10 @@ use crate::event::Words;
 /// What stands in the place of what was there.
 const MARK: &str = "[redacted]";
 
+/// The name of a password, and what parts it from its value. The name may be part of a longer one, as in
+/// `DB_PASSWORD` and `secret-key`; `pass` may not, as in `bypass`, nor may `secret` begin `secretary`.
+const PASSWORD: &str = r#"(?i-u:(?:(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)(?:[_-][A-Za-z0-9_-]*|s?(?:key|value|hash)?[0-9]*)|\b(?:[A-Za-z0-9]+[_-])*pass)["']?[ \t]*[:=][ \t]*)"#;
+
 /// A shipped set of patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedactSet {
@@ -35,17 +39,25 @@ impl Redaction {
     /// The shipped `sets` and the site's `own` patterns. A pattern with a group replaces what follows
     /// that group alone: `(key: )\S+` keeps the key.
     pub fn new(sets: &[RedactSet], own: impl IntoIterator<Item = Regex>) -> Self {
-        let shipped = sets.iter().map(|set| {
-            let pattern = match set {
-                RedactSet::Passwords => {
-                    r#"((?i-u:\b(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)["']?[ \t]*[:=][ \t]*["']?))[^\s"']+"#
-                }
-                RedactSet::Tokens => {
-                    r#"((?i-u:\b(?:bearer[ \t]+|(?:api[-_ ]?key|access[-_ ]?token|auth[-_ ]?token|token)["']?[ \t]*[:=][ \t]*["']?)))[A-Za-z0-9._~+/=-]{8,}|\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"#
-                }
-                RedactSet::Cards => r"\b[3-6][0-9](?:[ -]?[0-9]){11,17}\b",
+        let shipped = sets.iter().flat_map(|set| {
+            let patterns = match set {
+                RedactSet::Passwords => vec![
+                    // In quotes a value may have blanks, and ends where its quote does.
+                    format!(r#"({PASSWORD}")(?:[^"\\\n]|\\.)+"#),
+                    format!("({PASSWORD}')[^'\\n]+"),
+                    format!(r#"({PASSWORD})[^\s"']+"#),
+                    r#"((?i-u:--(?:password|passwd|passphrase|pwd|pass)[ \t]+))(?:"[^"\n]*"|'[^'\n]*'|[^\s"'-][^\s"']*)"#.to_owned(),
+                    // What a URL has before its host.
+                    r"(://[^\s/?#@:]*:)[^\s/?#]+(?<after>@)".to_owned(),
+                ],
+                RedactSet::Tokens => vec![
+                    r#"((?i-u:\bbearer[ \t]+|\bauthorization["']?[ \t]*[:=][ \t]*["']?basic[ \t]+|(?:api[-_ ]?key|access[-_ ]?key|token)["']?[ \t]*[:=][ \t]*["']?))[A-Za-z0-9._~+/=-]{8,}|\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"#.to_owned(),
+                ],
+                RedactSet::Cards => vec![r"\b[3-6][0-9](?:[ -]?[0-9]){11,17}\b".to_owned()],
             };
-            (Regex::new(pattern).expect("the shipped patterns are tested"), Some(*set))
+            patterns.into_iter().map(|pattern| {
+                (Regex::new(&pattern).expect("the shipped patterns are tested"), Some(*set))
+            })
         });
         Self { patterns: shipped.chain(own.into_iter().map(|own| (own, None))).collect() }
     }
@@ -58,7 +70,10 @@ impl Redaction {
                 if *set == Some(RedactSet::Cards) && !passes_luhn(&found[0]) {
                     return found[0].to_owned();
                 }
-                format!("{}{MARK}", found.get(1).map_or("", |kept| kept.as_str()))
+                let kept = found.get(1).map_or("", |kept| kept.as_str());
+                // A site's own pattern keeps what is before alone.
+                let after = set.and_then(|_| found.name("after")).map_or("", |kept| kept.as_str());
+                format!("{kept}{MARK}{after}")
             });
             if let Cow::Owned(replaced) = replaced {
                 text = Cow::Owned(replaced);
@@ -91,13 +106,33 @@ mod tests {
         let all = Redaction::new(&[RedactSet::Passwords, RedactSet::Tokens, RedactSet::Cards], []);
         for (text, expected) in [
             ("Password: hunter2, user: ada", "Password: [redacted] user: ada"),
-            ("login pwd=\"a b\"", "login pwd=\"[redacted] b\""),
+            ("login pwd=\"a b\" ok", "login pwd=\"[redacted]\" ok"),
+            ("DB_PASSWORD=hunter2", "DB_PASSWORD=[redacted]"),
+            ("userPassword: hunter2", "userPassword: [redacted]"),
+            ("client_secret=abc", "client_secret=[redacted]"),
+            ("AWS_SECRET_ACCESS_KEY=wJalr/x", "AWS_SECRET_ACCESS_KEY=[redacted]"),
+            ("secret_key: abc", "secret_key: [redacted]"),
+            ("secretKey: abc", "secretKey: [redacted]"),
+            ("pass: hunter2", "pass: [redacted]"),
+            ("DB_PASS=hunter2", "DB_PASS=[redacted]"),
+            (r#"{"password": "a \" b"}"#, r#"{"password": "[redacted]"}"#),
+            ("passwd='a b' ok", "passwd='[redacted]' ok"),
+            ("mysql --password hunter2 -h db", "mysql --password [redacted] -h db"),
+            ("mysql --password 'a b' -h db", "mysql --password [redacted] -h db"),
+            ("at https://ada:p@w@host/x", "at https://ada:[redacted]@host/x"),
+            ("Authorization: Basic YWRhOnB3", "Authorization: Basic [redacted]"),
+            ("GITHUB_TOKEN=abcdef123456", "GITHUB_TOKEN=[redacted]"),
+            ("key sk_live_abcdefghij0123456789 used", "key [redacted] used"),
             ("Authorization: Bearer abcdef123456", "Authorization: Bearer [redacted]"),
             ("key AKIAIOSFODNN7EXAMPLE used", "key [redacted] used"),
             ("card 4111 1111 1111 1111 seen", "card [redacted] seen"),
             ("card 4111 1111 1111 1112 seen", "card 4111 1111 1111 1112 seen"),
             ("token refresh failed", "token refresh failed"),
             ("the password was changed", "the password was changed"),
+            ("secretary: Bob, bypass: on", "secretary: Bob, bypass: on"),
+            ("Basic information follows", "Basic information follows"),
+            ("http://host:8080/a?to=x@y.example", "http://host:8080/a?to=x@y.example"),
+            ("mysql --password -h db", "mysql --password -h db"),
         ] {
             assert_eq!(all.apply(text), expected);
         }

@@ -44,11 +44,18 @@ impl Tlp {
     /// The label that `text` is, with or without `TLP:` before it.
     pub(super) fn read(text: &str) -> Option<Self> {
         let text = text.trim();
-        let bare = match text.get(..4) {
-            Some(head) if head.eq_ignore_ascii_case("tlp:") => &text[4..],
+        let bare = match text.get(..3) {
+            Some(head) if head.eq_ignore_ascii_case("tlp") => {
+                text[3..].trim_start_matches(|c: char| c.is_whitespace() || ":=：".contains(c))
+            }
             _ => text,
         };
-        Self::from_word(bare.trim())
+        Self::from_label(bare)
+    }
+
+    /// The label by its word; people write AMBER+STRICT with other signs too.
+    fn from_label(word: &str) -> Option<Self> {
+        Self::from_word(&word.replace(['-', '_', ' '], "+"))
     }
 
     /// The word of the label.
@@ -59,10 +66,11 @@ impl Tlp {
     /// The strictest label that is written in `text`.
     pub(super) fn strictest_in(text: &str) -> Option<Self> {
         static LABEL: LazyLock<Regex> = LazyLock::new(|| {
-            Regex::new(r"(?i-u:\bTLP ?: ?(AMBER\+STRICT|RED|AMBER|GREEN|CLEAR|WHITE)\b)")
-                .expect("the pattern is fixed")
+            let part = r"(?:[ \t]*[:=：][ \t]*|[ \t]+)";
+            let label = r"(?i-u:(AMBER[+_ -]STRICT|RED|AMBER|GREEN|CLEAR|WHITE)\b)";
+            Regex::new(&format!(r"(?i-u:\bTLP){part}{label}")).expect("the pattern is fixed")
         });
-        LABEL.captures_iter(text).filter_map(|found| Self::from_word(&found[1])).max()
+        LABEL.captures_iter(text).filter_map(|found| Self::from_label(&found[1])).max()
     }
 }
 
@@ -74,6 +82,13 @@ mod tests {
     fn the_strictest_label_counts() {
         assert_eq!(Tlp::strictest_in("tlp:amber, then TLP: RED and TLP:GREEN"), Some(Tlp::Red));
         assert_eq!(Tlp::strictest_in("TLP:AMBER+STRICT"), Some(Tlp::AmberStrict));
+        for red in ["TLP RED", "tlp=red", "TLP：RED", "TLP : RED", "TLP:CLEAR TLP\tRED"] {
+            assert_eq!(Tlp::strictest_in(red), Some(Tlp::Red), "{red}");
+        }
+        assert_eq!(Tlp::strictest_in("TLP:AMBER-STRICT"), Some(Tlp::AmberStrict));
+        assert_eq!(Tlp::strictest_in("TLPRED TLP REDUCED"), None);
+        assert_eq!(Tlp::read("TLP RED"), Some(Tlp::Red));
+        assert_eq!(Tlp::read("amber-strict"), Some(Tlp::AmberStrict));
         assert_eq!(Tlp::strictest_in("NOTLP:RED reduced TLP:REDUCED"), None);
         assert_eq!(Tlp::read("TLP:Amber"), Some(Tlp::Amber));
         assert_eq!(Tlp::read("3"), Some(Tlp::Red));

@@ -136,7 +136,8 @@ fn model(files: &[Vec<String>], subject: &str) -> (Option<String>, [Option<Strin
 fn order_is_as_the_laws_say() {
     let mut rng = fastrand::Rng::with_seed(11);
     let envelope = envelope();
-    for _ in 0..150 {
+    let mut judged = 0;
+    while judged < 150 {
         let files: Vec<Vec<String>> = (0..3)
             .map(|file| (0..rng.usize(1..6)).map(|at| rule(&mut rng, file * 10 + at)).collect())
             .collect();
@@ -150,7 +151,16 @@ fn order_is_as_the_laws_say() {
                 )
             })
             .collect();
-        let rules = load(&sources);
+        let rules = match RuleSet::load(&sources, site()) {
+            Ok(rules) => rules,
+            // Chance makes rules behind the end of their file as well; those are refused, and for nothing else.
+            Err(found) => {
+                let told: Vec<_> = found.iter().map(ToString::to_string).collect();
+                assert!(found.iter().all(|d| d.message.contains("never be reached")), "{}", told.join("\n"));
+                continue;
+            }
+        };
+        judged += 1;
         for subject in ["", "a", "bc", "abcd", "d"] {
             let message =
                 Message { subject: subject.to_owned(), text: "text".to_owned(), ..Message::default() };

@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Source, suggest};
 
 use super::condition::{Check, Condition, Test};
 use super::example::Example;
-use super::field::{Field, Key};
+use super::field::{Field, Key, MailField};
 use super::file::{self, File, Let, Parameters, Set, Target};
 use super::pattern::{Filter, Pattern};
 use super::reach;
@@ -149,6 +149,21 @@ impl Loader<'_> {
                 let help = suggest(&team.value, self.site.teams.iter().map(String::as_str));
                 self.error(file, team.span.clone(), format!("there is no team `{}`", team.value), help);
             }
+        }
+        let mut unknown = Vec::new();
+        if let Some(when) = &rule.when {
+            when.tests(&mut |test| {
+                if let (Field::Mail(MailField::Team), Check::Equals(teams)) = (&test.field, &test.check) {
+                    let strange = teams
+                        .iter()
+                        .filter(|team| !self.site.teams.iter().any(|t| t.eq_ignore_ascii_case(team)));
+                    unknown.extend(strange.map(|team| (test.span.clone(), team.clone())));
+                }
+            });
+        }
+        for (span, team) in unknown {
+            let help = suggest(&team, self.site.teams.iter().map(String::as_str));
+            self.error(file, span, format!("there is no team `{team}`"), help);
         }
         // A shipped colour is a hint: where the site has no service for it, it is a tile.
         if is_shipped(&file.source) {

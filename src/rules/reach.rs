@@ -23,6 +23,15 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
             error(rule, message, "give the rule above a `when`, or move this one up");
         }
     }
+    for (at, end) in rules.iter().enumerate().filter(|(_, rule)| rule.stop || rule.drop.is_some()) {
+        for rule in rules[at + 1..].iter().filter(|rule| narrows(end, rule)) {
+            let message = format!(
+                "the rule can never be reached: whenever it would hold, `{}` above ends the file",
+                end.name.value
+            );
+            error(rule, message, "move this one up, or ask less of it");
+        }
+    }
     for rule in &rules {
         if let Some(field) = contradiction(file.when.as_ref(), rule.when.as_ref()) {
             error(
@@ -43,6 +52,23 @@ pub(super) fn check(file: &File, found: &mut Vec<Diagnostic>) {
             );
         }
     }
+}
+
+/// Whether `rule` asks for everything that `end` asks for, of the mail itself: what rules in between set can
+/// then change neither.
+fn narrows(end: &Rule, rule: &Rule) -> bool {
+    let (Some(ends), Some(holds)) = (&end.when, &rule.when) else { return false };
+    let (mut asked, mut denied) = (Vec::new(), Vec::new());
+    necessary(ends, &mut asked, &mut denied);
+    let mut all = 0;
+    ends.tests(&mut |_| all += 1);
+    let of_the_mail = |test: &&Test| matches!(test.field, Field::Mail(_) | Field::Header(_));
+    if asked.len() != all || asked.is_empty() || !asked.iter().all(of_the_mail) {
+        return false;
+    }
+    let (mut needed, mut never) = (Vec::new(), Vec::new());
+    necessary(holds, &mut needed, &mut never);
+    asked.iter().all(|test| needed.iter().any(|other| same_test(test, other)))
 }
 
 /// The field of which the conditions together ask what no mail can have.

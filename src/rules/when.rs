@@ -9,7 +9,7 @@ use crate::event::Severity;
 
 use super::condition::{Bounds, Check, Condition, Schedule, Test};
 use super::field::{Field, Key, Nature};
-use super::file::Reader;
+use super::file::{Reader, words_of};
 use super::network::Network;
 use super::pattern::Pattern;
 
@@ -155,7 +155,19 @@ impl Reader<'_> {
         }
         let plain =
             |texts: Vec<Located<String>>| texts.into_iter().map(|text| text.value).collect::<Vec<_>>();
-        if let Some(texts) = table.strings("equals").map(plain) {
+        if let Some(texts) = table.strings("equals") {
+            if let Field::Event(key) = field
+                && let Some(words) = words_of(*key)
+            {
+                for text in texts
+                    .iter()
+                    .filter(|text| !words.iter().any(|word| word.eq_ignore_ascii_case(&text.value)))
+                {
+                    let message = format!("`{label}` can never be `{}`", text.value);
+                    self.error(text.span.clone(), message, suggest(&text.value, words.iter().copied()));
+                }
+            }
+            let texts = plain(texts);
             let shown = format!("{label} equals {}", texts.join(" or "));
             out.push((Check::Equals(texts), shown));
         }

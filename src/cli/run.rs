@@ -20,12 +20,13 @@ pub(super) fn run(site: &Site) -> Exit {
     };
     start_log(config.log);
     runtime().block_on(async {
+        // Before anybody can know that the service is there: a signal that nobody catches ends the process.
+        let [mut terminate, mut interrupt, mut hangup] =
+            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
         let gateway = match Gateway::start(&config, &site.environment, Arc::new(clock::System)).await {
             Ok(gateway) => gateway,
             Err(failure) => return refuse(&failure),
         };
-        let [mut terminate, mut interrupt, mut hangup] =
-            [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
         notify(&site.environment, "READY=1");
         let exit = loop {
             tokio::select! {

@@ -15,6 +15,7 @@ fn main() {
         client: smtp2signl4::mail::Client { address: Some([127, 0, 0, 1].into()), ..Default::default() },
         reverse_path: "a@a.example".to_owned(),
         recipients: vec!["soc@gw.example".to_owned()],
+        ..Envelope::default()
     };
     let rules = load(&shipped());
     println!("shipped rules, µs a mail:");

@@ -64,9 +64,14 @@ fn entry(n: u32) -> Entry {
         envelope: Envelope {
             received_at: now,
             origin: Origin::Smtp,
-            client: Client { address: Some([192, 0, 2, 1].into()), helo: "mx.example".into(), user: None },
+            client: Client {
+                address: Some([192, 0, 2, 1].into()),
+                helo: "mx.example".into(),
+                ..Client::default()
+            },
             reverse_path: "thehive@example.org".into(),
             recipients: vec!["soc@example.net".into()],
+            ..Envelope::default()
         },
         content: Some(Bytes::from(vec![b'x'; SIZE])),
         story: serde_json::json!({ "rules": [{ "name": "thehive5-alert", "set": ["title", "external-id"] }] }),

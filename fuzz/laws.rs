@@ -139,9 +139,10 @@ fn judged(rules: &RuleSet, message: &Message, client: IpAddr) -> Vec<Event> {
     let envelope = Envelope {
         received_at: Timestamp::UNIX_EPOCH,
         origin: Origin::Smtp,
-        client: Client { address: Some(client), helo: "client.example".into(), user: None },
+        client: Client { address: Some(client), helo: "client.example".into(), ..Client::default() },
         reverse_path: "bounce@a.example".into(),
         recipients: vec!["soc@gw.example".into()],
+        ..Envelope::default()
     };
     let subject = Subject { message, envelope: &envelope, team: "soc" };
     let judgement = rules.judge(&subject);
@@ -313,7 +314,8 @@ struct Talk {
 
 fn start(config: &smtp::Config) -> Session {
     let clock = Arc::new(Manual::new(Timestamp::UNIX_EPOCH));
-    Session::new(Arc::new(config.clone()), clock, Some(STRANGER))
+    let entrance = Arc::new(config.entrances[0].clone());
+    Session::new(Arc::new(config.clone()), entrance, clock, Some(STRANGER))
 }
 
 fn is_known(recipient: &str) -> bool {

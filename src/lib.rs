@@ -15,6 +15,7 @@
 pub mod clock;
 pub mod diagnostic;
 pub mod document;
+pub mod network;
 pub mod secret;
 
 pub mod mail;

@@ -35,9 +35,11 @@ fn envelope() -> Envelope {
             address: Some("10.1.2.3".parse().expect("it is an address")),
             helo: "h".into(),
             user: None,
+            ..Client::default()
         },
         reverse_path: "bounce@a.example".into(),
         recipients: vec!["soc+red@gw.example".into()],
+        ..Envelope::default()
     }
 }
 

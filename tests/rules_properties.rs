@@ -23,6 +23,7 @@ fn envelope() -> Envelope {
         client: Client::default(),
         reverse_path: String::new(),
         recipients: Vec::new(),
+        ..Envelope::default()
     }
 }
 

@@ -9,10 +9,13 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "clock",
     "secret",
+    "network",
     "diagnostic",
     "document",
     "mail",
+    "authenticity",
     "event",
+    "incident",
     "smtp",
     "rules",
     "spool",

@@ -35,7 +35,8 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 config.rules.paths.iter().map(|path| path.display().to_string()).collect();
             let own =
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
-            let listen: Vec<String> = config.smtp.listen.iter().map(ToString::to_string).collect();
+            let listen: Vec<String> =
+                config.smtp.entrances.iter().map(|entrance| entrance.address.to_string()).collect();
             print(&format!(
                 "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n  no errors\n",
                 listen.join(", "),

@@ -74,6 +74,7 @@ impl Envelope {
             },
             reverse_path: self.from.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.to.is_empty() { all(&message.to) } else { self.to.clone() },
+            ..mail::Envelope::default()
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario, Words};
 use crate::gateway::control::{CONTENT_LIMIT, Reply, Request};
-use crate::mail::{Client, Envelope, Mail, Message, Origin};
+use crate::mail::{Envelope, Mail, Message, Origin};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, print, runtime};
@@ -192,7 +192,7 @@ fn raise(site: &Site, event: Event, to: To) -> Exit {
 }
 
 fn envelope(origin: Origin, reverse_path: String, recipients: Vec<String>) -> Envelope {
-    Envelope { received_at: System.now(), origin, client: Client::default(), reverse_path, recipients }
+    Envelope { received_at: System.now(), origin, reverse_path, recipients, ..Envelope::default() }
 }
 
 fn hand_in(site: &Site, request: Request, content: bytes::Bytes) -> Exit {

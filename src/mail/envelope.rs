@@ -118,10 +118,29 @@ pub struct Client {
     /// The user it authenticated as.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// How the stream was encrypted; none if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
+    /// The proxy or relay in between, which named this client by PROXY or XCLIENT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub relay: Option<IpAddr>,
+}
+
+/// What is known of an encrypted stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Tls {
+    /// The version, such as `TLSv1.3`.
+    pub version: String,
+    /// The cipher suite, by its IANA name.
+    pub cipher: String,
+    /// The subject of the client's certificate, once it was verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
 }
 
 /// The envelope of a mail (RFC 5321 section 2.3.1).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Envelope {
     /// When the end of the data was read.
@@ -136,6 +155,9 @@ pub struct Envelope {
     pub reverse_path: String,
     /// The forward-paths of the accepted RCPT commands, in order, without brackets.
     pub recipients: Vec<String>,
+    /// What the listener repaired of what the client said, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repairs: Vec<String>,
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ mod html;
 
 mod text;
 
-pub use envelope::{Client, Envelope, MailId, Origin};
+pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use message::{Address, Attachment, Message, TextSource};
 pub use text::visible;
 

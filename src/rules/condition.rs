@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use crate::event::{Severity, Words};
 
 use super::field::Field;
-use super::network::Network;
 use super::pattern::Pattern;
+use crate::network::Network;
 
 /// Whether a rule speaks about a mail.
 #[derive(Debug, Clone)]

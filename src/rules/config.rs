@@ -9,10 +9,10 @@ use regex::Regex;
 use crate::document::{Located, Table};
 use crate::event::{Severity, Words};
 
-use super::network::Network;
 use super::redact::{RedactSet, Redaction};
 use super::tlp::Tlp;
 use super::{Paging, Site};
+use crate::network::Network;
 
 /// The `[rules]` section.
 #[derive(Debug, Clone)]

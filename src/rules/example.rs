@@ -124,6 +124,7 @@ impl Example {
                 address: Some(self.client),
                 helo: "example".to_owned(),
                 user: self.user.clone(),
+                ..Client::default()
             },
             reverse_path: self.sender.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.recipients.is_empty() {
@@ -131,6 +132,7 @@ impl Example {
             } else {
                 self.recipients.clone()
             },
+            ..Envelope::default()
         }
     }
 }

@@ -9,8 +9,8 @@ use crate::mail::{Address, Envelope, Message, Origin};
 
 use super::Subject;
 use super::field::{Field, MailField};
-use super::network::Network;
 use super::pattern::Found;
+use crate::network::Network;
 
 /// A mail, or one piece of it, as fields.
 pub(super) struct Ground<'m> {

@@ -14,7 +14,6 @@ mod ground;
 mod judge;
 mod load;
 mod names;
-mod network;
 mod outcome;
 mod parameters;
 mod pattern;
@@ -27,7 +26,6 @@ mod when;
 
 pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
-pub use network::{Network, NotANetwork};
 pub use redact::{RedactSet, Redaction};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
@@ -40,6 +38,7 @@ use serde::Serialize;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
+use crate::network::Network;
 
 macro_rules! shipped {
     ($($file:literal),* $(,)?) => {

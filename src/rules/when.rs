@@ -10,8 +10,8 @@ use crate::event::Severity;
 use super::condition::{Bounds, Check, Condition, Schedule, Test};
 use super::field::{Field, Key, Nature};
 use super::file::{Reader, words_of};
-use super::network::Network;
 use super::pattern::Pattern;
+use crate::network::Network;
 
 /// Deepest nesting of conditions; deeper ones nobody can read.
 const DEEPEST: usize = 16;

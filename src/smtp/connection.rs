@@ -24,7 +24,7 @@ use crate::clock::Clock;
 use super::memory::{Budget, Share};
 use super::reply;
 use super::session::{Session, Step};
-use super::{Accept, Config};
+use super::{Accept, Config, Entrance};
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
@@ -48,14 +48,20 @@ pub struct Edge<A> {
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
 pub type Ending = watch::Receiver<Option<Instant>>;
 
-/// Serves the client at `address` on `stream` until either ends it. A panic ends this session and no
+/// Serves the client at `address`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and no
 /// other.
-pub async fn serve<A, S>(edge: &Edge<A>, mut stream: S, address: Option<IpAddr>, ending: Ending)
-where
+pub async fn serve<A, S>(
+    edge: &Edge<A>,
+    entrance: &Arc<Entrance>,
+    mut stream: S,
+    address: Option<IpAddr>,
+    ending: Ending,
+) where
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session = Session::new(Arc::clone(&edge.config), Arc::clone(&edge.clock), address);
+    let session =
+        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address);
     let client = session.peer();
     debug!(%client, "connect");
     let connection = Connection {
@@ -115,7 +121,8 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 }
                 Step::Accept(mail) => {
                     self.write().await?;
-                    let outcome = self.edge.accept.accept(mail).await;
+                    // On the heap, so that a session that only waits has no room for a mail.
+                    let outcome = Box::pin(self.edge.accept.accept(mail)).await;
                     self.session.mail_is(outcome);
                 }
                 Step::Close { asked } => {

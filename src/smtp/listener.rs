@@ -20,7 +20,7 @@ use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
 use super::memory::Budget;
 use super::reply::Reply;
-use super::{Accept, Config};
+use super::{Accept, Address, Config, Entrance};
 
 /// How many connections the system may hold until they are accepted: a storm of alerts comes in bursts,
 /// and what does not fit comes back a second later or not at all. The system may allow less.
@@ -36,7 +36,7 @@ const GRACE: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Listener {
     config: Arc<Config>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<(Arc<Entrance>, TcpListener)>,
 }
 
 impl Listener {
@@ -46,12 +46,13 @@ impl Listener {
     /// The first address that cannot be had, by name.
     pub fn bind(config: &Config) -> io::Result<Self> {
         let sockets = config
-            .listen
+            .entrances
             .iter()
-            .map(|&address| {
-                listen(address).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-                })
+            .map(|entrance| {
+                let socket = listen(&entrance.address).map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
+                })?;
+                Ok((Arc::new(entrance.clone()), socket))
             })
             .collect::<io::Result<_>>()?;
         Ok(Self { config: Arc::new(config.clone()), sockets })
@@ -59,7 +60,7 @@ impl Listener {
 
     /// The addresses that it listens on, with the ports that the system chose where the config has 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|socket| socket.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
     }
 
     /// Serves until `stop` is true. Then nobody is let in any more, sessions outside DATA are told and
@@ -80,8 +81,9 @@ impl Listener {
         let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
-        for socket in self.sockets {
-            doors.spawn(door(socket, Arc::clone(&edge), Arc::clone(&admission), ending.clone()));
+        for (entrance, socket) in self.sockets {
+            let (edge, admission) = (Arc::clone(&edge), Arc::clone(&admission));
+            doors.spawn(door(entrance, socket, edge, admission, ending.clone()));
         }
         // Whoever could say stop and is gone has stopped.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -94,7 +96,8 @@ impl Listener {
     }
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: &Address) -> io::Result<TcpListener> {
+    let &Address::Inet(address) = address else { return Err(ErrorKind::Unsupported.into()) };
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     // So that a restart need not wait for the last connections to be forgotten.
     socket.set_reuseaddr(true)?;
@@ -104,6 +107,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Lets clients in at one socket until the end is known, then waits for their sessions.
 async fn door<A: Accept>(
+    entrance: Arc<Entrance>,
     socket: TcpListener,
     edge: Arc<Edge<A>>,
     admission: Arc<Admission>,
@@ -125,7 +129,7 @@ async fn door<A: Accept>(
                     match admission.admit(client) {
                         Ok(seat) => {
                             let (edge, ending) = (Arc::clone(&edge), ending.clone());
-                            sessions.spawn(attend(edge, stream, client, seat, ending));
+                            sessions.spawn(attend(edge, Arc::clone(&entrance), stream, client, seat, ending));
                         }
                         Err(reply) => turn_away(stream, client, reply),
                     }
@@ -156,6 +160,7 @@ async fn ended(ending: &mut Ending) -> Instant {
 
 async fn attend<A: Accept>(
     edge: Arc<Edge<A>>,
+    entrance: Arc<Entrance>,
     stream: TcpStream,
     client: IpAddr,
     seat: Seat,
@@ -166,7 +171,7 @@ async fn attend<A: Accept>(
         debug!(%client, %error, "connection lost at once");
         return;
     }
-    connection::serve(&edge, stream, Some(client), ending).await;
+    connection::serve(&edge, &entrance, stream, Some(client), ending).await;
     drop(seat);
 }
 
@@ -214,6 +219,10 @@ mod tests {
         }
     }
 
+    fn at(address: SocketAddr) -> Vec<Entrance> {
+        vec![Entrance::new(Address::Inet(address))]
+    }
+
     /// A listener that runs beside the test.
     struct Running {
         address: SocketAddr,
@@ -223,7 +232,7 @@ mod tests {
 
     impl Running {
         fn start(change: impl FnOnce(&mut Config)) -> Self {
-            let mut config = Config { listen: vec!["127.0.0.1:0".parse().unwrap()], ..Config::default() };
+            let mut config = Config { entrances: at("127.0.0.1:0".parse().unwrap()), ..Config::default() };
             change(&mut config);
             let listener = Listener::bind(&config).unwrap();
             let address = listener.addresses()[0];
@@ -251,7 +260,7 @@ mod tests {
     async fn an_address_that_cannot_be_had_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let config = Config { listen: vec![address], ..Config::default() };
+        let config = Config { entrances: at(address), ..Config::default() };
         let error = Listener::bind(&config).unwrap_err();
         assert!(error.to_string().contains(&format!("cannot listen on {address}: ")), "{error}");
     }

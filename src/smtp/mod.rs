@@ -18,11 +18,13 @@ mod admission;
 pub mod command;
 mod connection;
 pub mod data;
+pub mod entrance;
 mod listener;
 mod memory;
 pub mod reply;
 pub mod session;
 
+pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
 
 use std::future::Future;
@@ -54,8 +56,8 @@ pub enum Refusal {
 /// The `[smtp]` section. The defaults are those of [`Config::default`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// `listen`: the addresses to listen on. `["127.0.0.1:2525"]`.
-    pub listen: Vec<SocketAddr>,
+    /// `listen` and `[[listener]]`: where clients come in, and by which rules. `listen = ["127.0.0.1:2525"]`.
+    pub entrances: Vec<Entrance>,
     /// `hostname`: the name in the greeting. That of the system.
     pub hostname: String,
     /// `max-message-size`: the largest content of a mail, in bytes. 25 MiB.
@@ -90,7 +92,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
+            entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 2525))))],
             hostname: system_hostname(),
             max_message_size: 25 << 20,
             max_recipients: 1000,
@@ -111,9 +113,7 @@ impl Config {
     /// the caller.
     pub fn read(table: &mut Table<'_>) -> Self {
         let mut config = Self::default();
-        if let Some(listen) = addresses(table) {
-            config.listen = listen;
-        }
+        set(&mut config.entrances, entrance::read(table));
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -179,28 +179,6 @@ fn timeout(table: &mut Table<'_>, key: &'static str) -> Option<Duration> {
     Some(found)
 }
 
-fn addresses(table: &mut Table<'_>) -> Option<Vec<SocketAddr>> {
-    const HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`";
-    let span = table.value("listen")?.span();
-    let written = table.strings("listen")?;
-    if written.is_empty() {
-        table.error(span, "`listen` is empty", HELP);
-        return None;
-    }
-    let mut found = Vec::with_capacity(written.len());
-    for text in written {
-        match text.value.parse() {
-            Ok(address) => found.push(address),
-            Err(_) => table.error(
-                text.span,
-                format!("`{}` is not a listen address", text.value.escape_debug()),
-                HELP,
-            ),
-        }
-    }
-    Some(found)
-}
-
 /// Whether the name can stand in a greeting without being taken for anything else.
 fn is_hostname(name: &str) -> bool {
     (1..=255).contains(&name.len())
@@ -242,7 +220,9 @@ mod tests {
              data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\n",
         );
         let wanted = Config {
-            listen: vec!["[::1]:25".parse().unwrap(), "0.0.0.0:465".parse().unwrap()],
+            entrances: ["[::1]:25", "0.0.0.0:465"]
+                .map(|address| Entrance::new(Address::Inet(address.parse().unwrap())))
+                .into(),
             hostname: "mx".into(),
             max_message_size: 1 << 20,
             max_recipients: 100,

@@ -16,7 +16,7 @@ use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use super::command::{self, Command};
 use super::data::{Data, Lost};
 use super::reply::{self, Reply};
-use super::{Config, Refusal};
+use super::{Config, Entrance, Refusal};
 
 /// Replies that wait to be written are written when they are more than this, so that a client that
 /// pipelines without end and reads nothing costs no more than that.
@@ -43,6 +43,8 @@ pub enum Step {
 /// A session with one client.
 pub struct Session {
     config: Arc<Config>,
+    /// The rules of the entrance that the client came in by.
+    entrance: Arc<Entrance>,
     clock: Arc<dyn Clock>,
     client: Client,
     phase: Phase,
@@ -82,9 +84,15 @@ struct Transaction {
 impl Session {
     /// A session with the client at `address`, none if it did not come over the network. The greeting is
     /// its first output.
-    pub fn new(config: Arc<Config>, clock: Arc<dyn Clock>, address: Option<IpAddr>) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        entrance: Arc<Entrance>,
+        clock: Arc<dyn Clock>,
+        address: Option<IpAddr>,
+    ) -> Self {
         let mut session = Self {
             config,
+            entrance,
             clock,
             client: Client { address, ..Client::default() },
             phase: Phase::Command,
@@ -356,6 +364,7 @@ impl Session {
                     client: self.client.clone(),
                     reverse_path: transaction.reverse_path,
                     recipients: transaction.recipients,
+                    ..Envelope::default()
                 },
                 content: content.into(),
             })),

@@ -454,6 +454,7 @@ mod tests {
                 client: Client::default(),
                 reverse_path: String::new(),
                 recipients: Vec::new(),
+                ..Envelope::default()
             },
             content: None,
             story: serde_json::Value::Null,

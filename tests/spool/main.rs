@@ -55,9 +55,14 @@ fn sized(n: u32, team: &str, size: usize) -> Entry {
         envelope: Envelope {
             received_at: start() + SignedDuration::from_millis(n.into()),
             origin: Origin::Smtp,
-            client: Client { address: Some([192, 0, 2, 1].into()), helo: "mx.example".into(), user: None },
+            client: Client {
+                address: Some([192, 0, 2, 1].into()),
+                helo: "mx.example".into(),
+                ..Client::default()
+            },
             reverse_path: format!("sender{n}@example.org"),
             recipients: vec![format!("{team}@example.net")],
+            ..Envelope::default()
         },
         content: Some(content(n, size)),
         story: serde_json::json!({ "rules": ["default"], "number": n }),

@@ -43,6 +43,10 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
     })
 }
 
+fn entrance() -> Arc<Entrance> {
+    Arc::new(Config::default().entrances.remove(0))
+}
+
 /// A client of a session that runs beside the test.
 struct Dialogue {
     edge: Arc<Edge<Taker>>,
@@ -57,7 +61,7 @@ impl Dialogue {
         let (stream, ours) = tokio::io::duplex(1024);
         let (end, ending) = watch::channel(None);
         let task = Arc::clone(&edge);
-        let served = tokio::spawn(async move { serve(&task, ours, None, ending).await });
+        let served = tokio::spawn(async move { serve(&task, &entrance(), ours, None, ending).await });
         Self { edge, stream, end, served, began: Instant::now() }
     }
 
@@ -131,7 +135,7 @@ async fn each_reply_is_one_write_and_so_are_those_to_pipelined_commands() {
         writes: Vec::new(),
     };
     let (_end, ending) = watch::channel(None);
-    serve(&edge(|_| ()), &mut script, None, ending).await;
+    serve(&edge(|_| ()), &entrance(), &mut script, None, ending).await;
     assert_eq!(
         script.writes,
         [
@@ -295,6 +299,7 @@ async fn a_client_that_waits_costs_little() {
     let (_client, stream) = tokio::io::duplex(64);
     let edge = edge(|_| ());
     let (_end, ending) = watch::channel(None);
-    let future = serve(&edge, stream, None, ending);
+    let entrance = entrance();
+    let future = serve(&edge, &entrance, stream, None, ending);
     assert!(size_of_val(&future) < 4096, "{} bytes", size_of_val(&future));
 }

@@ -23,8 +23,9 @@ impl Talk {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
+        let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
-        let session = Session::new(Arc::new(config), clock, Some("192.0.2.7".parse().unwrap()));
+        let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()));
         Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None }
     }
 
@@ -104,9 +105,11 @@ fn a_mail_comes_out_with_its_envelope_and_its_id_goes_back() {
             address: Some("192.0.2.7".parse().unwrap()),
             helo: "hive.example".into(),
             user: None,
+            ..Client::default()
         },
         reverse_path: "hive@a.example".into(),
         recipients: vec!["soc@b.example".into(), "noc".into()],
+        ..Envelope::default()
     };
     assert_eq!(mail.envelope, wanted);
 }

@@ -1,0 +1,201 @@
+//! An entrance: an address to listen on, with its own rules of entry.
+//!
+//! `listen` in `[smtp]` makes entrances with the default rules; each `[[smtp.listener]]` is one with its own.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::document::{Located, Table};
+use crate::event::Words;
+use crate::network::Network;
+
+/// What an operator may write for an address.
+const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`";
+
+/// An address to listen on and who comes in there, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entrance {
+    /// `address`.
+    pub address: Address,
+    /// `protocol`: what is spoken. SMTP.
+    pub protocol: Protocol,
+    /// `tls`: whether and when the stream is encrypted. Not.
+    pub tls: TlsMode,
+    /// `require-tls`: whether a mail may only come encrypted (530 5.7.0 otherwise). No.
+    pub require_tls: bool,
+    /// `require-auth`: whether a mail may only come from a client that has authenticated itself, by AUTH or by a
+    /// certificate (530 5.7.0 otherwise). No.
+    pub require_auth: bool,
+    /// `allow`: the networks whose clients may come in. Everybody.
+    pub allow: Option<Vec<Network>>,
+    /// `proxies`: the networks of the proxies that begin each connection with a PROXY header. None.
+    pub proxies: Vec<Network>,
+    /// `xclient`: the networks of the relays that may name the real client by XCLIENT. None.
+    pub xclient: Vec<Network>,
+    /// `lenient`: whether what legacy senders get wrong is repaired. No.
+    pub lenient: bool,
+    /// `public`: whether anybody may reach it, so that it is strict where lenience would let one who writes a
+    /// message say more than a message. By default if the address is none of loopback and `allow` is not given.
+    pub public: bool,
+}
+
+/// Where an entrance is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// A TCP port.
+    Inet(SocketAddr),
+    /// A Unix socket, `unix:/path`.
+    Unix(PathBuf),
+    /// A socket that systemd opened, `systemd:NAME`, by the name that its unit gives it.
+    Inherited(String),
+}
+
+/// What is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    /// SMTP (RFC 5321).
+    #[default]
+    Smtp,
+    /// LMTP (RFC 2033): a reply for each recipient at the end of a mail.
+    Lmtp,
+}
+
+/// Whether and when a stream is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// Never.
+    #[default]
+    Off,
+    /// When the client asks by STARTTLS (RFC 3207).
+    Starttls,
+    /// From the first byte (RFC 8314 section 3.3).
+    Implicit,
+}
+
+impl Words for Protocol {
+    const WORDS: &'static [(&'static str, Self)] = &[("smtp", Self::Smtp), ("lmtp", Self::Lmtp)];
+}
+
+impl Words for TlsMode {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("off", Self::Off), ("starttls", Self::Starttls), ("implicit", Self::Implicit)];
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Inherited(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+impl Address {
+    /// Reads `192.0.2.1:25`, `[::]:25`, `unix:/path` or `systemd:NAME`.
+    fn parse(text: &str) -> Option<Self> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return path.starts_with('/').then(|| Self::Unix(path.into()));
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return (!name.is_empty()).then(|| Self::Inherited(name.to_owned()));
+        }
+        text.parse().ok().map(Self::Inet)
+    }
+
+    fn read(table: &Table<'_>, text: Located<String>) -> Option<Self> {
+        let address = Self::parse(&text.value);
+        if address.is_none() {
+            table.error(
+                text.span,
+                format!("`{}` is not a listen address", text.value.escape_debug()),
+                ADDRESS_HELP,
+            );
+        }
+        address
+    }
+}
+
+impl Entrance {
+    /// An entrance at `address` with the default rules.
+    pub fn new(address: Address) -> Self {
+        let public = matches!(&address, Address::Inet(address) if !address.ip().is_loopback());
+        Self {
+            address,
+            protocol: Protocol::Smtp,
+            tls: TlsMode::Off,
+            require_tls: false,
+            require_auth: false,
+            allow: None,
+            proxies: Vec::new(),
+            xclient: Vec::new(),
+            lenient: false,
+            public,
+        }
+    }
+
+    /// Reads a `[[smtp.listener]]`; none if it has no address.
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let span = table.span();
+        let address = match table.string("address") {
+            Some(text) => Address::read(table, text),
+            None => {
+                table.error(span, "this listener has no `address`", ADDRESS_HELP);
+                None
+            }
+        };
+        let mut entrance = Self::new(address?);
+        entrance.protocol = table.word("protocol").unwrap_or_default();
+        entrance.tls = table.word("tls").unwrap_or_default();
+        entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
+        entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
+        entrance.allow = networks(table, "allow");
+        entrance.proxies = networks(table, "proxies").unwrap_or_default();
+        entrance.xclient = networks(table, "xclient").unwrap_or_default();
+        entrance.lenient = table.boolean("lenient").unwrap_or_default();
+        entrance.public = table.boolean("public").unwrap_or(entrance.public && entrance.allow.is_none());
+        Some(entrance)
+    }
+}
+
+/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`; none if neither is written.
+pub(super) fn read(table: &mut Table<'_>) -> Option<Vec<Entrance>> {
+    let span = table.value("listen").map(|value| value.span());
+    let listen = table.strings("listen");
+    let listeners = table.tables("listener");
+    if let (Some(span), Some([])) = (span, listen.as_deref())
+        && listeners.is_empty()
+    {
+        table.error(span, "`listen` is empty", ADDRESS_HELP);
+    }
+    if listen.is_none() && listeners.is_empty() {
+        return None;
+    }
+    let mut found: Vec<Entrance> = listen
+        .into_iter()
+        .flatten()
+        .filter_map(|text| Address::read(table, text).map(Entrance::new))
+        .collect();
+    for mut listener in listeners {
+        found.extend(Entrance::read(&mut listener));
+        listener.finish();
+    }
+    Some(found)
+}
+
+fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
+    let written = table.strings(key)?;
+    let mut found = Vec::with_capacity(written.len());
+    for text in written {
+        match text.value.parse() {
+            Ok(network) => found.push(network),
+            Err(_) => table.error(
+                text.span,
+                format!("`{}` is not a network", text.value.escape_debug()),
+                "write \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
+            ),
+        }
+    }
+    Some(found)
+}

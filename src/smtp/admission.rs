@@ -17,14 +17,15 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Present {
     sessions: usize,
-    by_client: HashMap<IpAddr, usize>,
+    /// Those that come by Unix sockets have no address, and count as one.
+    by_client: HashMap<Option<IpAddr>, usize>,
 }
 
 /// The right to a session. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Seat {
     admission: Arc<Admission>,
-    client: IpAddr,
+    client: Option<IpAddr>,
 }
 
 impl Admission {
@@ -37,7 +38,7 @@ impl Admission {
     ///
     /// # Errors
     /// What to say to it before it is closed.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Seat, &'static Reply> {
+    pub fn admit(self: &Arc<Self>, client: Option<IpAddr>) -> Result<Seat, &'static Reply> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.sessions >= self.max_sessions {
             return Err(&reply::TOO_MANY_SESSIONS);
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn a_seat_that_is_left_can_be_taken_again() {
         let door = Admission::new(3, 2);
-        let [one, two] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let [one, two] = ["192.0.2.1", "192.0.2.2"].map(|text| Some(text.parse::<IpAddr>().unwrap()));
         let first = door.admit(one).unwrap();
         let second = door.admit(one).unwrap();
         assert_eq!(door.admit(one).unwrap_err(), &reply::TOO_MANY_FROM_CLIENT);

@@ -3,12 +3,12 @@
 //! An error of accept never ends it: one of the connection concerns that client only, and for any other,
 //! such as no file descriptor left, it waits a little and tries again.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -18,13 +18,11 @@ use crate::clock::Clock;
 
 use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
+use super::logins::Logins;
 use super::memory::Budget;
 use super::reply::Reply;
-use super::{Accept, Address, Config, Entrance};
-
-/// How many connections the system may hold until they are accepted: a storm of alerts comes in bursts,
-/// and what does not fit comes back a second later or not at all. The system may allow less.
-const BACKLOG: u32 = 1024;
+use super::socket::{Incoming, Inherited, Socket};
+use super::{Accept, Config, Credentials, Entrance, TlsMode, descriptors};
 
 /// The first and the longest wait after an error that is not one of a connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -32,35 +30,61 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 /// What a session may take beyond the time to drain, to say goodbye.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How often the files of certificates and users are looked at, and how often an operator is told what should be
+/// done about them.
+const LOOK: Duration = Duration::from_secs(60);
+const WARN: Duration = Duration::from_secs(24 * 3600);
+
 /// The sockets that listen.
 #[derive(Debug)]
 pub struct Listener {
     config: Arc<Config>,
-    sockets: Vec<(Arc<Entrance>, TcpListener)>,
+    credentials: Arc<Credentials>,
+    sockets: Vec<(Arc<Entrance>, Socket)>,
 }
 
 impl Listener {
     /// Listens on every address of `config`. It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The first address that cannot be had, by name.
+    /// The first file or address that cannot be had, by name.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let sockets = config
-            .entrances
-            .iter()
-            .map(|entrance| {
-                let socket = listen(&entrance.address).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
-                })?;
-                Ok((Arc::new(entrance.clone()), socket))
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { config: Arc::new(config.clone()), sockets })
+        let credentials = Credentials::load(config)
+            .map_err(|problems| io::Error::other(problems.first().map_or_else(String::new, ToString::to_string)))?;
+        Self::open(config, credentials, Inherited::default())
     }
 
-    /// The addresses that it listens on, with the ports that the system chose where the config has 0.
+    /// The same with files that were read already, and with the sockets of systemd.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, by name.
+    pub fn open(config: &Config, credentials: Credentials, mut inherited: Inherited) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        for entrance in &config.entrances {
+            let opened = Socket::listen(entrance, &mut inherited).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
+            })?;
+            let entrance = Arc::new(entrance.clone());
+            sockets.extend(opened.into_iter().map(|socket| (Arc::clone(&entrance), socket)));
+        }
+        let mut config = config.clone();
+        config.max_sessions = descriptors::sessions(config.max_sessions);
+        Ok(Self { config: Arc::new(config), credentials: Arc::new(credentials), sockets })
+    }
+
+    /// The certificates and the users, which whoever is told to can read anew.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Every socket that it listens on: its entrance, and its address in words.
+    pub fn sockets(&self) -> impl Iterator<Item = (&Entrance, String)> {
+        self.sockets.iter().map(|(entrance, socket)| (&**entrance, socket.name()))
+    }
+
+    /// The addresses of a network that it listens on, with the ports that the system chose where the config has 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|(_, socket)| socket.address()).collect()
     }
 
     /// Serves until `stop` is true. Then nobody is let in any more, sessions outside DATA are told and
@@ -77,7 +101,10 @@ impl Listener {
             accept,
             clock,
             budget: Budget::new(config.max_memory),
+            credentials: self.credentials,
+            logins: Logins::default(),
         });
+        let upkeep = tokio::spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
         let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
@@ -88,6 +115,7 @@ impl Listener {
         // Whoever could say stop and is gone has stopped.
         let _ = stop.wait_for(|stop| *stop).await;
         end.send_replace(Some(Instant::now() + config.drain));
+        upkeep.abort();
         while let Some(ended) = doors.join_next().await {
             if let Err(error) = ended {
                 std::panic::resume_unwind(error.into_panic());
@@ -96,19 +124,28 @@ impl Listener {
     }
 }
 
-fn listen(address: &Address) -> io::Result<TcpListener> {
-    let &Address::Inet(address) = address else { return Err(ErrorKind::Unsupported.into()) };
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart need not wait for the last connections to be forgotten.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+/// Looks after the files of certificates and users.
+async fn keep_up(credentials: Arc<Credentials>, clock: Arc<dyn Clock>) {
+    let mut next = tokio::time::interval(LOOK);
+    let mut warned: Option<Instant> = None;
+    loop {
+        let now = next.tick().await;
+        let files = Arc::clone(&credentials);
+        // A panic there is told by itself, and the next look may go well.
+        let _ = tokio::task::spawn_blocking(move || files.look()).await;
+        if warned.is_none_or(|at| now - at >= WARN) {
+            warned = Some(now);
+            for warning in credentials.warnings(clock.now()) {
+                warn!("{warning}");
+            }
+        }
+    }
 }
 
 /// Lets clients in at one socket until the end is known, then waits for their sessions.
 async fn door<A: Accept>(
     entrance: Arc<Entrance>,
-    socket: TcpListener,
+    socket: Socket,
     edge: Arc<Edge<A>>,
     admission: Arc<Admission>,
     mut ending: Ending,
@@ -122,16 +159,14 @@ async fn door<A: Accept>(
             // Only to forget them; a session that panicked has said so itself.
             Some(_) = sessions.join_next() => (),
             accepted = socket.accept() => match accepted {
-                Ok((stream, address)) => {
+                Ok(incoming) => {
                     backoff = BACKOFF.0;
-                    // Behind a socket of both families, an IPv4 client is the same as before one of its own.
-                    let client = address.ip().to_canonical();
-                    match admission.admit(client) {
+                    match admission.admit(incoming.client()) {
                         Ok(seat) => {
                             let (edge, ending) = (Arc::clone(&edge), ending.clone());
-                            sessions.spawn(attend(edge, Arc::clone(&entrance), stream, client, seat, ending));
+                            sessions.spawn(receive(edge, Arc::clone(&entrance), incoming, seat, ending));
                         }
-                        Err(reply) => turn_away(stream, client, reply),
+                        Err(reply) => turn_away(&entrance, incoming, reply),
                     }
                 }
                 Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
@@ -158,31 +193,45 @@ async fn ended(ending: &mut Ending) -> Instant {
     ending.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
 }
 
-async fn attend<A: Accept>(
+/// Serves a client, whatever it came by.
+async fn receive<A: Accept>(
     edge: Arc<Edge<A>>,
     entrance: Arc<Entrance>,
-    stream: TcpStream,
-    client: IpAddr,
+    incoming: Incoming,
     seat: Seat,
     ending: Ending,
 ) {
-    // Each reply is one write, and the next command waits for it: there is nothing to collect.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%client, %error, "connection lost at once");
-        return;
+    match incoming {
+        Incoming::Tcp(stream, client) => {
+            // Each reply is one write, and the next command waits for it: there is nothing to collect.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(%client, %error, "connection lost at once");
+                return;
+            }
+            attend(&edge, &entrance, stream, Some(client), ending).await;
+        }
+        Incoming::Unix(stream) => attend(&edge, &entrance, stream, None, ending).await,
     }
-    connection::serve(&edge, &entrance, stream, Some(client), ending).await;
     drop(seat);
 }
 
-/// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line.
-fn turn_away(stream: TcpStream, client: IpAddr, reply: &Reply) {
-    info!(%client, %reply, "connection refused");
-    let mut output = Vec::new();
-    reply.write(&mut output);
-    if let Ok(mut stream) = stream.into_std() {
-        // If the client is gone already, it has its answer.
-        let _ = stream.write(&output);
+/// Serves the client on `stream`: TLS first where the entrance has it from the first byte, then the session.
+async fn attend<A: Accept, S: AsyncRead + AsyncWrite + Unpin>(
+    edge: &Edge<A>,
+    entrance: &Arc<Entrance>,
+    stream: S,
+    client: Option<IpAddr>,
+    ending: Ending,
+) {
+    connection::serve(edge, entrance, stream, client, ending).await;
+}
+
+/// Closes a connection that cannot come in, and says why where that can be understood.
+fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
+    info!(client = ?incoming.client(), %reply, "connection refused");
+    // A client that waits for a handshake would take a reply for a broken one.
+    if entrance.tls != TlsMode::Implicit {
+        incoming.tell(reply);
     }
 }
 
@@ -200,12 +249,13 @@ fn is_of_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::clock::System;
     use crate::mail::{Mail, MailId};
-    use crate::smtp::Refusal;
+    use crate::smtp::{Address, Refusal};
 
     struct Taker;
 

@@ -1,8 +1,10 @@
 //! The session: SMTP as a state machine without I/O (RFC 5321). Bytes go in, replies come out, and a
 //! [`Step`] says what is to be done outside. It makes the same of a stream however that is cut.
 //!
-//! It leaves out time and sockets, which are the connection's. STARTTLS and AUTH would each be one more
-//! step.
+//! It leaves out time and sockets, which are the connection's, and so the handshake of STARTTLS and the
+//! checking of passwords: each of them is a step.
+
+mod security;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,6 +15,7 @@ use tracing::{debug, info};
 use crate::clock::Clock;
 use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 
+use super::auth::{self, Exchange, Login};
 use super::command::{self, Command};
 use super::data::{Data, Lost};
 use super::reply::{self, Reply};
@@ -38,6 +41,10 @@ pub enum Step {
         /// Whether the client asked for it.
         asked: bool,
     },
+    /// Begin with TLS, then call [`Session::encrypted`]. Input in hand is to be forgotten.
+    StartTls,
+    /// Find out whether the login is right, then call [`Session::login_is`].
+    Authenticate(Login),
 }
 
 /// A session with one client.
@@ -55,6 +62,10 @@ pub struct Session {
     errors: usize,
     /// Whether the last command was a DATA that was refused.
     data_refused: bool,
+    /// The login that the next line belongs to.
+    exchange: Option<Exchange>,
+    /// Whether the client has logged in, by a user of ours or by what its network may say.
+    logged_in: bool,
     output: Vec<u8>,
 }
 
@@ -100,6 +111,8 @@ impl Session {
             transaction: None,
             errors: 0,
             data_refused: false,
+            exchange: None,
+            logged_in: false,
             output: Vec::new(),
         };
         reply::greeting(&session.config.hostname).write(&mut session.output);
@@ -121,9 +134,16 @@ impl Session {
                 }
                 Phase::Command | Phase::LongLine => match self.line(input) {
                     None => return Step::Read,
-                    Some(Err(reply)) => self.not_a_command(b"", reply),
+                    Some(Err(reply)) => {
+                        self.exchange = None;
+                        self.not_a_command(b"", reply);
+                    }
                     Some(Ok(line)) => {
-                        if let Some(step) = self.obey(&line, !input.is_empty()) {
+                        let step = match self.exchange.take() {
+                            Some(exchange) => self.converse(exchange.answer(&line)),
+                            None => self.obey(&line, !input.is_empty()),
+                        };
+                        if let Some(step) = step {
                             return step;
                         }
                     }
@@ -199,6 +219,11 @@ impl Session {
         }
     }
 
+    /// The client's address, none if it did not come over a network.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.client.address
+    }
+
     /// Where the client is, for log lines.
     pub fn peer(&self) -> String {
         self.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string())
@@ -210,7 +235,7 @@ impl Session {
         let end = memchr::memchr(b'\n', input).map(|at| at + 1);
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
-        if self.partial.len() + head.len() > command::MAX_LINE {
+        if self.partial.len() + head.len() > self.max_line(head) {
             self.partial = Vec::new();
             self.phase = Phase::LongLine;
         }
@@ -233,6 +258,13 @@ impl Session {
         Some(Ok(Cow::Owned(line)))
     }
 
+    /// How long the line may be that `head` goes on: those of a login may be longer.
+    fn max_line(&self, head: &[u8]) -> usize {
+        const AUTH: &[u8] = b"AUTH ";
+        let start = self.partial.iter().chain(head).take(AUTH.len()).map(u8::to_ascii_uppercase);
+        if self.exchange.is_some() || start.eq(AUTH.iter().copied()) { auth::MAX_LINE } else { command::MAX_LINE }
+    }
+
     /// Obeys a command line. `followed` says whether more input is in hand behind it.
     fn obey(&mut self, line: &[u8], followed: bool) -> Option<Step> {
         let command = match command::parse(line) {
@@ -245,7 +277,8 @@ impl Session {
         self.data_refused = false;
         match command {
             Command::Ehlo(name) => {
-                let reply = reply::offers(&self.config.hostname, self.config.max_message_size);
+                let more = self.extensions();
+                let reply = reply::offers(&self.config.hostname, self.config.max_message_size, &more);
                 self.greet(name.into_owned(), &reply);
             }
             Command::Helo(name) => {
@@ -267,6 +300,8 @@ impl Session {
                 self.phase = Phase::Closed { asked: true };
             }
             Command::Http => self.close(&reply::NOT_HTTP),
+            Command::Starttls => return self.starttls(followed),
+            Command::Auth { mechanism, initial } => return self.auth(mechanism, initial),
         }
         None
     }
@@ -280,7 +315,7 @@ impl Session {
         }
         // The words of MAIL and RCPT tell an operator what to put right. Those of other lines are not
         // written anywhere: a client that sends AUTH unasked sends its password.
-        let verb = line.get(..4).unwrap_or_default();
+        let verb = line.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT") {
             let line = String::from_utf8_lossy(line);
             info!(client = %self.peer(), helo = ?self.client.helo, line = ?line.trim_end(), %reply, "command refused");
@@ -299,7 +334,10 @@ impl Session {
 
     /// MAIL, also from a client that did not greet: Zabbix with no name set does not.
     fn mail(&mut self, path: &str, size: Option<u64>) {
-        if self.transaction.is_some() {
+        if let Some(reply) = self.unready() {
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, %reply, "mail refused");
+            self.refuse(reply);
+        } else if self.transaction.is_some() {
             self.refuse(&reply::NESTED_MAIL);
         } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
             info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");

@@ -40,6 +40,8 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
         config: Arc::new(config),
         accept: Arc::new(Taker::default()),
         clock: Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap())),
+        credentials: Arc::default(),
+        logins: Logins::default(),
     })
 }
 

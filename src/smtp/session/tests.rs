@@ -1,7 +1,11 @@
 //! The session by itself: bytes in, replies and mails out.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::Manual;
+use crate::mail::Tls;
+use crate::smtp::logins::Verdict;
 
 /// A session and what it did.
 struct Talk {
@@ -9,6 +13,8 @@ struct Talk {
     mails: Vec<Mail>,
     outcome: Result<MailId, Refusal>,
     closed: Option<bool>,
+    /// What STARTTLS leads to.
+    tls: Tls,
 }
 
 fn id() -> MailId {
@@ -23,10 +29,11 @@ impl Talk {
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
+        let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
         let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()));
-        Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None }
+        Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
     /// What the session answers to `input`. Nobody takes mail for `nobody…`.
@@ -50,6 +57,15 @@ impl Talk {
                 Step::Close { asked } => {
                     self.closed = Some(asked);
                     break;
+                }
+                Step::StartTls => {
+                    input = &[];
+                    self.session.encrypted(self.tls.clone());
+                }
+                Step::Authenticate(login) => {
+                    let right = login.password.expose() == "right";
+                    let verdict = if right { Verdict::Right } else { Verdict::Wrong(Duration::ZERO) };
+                    self.session.login_is(login.name, verdict);
                 }
             }
         }

@@ -146,3 +146,200 @@ impl Session {
         self.client.address.is_some_and(|address| own.iter().any(|network| network.contains(address)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Talk;
+    use super::*;
+    use crate::smtp::Entrance;
+
+    const GREETED: &str = "220, 250";
+    /// `hive` with the password `right`, for PLAIN.
+    const RIGHT: &str = "AGhpdmUAcmlnaHQ=";
+    const WRONG: &str = "AGhpdmUAd3Jvbmc=";
+    const MAIL: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n";
+
+    fn talk(change: impl FnOnce(&mut Entrance)) -> Talk {
+        Talk::with(|config| change(&mut config.entrances[0]))
+    }
+
+    /// A session with STARTTLS and users.
+    fn safe() -> Talk {
+        talk(|entrance| {
+            entrance.tls = TlsMode::Starttls;
+            entrance.auth = true;
+        })
+    }
+
+    /// The same once it is encrypted and greeted.
+    fn encrypted() -> Talk {
+        let mut talk = safe();
+        talk.says("STARTTLS\r\n");
+        talk.says("EHLO hive\r\n");
+        talk
+    }
+
+    /// What EHLO offers beside what everybody is offered.
+    fn offered(talk: &mut Talk) -> Vec<String> {
+        let said = talk.says("EHLO x\r\n");
+        let words = said.lines().map(|line| line[4..].to_owned());
+        words.skip_while(|word| word != "ENHANCEDSTATUSCODES").skip(1).collect()
+    }
+
+    #[test]
+    fn nothing_said_before_the_handshake_is_true_after_it() {
+        let mut talk = talk(|entrance| {
+            entrance.tls = TlsMode::Starttls;
+            entrance.auth = true;
+            entrance.auth_without_tls = true;
+        });
+        talk.says(format!("EHLO evil\r\nAUTH PLAIN {RIGHT}\r\n"));
+        assert_eq!(talk.codes("MAIL FROM:<evil>\r\nRCPT TO:<evil>\r\nSTARTTLS\r\n"), "250 2.1.0, 250 2.1.5, 220 2.0.0");
+        assert_eq!(talk.codes("DATA\r\n"), "503 5.5.1");
+        talk.says(MAIL);
+        let client = &talk.mails[0].envelope.client;
+        assert_eq!((&*client.helo, &client.user), ("", &None));
+        assert_eq!(client.tls.as_ref(), Some(&talk.tls));
+        assert_eq!(client.address, Some("192.0.2.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn half_a_line_from_before_the_handshake_is_forgotten() {
+        let mut talk = safe();
+        // The connection forgets what is in hand; the session what it had taken already.
+        talk.says("STARTTLS\r\n");
+        talk.says("RS");
+        talk.session_encrypted();
+        assert_eq!(talk.codes("NOOP\r\n"), "250 2.0.0");
+    }
+
+    #[test]
+    fn a_command_pipelined_behind_starttls_ends_the_session() {
+        for behind in ["NOOP\r\n", "X", "EHLO a\r\nMAIL FROM:<a>\r\n"] {
+            let mut talk = safe();
+            assert_eq!(talk.codes(format!("EHLO a\r\nSTARTTLS\r\n{behind}")), "220, 250, 554 5.5.0", "{behind}");
+            assert_eq!(talk.closed, Some(false));
+        }
+    }
+
+    #[test]
+    fn starttls_is_offered_where_it_can_be_used_and_once() {
+        let mut plain = talk(|_| ());
+        plain.says("");
+        assert_eq!(offered(&mut plain), [""; 0]);
+        assert_eq!(plain.codes("STARTTLS\r\n"), "502 5.5.1");
+
+        let mut talk = safe();
+        talk.says("");
+        assert_eq!(offered(&mut talk), ["STARTTLS"]);
+        assert_eq!(talk.codes("STARTTLS now\r\n"), "501 5.5.4");
+        assert_eq!(talk.codes("STARTTLS\r\n"), "220 2.0.0");
+        assert_eq!(offered(&mut talk), ["AUTH PLAIN LOGIN"]);
+        assert_eq!(talk.codes("STARTTLS\r\n"), "503 5.5.1");
+    }
+
+    #[test]
+    fn no_mail_comes_before_what_the_entrance_requires() {
+        let mut talk = talk(|entrance| {
+            entrance.tls = TlsMode::Starttls;
+            entrance.auth = true;
+            entrance.require_tls = true;
+            entrance.require_auth = true;
+        });
+        assert_eq!(talk.says("MAIL FROM:<a>\r\n").lines().last(), Some("530 5.7.0 Must issue a STARTTLS command first"));
+        assert_eq!(talk.codes("RCPT TO:<b>\r\nSTARTTLS\r\n"), "503 5.5.1, 220 2.0.0");
+        assert_eq!(talk.says("MAIL FROM:<a>\r\n"), "530 5.7.0 authentication required\r\n");
+        assert_eq!(talk.codes(format!("AUTH PLAIN {RIGHT}\r\n")), "235 2.7.0");
+        talk.says(MAIL);
+        assert_eq!(talk.mails[0].envelope.client.user.as_deref(), Some("hive"));
+    }
+
+    #[test]
+    fn a_client_certificate_is_as_good_as_a_login() {
+        let mut talk = talk(|entrance| {
+            entrance.tls = TlsMode::Starttls;
+            entrance.require_auth = true;
+        });
+        talk.tls.subject = Some("CN=hive.example".into());
+        assert_eq!(talk.codes("MAIL FROM:<a>\r\nSTARTTLS\r\n"), "220, 530 5.7.0, 220 2.0.0");
+        talk.says(MAIL);
+        let tls = talk.mails[0].envelope.client.tls.clone().unwrap();
+        assert_eq!(tls.subject.as_deref(), Some("CN=hive.example"));
+    }
+
+    #[test]
+    fn a_password_is_not_asked_for_where_others_can_read_it() {
+        let mut talk = safe();
+        assert_eq!(talk.codes("EHLO a\r\nAUTH LOGIN\r\nNOOP\r\n"), format!("{GREETED}, 538 5.7.11, 250 2.0.0"));
+        let mut without = super::tests::talk(|entrance| {
+            entrance.auth = true;
+            entrance.auth_without_tls = true;
+        });
+        without.says("");
+        assert_eq!(offered(&mut without), ["AUTH PLAIN LOGIN"]);
+        assert_eq!(without.codes(format!("AUTH PLAIN {RIGHT}\r\n")), "235 2.7.0");
+    }
+
+    #[test]
+    fn a_login_goes_as_clients_have_it() {
+        for (said, answered) in [
+            (format!("AUTH PLAIN {RIGHT}\r\n"), "235 2.7.0"),
+            (format!("auth plain\r\n{RIGHT}\r\n"), "334, 235 2.7.0"),
+            ("AUTH LOGIN\r\naGl2ZQ==\r\ncmlnaHQ=\r\n".into(), "334, 334, 235 2.7.0"),
+            ("AUTH LOGIN aGl2ZQ==\r\ncmlnaHQ=\r\n".into(), "334, 235 2.7.0"),
+            (format!("AUTH PLAIN {WRONG}\r\n"), "535 5.7.8"),
+            ("AUTH LOGIN =\r\n\r\n".into(), "334, 535 5.7.8"),
+            ("AUTH LOGIN\r\n*\r\nNOOP\r\n".into(), "334, 501 5.7.0, 250 2.0.0"),
+            ("AUTH PLAIN\r\nMAIL FROM:<a>\r\n".into(), "334, 501 5.5.2"),
+            ("AUTH PLAIN !\r\n".into(), "501 5.5.2"),
+            ("AUTH PLAIN =\r\n".into(), "501 5.5.2"),
+            ("AUTH CRAM-MD5\r\n".into(), "504 5.5.4"),
+            ("AUTH\r\n".into(), "501 5.5.4"),
+            ("MAIL FROM:<a>\r\nAUTH LOGIN\r\n".into(), "250 2.1.0, 503 5.5.1"),
+            (format!("AUTH PLAIN {RIGHT}\r\nAUTH PLAIN {RIGHT}\r\n"), "235 2.7.0, 503 5.5.1"),
+        ] {
+            assert_eq!(encrypted().codes(&said), answered, "{said}");
+            // However it is cut.
+            let mut cut = encrypted();
+            let bytes: Vec<String> = said.bytes().map(|byte| cut.codes([byte])).filter(|said| !said.is_empty()).collect();
+            assert_eq!(bytes.join(", "), answered, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_a_login_has_the_length_that_the_law_gives_it_and_no_more() {
+        let long = |length: usize| "A".repeat(length);
+        // Too long for base64 to be a message of ours, and still read as one line.
+        assert_eq!(encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_272))), "501 5.5.2, 250 2.0.0");
+        assert_eq!(encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_276))), "500 5.5.2, 250 2.0.0");
+        assert_eq!(encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_284))), "334, 501 5.5.2, 250 2.0.0");
+        assert_eq!(encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_288))), "334, 500 5.5.2, 250 2.0.0");
+    }
+
+    #[test]
+    fn a_network_that_may_say_anything_is_let_in_as_nobody() {
+        let mut talk = talk(|entrance| {
+            entrance.accept_any_login = vec!["192.0.2.0/24".parse().unwrap()];
+            entrance.require_auth = true;
+        });
+        talk.says("");
+        assert_eq!(offered(&mut talk), ["AUTH PLAIN LOGIN"]);
+        assert_eq!(talk.codes(format!("AUTH PLAIN {WRONG}\r\nAUTH LOGIN\r\n")), "235 2.7.0, 503 5.5.1");
+        assert_eq!(talk.codes("MAIL FROM:<a>\r\n"), "530 5.7.0");
+
+        let mut stranger = super::tests::talk(|entrance| {
+            entrance.accept_any_login = vec!["198.51.100.0/24".parse().unwrap()];
+        });
+        stranger.says("");
+        assert_eq!(offered(&mut stranger), [""; 0]);
+        assert_eq!(stranger.codes("AUTH LOGIN\r\n"), "502 5.5.1");
+    }
+
+    #[test]
+    fn a_client_whose_logins_are_not_looked_at_is_told_to_come_again_or_goes() {
+        let mut talk = encrypted();
+        talk.session_login_is(Verdict::Later);
+        talk.session_login_is(Verdict::TooMany);
+        assert_eq!(talk.codes("NOOP\r\n"), "454 4.7.0, 421 4.7.0");
+    }
+}

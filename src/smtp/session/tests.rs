@@ -8,13 +8,13 @@ use crate::mail::Tls;
 use crate::smtp::logins::Verdict;
 
 /// A session and what it did.
-struct Talk {
+pub(super) struct Talk {
     session: Session,
-    mails: Vec<Mail>,
+    pub(super) mails: Vec<Mail>,
     outcome: Result<MailId, Refusal>,
-    closed: Option<bool>,
+    pub(super) closed: Option<bool>,
     /// What STARTTLS leads to.
-    tls: Tls,
+    pub(super) tls: Tls,
 }
 
 fn id() -> MailId {
@@ -26,7 +26,7 @@ impl Talk {
         Self::with(|_| ())
     }
 
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
         let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
@@ -37,7 +37,7 @@ impl Talk {
     }
 
     /// What the session answers to `input`. Nobody takes mail for `nobody…`.
-    fn says(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn says(&mut self, input: impl AsRef<[u8]>) -> String {
         let mut input = input.as_ref();
         let mut output = Vec::new();
         loop {
@@ -73,7 +73,7 @@ impl Talk {
     }
 
     /// The codes, basic and enhanced, of what it answers.
-    fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
         let said = self.says(input);
         let short = |line: &str| match line.split_once(' ') {
             Some((code, text)) => match text.split_once(' ') {
@@ -89,6 +89,15 @@ impl Talk {
             .map(short)
             .collect::<Vec<_>>()
             .join(", ")
+    }
+
+    /// The handshake, whatever was said.
+    pub(super) fn session_encrypted(&mut self) {
+        self.session.encrypted(self.tls.clone());
+    }
+
+    pub(super) fn session_login_is(&mut self, verdict: Verdict) {
+        self.session.login_is("hive".into(), verdict);
     }
 
     fn contents(&self) -> Vec<&[u8]> {

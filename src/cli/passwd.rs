@@ -153,7 +153,10 @@ fn usable(password: Secret) -> Result<Secret, String> {
 
 fn read_line() -> Result<Secret, String> {
     let mut line = String::new();
-    io::stdin().lock().read_line(&mut line).map_err(|error| format!("the password cannot be read: {error}"))?;
+    io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .map_err(|error| format!("the password cannot be read: {error}"))?;
     Ok(Secret::new(line.trim_end_matches(['\r', '\n'])))
 }
 

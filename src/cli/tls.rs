@@ -36,7 +36,10 @@ pub(super) fn tls(site: &Site, _: &Arguments) -> Exit {
     };
     let mut text = String::new();
     for entrance in config.smtp.entrances.iter().filter(|entrance| entrance.tls != TlsMode::Off) {
-        text += &describe(entrance, config.smtp.tls.client_ca.as_ref().map(|file| file.path.display().to_string()));
+        text += &describe(
+            entrance,
+            config.smtp.tls.client_ca.as_ref().map(|file| file.path.display().to_string()),
+        );
     }
     if text.is_empty() {
         text += "no listener has TLS: give one tls = \"starttls\" or tls = \"implicit\" in its [[smtp.listener]]\n";
@@ -61,14 +64,17 @@ fn describe(entrance: &Entrance, client_ca: Option<String>) -> String {
 }
 
 fn show(certificate: &Certificate, first: bool, now: jiff::Timestamp) -> String {
-    let Facts { subject, issuer, self_signed, names, valid_from, valid_until, fingerprint } = &certificate.facts;
+    let Facts { subject, issuer, self_signed, names, valid_from, valid_until, fingerprint } =
+        &certificate.facts;
     let path = certificate.files.certificate.path.display();
     let key = certificate.files.key.path.display();
     let default = if first { "  (also for clients that ask for another name, or none)" } else { "" };
     let left = certificate.facts.days_left(now);
     let left = if left < 0 { "expired".to_owned() } else { format!("{left} days left") };
-    let warning = certificate.warning(now).map_or_else(String::new, |warning| format!("  warning      {warning}\n"));
-    let advice = if *self_signed { SELF_SIGNED.replace("CERTIFICATE", &path.to_string()) } else { String::new() };
+    let warning =
+        certificate.warning(now).map_or_else(String::new, |warning| format!("  warning      {warning}\n"));
+    let advice =
+        if *self_signed { SELF_SIGNED.replace("CERTIFICATE", &path.to_string()) } else { String::new() };
     format!(
         "\n{path}{default}\n  key          {key}\n  names        {}\n  subject      {subject}\n  issuer       {issuer}\n  \
          valid        from {valid_from} until {valid_until}, {left}\n  SHA-256      {fingerprint}\n{warning}{advice}",

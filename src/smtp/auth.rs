@@ -95,7 +95,9 @@ impl Exchange {
         let Ok(text) = str::from_utf8(message) else { return Turn::Over(&reply::BAD_LOGIN_MESSAGE) };
         match (self.mechanism, self.name) {
             (Mechanism::Plain, _) => plain(text),
-            (Mechanism::Login, None) => Self { mechanism: Mechanism::Login, name: Some(text.to_owned()) }.ask(),
+            (Mechanism::Login, None) => {
+                Self { mechanism: Mechanism::Login, name: Some(text.to_owned()) }.ask()
+            }
             (Mechanism::Login, Some(name)) => Turn::Done(Login { name, password: Secret::new(text) }),
         }
     }

@@ -33,7 +33,11 @@ fn possible(limit: u64) -> usize {
 fn raise() -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let (now, most) = (current.unwrap_or(u64::MAX), maximum.unwrap_or(u64::MAX));
-    if now < most && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() { most } else { now }
+    if now < most && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
+        most
+    } else {
+        now
+    }
 }
 
 #[cfg(test)]

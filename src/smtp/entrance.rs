@@ -231,7 +231,7 @@ impl Entrance {
         }
         if self.require_tls && !encrypted {
             let help = "add tls = \"starttls\" or tls = \"implicit\", or leave `require-tls` out";
-            refuse(table, "require-tls", "no client can come in: TLS is required and not offered", help);
+            refuse(table, "require-tls", "no mail can come in: TLS is required and not offered", help);
         }
         let login = self.auth && site.users && (encrypted || self.auth_without_tls);
         if self.auth && !site.users {
@@ -239,10 +239,15 @@ impl Entrance {
             refuse(table, "auth", "nobody can log in: there are no users", help);
         } else if self.require_auth && !login && !(encrypted && site.client_ca) {
             let help = "clients need `users` or `client-ca` in [smtp], and `tls` here";
-            refuse(table, "require-auth", "no client can come in: a login is required and not offered", help);
+            refuse(table, "require-auth", "no mail can come in: a login is required and not offered", help);
         } else if self.auth && !login && table.has("auth") {
             let help = "add tls = \"starttls\", or auth-without-tls = true where nobody can listen in";
-            refuse(table, "auth", "nobody can log in: AUTH is offered under TLS only, and there is none", help);
+            refuse(
+                table,
+                "auth",
+                "nobody can log in: AUTH is offered under TLS only, and there is none",
+                help,
+            );
         }
     }
 }

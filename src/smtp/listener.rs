@@ -49,8 +49,9 @@ impl Listener {
     /// # Errors
     /// The first file or address that cannot be had, by name.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let credentials = Credentials::load(config)
-            .map_err(|problems| io::Error::other(problems.first().map_or_else(String::new, ToString::to_string)))?;
+        let credentials = Credentials::load(config).map_err(|problems| {
+            io::Error::other(problems.first().map_or_else(String::new, ToString::to_string))
+        })?;
         Self::open(config, credentials, Inherited::default())
     }
 

@@ -73,7 +73,11 @@ pub enum Verdict {
 
 impl Default for Logins {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(PLACES)), memory: Mutex::default(), hasher: RandomState::new() }
+        Self {
+            places: Arc::new(Semaphore::new(PLACES)),
+            memory: Mutex::default(),
+            hasher: RandomState::new(),
+        }
     }
 }
 
@@ -134,7 +138,10 @@ impl Logins {
 impl Memory {
     /// The failures that still count.
     fn recent(&self, whom: Counted, now: Instant) -> u32 {
-        self.failures.get(&whom).filter(|(_, since)| now - *since < WINDOW).map_or(0, |(failures, _)| *failures)
+        self.failures
+            .get(&whom)
+            .filter(|(_, since)| now - *since < WINDOW)
+            .map_or(0, |(failures, _)| *failures)
     }
 
     fn fail(&mut self, whom: Counted, now: Instant) -> u32 {

@@ -262,7 +262,11 @@ impl Session {
     fn max_line(&self, head: &[u8]) -> usize {
         const AUTH: &[u8] = b"AUTH ";
         let start = self.partial.iter().chain(head).take(AUTH.len()).map(u8::to_ascii_uppercase);
-        if self.exchange.is_some() || start.eq(AUTH.iter().copied()) { auth::MAX_LINE } else { command::MAX_LINE }
+        if self.exchange.is_some() || start.eq(AUTH.iter().copied()) {
+            auth::MAX_LINE
+        } else {
+            command::MAX_LINE
+        }
     }
 
     /// Obeys a command line. `followed` says whether more input is in hand behind it.

@@ -71,7 +71,12 @@ impl Inherited {
                 Ok(socket) => socket.map(Given::Tcp),
                 Err(_) => given
                     .take_unix_listener(at)
-                    .map_err(|_| io::Error::new(ErrorKind::InvalidInput, format!("the socket `{name}` of systemd is no stream")))?
+                    .map_err(|_| {
+                        io::Error::new(
+                            ErrorKind::InvalidInput,
+                            format!("the socket `{name}` of systemd is no stream"),
+                        )
+                    })?
                     .map(Given::Unix),
             };
             found.entry(name).or_default().extend(socket);
@@ -126,7 +131,9 @@ impl Socket {
     /// The address in words, with the port that the system chose where the config has 0.
     pub fn name(&self) -> String {
         match self {
-            Self::Tcp(socket) => socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string()),
+            Self::Tcp(socket) => {
+                socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string())
+            }
             Self::Unix(socket, _) => {
                 let address = socket.local_addr().ok();
                 let bound = address.as_ref().and_then(|address| address.as_pathname());

@@ -11,7 +11,11 @@ pub struct Stamp(Option<(u64, u64, u64, i64, i64)>);
 impl Stamp {
     /// The stamp of the file at `path`, behind any symbolic link: certbot's names are links.
     pub fn of(path: &Path) -> Self {
-        Self(fs::metadata(path).ok().map(|seen| (seen.dev(), seen.ino(), seen.size(), seen.mtime(), seen.mtime_nsec())))
+        Self(
+            fs::metadata(path)
+                .ok()
+                .map(|seen| (seen.dev(), seen.ino(), seen.size(), seen.mtime(), seen.mtime_nsec())),
+        )
     }
 }
 

@@ -95,9 +95,8 @@ impl Names {
     /// Whether `password` is that of the user `name`. It takes tens of milliseconds and the memory of the hash.
     pub fn check(&self, name: &str, password: &str) -> bool {
         let known = self.hashes.get(name);
-        let right = Argon2::default()
-            .verify_password(password.as_bytes(), known.unwrap_or(&self.nobody))
-            .is_ok();
+        let right =
+            Argon2::default().verify_password(password.as_bytes(), known.unwrap_or(&self.nobody)).is_ok();
         right && known.is_some()
     }
 }
@@ -163,7 +162,9 @@ fn user(line: &str) -> Result<(&str, PasswordHash), &'static str> {
     }
     let params = Params::try_from(&hash).map_err(|_| "the costs of this hash cannot be")?;
     if params.m_cost() > MAX_MEMORY || params.t_cost() > MAX_PASSES {
-        return Err("this hash costs more than 64 MiB or 10 passes, and everybody could make the service pay it");
+        return Err(
+            "this hash costs more than 64 MiB or 10 passes, and everybody could make the service pay it",
+        );
     }
     Ok((name, hash))
 }
@@ -181,8 +182,13 @@ pub fn check_name(name: &str) -> Result<(), &'static str> {
         Err("the user has no name")
     } else if name.len() > MAX_NAME {
         Err("the name is longer than 255 bytes")
-    } else if name.trim() != name || name.starts_with('#') || name.contains(|c: char| c == ':' || c.is_control()) {
-        Err("the name begins with `#`, begins or ends with a space, or has a colon or control character in it")
+    } else if name.trim() != name
+        || name.starts_with('#')
+        || name.contains(|c: char| c == ':' || c.is_control())
+    {
+        Err(
+            "the name begins with `#`, begins or ends with a space, or has a colon or control character in it",
+        )
     } else {
         Ok(())
     }
@@ -240,7 +246,9 @@ mod tests {
         assert_eq!(names.len(), 2);
         assert!(names.check("hive", "right"));
         assert!(names.check("jörg@soc", "other"));
-        for (name, password) in [("hive", "other"), ("hive", ""), ("nobody", "right"), ("", ""), ("Hive", "right")] {
+        for (name, password) in
+            [("hive", "other"), ("hive", ""), ("nobody", "right"), ("", ""), ("Hive", "right")]
+        {
             assert!(!names.check(name, password), "{name} {password}");
         }
     }

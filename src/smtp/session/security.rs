@@ -194,7 +194,10 @@ mod tests {
             entrance.auth_without_tls = true;
         });
         talk.says(format!("EHLO evil\r\nAUTH PLAIN {RIGHT}\r\n"));
-        assert_eq!(talk.codes("MAIL FROM:<evil>\r\nRCPT TO:<evil>\r\nSTARTTLS\r\n"), "250 2.1.0, 250 2.1.5, 220 2.0.0");
+        assert_eq!(
+            talk.codes("MAIL FROM:<evil>\r\nRCPT TO:<evil>\r\nSTARTTLS\r\n"),
+            "250 2.1.0, 250 2.1.5, 220 2.0.0"
+        );
         assert_eq!(talk.codes("DATA\r\n"), "503 5.5.1");
         talk.says(MAIL);
         let client = &talk.mails[0].envelope.client;
@@ -217,7 +220,11 @@ mod tests {
     fn a_command_pipelined_behind_starttls_ends_the_session() {
         for behind in ["NOOP\r\n", "X", "EHLO a\r\nMAIL FROM:<a>\r\n"] {
             let mut talk = safe();
-            assert_eq!(talk.codes(format!("EHLO a\r\nSTARTTLS\r\n{behind}")), "220, 250, 554 5.5.0", "{behind}");
+            assert_eq!(
+                talk.codes(format!("EHLO a\r\nSTARTTLS\r\n{behind}")),
+                "220, 250, 554 5.5.0",
+                "{behind}"
+            );
             assert_eq!(talk.closed, Some(false));
         }
     }
@@ -246,7 +253,10 @@ mod tests {
             entrance.require_tls = true;
             entrance.require_auth = true;
         });
-        assert_eq!(talk.says("MAIL FROM:<a>\r\n").lines().last(), Some("530 5.7.0 Must issue a STARTTLS command first"));
+        assert_eq!(
+            talk.says("MAIL FROM:<a>\r\n").lines().last(),
+            Some("530 5.7.0 Must issue a STARTTLS command first")
+        );
         assert_eq!(talk.codes("RCPT TO:<b>\r\nSTARTTLS\r\n"), "503 5.5.1, 220 2.0.0");
         assert_eq!(talk.says("MAIL FROM:<a>\r\n"), "530 5.7.0 authentication required\r\n");
         assert_eq!(talk.codes(format!("AUTH PLAIN {RIGHT}\r\n")), "235 2.7.0");
@@ -270,7 +280,10 @@ mod tests {
     #[test]
     fn a_password_is_not_asked_for_where_others_can_read_it() {
         let mut talk = safe();
-        assert_eq!(talk.codes("EHLO a\r\nAUTH LOGIN\r\nNOOP\r\n"), format!("{GREETED}, 538 5.7.11, 250 2.0.0"));
+        assert_eq!(
+            talk.codes("EHLO a\r\nAUTH LOGIN\r\nNOOP\r\n"),
+            format!("{GREETED}, 538 5.7.11, 250 2.0.0")
+        );
         let mut without = super::tests::talk(|entrance| {
             entrance.auth = true;
             entrance.auth_without_tls = true;
@@ -301,7 +314,8 @@ mod tests {
             assert_eq!(encrypted().codes(&said), answered, "{said}");
             // However it is cut.
             let mut cut = encrypted();
-            let bytes: Vec<String> = said.bytes().map(|byte| cut.codes([byte])).filter(|said| !said.is_empty()).collect();
+            let bytes: Vec<String> =
+                said.bytes().map(|byte| cut.codes([byte])).filter(|said| !said.is_empty()).collect();
             assert_eq!(bytes.join(", "), answered, "{said}");
         }
     }
@@ -310,10 +324,22 @@ mod tests {
     fn a_line_of_a_login_has_the_length_that_the_law_gives_it_and_no_more() {
         let long = |length: usize| "A".repeat(length);
         // Too long for base64 to be a message of ours, and still read as one line.
-        assert_eq!(encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_272))), "501 5.5.2, 250 2.0.0");
-        assert_eq!(encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_276))), "500 5.5.2, 250 2.0.0");
-        assert_eq!(encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_284))), "334, 501 5.5.2, 250 2.0.0");
-        assert_eq!(encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_288))), "334, 500 5.5.2, 250 2.0.0");
+        assert_eq!(
+            encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_272))),
+            "501 5.5.2, 250 2.0.0"
+        );
+        assert_eq!(
+            encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_276))),
+            "500 5.5.2, 250 2.0.0"
+        );
+        assert_eq!(
+            encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_284))),
+            "334, 501 5.5.2, 250 2.0.0"
+        );
+        assert_eq!(
+            encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_288))),
+            "334, 500 5.5.2, 250 2.0.0"
+        );
     }
 
     #[test]

@@ -90,9 +90,14 @@ impl Certificate {
         if now < valid_from {
             Some(format!("the certificate {path} does not hold before {valid_from}"))
         } else if now >= valid_until {
-            Some(format!("the certificate {path} has expired: clients that check it send nothing since {valid_until}"))
+            Some(format!(
+                "the certificate {path} has expired: clients that check it send nothing since {valid_until}"
+            ))
         } else if valid_until.duration_since(now) < NEAR_END {
-            Some(format!("the certificate {path} ends in {} days, on {valid_until}", self.facts.days_left(now)))
+            Some(format!(
+                "the certificate {path} ends in {} days, on {valid_until}",
+                self.facts.days_left(now)
+            ))
         } else {
             None
         }
@@ -110,7 +115,9 @@ impl Facts {
         }
         if names.is_empty() {
             // As it was before there were alternative names. Clients of today do not look here.
-            names.extend(certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(plain)));
+            names.extend(
+                certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(plain)),
+            );
         }
         Some(Self {
             subject: plain(&certificate.subject().to_string()),
@@ -151,7 +158,8 @@ pub fn read_chain(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, Diag
         .map_err(|error| file.diagnostic(format!("{} is not a PEM file: {error}", file.path.display())))?;
     if chain.is_empty() {
         let problem = file.diagnostic(format!("{} holds no certificate", file.path.display()));
-        return Err(problem.help("a PEM file: the server's certificate and behind it those that lead to its authority"));
+        return Err(problem
+            .help("a PEM file: the server's certificate and behind it those that lead to its authority"));
     }
     Ok(chain)
 }
@@ -165,9 +173,9 @@ fn read_key(file: &NamedFile) -> Result<PrivateKeyDer<'static>, Diagnostic> {
             _ if encrypted => file
                 .diagnostic(format!("the key in {path} is encrypted, and nobody is there to type a password"))
                 .help("openssl pkey -in KEY -out KEY-WITHOUT-PASSWORD"),
-            pem::Error::NoItemsFound => {
-                file.diagnostic(format!("{path} holds no private key")).help("a PEM file with a `PRIVATE KEY`")
-            }
+            pem::Error::NoItemsFound => file
+                .diagnostic(format!("{path} holds no private key"))
+                .help("a PEM file with a `PRIVATE KEY`"),
             error => file.diagnostic(format!("{path} is not a PEM file: {error}")),
         }
     })

@@ -15,7 +15,9 @@ use rustls::RootCertStore;
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
 use rustls::sign::CertifiedKey;
 use tracing::{error, info};
 
@@ -106,7 +108,10 @@ fn client_verifier(file: &NamedFile) -> Result<Arc<dyn ClientCertVerifier>, Diag
     let mut roots = RootCertStore::empty();
     for authority in certificate::read_chain(file)? {
         roots.add(authority).map_err(|error| {
-            file.diagnostic(format!("{} holds a certificate that is no authority: {error}", file.path.display()))
+            file.diagnostic(format!(
+                "{} holds a certificate that is no authority: {error}",
+                file.path.display()
+            ))
         })?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(default_provider()))
@@ -121,7 +126,8 @@ struct ByName(Vec<Certificate>);
 
 impl ResolvesServerCert for ByName {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let named = hello.server_name().into_iter().flat_map(|name| self.0.iter().filter(|c| c.facts.is_for(name)));
+        let named =
+            hello.server_name().into_iter().flat_map(|name| self.0.iter().filter(|c| c.facts.is_for(name)));
         // To a client that asks for a name we do not have, the first: it may know us by address or not check at all.
         named
             .chain(&self.0)
@@ -214,7 +220,8 @@ pub fn describe(connection: &rustls::ServerConnection) -> mail::Tls {
         _ => "unknown",
     };
     // rustls has the names of IANA but for those of TLS 1.3.
-    let suite = connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown");
+    let suite =
+        connection.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str()).unwrap_or("unknown");
     let subject = connection
         .peer_certificates()
         .and_then(<[_]>::first)

@@ -63,7 +63,10 @@ fn files_that_do_not_fit_are_told_at_the_places_that_name_them() {
     folder.certificate("a", "a.example");
     folder.certificate("b", "b.example");
     folder.write("empty", "");
-    folder.write("locked.key", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    folder.write(
+        "locked.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
     folder.write("junk.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     let with = |certificate: &str, key: &str| {
         folder.problems(&format!("[[certificate]]\ncertificate = '{certificate}'\nkey = '{key}'\n"))
@@ -76,10 +79,16 @@ fn files_that_do_not_fit_are_told_at_the_places_that_name_them() {
             "3:7: none cannot be read: No such file or directory (os error 2)",
         ]
     );
-    assert_eq!(with("empty", "empty"), ["2:15: empty holds no certificate", "3:7: empty holds no private key"]);
+    assert_eq!(
+        with("empty", "empty"),
+        ["2:15: empty holds no certificate", "3:7: empty holds no private key"]
+    );
     let locked = "3:7: the key in locked.key is encrypted, and nobody is there to type a password";
     assert_eq!(with("a.pem", "locked.key"), [locked]);
-    assert_eq!(with("junk.pem", "a.key"), ["2:15: the first certificate in this file cannot be read as X.509"]);
+    assert_eq!(
+        with("junk.pem", "a.key"),
+        ["2:15: the first certificate in this file cannot be read as X.509"]
+    );
     assert_eq!(folder.problems("client-ca = 'empty'\n"), ["1:13: empty holds no certificate"]);
     let half = Source::new("c.toml", "[[certificate]]\nkey = 'a'\n");
     assert_eq!(document::read(&half, Config::read).unwrap_err()[0].message, "a certificate needs two files");

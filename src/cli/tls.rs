@@ -16,8 +16,7 @@ It reads the files as the service would. The service reads them anew when they c
 pub(super) struct Arguments {}
 
 /// How to make clients trust what nobody has signed.
-const SELF_SIGNED: &str = "\
-  self-signed  Clients that check certificates refuse it: Java says `PKIX path building failed`, and TheHive's mail is
+const SELF_SIGNED: &str = "  self-signed  Clients that check certificates refuse it: Java says `PKIX path building failed`, and TheHive's mail is
                lost. Use a certificate of an authority that the client trusts; or add this one to the client's
                truststore, for Java by
                  keytool -importcert -noprompt -alias smtp2signl4 -file CERTIFICATE -cacerts -storepass changeit

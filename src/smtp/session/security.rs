@@ -12,6 +12,9 @@ use crate::smtp::reply::Reply;
 
 use super::{Session, Step};
 
+/// How much of a name that a client gave itself is logged, in characters.
+const MAX_SHOWN: usize = 64;
+
 impl Session {
     /// The stream is encrypted. Nothing that was said before is true any more (RFC 3207 section 4.2): somebody in
     /// between may have said it.
@@ -27,19 +30,21 @@ impl Session {
 
     /// The answer to [`Step::Authenticate`] with the login of `name`.
     pub fn login_is(&mut self, name: String, verdict: Verdict) {
+        // A name that is longer than any user's is not worth more of the log.
+        let shown: String = name.chars().take(MAX_SHOWN).collect();
         match verdict {
             Verdict::Right => {
-                info!(client = %self.peer(), helo = ?self.client.helo, user = ?name, "login");
+                info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login");
                 self.client.user = Some(name);
                 self.logged_in = true;
                 self.answer(&reply::LOGGED_IN);
             }
             Verdict::Wrong(_) => {
-                info!(client = %self.peer(), helo = ?self.client.helo, user = ?name, "login refused");
+                info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login refused");
                 self.refuse(&reply::LOGIN_REFUSED);
             }
             Verdict::Later => {
-                info!(client = %self.peer(), helo = ?self.client.helo, user = ?name, "login not checked");
+                info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login not checked");
                 self.refuse(&reply::LOGIN_LATER);
             }
             Verdict::TooMany => self.close(&reply::TOO_MANY_LOGINS),

@@ -71,8 +71,13 @@ pub async fn serve<A, S>(
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session =
-        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address);
+    // On the heap once, as it would be in the future several times over.
+    let session = Box::new(Session::new(
+        Arc::clone(&edge.config),
+        Arc::clone(entrance),
+        Arc::clone(&edge.clock),
+        address,
+    ));
     let client = session.peer();
     let mut stream = Stream::Plain(stream);
     debug!(%client, "connect");
@@ -102,7 +107,7 @@ struct Connection<'a, A, S> {
     edge: &'a Edge<A>,
     entrance: &'a Entrance,
     stream: &'a mut Stream<S>,
-    session: Session,
+    session: Box<Session>,
     share: Share,
     ending: Ending,
     /// The last reply: commands, and a message as a whole, are timed from there.
@@ -121,8 +126,9 @@ enum Heard {
 
 impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
     async fn run(mut self) -> io::Result<()> {
+        // What few sessions do, and once, is on the heap, so that one that only waits has no room for it.
         if self.entrance.tls == TlsMode::Implicit {
-            self.encrypt().await?;
+            Box::pin(self.encrypt()).await?;
         }
         let mut input = Vec::new();
         let mut used = 0;
@@ -138,16 +144,15 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 }
                 Step::Accept(mail) => {
                     self.write().await?;
-                    // On the heap, so that a session that only waits has no room for a mail.
                     let outcome = Box::pin(self.edge.accept.accept(mail)).await;
                     self.session.mail_is(outcome);
                 }
                 Step::StartTls => {
                     self.write().await?;
                     (input, used) = (Vec::new(), 0);
-                    self.encrypt().await?;
+                    Box::pin(self.encrypt()).await?;
                 }
-                Step::Authenticate(login) => self.authenticate(login).await,
+                Step::Authenticate(login) => Box::pin(self.authenticate(login)).await,
                 Step::Close { asked } => {
                     self.write().await?;
                     self.stream.shutdown().await?;
@@ -188,7 +193,7 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
         let Some(identity) = &self.edge.credentials.identity else {
             return Err(io::Error::other("there is no certificate"));
         };
-        let handshake = Box::pin(self.stream.encrypt(identity.server()));
+        let handshake = self.stream.encrypt(identity.server());
         let outcome = tokio::select! {
             biased;
             outcome = timeout(HANDSHAKE, handshake) => outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
@@ -213,8 +218,7 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
         let name = login.name.clone();
         let verdict = match &self.edge.credentials.users {
             Some(users) => {
-                let check = self.edge.logins.check(users.names(), login, self.session.address());
-                Box::pin(check).await
+                self.edge.logins.check(users.names(), login, self.session.address()).await
             }
             None => Verdict::Later,
         };

@@ -38,7 +38,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream<S> {
             return Err(ErrorKind::InvalidInput.into());
         };
         let limit = |connection: &mut rustls::ServerConnection| connection.set_buffer_limit(Some(BUFFER));
-        let stream = Box::pin(TlsAcceptor::from(server).accept_with(stream, limit)).await?;
+        let stream = TlsAcceptor::from(server).accept_with(stream, limit).await?;
         let tls = tls::describe(stream.get_ref().1);
         *self = Self::Encrypted(Box::new(stream));
         Ok(tls)

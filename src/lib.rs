@@ -20,6 +20,8 @@ pub mod secret;
 
 pub mod mail;
 
+pub mod authenticity;
+
 pub mod event;
 
 pub mod smtp;

@@ -15,7 +15,7 @@ use crate::mail::MailId;
 use crate::spool::{Filter, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
-use super::{Exit, Site, print, runtime};
+use super::{Exit, Site, excerpt, print, runtime};
 
 /// What `queue` is told.
 #[derive(clap::Args)]

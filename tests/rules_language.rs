@@ -480,7 +480,8 @@ fn a_mail_from_outside_closes_nothing_unless_something_proves_its_sender() {
     let event = |status: &str, envelope: &Envelope, mail: &str, site: Site| {
         judge_with(&[&rules(status)], mail, site, envelope).events.remove(0)
     };
-    let outcome = |envelope: &Envelope, mail: &str| event("resolved", envelope, mail, site()).status.to_string();
+    let outcome =
+        |envelope: &Envelope, mail: &str| event("resolved", envelope, mail, site()).status.to_string();
     let relayed = format!("Received: from a (a [203.0.113.9]) by relay; now\n{MAIL}");
 
     // It pages, with the key that it came with, and says why.
@@ -526,7 +527,10 @@ fn a_mail_from_outside_closes_nothing_unless_something_proves_its_sender() {
     assert_eq!(outcome(&envelope(), MAIL), "resolved");
     let open = Site { unproven_closes: true, ..site() };
     let page = event("resolved", &from_outside(), MAIL, open);
-    assert_eq!((page.status.to_string().as_str(), page.message.starts_with("Host: web01")), ("resolved", true));
+    assert_eq!(
+        (page.status.to_string().as_str(), page.message.starts_with("Host: web01")),
+        ("resolved", true)
+    );
     // What pages anyway is as it was.
     assert!(event("new", &from_outside(), MAIL, site()).message.starts_with("Host: web01"));
 }

@@ -240,7 +240,8 @@ fn page(shown: &Shown) -> String {
             text.push_str(&format!("  user       {}\n", short(user)));
         }
         if let Some(tls) = &envelope.client.tls {
-            let subject = tls.subject.as_deref().map_or_else(String::new, |name| format!(" of {}", short(name)));
+            let subject =
+                tls.subject.as_deref().map_or_else(String::new, |name| format!(" of {}", short(name)));
             text.push_str(&format!("  TLS        {}{subject}\n", short(&tls.version)));
         }
         if let Some(found) = &envelope.authenticity {

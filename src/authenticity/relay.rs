@@ -251,7 +251,9 @@ mod tests {
         read(&Header::read(content.as_bytes()), config, &Network::private())
     }
 
-    fn results(field: &str) -> Vec<(String, Verdict, Vec<(String, String)>)> {
+    type Told = (String, Verdict, Vec<(String, String)>);
+
+    fn results(field: &str) -> Vec<Told> {
         let read = Results::read(field).expect(field);
         read.list.into_iter().map(|result| (result.method, result.verdict, result.properties)).collect()
     }

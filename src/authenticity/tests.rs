@@ -232,7 +232,7 @@ async fn spf_of_the_reverse_path_counts_where_it_is_the_domain_of_from() {
     assert_eq!(check(OUTSIDE, "a@nothing.example").await, (Verdict::None, Verdict::Fail, false));
     assert_eq!(check(OUTSIDE, "a@a.example.org").await, (Verdict::Pass, Verdict::Fail, false));
     assert_eq!(check("::ffff:203.0.113.9", "a@example.org").await, (Verdict::Pass, Verdict::Pass, true));
-    assert_eq!(check(OUTSIDE, "").await.2, false);
+    assert!(!check(OUTSIDE, "").await.2);
 }
 
 #[tokio::test]
@@ -381,7 +381,7 @@ async fn only_what_fails_dmarc_straight_from_outside_is_refused_and_only_if_aske
     let mail = Bytes::from_static(MAIL.as_bytes());
     let refuses = async |reject: bool, mut envelope: Envelope, mail: &Bytes, zone: &Resolver| {
         let checker = checker(Config { reject, check: Check::All, ..Config::default() }, zone.clone());
-        envelope.authenticity = checker.examine(&envelope, mail).await;
+        envelope.authenticity = checker.examine(&envelope, mail).await.map(Box::new);
         checker.refuses(&envelope)
     };
     let outside = || envelope(OUTSIDE, "a@evil.example");

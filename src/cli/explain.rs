@@ -87,7 +87,7 @@ impl Envelope {
             },
             reverse_path: self.from.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.to.is_empty() { all(&message.to) } else { self.to.clone() },
-            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from)),
+            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
             ..mail::Envelope::default()
         }
     }
@@ -143,7 +143,7 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
         // What a relay found stands in the mail; what we would find cannot be known from a file.
         let site =
             Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
-        envelope.authenticity = site.told(&envelope, content);
+        envelope.authenticity = site.told(&envelope, content).map(Box::new);
     }
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
     let judge = |rules: &RuleSet| {

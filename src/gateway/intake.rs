@@ -274,7 +274,7 @@ impl Accept for Edge {
     }
 
     async fn accept(&self, mut mail: Mail) -> Result<MailId, Refusal> {
-        mail.envelope.authenticity = self.checker.examine(&mail.envelope, &mail.content).await;
+        mail.envelope.authenticity = self.checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
         if self.checker.refuses(&mail.envelope) {
             let client = mail.envelope.client.address;
             let from = mail.envelope.reverse_path.escape_debug().to_string();

@@ -162,7 +162,7 @@ pub struct Envelope {
     pub repairs: Vec<String>,
     /// Whether it is from whom it says, as far as that was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub authenticity: Option<Authenticity>,
+    pub authenticity: Option<Box<Authenticity>>,
 }
 
 #[cfg(test)]

@@ -133,7 +133,7 @@ impl Example {
             } else {
                 self.recipients.clone()
             },
-            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from)),
+            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
             ..Envelope::default()
         }
     }

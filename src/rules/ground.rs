@@ -146,7 +146,7 @@ impl<'m> Ground<'m> {
 
     /// What was found out about the mail, if it was checked.
     fn found_out(&self) -> Option<&'m Authenticity> {
-        self.envelope.authenticity.as_ref()
+        self.envelope.authenticity.as_deref()
     }
 
     fn own_text(&self) -> &str {

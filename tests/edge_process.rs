@@ -220,6 +220,22 @@ async fn more_sessions_than_there_are_descriptors_are_not_promised() {
         process.wait_for("word of the limit", |line| line.contains("LimitNOFILE").then(|| line.to_owned()));
     assert!(told.contains("only 200 of the 5000 sessions"), "{told}");
     assert!(told.contains("LimitNOFILE=5100"), "{told}");
+    drop(process);
+
+    // A limit that only asks to be raised is raised.
+    let service = site.command(&["run"]);
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "ulimit -Hn 6000; ulimit -Sn 300; exec \"$@\"", "sh"])
+        .arg(service.get_program())
+        .args(service.get_args());
+    let process = Process::spawn(shell, "");
+    process.wait_for("word that it listens", |line| line.contains("listening").then_some(()));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", process.id())).unwrap();
+    let files: Vec<&str> =
+        limits.lines().find(|line| line.starts_with("Max open files")).unwrap().split_whitespace().collect();
+    assert_eq!(files[3], "6000");
+    assert!(said(&process.lines(), "LimitNOFILE").is_empty());
 }
 
 #[test]

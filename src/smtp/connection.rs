@@ -98,7 +98,11 @@ pub async fn serve<A, S>(
             let mut output = Vec::new();
             reply::INTERNAL_ERROR.write(&mut output);
             // The client may be gone, or may not read.
-            let _ = timeout(LINGER, stream.write_all(&output)).await;
+            let _ = timeout(LINGER, async {
+                stream.write_all(&output).await?;
+                stream.flush().await
+            })
+            .await;
         }
     }
 }
@@ -155,7 +159,8 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 Step::Authenticate(login) => Box::pin(self.authenticate(login)).await,
                 Step::Close { asked } => {
                     self.write().await?;
-                    self.stream.shutdown().await?;
+                    // Under TLS it takes a few bytes more, which a client that reads nothing would not take.
+                    timeout(LINGER, self.stream.shutdown()).await??;
                     if !asked {
                         self.linger().await;
                     }
@@ -217,9 +222,7 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
     async fn authenticate(&mut self, login: Login) {
         let name = login.name.clone();
         let verdict = match &self.edge.credentials.users {
-            Some(users) => {
-                self.edge.logins.check(users.names(), login, self.session.address()).await
-            }
+            Some(users) => self.edge.logins.check(users.names(), login, self.session.address()).await,
             None => Verdict::Later,
         };
         if let Verdict::Wrong(delay) = verdict {

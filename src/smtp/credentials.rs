@@ -44,6 +44,8 @@ impl Credentials {
 
     /// What an operator should know at `now`.
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        self.identity.as_ref().map_or_else(Vec::new, |identity| identity.warnings(now))
+        let mut warnings = self.identity.as_ref().map_or_else(Vec::new, |identity| identity.warnings(now));
+        warnings.extend(self.users.as_ref().and_then(Users::warning));
+        warnings
     }
 }

@@ -68,6 +68,9 @@ impl Listener {
             let entrance = Arc::new(entrance.clone());
             sockets.extend(opened.into_iter().map(|socket| (Arc::clone(&entrance), socket)));
         }
+        for name in inherited.left() {
+            warn!(name, "systemd handed over a socket that no listener names; it is closed");
+        }
         let mut config = config.clone();
         config.max_sessions = descriptors::sessions(config.max_sessions);
         Ok(Self { config: Arc::new(config), credentials: Arc::new(credentials), sockets })
@@ -105,7 +108,8 @@ impl Listener {
             credentials: self.credentials,
             logins: Logins::default(),
         });
-        let upkeep = tokio::spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
         let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
@@ -116,7 +120,7 @@ impl Listener {
         // Whoever could say stop and is gone has stopped.
         let _ = stop.wait_for(|stop| *stop).await;
         end.send_replace(Some(Instant::now() + config.drain));
-        upkeep.abort();
+        drop(upkeep);
         while let Some(ended) = doors.join_next().await {
             if let Err(error) = ended {
                 std::panic::resume_unwind(error.into_panic());

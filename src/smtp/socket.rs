@@ -5,7 +5,7 @@ use std::env;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
@@ -82,6 +82,11 @@ impl Inherited {
             found.entry(name).or_default().extend(socket);
         }
         Ok(Self(found))
+    }
+
+    /// The names of those that nobody has taken.
+    pub fn left(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// Takes out the sockets of this name.
@@ -191,8 +196,8 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Listens at `path`, where a socket that nobody answers at is replaced. The socket gets its mode under another name,
-/// so that there is no moment in which others could connect.
+/// Listens at `path`, where a socket that nobody answers at is replaced. The socket gets its mode in a folder that is
+/// closed to others, so that there is no moment in which they could connect.
 fn unix(path: &Path, mode: u32) -> io::Result<Socket> {
     match fs::symlink_metadata(path) {
         Ok(there) if there.file_type().is_socket() => {
@@ -204,18 +209,19 @@ fn unix(path: &Path, mode: u32) -> io::Result<Socket> {
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(".new");
-    let fresh = PathBuf::from(fresh);
-    // One that a service left which died at this point.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".new");
+    let folder = PathBuf::from(folder);
+    let fresh = folder.join("s");
+    // What a service left that died at this point.
+    let _ = fs::remove_file(&fresh);
+    let _ = fs::remove_dir(&folder);
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
     let socket = UnixListener::bind(&fresh)?;
     fs::set_permissions(&fresh, Permissions::from_mode(mode))?;
     let made = fs::symlink_metadata(&fresh)?;
     fs::rename(&fresh, path)?;
+    fs::remove_dir(&folder)?;
     let place = Place { path: path.to_owned(), inode: (made.dev(), made.ino()) };
     Ok(Socket::Unix(socket, Some(place)))
 }
@@ -246,7 +252,7 @@ mod tests {
         assert_eq!(unix(&path, 0o666).unwrap_err().kind(), ErrorKind::AddrInUse);
         UnixStream::connect(&path).await.unwrap();
         drop(first);
-        assert!(!path.exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
 
         fs::write(&path, "mine").unwrap();
         assert_eq!(unix(&path, 0o660).unwrap_err().kind(), ErrorKind::AlreadyExists);

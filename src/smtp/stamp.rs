@@ -1,4 +1,5 @@
-//! Whether files changed: by device, inode, size and time, as whoever replaces a file changes at least one.
+//! What files look like from outside: whether they changed, by device, inode, size and time, as whoever replaces a
+//! file changes at least one; and whether everybody may read them.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,6 +18,13 @@ impl Stamp {
                 .map(|seen| (seen.dev(), seen.ino(), seen.size(), seen.mtime(), seen.mtime_nsec())),
         )
     }
+}
+
+/// What to say about a file with secrets that everybody on the machine may read; none if they may not.
+pub fn open_to_all(path: &Path) -> Option<String> {
+    let mode = fs::metadata(path).ok()?.mode();
+    (mode & 0o007 != 0)
+        .then(|| format!("{0} is open to everybody on this machine: chmod o= {0}", path.display()))
 }
 
 #[cfg(test)]

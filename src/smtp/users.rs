@@ -13,6 +13,7 @@ use tracing::{error, info};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::NamedFile;
 
+use super::stamp;
 use super::stamp::Stamp;
 
 /// The most memory that checking a password may take, in KiB: three times what `passwd` asks for, which is 19 MiB.
@@ -115,6 +116,11 @@ impl Users {
     /// The users as they are now.
     pub fn names(&self) -> Arc<Names> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
+    /// What an operator should know: hashes that everybody may try passwords on.
+    pub fn warning(&self) -> Option<String> {
+        stamp::open_to_all(&self.file.path)
     }
 
     /// Reads the file anew if it changed since it was last read. One that is wrong leaves the users as they were,

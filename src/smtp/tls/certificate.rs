@@ -131,9 +131,11 @@ impl Facts {
         })
     }
 
-    /// Who a client is by its certificate: the subject, or, where that is empty, the first name.
+    /// Who a client is by its certificate: the subject; where that is empty the first name; and where there is
+    /// none the fingerprint.
     pub fn identity(self) -> String {
-        if self.subject.is_empty() { self.names.into_iter().next().unwrap_or_default() } else { self.subject }
+        let name = if self.subject.is_empty() { self.names.into_iter().next() } else { Some(self.subject) };
+        name.unwrap_or(self.fingerprint)
     }
 
     /// Whether it is for the host `name`, by RFC 6125: a `*.` stands for one label.

@@ -25,6 +25,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::{NamedFile, Table};
 use crate::mail;
 
+use super::stamp;
 use super::stamp::Stamp;
 
 pub use certificate::{Certificate, Facts};
@@ -202,7 +203,11 @@ impl Identity {
 
     /// What an operator should know at `now`: of certificates that end soon, and of keys that lie open.
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
-        self.certificates().iter().filter_map(|certificate| certificate.warning(now)).collect()
+        let certificates = self.certificates();
+        let ends = certificates.iter().filter_map(|certificate| certificate.warning(now));
+        let open =
+            certificates.iter().filter_map(|certificate| stamp::open_to_all(&certificate.files.key.path));
+        ends.chain(open).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Certificates made for the test, in files.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use jiff::ToSpan;
@@ -128,6 +129,8 @@ fn an_operator_is_warned_two_weeks_before_the_end_and_after_it() {
     let identity = Identity::load(&folder.config(&pair("a"))).unwrap().unwrap();
     let Facts { valid_from, valid_until, .. } = identity.certificates()[0].facts.clone();
     let warned = |at: Timestamp| identity.warnings(at).concat();
+    assert!(warned(valid_from).contains("a.key is open to everybody on this machine: chmod o= "));
+    fs::set_permissions(folder.path("a.key"), fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(warned(valid_until - (14 * 24).hours()), "");
     assert!(warned(valid_until - (13 * 24 + 1).hours()).contains(" ends in 13 days, "));
     assert!(warned(valid_until).contains(" has expired: "));

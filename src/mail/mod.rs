@@ -3,6 +3,7 @@
 
 mod envelope;
 mod message;
+pub mod trace;
 
 mod header;
 

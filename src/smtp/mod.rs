@@ -17,6 +17,7 @@
 mod admission;
 pub mod command;
 mod connection;
+mod content;
 pub mod data;
 pub mod entrance;
 mod listener;

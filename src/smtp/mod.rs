@@ -22,6 +22,7 @@ pub mod data;
 pub mod entrance;
 mod listener;
 mod memory;
+pub mod proxy;
 pub mod reply;
 pub mod session;
 

@@ -146,15 +146,35 @@ impl Entrance {
             }
         };
         let mut entrance = Self::new(address?);
+        let protocol = table.value("protocol").map(|value| value.span());
         entrance.protocol = table.word("protocol").unwrap_or_default();
+        if let (Some(span), Protocol::Lmtp, Address::Inet(address)) =
+            (protocol, entrance.protocol, &entrance.address)
+            && address.port() == 25
+        {
+            table.error(
+                span,
+                "LMTP must not be spoken on port 25",
+                "a mail server that comes here expects SMTP (RFC 2033 section 5): choose another port, or a socket",
+            );
+        }
         entrance.tls = table.word("tls").unwrap_or_default();
         entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
         entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
         entrance.allow = networks(table, "allow");
         entrance.proxies = networks(table, "proxies").unwrap_or_default();
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
+        let lenient = table.value("lenient").map(|value| value.span());
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
         entrance.public = table.boolean("public").unwrap_or(entrance.public && entrance.allow.is_none());
+        if let (Some(span), true, true) = (lenient, entrance.lenient, entrance.public) {
+            table.error(
+                span,
+                "a public listener cannot be lenient",
+                "what is read otherwise here than at the relay in front can carry a second mail past it: name the \
+                 legacy senders in `allow`, or give them a listener of their own",
+            );
+        }
         Some(entrance)
     }
 }

@@ -111,8 +111,8 @@ impl<'m> Ground<'m> {
         })
     }
 
-    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, and every hop that a
-    /// Received field names, is in a trusted network. A relay puts the address of its own client first,
+    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, the proxy or relay that named
+    /// it, and every hop that a Received field names, is in a trusted network. A relay puts the address of its own client first,
     /// so that mail from outside is not trusted for having come through a relay inside.
     pub(super) fn trusted(&self) -> bool {
         *self.trusted.get_or_init(|| {
@@ -124,6 +124,7 @@ impl<'m> Ground<'m> {
                 (Origin::Submit | Origin::Command, _) => true,
             };
             client
+                && self.envelope.client.relay.is_none_or(trusted)
                 && self.message.header("Received").all(|hop| match hop_address(hop) {
                     Hop::Local => true,
                     Hop::From(addresses) => addresses.into_iter().all(trusted),

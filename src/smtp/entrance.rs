@@ -219,3 +219,44 @@ fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
     }
     Some(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::document;
+
+    fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
+        let read = |table: &mut Table<'_>| read(table).unwrap_or_default();
+        document::read(&Source::new("t.toml", text), read).map_err(|found| {
+            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+        })
+    }
+
+    #[test]
+    fn lmtp_is_not_spoken_on_the_port_of_smtp() {
+        assert_eq!(
+            listeners("[[listener]]\naddress = '127.0.0.1:25'\nprotocol = 'lmtp'\n").unwrap_err(),
+            ["3:12: LMTP must not be spoken on port 25"]
+        );
+        for address in ["127.0.0.1:24", "unix:/run/lmtp"] {
+            let text = format!("[[listener]]\naddress = '{address}'\nprotocol = 'lmtp'\n");
+            assert_eq!(listeners(&text).unwrap()[0].protocol, Protocol::Lmtp);
+        }
+        assert!(listeners("[[listener]]\naddress = '127.0.0.1:25'\n").is_ok());
+    }
+
+    #[test]
+    fn only_an_entrance_that_is_not_public_may_be_lenient() {
+        let entrance = |rest: &str| listeners(&format!("[[listener]]\nlenient = true\n{rest}\n"));
+        let refused = Err(vec!["2:11: a public listener cannot be lenient".to_owned()]);
+        assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
+        assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
+        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
+        for good in
+            ["address = '127.0.0.1:25'", "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']", "address = 'unix:/s'"]
+        {
+            assert!(entrance(good).unwrap()[0].lenient, "{good}");
+        }
+    }
+}

@@ -253,7 +253,11 @@ impl Session {
 
     /// Where the client is, for log lines.
     pub fn peer(&self) -> String {
-        self.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string())
+        match (self.client.address, self.client.relay) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(relay)) => format!("unknown, by way of {relay}"),
+            (None, None) => "local".to_owned(),
+        }
     }
 
     /// Takes a command line from the front of `input`: none if its end is not there yet, an error if it
@@ -263,12 +267,13 @@ impl Session {
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
         let longest = if self.entrance.lenient { lenience::MAX_LINE } else { command::MAX_LINE };
-        if self.partial.len() + head.len() > longest {
-            let start = self.partial.iter().chain(head);
+        if matches!(self.phase, Phase::Command) && self.partial.len() + head.len() > longest {
+            let start = self.partial.iter().chain(head).skip_while(|octet| octet.is_ascii_whitespace());
             let mut verb = [0; 4];
             verb.iter_mut().zip(start).for_each(|(place, octet)| *place = *octet);
+            let last = *self.partial.last().unwrap_or(&0);
             self.partial = Vec::new();
-            self.phase = Phase::LongLine { verb, last: 0 };
+            self.phase = Phase::LongLine { verb, last };
         }
         if let Phase::LongLine { verb, last } = &mut self.phase {
             let before_end = head.len().checked_sub(2).and_then(|at| head.get(at)).unwrap_or(last);
@@ -365,7 +370,8 @@ impl Session {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
             return;
         }
-        let begins_like = |verb: &[u8]| line.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        let start = line.trim_ascii_start();
+        let begins_like = |verb: &[u8]| start.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
         if *reply == reply::BARE_LF || begins_like(b"BDAT") {
             self.close(reply);
             return;

@@ -105,14 +105,25 @@ fn a_chunk_that_nobody_can_wait_for_ends_the_session() {
 
 #[test]
 fn a_chunk_of_which_it_is_not_known_where_it_ends_ends_the_session() {
-    for line in
-        ["BDAT", "bdat x", "BDAT 1 2", "BDAT -1 LAST", "BDAT 1\x07", &format!("BDAT {}1", " ".repeat(9999))]
-    {
-        let mut talk = Talk::new();
-        talk.says(TO_B);
-        let found = talk.codes(format!("{line}\r\nRSET\r\nNOOP\r\n"));
-        assert!(["501 5.5.4", "500 5.5.2"].contains(&found.as_str()), "{line}: {found}");
-        assert_eq!(talk.closed, Some(false), "{line}");
+    let blanks = " ".repeat(9999);
+    for line in [
+        "BDAT",
+        " BDAT",
+        "bdat x",
+        "BDAT 1 2",
+        "BDAT -1 LAST",
+        "BDAT 1\x07",
+        &format!("BDAT {blanks}1"),
+        &format!(" \tBDAT {blanks}1"),
+    ] {
+        let rest = format!("{line}\r\nRSET\r\nNOOP\r\n");
+        for at in [1, 2, 3, 5, rest.len() - 14, rest.len()] {
+            let mut talk = Talk::new();
+            talk.says(TO_B);
+            let found = talk.codes(&rest[..at]) + &talk.codes(&rest[at..]);
+            assert!(["501 5.5.4", "500 5.5.2"].contains(&found.as_str()), "{line} cut at {at}: {found}");
+            assert_eq!(talk.closed, Some(false), "{line} cut at {at}");
+        }
     }
 }
 

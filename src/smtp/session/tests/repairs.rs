@@ -49,19 +49,29 @@ fn a_command_may_be_longer_at_a_lenient_entrance() {
 
 #[test]
 fn a_bare_lf_behind_a_command_ends_a_session_with_a_stranger() {
-    for line in ["NOOP\n".to_owned(), "MAIL FROM:<a>\n".into(), "x".repeat(9999) + "\n", "\n".into()] {
-        for at in 0..line.len() {
+    let long = "x".repeat(9999) + "\n";
+    for line in ["NOOP\n", "MAIL FROM:<a>\n", "\n", &long] {
+        let near_an_end = |at: &usize| *at < 5 || line.len() - at < 5;
+        for at in (0..line.len()).filter(near_an_end) {
             let mut talk = Talk::at(|entrance| entrance.public = true);
             talk.says("EHLO a\r\n");
             let said = talk.codes(&line[..at]) + &talk.codes(&line[at..]);
             assert_eq!((said.as_str(), talk.closed), ("500 5.5.2", Some(false)), "{line:?} cut at {at}");
-            if at == 3 && line.len() > 1000 {
-                break;
-            }
         }
     }
+    let long = "x".repeat(9999) + "\r\nNOOP\r\n";
+    for at in [0, 1, command::MAX_LINE, 9999, 10_000, 10_001] {
+        let mut talk = Talk::at(|entrance| entrance.public = true);
+        talk.says("");
+        let said = [talk.codes(&long[..at]), talk.codes(&long[at..])];
+        assert_eq!(said.join(", ").trim_start_matches(", "), "500 5.5.2, 250 2.0.0", "cut at {at}");
+    }
+    // The line is too long by its last octet alone.
+    let edge = "x".repeat(command::MAX_LINE - 1) + "\r\nNOOP\r\n";
     let mut talk = Talk::at(|entrance| entrance.public = true);
-    assert_eq!(talk.codes("x".repeat(9999) + "\r\nNOOP\r\n"), "220, 500 5.5.2, 250 2.0.0");
+    talk.says("");
+    assert_eq!(talk.codes(&edge[..command::MAX_LINE]), "");
+    assert_eq!(talk.codes(&edge[command::MAX_LINE..]), "500 5.5.2, 250 2.0.0");
     // In a message it is text.
     assert_eq!(
         talk.codes("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\nx\n.\ny\r\n.\r\n"),

@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::Value;
-use support::{Gateway, PATIENCE, Site, Smtp, run, standin};
+use support::{Gateway, PATIENCE, Process, Site, Smtp, run, standin};
 
 /// A site that listens by the rules of `listener` alone.
 async fn site(listener: &str) -> (smtp2signl4::standin::Standin, Site) {
@@ -186,4 +186,18 @@ async fn utf8_addresses_and_headers_reach_the_event() {
     }
     let envelope = &shown(&site, &id)["envelope"];
     assert_eq!(envelope["repairs"], Value::Null, "{envelope}");
+}
+
+#[tokio::test]
+async fn a_notice_of_ours_comes_back_by_no_way() {
+    let (standin, mut site) = site("").await;
+    site.set("control", "socket", "'control'");
+    let gateway = site.start();
+    let notice = "Subject: SIGNL4 cannot be reached\nX-Smtp2signl4-Notice: 7\n\nx\n";
+    let mut client = Smtp::connect(gateway.address()).unwrap();
+    assert!(client.mail("", &["soc@b.example"], notice).unwrap().starts_with("554 5.4.6 "));
+    let mut pipe = Process::spawn(site.command(&["submit", "soc"]), notice);
+    assert_eq!(pipe.wait().code(), Some(65), "{:?}", pipe.lines());
+    gateway.stop();
+    assert_eq!(standin.events().len(), 0);
 }

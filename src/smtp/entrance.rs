@@ -253,9 +253,11 @@ mod tests {
         assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
         assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
         assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
-        for good in
-            ["address = '127.0.0.1:25'", "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']", "address = 'unix:/s'"]
-        {
+        for good in [
+            "address = '127.0.0.1:25'",
+            "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']",
+            "address = 'unix:/s'",
+        ] {
             assert!(entrance(good).unwrap()[0].lenient, "{good}");
         }
     }

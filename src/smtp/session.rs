@@ -31,6 +31,7 @@ mod naming;
 const MAX_OUTPUT: usize = 4096;
 
 /// What is to be done before the session can go on. Whatever it is, the output is to be written first.
+#[allow(clippy::large_enum_variant, reason = "a step is done at once and never kept")]
 #[derive(Debug)]
 pub enum Step {
     /// Read: all input is used up.
@@ -89,6 +90,12 @@ enum Phase {
     Chunk(Chunk),
     /// Nothing: the session is over, as the client asked or not.
     Closed { asked: bool },
+}
+
+/// A line that is too long to be looked at: how it began, and what its client is told.
+struct Overlong {
+    verb: [u8; 4],
+    reply: &'static Reply,
 }
 
 /// A mail on its way in: what MAIL and RCPT said so far.
@@ -164,7 +171,9 @@ impl Session {
                 }
                 Phase::Command | Phase::LongLine { .. } => match self.line(input) {
                     None => return Step::Read,
-                    Some(Err((verb, reply))) => self.not_a_command(&verb, reply, !input.is_empty()),
+                    Some(Err(Overlong { verb, reply })) => {
+                        self.not_a_command(&verb, reply, !input.is_empty());
+                    }
                     Some(Ok(line)) => {
                         if let Some(step) = self.obey(&line, !input.is_empty()) {
                             return step;
@@ -262,7 +271,7 @@ impl Session {
 
     /// Takes a command line from the front of `input`: none if its end is not there yet, an error if it
     /// is too long to be looked at.
-    fn line<'i>(&mut self, input: &mut &'i [u8]) -> Option<Result<Cow<'i, [u8]>, ([u8; 4], &'static Reply)>> {
+    fn line<'i>(&mut self, input: &mut &'i [u8]) -> Option<Result<Cow<'i, [u8]>, Overlong>> {
         let end = memchr::memchr(b'\n', input).map(|at| at + 1);
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
@@ -282,7 +291,8 @@ impl Session {
             end?;
             let verb = *verb;
             self.phase = Phase::Command;
-            return Some(Err((verb, if bare { &reply::BARE_LF } else { &reply::LINE_TOO_LONG })));
+            let reply = if bare { &reply::BARE_LF } else { &reply::LINE_TOO_LONG };
+            return Some(Err(Overlong { verb, reply }));
         }
         if end.is_none() {
             self.partial.extend_from_slice(head);

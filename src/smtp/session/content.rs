@@ -86,18 +86,16 @@ impl Session {
         let found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
         self.repaired += found.count();
         transaction.repairs.join(found);
-        Some(Step::Accept(Mail {
-            envelope: Envelope {
-                received_at: self.clock.now(),
-                origin: Origin::Smtp,
-                client: self.client.clone(),
-                reverse_path: transaction.reverse_path,
-                recipients: transaction.recipients,
-                repairs: transaction.repairs.words(),
-                ..Envelope::default()
-            },
-            content: content.into(),
-        }))
+        let mut envelope = Envelope {
+            received_at: self.clock.now(),
+            origin: Origin::Smtp,
+            client: self.client.clone(),
+            reverse_path: transaction.reverse_path,
+            recipients: transaction.recipients,
+            ..Envelope::default()
+        };
+        envelope.repairs = transaction.repairs.words();
+        Some(Step::Accept(Mail { envelope, content: content.into() }))
     }
 
     /// Answers the end of a mail: in LMTP once for each recipient (RFC 2033 section 4.2), who all fare alike.

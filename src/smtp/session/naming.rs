@@ -18,10 +18,10 @@ impl Session {
     }
 
     pub(super) fn name_client(&mut self, said: Option<Said>) {
-        if !self.may_name_client() {
+        let Some(relay) = self.speaker.filter(|_| self.may_name_client()) else {
             self.refuse(&reply::MAY_NOT_NAME_CLIENT);
             return;
-        }
+        };
         if self.transaction.is_some() {
             self.refuse(&reply::IN_TRANSACTION);
             return;
@@ -38,14 +38,14 @@ impl Session {
         let client = &mut self.client;
         if let Some(address) = named.address {
             client.address = address;
-            client.relay = self.speaker;
+            client.relay = Some(relay);
         }
         client.helo = named.helo.clone().flatten().unwrap_or_default();
         client.user = named.login.clone().flatten();
         if let Some(tls) = &mut client.tls {
             tls.subject = None;
         }
-        info!(client = %self.peer(), relay = ?self.speaker, helo = ?self.client.helo, user = ?self.client.user, "named by XCLIENT");
+        info!(client = %self.peer(), %relay, helo = ?self.client.helo, user = ?self.client.user, "named by XCLIENT");
         self.greet_client();
     }
 }

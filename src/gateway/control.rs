@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 
 use crate::delivery::State;
 use crate::event::Event;
-use crate::mail::{Client, Envelope, Mail, MailId, Origin, trace};
+use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection};
 
 use super::Intake;
@@ -237,9 +237,6 @@ async fn answer(
     waiting: &Arc<Semaphore>,
 ) -> Reply {
     match request {
-        Request::Submit { .. } if trace::is_notice(trace::header(&content)) => {
-            Reply::Refused("this is a notice of the gateway's own that came back".to_owned())
-        }
         Request::Submit { mut envelope, .. } => {
             own(&mut envelope, intake, Origin::Submit);
             match intake.take(Mail { envelope, content }).await {

@@ -24,7 +24,8 @@ struct Present {
 #[derive(Debug)]
 pub struct Seat {
     admission: Arc<Admission>,
-    client: IpAddr,
+    /// Who has it, once that is known.
+    client: Option<IpAddr>,
 }
 
 impl Admission {
@@ -38,17 +39,39 @@ impl Admission {
     /// # Errors
     /// What to say to it before it is closed.
     pub fn admit(self: &Arc<Self>, client: IpAddr) -> Result<Seat, &'static Reply> {
+        let mut seat = self.admit_proxy()?;
+        seat.give(client)?;
+        Ok(seat)
+    }
+
+    /// Lets in a proxy that has yet to say for whom it comes, and to [`Seat::give`] the seat to.
+    ///
+    /// # Errors
+    /// What to say to it before it is closed.
+    pub fn admit_proxy(self: &Arc<Self>) -> Result<Seat, &'static Reply> {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         if present.sessions >= self.max_sessions {
             return Err(&reply::TOO_MANY_SESSIONS);
         }
+        present.sessions += 1;
+        Ok(Seat { admission: Arc::clone(self), client: None })
+    }
+}
+
+impl Seat {
+    /// Counts the seat, which is nobody's yet, as one of `client`.
+    ///
+    /// # Errors
+    /// What to say to it before it is closed.
+    pub fn give(&mut self, client: IpAddr) -> Result<(), &'static Reply> {
+        let mut present = self.admission.present.lock().unwrap_or_else(PoisonError::into_inner);
         let of_client = present.by_client.entry(client).or_insert(0);
-        if *of_client >= self.max_per_client {
+        if *of_client >= self.admission.max_per_client {
             return Err(&reply::TOO_MANY_FROM_CLIENT);
         }
         *of_client += 1;
-        present.sessions += 1;
-        Ok(Seat { admission: Arc::clone(self), client })
+        self.client = Some(client);
+        Ok(())
     }
 }
 
@@ -56,10 +79,11 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut present = self.admission.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.sessions -= 1;
-        if let Some(of_client) = present.by_client.get_mut(&self.client) {
+        let Some(client) = self.client else { return };
+        if let Some(of_client) = present.by_client.get_mut(&client) {
             *of_client -= 1;
             if *of_client == 0 {
-                present.by_client.remove(&self.client);
+                present.by_client.remove(&client);
             }
         }
     }
@@ -82,5 +106,22 @@ mod tests {
         assert_eq!(door.admit(two).unwrap_err(), &reply::TOO_MANY_SESSIONS);
         drop((second, third, fourth));
         assert!(door.present.lock().unwrap().by_client.is_empty());
+    }
+
+    #[test]
+    fn a_proxy_counts_for_all_and_its_client_for_itself() {
+        let door = Admission::new(3, 1);
+        let [one, two] = ["192.0.2.1", "192.0.2.2"].map(|text| text.parse::<IpAddr>().unwrap());
+        let (mut first, mut second, third) =
+            (door.admit_proxy().unwrap(), door.admit_proxy().unwrap(), door.admit_proxy().unwrap());
+        assert_eq!(door.admit_proxy().unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        drop(third);
+        assert_eq!(first.give(one), Ok(()));
+        assert_eq!(second.give(one), Err(&reply::TOO_MANY_FROM_CLIENT));
+        assert_eq!(second.give(two), Ok(()));
+        assert_eq!(door.admit(one).unwrap_err(), &reply::TOO_MANY_FROM_CLIENT);
+        drop((first, second));
+        let present = door.present.lock().unwrap();
+        assert_eq!((present.sessions, present.by_client.len()), (0, 0));
     }
 }

@@ -125,6 +125,26 @@ fn a_mail_comes_over_starttls_and_over_tls_from_the_first_byte() {
 }
 
 #[test]
+fn a_proxy_names_its_client_before_the_handshake() {
+    let listener = "[[listener]]\naddress = '127.0.0.1:0'\nproxies = ['127.0.0.1']";
+    let edge = Edge::start(&format!("{listener}\ntls = 'implicit'\n{listener}\ntls = 'starttls'"));
+    let named = |at: usize| {
+        let mut stream = TcpStream::connect(edge.addresses[at]).unwrap();
+        stream.write_all(b"PROXY TCP4 198.51.100.7 192.0.2.1 4711 465\r\n").unwrap();
+        stream
+    };
+    let implicit = Smtp::over(handshake(named(0), &edge.client(), HOST).unwrap()).unwrap();
+    let starttls = Smtp::over(named(1)).unwrap().starttls(&edge.client(), HOST).unwrap();
+    for mut smtp in [implicit, starttls] {
+        assert!(mail(&mut smtp).starts_with("250 "));
+        let client = edge.taken();
+        assert_eq!(client.address, Some("198.51.100.7".parse().unwrap()));
+        assert_eq!(client.relay, Some("127.0.0.1".parse().unwrap()));
+        assert!(client.tls.is_some());
+    }
+}
+
+#[test]
 fn the_certificate_is_the_one_for_the_name_that_is_asked_for_or_the_first() {
     let edge = Edge::starttls("");
     for (asked, names) in [(HOST, HOST), ("mx.other.example", "*.other.example")] {

@@ -7,7 +7,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
 use super::auth::Login;
 use super::entrance::TlsMode;
@@ -32,6 +32,10 @@ use super::{Accept, Config, Credentials, Entrance};
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
+
+/// How much of a message a client must send within `data-timeout`, where there is so much left: a client that
+/// sends a byte now and then would else hold what it has sent before for as long as a message may take.
+const BLOCK: usize = 4 << 10;
 
 /// How long a client that was turned out may go on sending. Were the socket closed at once over what it
 /// sent, the system would reset the connection, and the client might never read why.
@@ -59,15 +63,10 @@ pub struct Edge<A> {
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
 pub type Ending = watch::Receiver<Option<Instant>>;
 
-/// Serves the client at `address`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and no
-/// other.
-pub async fn serve<A, S>(
-    edge: &Edge<A>,
-    entrance: &Arc<Entrance>,
-    stream: S,
-    address: Option<IpAddr>,
-    ending: Ending,
-) where
+/// Serves `client`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and
+/// no other.
+pub async fn serve<A, S>(edge: &Edge<A>, entrance: &Arc<Entrance>, stream: S, client: Client, ending: Ending)
+where
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -76,22 +75,26 @@ pub async fn serve<A, S>(
         Arc::clone(&edge.config),
         Arc::clone(entrance),
         Arc::clone(&edge.clock),
-        address,
+        client,
     ));
     let client = session.peer();
     let mut stream = Stream::Plain(stream);
     debug!(%client, "connect");
-    let connection = Connection {
+    let now = Instant::now();
+    let mut connection = Connection {
         edge,
         entrance,
         stream: &mut stream,
         session,
         share: edge.budget.share(),
         ending,
-        since: Instant::now(),
+        since: now,
+        productive: now,
+        message_since: None,
+        block: Block::new(&edge.config),
     };
     match caught(connection.run()).await {
-        Some(Ok(())) => debug!(%client, "disconnect"),
+        Some(Ok(())) => debug!(%client, repaired = connection.session.repaired(), "disconnect"),
         Some(Err(error)) => debug!(%client, %error, "connection lost"),
         None => {
             error!(%client, "a session broke; the others go on");
@@ -99,8 +102,8 @@ pub async fn serve<A, S>(
             reply::INTERNAL_ERROR.write(&mut output);
             // The client may be gone, or may not read.
             let _ = timeout(LINGER, async {
-                stream.write_all(&output).await?;
-                stream.flush().await
+                connection.stream.write_all(&output).await?;
+                connection.stream.flush().await
             })
             .await;
         }
@@ -114,8 +117,26 @@ struct Connection<'a, A, S> {
     session: Box<Session>,
     share: Share,
     ending: Ending,
-    /// The last reply: commands, and a message as a whole, are timed from there.
+    /// The last reply: commands are timed from there.
     since: Instant,
+    /// The last mail that was taken, or the beginning: the session is timed from there.
+    productive: Instant,
+    /// When the message began that the client is in.
+    message_since: Option<Instant>,
+    block: Block,
+}
+
+/// The block of a message that the client is in.
+struct Block {
+    /// How long the client may still take for it. Only what it takes itself counts.
+    left: Duration,
+    bytes: usize,
+}
+
+impl Block {
+    fn new(config: &Config) -> Self {
+        Self { left: config.data_timeout, bytes: 0 }
+    }
 }
 
 /// What the client said.
@@ -129,7 +150,7 @@ enum Heard {
 }
 
 impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         // What few sessions do, and once, is on the heap, so that one that only waits has no room for it.
         if self.entrance.tls == TlsMode::Implicit {
             Box::pin(self.encrypt()).await?;
@@ -149,6 +170,10 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 Step::Accept(mail) => {
                     self.write().await?;
                     let outcome = Box::pin(self.edge.accept.accept(mail)).await;
+                    if outcome.is_ok() {
+                        self.productive = Instant::now();
+                    }
+                    self.message_since = None;
                     self.session.mail_is(outcome);
                 }
                 Step::StartTls => {
@@ -263,15 +288,30 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             return Ok(Heard::Ending);
         }
         let config = &self.edge.config;
-        let deadline = if in_data {
-            (Instant::now() + config.data_timeout).min(self.since + config.message_timeout)
-        } else {
-            self.since + config.command_timeout
+        let now = Instant::now();
+        if !in_data {
+            self.message_since = None;
+        } else if self.message_since.is_none() {
+            self.message_since = Some(now);
+            self.block = Block::new(config);
+        }
+        let deadline = match self.message_since {
+            Some(since) => (now + self.block.left).min(since + config.message_timeout),
+            None => (self.since + config.command_timeout).min(self.productive + config.session_timeout),
         };
+        // So that a client which never stops has an end as well.
+        if now >= deadline {
+            return Ok(Heard::Silence);
+        }
         tokio::select! {
             biased;
             bytes = receive(self.stream) => {
                 let bytes = bytes?;
+                self.block.left = self.block.left.saturating_sub(now.elapsed());
+                self.block.bytes += bytes.len();
+                if self.block.bytes >= BLOCK {
+                    self.block = Block::new(config);
+                }
                 Ok(if bytes.is_empty() { Heard::End } else { Heard::Bytes(bytes) })
             }
             () = over(&mut self.ending, in_data) => Ok(Heard::Ending),

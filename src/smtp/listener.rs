@@ -8,18 +8,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
 use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
 use super::logins::Logins;
 use super::memory::Budget;
+use super::proxy::{self, Named};
 use super::reply::Reply;
 use super::socket::{Incoming, Inherited, Socket};
 use super::{Accept, Config, Credentials, Entrance, TlsMode, descriptors};
@@ -166,10 +168,16 @@ async fn door<A: Accept>(
             accepted = socket.accept() => match accepted {
                 Ok(incoming) => {
                     backoff = BACKOFF.0;
-                    match admission.admit(incoming.client()) {
+                    let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
+                    let proxied = incoming.client().is_some_and(named);
+                    let seat = match incoming.client() {
+                        Some(peer) if !proxied => admission.admit(peer),
+                        _ => admission.admit_proxy(),
+                    };
+                    match seat {
                         Ok(seat) => {
-                            let (edge, ending) = (Arc::clone(&edge), ending.clone());
-                            sessions.spawn(receive(edge, Arc::clone(&entrance), incoming, seat, ending));
+                            let (edge, entrance, ending) = (Arc::clone(&edge), Arc::clone(&entrance), ending.clone());
+                            sessions.spawn(attend(edge, entrance, incoming, proxied, seat, ending));
                         }
                         Err(reply) => turn_away(&entrance, incoming, reply),
                     }
@@ -198,42 +206,77 @@ async fn ended(ending: &mut Ending) -> Instant {
     ending.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
 }
 
-/// Serves a client, whatever it came by.
-async fn receive<A: Accept>(
+/// Serves a client, whatever it came by: a header of its proxy if there is one, TLS where the entrance has it from
+/// the first byte, and the session.
+async fn attend<A: Accept>(
     edge: Arc<Edge<A>>,
     entrance: Arc<Entrance>,
     incoming: Incoming,
-    seat: Seat,
-    ending: Ending,
+    proxied: bool,
+    mut seat: Seat,
+    mut ending: Ending,
 ) {
     match incoming {
-        Incoming::Tcp(stream, client) => {
+        Incoming::Tcp(mut stream, peer) => {
             // Each reply is one write, and the next command waits for it: there is nothing to collect.
             if let Err(error) = stream.set_nodelay(true) {
-                debug!(%client, %error, "connection lost at once");
+                debug!(client = %peer, %error, "connection lost at once");
                 return;
             }
-            attend(&edge, &entrance, stream, Some(client), ending).await;
+            let mut client = Client { address: Some(peer), ..Client::default() };
+            if proxied {
+                let Some(named) = named_by(peer, &mut stream, &mut ending).await else { return };
+                let counted = named.address.unwrap_or(peer);
+                if let Err(reply) = seat.give(counted) {
+                    turn_away(&entrance, Incoming::Tcp(stream, counted), reply);
+                    return;
+                }
+                client = named;
+            }
+            connection::serve(&edge, &entrance, stream, client, ending).await;
         }
-        Incoming::Unix(stream) => attend(&edge, &entrance, stream, None, ending).await,
+        Incoming::Unix(stream) => {
+            connection::serve(&edge, &entrance, stream, Client::default(), ending).await;
+        }
     }
     drop(seat);
 }
 
-/// Serves the client on `stream`: TLS first where the entrance has it from the first byte, then the session.
-async fn attend<A: Accept, S: AsyncRead + AsyncWrite + Unpin>(
-    edge: &Edge<A>,
-    entrance: &Arc<Entrance>,
-    stream: S,
-    client: Option<IpAddr>,
-    ending: Ending,
-) {
-    connection::serve(edge, entrance, stream, client, ending).await;
+/// The client that `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
+/// nothing.
+async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Client> {
+    let named = tokio::select! {
+        named = timeout(proxy::TIME, proxy::read(stream)) => named,
+        _ = ended(ending) => return None,
+    };
+    let named = match named {
+        Ok(Ok(named)) => named,
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            warn!(%proxy, "connection closed: the proxy did not begin with a PROXY header");
+            return None;
+        }
+        Ok(Err(error)) => {
+            debug!(%proxy, %error, "connection lost before its PROXY header");
+            return None;
+        }
+        Err(_) => {
+            warn!(%proxy, "connection closed: the proxy sent no PROXY header in time");
+            return None;
+        }
+    };
+    let (address, relay) = match named {
+        Named::Client(address) => (Some(address), Some(proxy)),
+        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        Named::Unknown => (None, Some(proxy)),
+        Named::Local => (Some(proxy), None),
+    };
+    Some(Client { address, relay, ..Client::default() })
 }
 
 /// Closes a connection that cannot come in, and says why where that can be understood.
 fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
-    info!(client = ?incoming.client(), %reply, "connection refused");
+    let client = incoming.client().map_or_else(|| "local".to_owned(), |client| client.to_string());
+    info!(client, %reply, "connection refused");
     // A client that waits for a handshake would take a reply for a broken one.
     if entrance.tls != TlsMode::Implicit {
         incoming.tell(reply);

@@ -4,11 +4,18 @@
 use tracing::info;
 
 use crate::mail::{Client, Tls};
-use crate::smtp::auth::{Mechanism, Turn};
+use std::net::IpAddr;
+
+use crate::smtp::auth;
+use crate::smtp::auth::{Exchange, Mechanism, Turn};
+use crate::smtp::command;
 use crate::smtp::entrance::TlsMode;
+use crate::smtp::lenience::{self, Repairs};
 use crate::smtp::logins::Verdict;
 use crate::smtp::reply;
 use crate::smtp::reply::Reply;
+use crate::smtp::xclient;
+use crate::smtp::xclient::Said;
 
 use super::{Session, Step};
 
@@ -17,15 +24,22 @@ const MAX_SHOWN: usize = 64;
 
 impl Session {
     /// The stream is encrypted. Nothing that was said before is true any more (RFC 3207 section 4.2): somebody in
-    /// between may have said it.
+    /// between may have said it. That goes for XCLIENT too; what a proxy put in front came another way.
     pub fn encrypted(&mut self, tls: Tls) {
-        self.client = Client { address: self.client.address, relay: self.client.relay, ..Client::default() };
-        self.client.tls = Some(tls);
+        self.client =
+            Client { address: self.speaker, relay: self.proxy, tls: Some(tls), ..Client::default() };
+        self.named = Said::default();
+        self.greeting = Repairs::default();
         self.partial = Vec::new();
         self.transaction = None;
         self.exchange = None;
         self.logged_in = false;
         self.data_refused = false;
+    }
+
+    /// The client's address, none if it did not come over a network.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.client.address
     }
 
     /// The answer to [`Step::Authenticate`] with the login of `name`.
@@ -54,6 +68,9 @@ impl Session {
     /// What EHLO offers to this client beside what everybody is offered.
     pub(super) fn extensions(&self) -> Vec<&'static str> {
         let mut offered = Vec::new();
+        if self.may_name_client() {
+            offered.push(xclient::OFFER);
+        }
         if self.offers_tls() {
             offered.push("STARTTLS");
         }
@@ -102,7 +119,7 @@ impl Session {
             &reply::LOGGED_IN_ALREADY
         } else if self.offers_auth() {
             match Mechanism::named(mechanism) {
-                Some(mechanism) => return self.converse(mechanism.begin(initial)),
+                Some(mechanism) => return self.go_on(mechanism.begin(initial)),
                 None => &reply::UNKNOWN_MECHANISM,
             }
         } else if self.entrance.auth {
@@ -114,8 +131,29 @@ impl Session {
         None
     }
 
-    /// Goes on with a login.
-    pub(super) fn converse(&mut self, turn: Turn) -> Option<Step> {
+    /// Goes on with a login by a line of the client.
+    pub(super) fn converse(&mut self, exchange: Exchange, line: &[u8]) -> Option<Step> {
+        if self.entrance.public && !line.ends_with(b"\r\n") {
+            self.close(&reply::BARE_LF);
+            return None;
+        }
+        self.go_on(exchange.answer(line))
+    }
+
+    /// How long the line may be that `head` goes on: those of a login may be longer than commands.
+    pub(super) fn max_line(&self, head: &[u8]) -> usize {
+        const AUTH: &[u8] = b"AUTH ";
+        let start = self.partial.iter().chain(head).take(AUTH.len()).map(u8::to_ascii_uppercase);
+        if self.exchange.is_some() || start.eq(AUTH.iter().copied()) {
+            auth::MAX_LINE
+        } else if self.entrance.lenient {
+            lenience::MAX_LINE
+        } else {
+            command::MAX_LINE
+        }
+    }
+
+    fn go_on(&mut self, turn: Turn) -> Option<Step> {
         match turn {
             Turn::Ask(exchange, challenge) => {
                 self.exchange = Some(exchange);
@@ -165,7 +203,7 @@ mod tests {
     const MAIL: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n";
 
     fn talk(change: impl FnOnce(&mut Entrance)) -> Talk {
-        Talk::with(|config| change(&mut config.entrances[0]))
+        Talk::at(change)
     }
 
     /// A session with STARTTLS and users.
@@ -188,7 +226,7 @@ mod tests {
     fn offered(talk: &mut Talk) -> Vec<String> {
         let said = talk.says("EHLO x\r\n");
         let words = said.lines().map(|line| line[4..].to_owned());
-        words.skip_while(|word| word != "ENHANCEDSTATUSCODES").skip(1).collect()
+        words.skip_while(|word| word != "BINARYMIME").skip(1).collect()
     }
 
     #[test]
@@ -209,6 +247,51 @@ mod tests {
         assert_eq!((&*client.helo, &client.user), ("", &None));
         assert_eq!(client.tls.as_ref(), Some(&talk.tls));
         assert_eq!(client.address, Some("192.0.2.7".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_relay_that_named_its_client_in_the_clear_names_it_again() {
+        let mut talk = talk(|entrance| {
+            entrance.tls = TlsMode::Starttls;
+            entrance.xclient = vec!["192.0.2.7".parse().unwrap()];
+        });
+        assert_eq!(talk.codes("XCLIENT ADDR=10.0.0.1 LOGIN=evil\r\nSTARTTLS\r\n"), "220, 220, 220 2.0.0");
+        talk.says(MAIL);
+        talk.codes("XCLIENT ADDR=10.0.0.2\r\n");
+        talk.says(MAIL);
+        let client = |at: usize| {
+            let Client { address, relay, user, .. } = &talk.mails[at].envelope.client;
+            (address.unwrap().to_string(), relay.is_some(), user.is_some())
+        };
+        assert_eq!(client(0), ("192.0.2.7".to_owned(), false, false));
+        assert_eq!(client(1), ("10.0.0.2".to_owned(), true, false));
+    }
+
+    #[test]
+    fn a_login_of_the_relay_is_not_that_of_its_client() {
+        let mut talk = talk(|entrance| {
+            entrance.auth = true;
+            entrance.auth_without_tls = true;
+            entrance.require_auth = true;
+            entrance.xclient = vec!["192.0.2.7".parse().unwrap()];
+        });
+        let auth = format!("AUTH PLAIN {RIGHT}\r\n");
+        assert_eq!(
+            talk.codes(format!("{auth}XCLIENT ADDR=10.0.0.1\r\nMAIL FROM:<a>\r\n")),
+            "220, 235 2.7.0, 220, 530 5.7.0"
+        );
+        assert_eq!(talk.codes(format!("{auth}MAIL FROM:<a>\r\n")), "235 2.7.0, 250 2.1.0");
+    }
+
+    #[test]
+    fn a_bare_lf_ends_no_line_of_a_login_where_anybody_may_come() {
+        let mut talk = talk(|entrance| {
+            entrance.auth = true;
+            entrance.auth_without_tls = true;
+            entrance.public = true;
+        });
+        assert_eq!(talk.codes("AUTH LOGIN\r\naGl2ZQ==\n"), "220, 334, 500 5.5.2");
+        assert_eq!(talk.closed, Some(false));
     }
 
     #[test]

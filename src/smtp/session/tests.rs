@@ -4,8 +4,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Manual;
-use crate::mail::Tls;
+use crate::mail::{Envelope, MailId, Origin, Tls};
+use crate::smtp::Refusal;
+use crate::smtp::command;
 use crate::smtp::logins::Verdict;
+
+mod chunking;
+mod lmtp;
+mod naming;
+mod repairs;
 
 /// A session and what it did.
 pub(super) struct Talk {
@@ -21,18 +28,27 @@ fn id() -> MailId {
     MailId::new("2026-11-20T17:04:05Z".parse().unwrap(), 7)
 }
 
+fn client() -> Client {
+    Client { address: Some("192.0.2.7".parse().unwrap()), ..Client::default() }
+}
+
 impl Talk {
     fn new() -> Self {
         Self::with(|_| ())
     }
 
-    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
+    /// At an entrance with other rules.
+    pub(super) fn at(change: impl FnOnce(&mut Entrance)) -> Self {
+        Self::with(|config| change(&mut config.entrances[0]))
+    }
+
+    fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
         let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
-        let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()));
+        let session = Session::new(Arc::new(config), entrance, clock, client());
         Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
@@ -111,7 +127,7 @@ fn a_mail_comes_out_with_its_envelope_and_its_id_goes_back() {
     assert_eq!(talk.says(""), "220 mx.example ESMTP smtp2signl4\r\n");
     assert_eq!(
         talk.says("EHLO hive.example\r\n"),
-        "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+        "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"
     );
     assert_eq!(talk.says("MAIL FROM:<hive@a.example>\r\n"), "250 2.1.0 sender OK\r\n");
     assert_eq!(talk.says("RCPT TO:<soc@b.example>\r\n"), "250 2.1.5 recipient OK\r\n");
@@ -232,6 +248,16 @@ fn what_comes_behind_a_refused_data_is_never_obeyed() {
     long.says("MAIL FROM:<a>\r\n");
     assert_eq!(long.codes("DATA\r\n"), "503 5.5.1");
     assert_eq!(long.codes("x".repeat(9999) + "\r\nRCPT TO:<b>\r\n"), "421 4.7.0");
+
+    let mut spoilt = Talk::new();
+    spoilt.says("MAIL FROM:<a>\r\nRCPT TO:<b>\r\n");
+    assert_eq!(spoilt.codes("DATA now\r\nQUIT\r\n"), "501 5.5.4, 421 4.7.0");
+    assert_eq!(spoilt.closed, Some(false));
+    for data in ["DATA \x07\r\n".to_owned(), format!("DATA{}\r\n", " ".repeat(9999))] {
+        let mut spoilt = Talk::new();
+        assert_eq!(spoilt.codes(data), "220, 500 5.5.2");
+        assert_eq!(spoilt.codes("Subject: x\r\nNOOP\r\n"), "421 4.7.0");
+    }
 
     let mut patient = Talk::new();
     patient.says("MAIL FROM:<a>\r\n");

@@ -44,7 +44,8 @@ impl Admission {
         Ok(seat)
     }
 
-    /// Lets in a proxy that has yet to say for whom it comes, and to [`Seat::give`] the seat to.
+    /// Lets in a proxy that has yet to say for whom it comes, and to [`Seat::give`] the seat to; or a client that
+    /// came by a Unix socket and has no address to be counted by.
     ///
     /// # Errors
     /// What to say to it before it is closed.

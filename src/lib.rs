@@ -12,6 +12,7 @@
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
 //! [`gateway`] alone knows the order of the pipeline.
 
+pub mod address;
 pub mod clock;
 pub mod diagnostic;
 pub mod document;

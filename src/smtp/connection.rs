@@ -22,6 +22,7 @@ use tracing::{debug, error, info};
 use crate::clock::Clock;
 
 use super::memory::{Budget, Share};
+use super::rates::Rates;
 use super::reply;
 use super::session::{Session, Step};
 use super::{Accept, Config, Entrance};
@@ -43,6 +44,8 @@ pub struct Edge<A> {
     pub clock: Arc<dyn Clock>,
     /// The memory for the mails.
     pub budget: Budget,
+    /// How often mails may come.
+    pub rates: Arc<Rates>,
 }
 
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
@@ -61,7 +64,8 @@ pub async fn serve<A, S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let session =
-        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address);
+        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address)
+            .counted_by(Arc::clone(&edge.rates));
     let client = session.peer();
     debug!(%client, "connect");
     let connection = Connection {

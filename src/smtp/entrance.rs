@@ -10,6 +10,8 @@ use crate::document::{Located, Table};
 use crate::event::Words;
 use crate::network::Network;
 
+use super::Senders;
+
 /// What an operator may write for an address.
 const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`";
 
@@ -29,6 +31,8 @@ pub struct Entrance {
     pub require_auth: bool,
     /// `allow`: the networks whose clients may come in. Everybody.
     pub allow: Option<Vec<Network>>,
+    /// `senders-allow` and `senders-deny`: who may send. Everybody, unless `[smtp]` says otherwise.
+    pub senders: Senders,
     /// `proxies`: the networks of the proxies that begin each connection with a PROXY header. None.
     pub proxies: Vec<Network>,
     /// `xclient`: the networks of the relays that may name the real client by XCLIENT. None.
@@ -128,6 +132,7 @@ impl Entrance {
             require_tls: false,
             require_auth: false,
             allow: None,
+            senders: Senders::default(),
             proxies: Vec::new(),
             xclient: Vec::new(),
             lenient: false,
@@ -136,7 +141,7 @@ impl Entrance {
     }
 
     /// Reads a `[[smtp.listener]]`; none if it has no address.
-    fn read(table: &mut Table<'_>) -> Option<Self> {
+    fn read(table: &mut Table<'_>, senders: &Senders) -> Option<Self> {
         let span = table.span();
         let address = match table.string("address") {
             Some(text) => Address::read(table, text),
@@ -151,6 +156,7 @@ impl Entrance {
         entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
         entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
         entrance.allow = networks(table, "allow");
+        entrance.senders = Senders::read(table, senders);
         entrance.proxies = networks(table, "proxies").unwrap_or_default();
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
@@ -159,8 +165,11 @@ impl Entrance {
     }
 }
 
-/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`; none if neither is written.
-pub(super) fn read(table: &mut Table<'_>) -> Option<Vec<Entrance>> {
+/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`, or takes `default` if neither is written, and gives
+/// the senders of `[smtp]` to those that name none.
+pub(super) fn read(table: &mut Table<'_>, default: Vec<Entrance>) -> Vec<Entrance> {
+    let senders = Senders::read(table, &Senders::default());
+    let plain = |entrance| Entrance { senders: senders.clone(), ..entrance };
     let span = table.value("listen").map(|value| value.span());
     let listen = table.strings("listen");
     let listeners = table.tables("listener");
@@ -170,21 +179,21 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Vec<Entrance>> {
         table.error(span, "`listen` is empty", ADDRESS_HELP);
     }
     if listen.is_none() && listeners.is_empty() {
-        return None;
+        return default.into_iter().map(plain).collect();
     }
     let mut found: Vec<Entrance> = listen
         .into_iter()
         .flatten()
-        .filter_map(|text| Address::read(table, text).map(Entrance::new))
+        .filter_map(|text| Address::read(table, text).map(Entrance::new).map(plain))
         .collect();
     for mut listener in listeners {
-        found.extend(Entrance::read(&mut listener));
+        found.extend(Entrance::read(&mut listener, &senders));
         listener.finish();
     }
-    Some(found)
+    found
 }
 
-fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
+pub(super) fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
     let written = table.strings(key)?;
     let mut found = Vec::with_capacity(written.len());
     for text in written {

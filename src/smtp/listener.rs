@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
 use super::memory::Budget;
+use super::rates::Rates;
 use super::reply::Reply;
 use super::{Accept, Address, Config, Entrance};
 
@@ -72,13 +73,15 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
     ) {
         let config = self.config;
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let admission = Admission::new(Arc::clone(&config), Arc::clone(&rates));
         let edge = Arc::new(Edge {
             config: Arc::clone(&config),
             accept,
             clock,
             budget: Budget::new(config.max_memory),
+            rates,
         });
-        let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
         for (entrance, socket) in self.sockets {
@@ -126,12 +129,15 @@ async fn door<A: Accept>(
                     backoff = BACKOFF.0;
                     // Behind a socket of both families, an IPv4 client is the same as before one of its own.
                     let client = address.ip().to_canonical();
-                    match admission.admit(client) {
+                    let admitted = admission.admit_connection().and_then(|mut seat| {
+                        seat.admit_client(client, &entrance, edge.clock.now()).map(|()| seat)
+                    });
+                    match admitted {
                         Ok(seat) => {
                             let (edge, ending) = (Arc::clone(&edge), ending.clone());
                             sessions.spawn(attend(edge, Arc::clone(&entrance), stream, client, seat, ending));
                         }
-                        Err(reply) => turn_away(stream, client, reply),
+                        Err(reply) => turn_away(stream, client, &entrance, reply),
                     }
                 }
                 Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
@@ -175,9 +181,10 @@ async fn attend<A: Accept>(
     drop(seat);
 }
 
-/// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line.
-fn turn_away(stream: TcpStream, client: IpAddr, reply: &Reply) {
-    info!(%client, %reply, "connection refused");
+/// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line. For QUIT,
+/// for which RFC 5321 section 3.1 would have us wait after 554, whoever may not come in could let us wait long.
+fn turn_away(stream: TcpStream, client: IpAddr, entrance: &Entrance, reply: &Reply) {
+    info!(%client, listener = %entrance.address, %reply, "connection refused");
     let mut output = Vec::new();
     reply.write(&mut output);
     if let Ok(mut stream) = stream.into_std() {

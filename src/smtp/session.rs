@@ -15,6 +15,7 @@ use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 
 use super::command::{self, Command};
 use super::data::{Data, Lost};
+use super::rates::{Exceeded, Rates};
 use super::reply::{self, Reply};
 use super::{Config, Entrance, Refusal};
 
@@ -46,6 +47,8 @@ pub struct Session {
     /// The rules of the entrance that the client came in by.
     entrance: Arc<Entrance>,
     clock: Arc<dyn Clock>,
+    /// Counts its mails; none where nobody does.
+    rates: Option<Arc<Rates>>,
     client: Client,
     phase: Phase,
     /// The start of a command line whose end is yet to come.
@@ -94,6 +97,7 @@ impl Session {
             config,
             entrance,
             clock,
+            rates: None,
             client: Client { address, ..Client::default() },
             phase: Phase::Command,
             partial: Vec::new(),
@@ -104,6 +108,12 @@ impl Session {
         };
         reply::greeting(&session.config.hostname).write(&mut session.output);
         session
+    }
+
+    /// The session, whose mails are held to `rates`.
+    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
+        self.rates = Some(rates);
+        self
     }
 
     /// Goes on with `input`, from whose front it takes what it uses, up to the next step.
@@ -301,6 +311,10 @@ impl Session {
     fn mail(&mut self, path: &str, size: Option<u64>) {
         if self.transaction.is_some() {
             self.refuse(&reply::NESTED_MAIL);
+        } else if !self.entrance.senders.admit(path) {
+            // Not counted as an error: a relay may have mails of many senders.
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
+            self.answer(&reply::SENDER_REFUSED);
         } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
             info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
             self.refuse(&reply::TOO_LARGE);
@@ -337,20 +351,38 @@ impl Session {
         let refusal = match &self.transaction {
             None => &reply::NEED_MAIL,
             Some(mail) if mail.given_up => &reply::NO_ROOM,
-            Some(mail) if !mail.recipients.is_empty() => {
-                self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
-                self.answer(&reply::START_MAIL);
-                return;
-            }
+            Some(mail) if !mail.recipients.is_empty() => match self.over_rate(mail) {
+                Some(reply) => return self.refuse_data(reply, followed),
+                None => {
+                    self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
+                    self.answer(&reply::START_MAIL);
+                    return;
+                }
+            },
             Some(mail) if mail.asked > 0 => &reply::NO_VALID_RECIPIENTS,
             Some(_) => &reply::NEED_RCPT,
         };
         info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        self.refuse_data(refusal, followed);
+    }
+
+    fn refuse_data(&mut self, reply: &Reply, followed: bool) {
         self.data_refused = true;
-        self.refuse(refusal);
+        self.refuse(reply);
         if followed {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
         }
+    }
+
+    /// Counts a mail that is about to come in; the reply that refuses it if it is one too many.
+    fn over_rate(&self, mail: &Transaction) -> Option<&'static Reply> {
+        let rates = self.rates.as_ref()?;
+        let (sender, recipients) = (&mail.reverse_path, &mail.recipients);
+        let exceeded = rates.mail(self.client.address, sender, recipients, self.clock.now()).err()?;
+        let reply = exceeded.reply();
+        let recipient = if let Exceeded::Recipient(at) = exceeded { &recipients[at] } else { "" };
+        info!(client = %self.peer(), helo = ?self.client.helo, ?sender, ?recipient, %reply, "mail refused: too many");
+        Some(reply)
     }
 
     fn end_of_data(&mut self) -> Option<Step> {

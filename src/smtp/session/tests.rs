@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::clock::Manual;
+use crate::diagnostic::Source;
+use crate::document;
 
 /// A session and what it did.
 struct Talk {
@@ -20,12 +22,22 @@ impl Talk {
         Self::with(|_| ())
     }
 
+    /// A session that was greeted, by the `[smtp]` section `text`.
+    fn configured(text: &str) -> Self {
+        let configured = document::read(&Source::new("t.toml", text), Config::read).unwrap();
+        let mut talk = Self::with(|config| *config = configured);
+        talk.says("");
+        talk
+    }
+
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
-        let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()));
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()))
+            .counted_by(rates);
         Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None }
     }
 
@@ -325,4 +337,35 @@ fn no_reply_holds_a_word_of_the_client() {
         said += &talk.says(format!("{line}\r\n"));
     }
     assert!(!said.contains("EVIL"), "{said}");
+}
+
+#[test]
+fn a_sender_that_is_not_allowed_is_refused_and_others_may_still_come_in_the_session() {
+    let mut talk = Talk::configured("senders-deny = ['*@spam.example', '<>']\nmax-errors = 3\n");
+    for _ in 0..10 {
+        assert_eq!(talk.codes("MAIL FROM:<a@Spam.example>\r\n"), "550 5.7.1");
+        assert_eq!(talk.codes("MAIL FROM:<>\r\n"), "550 5.7.1");
+    }
+    assert_eq!(talk.codes("MAIL FROM:<a@b>\r\nRCPT TO:<c>\r\nDATA\r\n"), "250 2.1.0, 250 2.1.5, 354");
+}
+
+#[test]
+fn a_mail_over_a_rate_is_refused_for_now_and_its_text_is_not_obeyed() {
+    let mut talk = Talk::configured("[rates]\nclient = '2/m'\nsender = '1/m'\n");
+    assert_eq!(talk.codes("MAIL FROM:<a>\r\nRCPT TO:<c>\r\nDATA\r\n"), "250 2.1.0, 250 2.1.5, 354");
+    assert_eq!(talk.codes("x\r\n.\r\n"), "250 2.0.0");
+    // Nothing but a mail that comes in is counted.
+    assert_eq!(talk.codes("MAIL FROM:<b>\r\nRCPT TO:<c>\r\nRSET\r\n"), "250 2.1.0, 250 2.1.5, 250 2.0.0");
+    let one_too_many = "MAIL FROM:<a>\r\nRCPT TO:<c>\r\nDATA\r\n";
+    assert_eq!(talk.codes(one_too_many), "250 2.1.0, 250 2.1.5, 450 4.7.1");
+    assert_eq!(
+        talk.codes("RSET\r\nMAIL FROM:<b>\r\nRCPT TO:<c>\r\nDATA\r\n"),
+        "250 2.0.0, 250 2.1.0, 250 2.1.5, 354"
+    );
+    assert_eq!(talk.codes("x\r\n.\r\n"), "250 2.0.0");
+    assert_eq!(
+        talk.codes(format!("{one_too_many}Subject: x\r\nMAIL FROM:<evil>\r\n")),
+        "250 2.1.0, 250 2.1.5, 450 4.7.1, 421 4.7.0"
+    );
+    assert_eq!(talk.mails.len(), 2);
 }

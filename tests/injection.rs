@@ -11,7 +11,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 use serde_json::Value;
 use smtp2signl4::standin::Standin;
-use support::{Gateway, PATIENCE, Site, run, standin};
+use support::{Gateway, PATIENCE, Site, base64, run, standin};
 
 /// Characters that end lines, command terminals, hide or turn text around: C0, DEL, C1, line separators, overrides
 /// of the writing direction, and what has no width.
@@ -85,18 +85,6 @@ fn answered(address: SocketAddr, bytes: &[u8]) -> String {
 
 /// What a client can say around `poison`, each in a session of its own.
 fn sessions(poison: &str) -> Vec<Vec<u8>> {
-    let base64 = |text: &str| -> String {
-        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-        text.as_bytes()
-            .chunks(3)
-            .flat_map(|chunk| {
-                let bits =
-                    (0..3).fold(0_u32, |bits, at| bits << 8 | u32::from(chunk.get(at).copied().unwrap_or(0)));
-                let digit = move |at: usize| char::from(DIGITS[(bits >> (18 - 6 * at) & 63) as usize]);
-                (0..4).map(move |at| if at <= chunk.len() { digit(at) } else { '=' })
-            })
-            .collect()
-    };
     let quoted = |text: &str| -> String {
         text.bytes().fold(String::new(), |mut all, byte| {
             write!(all, "={byte:02X}").unwrap();

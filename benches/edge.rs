@@ -9,8 +9,8 @@
 //!
 //! The clients, the stand-in for SIGNL4 and the gateway share the machine. Mails have 4 KiB and are pipelined as a
 //! relay does it: envelope and DATA in one write. The spool does not wait for the disk (`sync = "off"`): what that
-//! costs is for `--bench relay` to say. All that the gateway does with a mail is in the figures: it is parsed, judged,
-//! kept and posted.
+//! costs is for `--bench relay` to say. All that the gateway does with a mail is in its figures: it is parsed, judged,
+//! kept and posted. `edge` is the listener alone in a process of its own, which forgets each mail as smtp-sink does.
 
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
@@ -24,9 +24,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use smtp2signl4::clock::System;
+use smtp2signl4::mail::{Mail, MailId};
+use smtp2signl4::smtp::{Accept, Address, Config, Entrance, Listener, Refusal};
 use smtp2signl4::standin::{Options, Standin};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Bytes of a mail.
@@ -39,6 +43,9 @@ const ATTACK: Duration = Duration::from_secs(20);
 /// How often each client that dribbles sends a byte.
 const DRIBBLE: Duration = Duration::from_secs(1);
 
+/// What this program is told to be the listener alone.
+const ALONE: &str = "--listen";
+
 /// Where Debian has it.
 const SMTP_SINK: &str = "/usr/sbin/smtp-sink";
 
@@ -47,10 +54,39 @@ fn main() {
     let mails = argument("--mails", 20_000);
     let (idle, dribbling) = (argument("--idle", 5_000), argument("--dribbling", 500));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if std::env::args().any(|argument| argument == ALONE) {
+        runtime.block_on(listen());
+        return;
+    }
     runtime.block_on(async {
         speed(mails).await;
         attack(idle, dribbling).await;
     });
+}
+
+/// The listener alone, for clients of another process, which ends this one.
+async fn listen() {
+    let config = Config {
+        entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0))))],
+        ..Config::default()
+    };
+    let listener = Listener::bind(&config).unwrap();
+    eprintln!("\"address\":\"{}\"", listener.addresses()[0]);
+    let (_stop, stop) = watch::channel(false);
+    listener.run(Arc::new(Forgetful), Arc::new(System), stop).await;
+}
+
+/// Says that it keeps every mail, and keeps none.
+struct Forgetful;
+
+impl Accept for Forgetful {
+    fn recipient(&self, _: &str) -> bool {
+        true
+    }
+
+    async fn accept(&self, _: Mail) -> Result<MailId, Refusal> {
+        Ok(MailId::from_number(0).expect("0 is an id"))
+    }
 }
 
 /// The number behind `name` on the command line.
@@ -76,7 +112,7 @@ async fn speed(mails: usize) {
         "{:<11} {:<26} {:>9} {:>10} {:>10} {:>14}",
         "server", "load", "per s", "p50 ms", "p99 ms", "CPU us each"
     );
-    for server in ["smtp-sink", "gateway"] {
+    for server in ["smtp-sink", "edge", "gateway"] {
         for (load, sessions, each) in [
             (Load::Session, 1, mails / 4),
             (Load::Session, 20, mails),
@@ -342,9 +378,16 @@ struct Usage {
 }
 
 impl Server {
-    /// The gateway or smtp-sink; none if that is not installed.
+    /// The server of this name; none if it is not installed.
     async fn start(name: &'static str) -> Option<Self> {
-        if name == "gateway" { Some(Self::gateway().await) } else { Self::smtp_sink().await }
+        match name {
+            "gateway" => Some(Self::gateway().await),
+            "edge" => {
+                let mut edge = Command::new(std::env::current_exe().unwrap());
+                Some(Self::spawn(name, edge.arg(ALONE), None))
+            }
+            _ => Self::smtp_sink().await,
+        }
     }
 
     async fn gateway() -> Self {
@@ -359,24 +402,29 @@ impl Server {
             standin.url()
         )
         .unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"))
-            .args(["run", "--config"])
-            .arg(&config)
-            .env("SIGNL4_TEAM_SECRET", "bench")
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
+        command.args(["run", "--config"]).arg(&config).env("SIGNL4_TEAM_SECRET", "bench");
+        Self::spawn("gateway", &mut command, Some((standin, folder)))
+    }
+
+    /// Runs a command that tells its address.
+    fn spawn(
+        name: &'static str,
+        command: &mut Command,
+        behind: Option<(Standin, tempfile::TempDir)>,
+    ) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = io::BufReader::new(child.stderr.take().unwrap());
         let address = loop {
             let mut line = String::new();
-            assert_ne!(log.read_line(&mut line).unwrap(), 0, "the gateway ended");
+            assert_ne!(log.read_line(&mut line).unwrap(), 0, "{name} ended");
             if let Some((_, rest)) = line.split_once("\"address\":\"") {
                 break rest[..rest.find('"').unwrap()].parse().unwrap();
             }
         };
         // The log goes on being read, as journald would.
         std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        Self { name: "gateway", child, address, _behind: Some((standin, folder)) }
+        Self { name, child, address, _behind: behind }
     }
 
     async fn smtp_sink() -> Option<Self> {

@@ -10,7 +10,8 @@
 //! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
 //! otherwise. Two nouns ([`mail`], [`event`]) are plain data. Four stages ([`smtp`], [`rules`],
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
-//! [`gateway`] alone knows the order of the pipeline.
+//! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] find out
+//! whether a mail is from whom it says.
 
 pub mod address;
 pub mod clock;
@@ -20,6 +21,8 @@ pub mod network;
 pub mod secret;
 
 pub mod mail;
+
+pub mod authenticity;
 
 pub mod event;
 

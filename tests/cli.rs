@@ -132,6 +132,42 @@ async fn explain_gives_the_very_payload_that_the_service_posts() {
 }
 
 #[test]
+fn explain_takes_from_its_options_what_a_file_does_not_tell() {
+    let status = |options: &[&str]| {
+        let mail = sample("zabbix/resolved.eml");
+        let arguments = [&["explain", "--json"], options, &[mail.to_str().unwrap()]].concat();
+        let explained: Value = serde_json::from_slice(&bare(&arguments).stdout).unwrap();
+        let status = &explained["events"][0]["payload"]["X-S4-Status"];
+        (status.as_str().unwrap().to_owned(), explained["envelope"].clone())
+    };
+    assert_eq!(status(&[]).0, "resolved");
+    assert_eq!(status(&["--client", "203.0.113.9"]).0, "new");
+    assert_eq!(status(&["--client", "203.0.113.9", "--user", "zabbix"]).0, "resolved");
+    assert_eq!(status(&["--client", "203.0.113.9", "--authenticated"]).0, "resolved");
+    let (_, envelope) = status(&["--received", "2026-11-20T18:04:05+01:00"]);
+    assert_eq!(envelope["received-at"], "2026-11-20T17:04:05Z");
+
+    let page = bare(&["explain", "--client", "203.0.113.9", sample("zabbix/resolved.eml").to_str().unwrap()]);
+    assert!(out(&page).contains("nothing proves who sent this mail from outside"), "{}", out(&page));
+
+    // What a relay wrote is in the file.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("c.toml");
+    std::fs::write(&config, "[authenticity]\ntrusted-authserv-ids = ['mx']\n").unwrap();
+    let mail = folder.path().join("m.eml");
+    let head = "Authentication-Results: mx; dkim=pass header.d=soc.example\nReceived: from a (a [203.0.113.9]) by mx\n";
+    std::fs::write(
+        &mail,
+        format!("{head}{}", std::fs::read_to_string(sample("zabbix/resolved.eml")).unwrap()),
+    )
+    .unwrap();
+    let page = bare(&["explain", "--config", config.to_str().unwrap(), mail.to_str().unwrap()]);
+    let told = "proof    spf=none dkim=pass (soc.example) dmarc=none arc=none; proves soc.example; by mx";
+    assert!(out(&page).contains(told), "{}", out(&page));
+    assert!(out(&page).contains("\"X-S4-Status\": \"resolved\""), "{}", out(&page));
+}
+
+#[test]
 fn explain_tells_a_person_what_matched_and_what_was_set() {
     let explained = bare(&["explain", sample("thehive5/case-closed.eml").to_str().unwrap()]);
     let text = out(&explained);

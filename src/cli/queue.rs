@@ -15,7 +15,7 @@ use crate::mail::{MailId, visible};
 use crate::spool::{Filter, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
-use super::{Exit, Site, print, runtime};
+use super::{Exit, Site, excerpt, print, runtime};
 
 /// What `queue` is told.
 #[derive(clap::Args)]
@@ -235,6 +235,17 @@ fn page(shown: &Shown) -> String {
         text.push_str(&format!("  received   {}\n", local(envelope.received_at)));
         if let Some(address) = envelope.client.address {
             text.push_str(&format!("  client     {address} {}\n", short(&envelope.client.helo)));
+        }
+        if let Some(user) = &envelope.client.user {
+            text.push_str(&format!("  user       {}\n", short(user)));
+        }
+        if let Some(tls) = &envelope.client.tls {
+            let subject =
+                tls.subject.as_deref().map_or_else(String::new, |name| format!(" of {}", short(name)));
+            text.push_str(&format!("  TLS        {}{subject}\n", short(&tls.version)));
+        }
+        if let Some(found) = &envelope.authenticity {
+            text.push_str(&format!("  proof      {}\n", excerpt(&found.to_string())));
         }
         text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
         for recipient in &envelope.recipients {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
+use crate::authenticity;
 use crate::delivery::{self, Connection, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
@@ -36,6 +37,8 @@ pub struct Config {
     pub path: Option<PathBuf>,
     /// The listener.
     pub smtp: smtp::Config,
+    /// Whether mails are from whom they say.
+    pub authenticity: authenticity::Config,
     /// The rules' own settings: where they are, what the site is like.
     pub rules: rules::Config,
     /// Colours, each with the service that has it in SIGNL4.
@@ -152,6 +155,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             );
         }
         let smtp = section(root, "smtp", smtp::Config::read);
+        let authenticity = section(root, "authenticity", authenticity::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
         let delivery = section(root, "delivery", delivery::Config::read);
         let log = section(root, "log", read_log);
@@ -184,6 +188,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         Config {
             path: path.map(Path::to_path_buf),
             smtp,
+            authenticity,
             rules,
             colors: signl4.colors,
             spool,

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tracing::{error, info};
 
+use crate::authenticity::Checker;
 use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
@@ -212,6 +213,9 @@ impl Intake {
                 whole.dropped = None;
             }
             whole.story = json!({ "defects": message.defects, "teams": stories });
+            if let Some(found) = &envelope.authenticity {
+                whole.story["authenticity"] = json!(found.to_string());
+            }
             whole
         }));
         outcome.unwrap_or_else(|_| self.unjudged(envelope, content))
@@ -255,25 +259,40 @@ fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
 }
 
 /// The intake as the edge sees it.
-pub struct Edge(pub Arc<Intake>);
+pub struct Edge {
+    /// Takes the mails.
+    pub intake: Arc<Intake>,
+    /// Finds out whether they are from whom they say.
+    pub checker: Checker,
+}
 
 impl Accept for Edge {
     fn recipient(&self, address: &str) -> bool {
         // RFC 5321 section 4.5.1: postmaster is always there; his mail goes to the first team.
         let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-        local.eq_ignore_ascii_case("postmaster") || self.0.routes.teams(address).next().is_some()
+        local.eq_ignore_ascii_case("postmaster") || self.intake.routes.teams(address).next().is_some()
     }
 
-    async fn accept(&self, mail: Mail) -> Result<MailId, Refusal> {
-        match self.0.take(mail).await {
+    async fn accept(&self, mut mail: Mail) -> Result<MailId, Refusal> {
+        mail.envelope.authenticity = self.checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
+        if self.checker.refuses(&mail.envelope) {
+            let client = mail.envelope.client.address;
+            let from = mail.envelope.reverse_path.escape_debug().to_string();
+            info!(
+                client = client.map(tracing::field::display),
+                from, "refused: it fails DMARC, and its domain wants such mails refused"
+            );
+            return Err(Refusal::Unauthentic);
+        }
+        match self.intake.take(mail).await {
             Ok(kept) => {
-                if self.0.full.swap(false, Ordering::Relaxed) {
+                if self.intake.full.swap(false, Ordering::Relaxed) {
                     info!("there is space for mail again");
                 }
                 Ok(kept.id)
             }
             Err(PutError::Full) => {
-                if !self.0.full.swap(true, Ordering::Relaxed) {
+                if !self.intake.full.swap(true, Ordering::Relaxed) {
                     error!(
                         "there is no space for mail: senders are told to come again (452); make room on the spool's disk"
                     );

@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{debug, error, info, warn};
 
+use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
 use crate::delivery::{Delivery, SetupError, Target};
@@ -126,7 +127,10 @@ impl Gateway {
         for address in &addresses {
             info!(%address, "listening");
         }
-        let smtp = tokio::spawn(listener.run(Arc::new(Edge(Arc::clone(&intake))), clock, stopped.clone()));
+        let checker =
+            Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
+        let edge = Arc::new(Edge { intake: Arc::clone(&intake), checker });
+        let smtp = tokio::spawn(listener.run(edge, clock, stopped.clone()));
         let control =
             tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
         Ok(Self { addresses, intake, stop, smtp, control, delivery, spool })

@@ -10,7 +10,7 @@ use regex::Regex;
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{Located, Table, Value};
 use crate::event::Event;
-use crate::mail::{Client, Envelope, Message};
+use crate::mail::{Authenticity, Client, Envelope, Message};
 
 use super::field::Key;
 use super::file::Reader;
@@ -24,6 +24,7 @@ pub struct Example {
     mail: ExampleMail,
     client: IpAddr,
     user: Option<String>,
+    authenticated: bool,
     sender: Option<String>,
     recipients: Vec<String>,
     team: Option<String>,
@@ -132,6 +133,7 @@ impl Example {
             } else {
                 self.recipients.clone()
             },
+            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
             ..Envelope::default()
         }
     }
@@ -293,6 +295,7 @@ impl Reader<'_> {
             }
             found
         });
+        let authenticated = table.boolean("authenticated").unwrap_or(false);
         let mut text = |key| table.string(key).map(|text| text.value);
         let (user, sender, team) = (text("user"), text("sender"), text("team"));
         let recipients = table.strings("recipient").unwrap_or_default();
@@ -319,6 +322,7 @@ impl Reader<'_> {
             },
             client: client.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             user,
+            authenticated,
             sender,
             recipients: recipients.into_iter().map(|text| text.value).collect(),
             team,

@@ -99,6 +99,8 @@ pub struct Site {
     pub trusted: Vec<Network>,
     /// How each severity pages, where the rules do not say.
     pub severities: Vec<(Severity, Paging)>,
+    /// Whether a mail from outside the trusted networks closes and acknowledges though nothing proves who sent it.
+    pub unproven_closes: bool,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
     /// What is replaced in everything that leaves.

@@ -62,13 +62,15 @@ pub trait Accept: Send + Sync + 'static {
     fn accept(&self, mail: Mail) -> impl Future<Output = Result<MailId, Refusal>> + Send;
 }
 
-/// Why a mail was not taken. The client is asked to come again.
+/// Why a mail was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no space: 452 4.3.1.
     Full,
     /// An I/O error, or the gateway shuts down: 451 4.3.0.
     Unavailable,
+    /// It is not from whom it says, and the domain that it names wants such mails refused: 550 5.7.26.
+    Unauthentic,
 }
 
 /// The `[smtp]` section. The defaults are those of [`Config::default`].

@@ -107,6 +107,9 @@ pub static NEED_RCPT: Reply = fixed(503, "5.5.1", "need RCPT first");
 pub static UNKNOWN_RECIPIENT: Reply = fixed(550, "5.1.1", "no team takes mail for this recipient");
 /// A sender who may not come in here.
 pub static SENDER_REFUSED: Reply = fixed(550, "5.7.1", "sender not allowed here");
+/// A mail that fails DMARC, of a domain that wants such mails refused (RFC 7372 section 3.2).
+pub static UNAUTHENTIC: Reply =
+    fixed(550, "5.7.26", "the domain in From does not authorise this mail, and wants it refused");
 /// More than a message may have.
 pub static TOO_LARGE: Reply = fixed(552, "5.3.4", "message too large");
 /// A reverse-path that is none.

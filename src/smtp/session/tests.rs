@@ -253,6 +253,11 @@ fn a_mail_that_is_not_kept_is_not_answered_250() {
         talk.codes("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n"),
         "250 2.1.0, 250 2.1.5, 354, 451 4.3.0"
     );
+    talk.outcome = Err(Refusal::Unauthentic);
+    assert_eq!(
+        talk.codes("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n"),
+        "250 2.1.0, 250 2.1.5, 354, 550 5.7.26"
+    );
 }
 
 #[test]

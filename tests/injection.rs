@@ -123,6 +123,13 @@ fn sessions(poison: &str) -> Vec<Vec<u8>> {
             "Subject: x\r\nX-S4-ExternalID: {poison}\r\nX-S4-Service: {word}\r\nX-S4-Status: {poison}\r\n{poison}: x\r\n\r\nDown.\r\n"
         ),
         format!(
+            "Authentication-Results: relay.example {poison}; spf=pass smtp.mailfrom={poison}@b; dkim=pass ({poison}) \
+             header.d={poison} header.s={poison}; dmarc=pass header.from={poison}\r\n\
+             DKIM-Signature: v=1; d={poison}; s={poison}; b={poison}\r\nARC-Seal: i=1; d={poison}\r\n\
+             Received: from {poison} ({poison} [192.0.2.1]) by {poison}; {poison}\r\nReceived-SPF: {poison}\r\n\
+             From: {poison} <a@{poison}>\r\nSubject: x\r\n\r\nDown.\r\n"
+        ),
+        format!(
             "Subject: x\r\nX-S4-{poison}: {poison}\r\nX-S4-Location: {poison}\r\nX-S4-AlertingScenario: {poison}\r\n\r\nTitle: {poison}\r\n"
         ),
         format!(
@@ -174,6 +181,7 @@ async fn poisoned(standin: &Standin, format: &str) -> Vec<String> {
     let mut site = Site::new(standin);
     site.set("log", "format", format!("'{format}'"));
     site.set("log", "level", "'debug'");
+    site.set("authenticity", "trusted-authserv-ids", "['relay.example']");
     site.set("smtp", "senders-deny", "'*@denied.example'");
     site.append("[[team]]\nname = 'soc'\nsecret-file = 'secret'\nrecipients = ['*@site']\n");
     site.unset("signl4", "secret-file");

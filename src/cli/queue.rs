@@ -190,7 +190,7 @@ fn row(event: &Listed, now: Timestamp) -> [String; 8] {
 
 /// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
 fn short(text: &str) -> String {
-    let line = text.replace(['\r', '\n', '\t'], " ");
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     crate::event::bounded(&visible(&line), 60).into_owned()
 }
 

@@ -413,6 +413,18 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
     proxied.client.address = None;
     proxied.client.relay = "10.0.0.1".parse().ok();
     assert_eq!(judge_with(&[rules], "Subject: no\n\n", site(), &proxied).events[0].title, "no");
+    // A proxy or relay that names its client is a hop as any other: both must be trusted.
+    for (client, relay, wanted) in [
+        ("10.0.0.7", "10.0.0.1", "trusted"),
+        ("203.0.113.9", "10.0.0.1", "no"),
+        ("10.0.0.7", "203.0.113.9", "no"),
+        ("", "10.0.0.1", "no"),
+    ] {
+        let mut named = envelope();
+        (named.client.address, named.client.relay) = (client.parse().ok(), relay.parse().ok());
+        let judged = judge_with(&[rules], "Subject: no\n\n", site(), &named);
+        assert_eq!(judged.events[0].title, wanted, "{client} by way of {relay}");
+    }
     let mut submitted = envelope();
     submitted.origin = Origin::Submit;
     submitted.client.address = None;

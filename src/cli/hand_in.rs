@@ -10,7 +10,7 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario, Words};
 use crate::gateway::control::{CONTENT_LIMIT, Reply, Request};
-use crate::mail::{Envelope, Mail, Message, Origin};
+use crate::mail::{Envelope, Mail, Message, Origin, trace};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, print, runtime};
@@ -126,6 +126,10 @@ pub(super) fn submit(site: &Site, arguments: SubmitArguments) -> Exit {
     }
     if content.is_empty() {
         eprintln!("smtp2signl4: there is no mail on standard input");
+        return Exit::Data;
+    }
+    if trace::is_notice(trace::header(&content)) {
+        eprintln!("smtp2signl4: this is a notice of the gateway's own that came back");
         return Exit::Data;
     }
     let mut recipients = arguments.recipients;

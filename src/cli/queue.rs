@@ -251,6 +251,12 @@ fn page(shown: &Shown) -> String {
         for recipient in &envelope.recipients {
             text.push_str(&format!("  to         <{}>\n", short(recipient)));
         }
+        if let Some(relay) = envelope.client.relay {
+            text.push_str(&format!("  by way of  {relay}\n"));
+        }
+        for repair in &envelope.repairs {
+            text.push_str(&format!("  repaired   {}\n", short(repair)));
+        }
     }
     if !shown.story.is_null() {
         let story = serde_json::to_string_pretty(&shown.story).expect("JSON can be written");

@@ -5,6 +5,7 @@ mod authenticity;
 
 mod envelope;
 mod message;
+pub mod trace;
 
 mod received;
 

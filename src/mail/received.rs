@@ -50,12 +50,14 @@ impl Hop {
 }
 
 impl Envelope {
-    /// Whether the client that handed the mail over is in one of `networks`. One without an address came by
+    /// Whether the client that handed the mail over is in one of `networks`, and so is who named it. One without an address came by
     /// a Unix socket and so is on this machine, unless a proxy or relay stands before it that could not name it.
     pub fn client_is_within(&self, networks: &[Network]) -> bool {
         match (self.origin, self.client.address) {
             (Origin::Submit | Origin::Command, _) => true,
-            (Origin::Smtp, Some(address)) => is_in(networks, address),
+            (Origin::Smtp, Some(address)) => {
+                is_in(networks, address) && self.client.relay.is_none_or(|relay| is_in(networks, relay))
+            }
             (Origin::Smtp, None) => self.client.relay.is_none(),
         }
     }

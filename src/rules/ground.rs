@@ -123,8 +123,8 @@ impl<'m> Ground<'m> {
         })
     }
 
-    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, and every hop that a
-    /// Received field names, is in a trusted network. A relay puts the address of its own client first,
+    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, the proxy or relay that named
+    /// it, and every hop that a Received field names, is in a trusted network. A relay puts the address of its own client first,
     /// so that mail from outside is not trusted for having come through a relay inside.
     pub(super) fn trusted(&self) -> bool {
         *self.trusted.get_or_init(|| {

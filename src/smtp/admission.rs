@@ -72,6 +72,37 @@ impl Seat {
         {
             return Err(&reply::NO_ACCESS);
         }
+        self.count(address, now)
+    }
+
+    /// Lets a client have the seat whom `proxy` cannot name. It is of no network that is allowed, and counts as
+    /// one of the proxy's.
+    ///
+    /// # Errors
+    /// What to say to it before it is closed.
+    pub fn admit_unknown(
+        &mut self,
+        proxy: IpAddr,
+        entrance: &Entrance,
+        now: Timestamp,
+    ) -> Result<(), &'static Reply> {
+        if entrance.allow.is_some() {
+            return Err(&reply::NO_ACCESS);
+        }
+        self.count(proxy, now)
+    }
+
+    /// Lets a proxy have the seat that comes for itself, to see whether anybody is here. That it is a proxy of the
+    /// entrance allows it.
+    ///
+    /// # Errors
+    /// What to say to it before it is closed.
+    pub fn admit_proxy(&mut self, proxy: IpAddr, now: Timestamp) -> Result<(), &'static Reply> {
+        self.count(proxy, now)
+    }
+
+    /// Counts the seat for the client at `address`, if it may have one more.
+    fn count(&mut self, address: IpAddr, now: Timestamp) -> Result<(), &'static Reply> {
         let admission = &self.admission;
         // Of a network of one's own, each machine counts for itself.
         let exempt = admission.config.rates.exempts(address);
@@ -94,9 +125,8 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut present = self.admission.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.sessions -= 1;
-        if let Some(client) = self.client
-            && let Some(of_client) = present.by_client.get_mut(&client)
-        {
+        let Some(client) = self.client else { return };
+        if let Some(of_client) = present.by_client.get_mut(&client) {
             *of_client -= 1;
             if *of_client == 0 {
                 present.by_client.remove(&client);
@@ -183,5 +213,39 @@ mod tests {
         assert_eq!(door.admit("192.0.2.1").unwrap_err(), &reply::TOO_MANY_CONNECTIONS);
         assert!(door.admit("192.0.2.2").is_ok());
         assert!((0..10).all(|_| door.admit("127.0.0.1").is_ok()));
+    }
+
+    #[test]
+    fn a_proxy_counts_for_all_and_its_client_for_itself() {
+        let door = Door::new("max-sessions = 3\nmax-sessions-per-client = 1\n");
+        let [one, two] = ["192.0.2.1", "192.0.2.2"];
+        let seat = || door.admission.admit_connection();
+        let give = |seat: &mut Seat, client: &str| {
+            seat.admit_client(client.parse().unwrap(), &door.entrance, Timestamp::UNIX_EPOCH)
+        };
+        let (mut first, mut second, third) = (seat().unwrap(), seat().unwrap(), seat().unwrap());
+        assert_eq!(seat().unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        drop(third);
+        assert_eq!(give(&mut first, one), Ok(()));
+        assert_eq!(give(&mut second, one), Err(&reply::TOO_MANY_FROM_CLIENT));
+        assert_eq!(give(&mut second, two), Ok(()));
+        assert_eq!(door.admit(one).unwrap_err(), &reply::TOO_MANY_FROM_CLIENT);
+        drop((first, second));
+        let present = door.admission.present.lock().unwrap();
+        assert_eq!((present.sessions, present.by_client.len()), (0, 0));
+    }
+
+    #[test]
+    fn whom_a_proxy_cannot_name_is_of_no_network_and_the_proxy_itself_may_look() {
+        let door =
+            Door::new("[[listener]]\naddress = '[::]:25'\nallow = '10.0.0.0/8'\nproxies = '192.0.2.1'\n");
+        let now = Timestamp::UNIX_EPOCH;
+        let mut seat = door.admission.admit_connection().unwrap();
+        let proxy = "10.0.0.1".parse().unwrap();
+        assert_eq!(seat.admit_unknown(proxy, &door.entrance, now), Err(&reply::NO_ACCESS));
+        assert_eq!(seat.admit_proxy("192.0.2.1".parse().unwrap(), now), Ok(()));
+        let open = Door::new("");
+        let mut seat = open.admission.admit_connection().unwrap();
+        assert_eq!(seat.admit_unknown(proxy, &open.entrance, now), Ok(()));
     }
 }

@@ -7,7 +7,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -20,6 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
 use super::memory::{Budget, Share};
 use super::rates::Rates;
@@ -29,6 +29,10 @@ use super::{Accept, Config, Entrance};
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
+
+/// How much of a message a client must send within `data-timeout`, where there is so much left: a client that
+/// sends a byte now and then would else hold what it has sent before for as long as a message may take.
+const BLOCK: usize = 4 << 10;
 
 /// How long a client that was turned out may go on sending. Were the socket closed at once over what it
 /// sent, the system would reset the connection, and the client might never read why.
@@ -51,40 +55,44 @@ pub struct Edge<A> {
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
 pub type Ending = watch::Receiver<Option<Instant>>;
 
-/// Serves the client at `address`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and no
-/// other.
+/// Serves `client`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and
+/// no other.
 pub async fn serve<A, S>(
     edge: &Edge<A>,
     entrance: &Arc<Entrance>,
     mut stream: S,
-    address: Option<IpAddr>,
+    client: Client,
     ending: Ending,
 ) where
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let session =
-        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address)
+        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), client)
             .counted_by(Arc::clone(&edge.rates));
     let client = session.peer();
     debug!(%client, "connect");
-    let connection = Connection {
+    let now = Instant::now();
+    let mut connection = Connection {
         edge,
         stream: &mut stream,
         session,
         share: edge.budget.share(),
         ending,
-        since: Instant::now(),
+        since: now,
+        productive: now,
+        message_since: None,
+        block: Block::new(&edge.config),
     };
     match caught(connection.run()).await {
-        Some(Ok(())) => debug!(%client, "disconnect"),
+        Some(Ok(())) => debug!(%client, repaired = connection.session.repaired(), "disconnect"),
         Some(Err(error)) => debug!(%client, %error, "connection lost"),
         None => {
             error!(%client, "a session broke; the others go on");
             let mut output = Vec::new();
             reply::INTERNAL_ERROR.write(&mut output);
             // The client may be gone, or may not read.
-            let _ = timeout(LINGER, stream.write_all(&output)).await;
+            let _ = timeout(LINGER, connection.stream.write_all(&output)).await;
         }
     }
 }
@@ -95,8 +103,26 @@ struct Connection<'a, A, S> {
     session: Session,
     share: Share,
     ending: Ending,
-    /// The last reply: commands, and a message as a whole, are timed from there.
+    /// The last reply: commands are timed from there.
     since: Instant,
+    /// The last mail that was taken, or the beginning: the session is timed from there.
+    productive: Instant,
+    /// When the message began that the client is in.
+    message_since: Option<Instant>,
+    block: Block,
+}
+
+/// The block of a message that the client is in.
+struct Block {
+    /// How long the client may still take for it. Only what it takes itself counts.
+    left: Duration,
+    bytes: usize,
+}
+
+impl Block {
+    fn new(config: &Config) -> Self {
+        Self { left: config.data_timeout, bytes: 0 }
+    }
 }
 
 /// What the client said.
@@ -110,7 +136,7 @@ enum Heard {
 }
 
 impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
         let mut input = Vec::new();
         let mut used = 0;
         loop {
@@ -127,6 +153,10 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                     self.write().await?;
                     // On the heap, so that a session that only waits has no room for a mail.
                     let outcome = Box::pin(self.edge.accept.accept(mail)).await;
+                    if outcome.is_ok() {
+                        self.productive = Instant::now();
+                    }
+                    self.message_since = None;
                     self.session.mail_is(outcome);
                 }
                 Step::Close { asked } => {
@@ -196,15 +226,30 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             return Ok(Heard::Ending);
         }
         let config = &self.edge.config;
-        let deadline = if in_data {
-            (Instant::now() + config.data_timeout).min(self.since + config.message_timeout)
-        } else {
-            self.since + config.command_timeout
+        let now = Instant::now();
+        if !in_data {
+            self.message_since = None;
+        } else if self.message_since.is_none() {
+            self.message_since = Some(now);
+            self.block = Block::new(config);
+        }
+        let deadline = match self.message_since {
+            Some(since) => (now + self.block.left).min(since + config.message_timeout),
+            None => (self.since + config.command_timeout).min(self.productive + config.session_timeout),
         };
+        // So that a client which never stops has an end as well.
+        if now >= deadline {
+            return Ok(Heard::Silence);
+        }
         tokio::select! {
             biased;
             bytes = receive(self.stream) => {
                 let bytes = bytes?;
+                self.block.left = self.block.left.saturating_sub(now.elapsed());
+                self.block.bytes += bytes.len();
+                if self.block.bytes >= BLOCK {
+                    self.block = Block::new(config);
+                }
                 Ok(if bytes.is_empty() { Heard::End } else { Heard::Bytes(bytes) })
             }
             () = over(&mut self.ending, in_data) => Ok(Heard::Ending),

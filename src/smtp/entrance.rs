@@ -151,7 +151,18 @@ impl Entrance {
             }
         };
         let mut entrance = Self::new(address?);
+        let protocol = table.value("protocol").map(|value| value.span());
         entrance.protocol = table.word("protocol").unwrap_or_default();
+        if let (Some(span), Protocol::Lmtp, Address::Inet(address)) =
+            (protocol, entrance.protocol, &entrance.address)
+            && address.port() == 25
+        {
+            table.error(
+                span,
+                "LMTP must not be spoken on port 25",
+                "a mail server that comes here expects SMTP (RFC 2033 section 5): choose another port, or a socket",
+            );
+        }
         entrance.tls = table.word("tls").unwrap_or_default();
         entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
         entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
@@ -159,8 +170,17 @@ impl Entrance {
         entrance.senders = Senders::read(table, senders);
         entrance.proxies = networks(table, "proxies").unwrap_or_default();
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
+        let lenient = table.value("lenient").map(|value| value.span());
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
         entrance.public = table.boolean("public").unwrap_or(entrance.public && entrance.allow.is_none());
+        if let (Some(span), true, true) = (lenient, entrance.lenient, entrance.public) {
+            table.error(
+                span,
+                "a public listener cannot be lenient",
+                "what is read otherwise here than at the relay in front can carry a second mail past it: name the \
+                 legacy senders in `allow`, or give them a listener of their own",
+            );
+        }
         Some(entrance)
     }
 }
@@ -207,4 +227,47 @@ pub(super) fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<N
         }
     }
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::document;
+
+    fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
+        let read = |table: &mut Table<'_>| read(table, Vec::new());
+        document::read(&Source::new("t.toml", text), read).map_err(|found| {
+            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+        })
+    }
+
+    #[test]
+    fn lmtp_is_not_spoken_on_the_port_of_smtp() {
+        assert_eq!(
+            listeners("[[listener]]\naddress = '127.0.0.1:25'\nprotocol = 'lmtp'\n").unwrap_err(),
+            ["3:12: LMTP must not be spoken on port 25"]
+        );
+        for address in ["127.0.0.1:24", "unix:/run/lmtp"] {
+            let text = format!("[[listener]]\naddress = '{address}'\nprotocol = 'lmtp'\n");
+            assert_eq!(listeners(&text).unwrap()[0].protocol, Protocol::Lmtp);
+        }
+        assert!(listeners("[[listener]]\naddress = '127.0.0.1:25'\n").is_ok());
+    }
+
+    #[test]
+    fn only_an_entrance_that_is_not_public_may_be_lenient() {
+        let entrance = |rest: &str| listeners(&format!("[[listener]]\nlenient = true\n{rest}\n"));
+        let refused = Err(vec!["2:11: a public listener cannot be lenient".to_owned()]);
+        assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
+        assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
+        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
+        for good in [
+            "address = '127.0.0.1:25'",
+            "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']",
+            "address = 'unix:/s'",
+        ] {
+            assert!(entrance(good).unwrap()[0].lenient, "{good}");
+        }
+    }
 }

@@ -11,14 +11,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
 use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
 use super::memory::Budget;
+use super::proxy::{self, Named};
 use super::rates::Rates;
 use super::reply::Reply;
 use super::{Accept, Address, Config, Entrance};
@@ -128,16 +130,26 @@ async fn door<A: Accept>(
                 Ok((stream, address)) => {
                     backoff = BACKOFF.0;
                     // Behind a socket of both families, an IPv4 client is the same as before one of its own.
-                    let client = address.ip().to_canonical();
+                    let peer = address.ip().to_canonical();
+                    let proxied = entrance.proxies.iter().any(|network| network.contains(peer));
                     let admitted = admission.admit_connection().and_then(|mut seat| {
-                        seat.admit_client(client, &entrance, edge.clock.now()).map(|()| seat)
+                        // Whom a proxy comes for is known when it has said so.
+                        if !proxied {
+                            seat.admit_client(peer, &entrance, edge.clock.now())?;
+                        }
+                        Ok(seat)
                     });
                     match admitted {
                         Ok(seat) => {
-                            let (edge, ending) = (Arc::clone(&edge), ending.clone());
-                            sessions.spawn(attend(edge, Arc::clone(&entrance), stream, client, seat, ending));
+                            let (edge, entrance, ending) = (Arc::clone(&edge), Arc::clone(&entrance), ending.clone());
+                            if proxied {
+                                sessions.spawn(attend_proxy(edge, entrance, stream, peer, seat, ending));
+                            } else {
+                                let client = Client { address: Some(peer), ..Client::default() };
+                                sessions.spawn(attend(edge, entrance, stream, client, seat, ending));
+                            }
                         }
-                        Err(reply) => turn_away(stream, client, &entrance, reply),
+                        Err(reply) => turn_away(stream, peer, &entrance, reply),
                     }
                 }
                 Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
@@ -168,17 +180,64 @@ async fn attend<A: Accept>(
     edge: Arc<Edge<A>>,
     entrance: Arc<Entrance>,
     stream: TcpStream,
-    client: IpAddr,
+    client: Client,
     seat: Seat,
     ending: Ending,
 ) {
     // Each reply is one write, and the next command waits for it: there is nothing to collect.
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%client, %error, "connection lost at once");
+        debug!(client = ?client.address, %error, "connection lost at once");
         return;
     }
-    connection::serve(&edge, &entrance, stream, Some(client), ending).await;
+    connection::serve(&edge, &entrance, stream, client, ending).await;
     drop(seat);
+}
+
+/// Attends to the client that `proxy` names, or to nobody: who does not say for whom it comes hears nothing.
+async fn attend_proxy<A: Accept>(
+    edge: Arc<Edge<A>>,
+    entrance: Arc<Entrance>,
+    mut stream: TcpStream,
+    proxy: IpAddr,
+    mut seat: Seat,
+    mut ending: Ending,
+) {
+    let named = tokio::select! {
+        named = timeout(proxy::TIME, proxy::read(&mut stream)) => named,
+        _ = ended(&mut ending) => return,
+    };
+    let named = match named {
+        Ok(Ok(named)) => named,
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            warn!(%proxy, "connection closed: the proxy did not begin with a PROXY header");
+            return;
+        }
+        Ok(Err(error)) => {
+            debug!(%proxy, %error, "connection lost before its PROXY header");
+            return;
+        }
+        Err(_) => {
+            warn!(%proxy, "connection closed: the proxy sent no PROXY header in time");
+            return;
+        }
+    };
+    let now = edge.clock.now();
+    let (client, admitted) = match named {
+        Named::Client(address) => {
+            let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_client(address, &entrance, now))
+        }
+        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        Named::Unknown => {
+            let client = Client { relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_unknown(proxy, &entrance, now))
+        }
+        Named::Local => (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now)),
+    };
+    match admitted {
+        Ok(()) => attend(edge, entrance, stream, client, seat, ending).await,
+        Err(reply) => turn_away(stream, client.address.unwrap_or(proxy), &entrance, reply),
+    }
 }
 
 /// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line. For QUIT,

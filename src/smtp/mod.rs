@@ -26,19 +26,24 @@
 //!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
-//! envelope. TLS, AUTH and LMTP are not there yet.
+//! envelope. TLS and AUTH are not there yet.
 
 mod admission;
+pub mod chunk;
 pub mod command;
 mod connection;
+mod content;
 pub mod data;
 pub mod entrance;
+pub mod lenience;
 mod listener;
 mod memory;
+pub mod proxy;
 pub mod rates;
 pub mod reply;
 mod senders;
 pub mod session;
+pub mod xclient;
 
 pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
@@ -98,14 +103,21 @@ pub struct Config {
     pub max_errors: usize,
     /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB.
     pub max_memory: usize,
+    /// `max-hops`: how many Received fields a mail may have; one with more goes round in circles. 100, the least
+    /// that RFC 5321 section 6.3 asks for: a loop is found as surely, and no mail is refused that only has far
+    /// to go.
+    pub max_hops: usize,
     /// `command-timeout`: how long a client may take for a command. 5 minutes, as RFC 5321 section
     /// 4.5.3.2.7 asks.
     pub command_timeout: Duration,
-    /// `data-timeout`: how long a client may be silent within a message. 3 minutes, the time that RFC
-    /// 5321 section 4.5.3.2.5 gives a client for a block.
+    /// `data-timeout`: how long a client may take within a message for a block of 4 KiB, or for the rest. 3
+    /// minutes, the time that RFC 5321 section 4.5.3.2.5 gives a client for a block.
     pub data_timeout: Duration,
-    /// `message-timeout`: how long a message may take from DATA to its end. 15 minutes.
+    /// `message-timeout`: how long a message may take from DATA or the first BDAT to its end. 15 minutes.
     pub message_timeout: Duration,
+    /// `session-timeout`: how long a session may go on without that a mail is taken. 30 minutes: a session
+    /// that is kept open and works has no end, and one that only keeps its seat has.
+    pub session_timeout: Duration,
     /// `drain`: how long sessions that are inside DATA may go on when the service stops. 10 seconds, well
     /// below the 90 after which systemd would kill it.
     pub drain: Duration,
@@ -123,9 +135,11 @@ impl Default for Config {
             rates: Limits::default(),
             max_errors: 20,
             max_memory: 256 << 20,
+            max_hops: 100,
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(180),
             message_timeout: Duration::from_secs(900),
+            session_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(10),
         }
     }
@@ -172,9 +186,11 @@ impl Config {
         set(&mut config.max_sessions_per_client, count(table, "max-sessions-per-client", 1..=1_000_000));
         set(&mut config.rates, table.table("rates").map(Limits::read));
         set(&mut config.max_errors, count(table, "max-errors", 1..=1_000_000));
+        set(&mut config.max_hops, count(table, "max-hops", 10..=10_000));
         set(&mut config.command_timeout, timeout(table, "command-timeout"));
         set(&mut config.data_timeout, timeout(table, "data-timeout"));
         set(&mut config.message_timeout, timeout(table, "message-timeout"));
+        set(&mut config.session_timeout, timeout(table, "session-timeout"));
         set(&mut config.drain, table.duration("drain"));
         config
     }
@@ -241,7 +257,7 @@ mod tests {
         let found = config(
             "listen = ['[::1]:25', '0.0.0.0:465']\nhostname = 'mx'\nmax-message-size = '1 MiB'\nmax-recipients = 100\n\
              max-sessions = 2\nmax-sessions-per-client = 1\nmax-errors = 3\nmax-memory = '2 MiB'\ncommand-timeout = '1m'\n\
-             data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\n",
+             data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\nmax-hops = 50\nsession-timeout = '5m'\n",
         );
         let wanted = Config {
             entrances: ["[::1]:25", "0.0.0.0:465"]
@@ -255,9 +271,11 @@ mod tests {
             rates: Limits::default(),
             max_errors: 3,
             max_memory: 2 << 20,
+            max_hops: 50,
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(120),
             message_timeout: Duration::from_secs(180),
+            session_timeout: Duration::from_secs(300),
             drain: Duration::from_secs(4),
         };
         assert_eq!(found, Ok(wanted));

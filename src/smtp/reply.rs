@@ -7,6 +7,8 @@ use std::fmt;
 
 use crate::mail::MailId;
 
+use super::Protocol;
+
 /// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -34,7 +36,9 @@ pub static START_MAIL: Reply = fixed(354, "", "end data with <CR><LF>.<CR><LF>")
 /// To VRFY: who is behind an address is not told (RFC 5321 section 7.3).
 pub static CANNOT_VERIFY: Reply = fixed(252, "2.0.0", "cannot verify, send mail and see");
 /// To HELP.
-pub static HELP: Reply = fixed(214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT");
+pub static HELP: Reply = fixed(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+/// To BDAT that is not the last of its mail.
+pub static CHUNK_OK: Reply = fixed(250, "2.0.0", "chunk OK");
 /// To QUIT.
 pub static GOODBYE: Reply = fixed(221, "2.0.0", "goodbye");
 
@@ -81,6 +85,10 @@ pub static UNKNOWN_COMMAND: Reply = fixed(500, "5.5.1", "command not recognised"
 pub static LINE_TOO_LONG: Reply = fixed(500, "5.5.2", "line too long");
 /// A CR, a NUL or the like inside a command.
 pub static CONTROL_CHARACTER: Reply = fixed(500, "5.5.2", "control character in a command");
+/// A command that ends in LF alone, where anybody may come in.
+pub static BARE_LF: Reply = fixed(500, "5.5.2", "bare LF behind a command, closing connection");
+/// EHLO or HELO where LMTP is spoken (RFC 2033 section 4.1).
+pub static NEED_LHLO: Reply = fixed(500, "5.5.1", "this is LMTP, use LHLO");
 /// To EHLO without a name.
 pub static EHLO_SYNTAX: Reply = fixed(501, "", "syntax: EHLO hostname");
 /// To HELO without a name.
@@ -91,6 +99,10 @@ pub static MAIL_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: MAIL FROM:<address>
 pub static RCPT_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: RCPT TO:<address>");
 /// To VRFY and the like without what they are about.
 pub static MISSING_ARGUMENT: Reply = fixed(501, "5.5.4", "argument missing");
+/// To BDAT that does not say how many octets follow.
+pub static BDAT_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: BDAT size [LAST], closing connection");
+/// To XCLIENT that cannot be read.
+pub static XCLIENT_SYNTAX: Reply = fixed(501, "5.5.4", "bad XCLIENT attribute");
 /// To DATA with something behind it.
 pub static NO_ARGUMENT: Reply = fixed(501, "5.5.4", "no argument allowed");
 /// A parameter that is known, with a value that is wrong.
@@ -103,6 +115,16 @@ pub static NESTED_MAIL: Reply = fixed(503, "5.5.1", "sender already given");
 pub static NEED_MAIL: Reply = fixed(503, "5.5.1", "need MAIL first");
 /// DATA before RCPT.
 pub static NEED_RCPT: Reply = fixed(503, "5.5.1", "need RCPT first");
+/// RCPT, MAIL or DATA once BDAT has begun the content (RFC 3030 section 2).
+pub static CHUNKS_BEGUN: Reply = fixed(503, "5.5.1", "content already begun by BDAT");
+/// DATA for a mail that may be binary (RFC 3030 section 3).
+pub static NEED_BDAT: Reply = fixed(503, "5.5.1", "BINARYMIME needs BDAT");
+/// XCLIENT in the middle of a mail.
+pub static IN_TRANSACTION: Reply = fixed(503, "5.5.1", "mail transaction in progress");
+/// LMTP: the content after every recipient was refused (RFC 2033 section 4.2).
+pub static NO_RECIPIENTS: Reply = fixed(503, "5.5.1", "no valid recipients");
+/// XCLIENT from one who may not name its client.
+pub static MAY_NOT_NAME_CLIENT: Reply = fixed(550, "5.7.0", "not authorised for XCLIENT");
 /// A recipient that no team takes.
 pub static UNKNOWN_RECIPIENT: Reply = fixed(550, "5.1.1", "no team takes mail for this recipient");
 /// A sender who may not come in here.
@@ -120,12 +142,20 @@ pub static BAD_RECIPIENT: Reply = fixed(553, "5.1.3", "bad recipient address");
 pub static NO_ACCESS: Reply = fixed(554, "5.7.1", "no access from your address");
 /// DATA after every recipient was refused.
 pub static NO_VALID_RECIPIENTS: Reply = fixed(554, "5.5.1", "no valid recipients");
+/// A mail that has been round too often.
+pub static TOO_MANY_HOPS: Reply = fixed(554, "5.4.6", "too many Received fields, mail is in a loop");
+/// A mail of this gateway that comes back to it.
+pub static OWN_NOTICE: Reply = fixed(554, "5.4.6", "a notice of this gateway came back, mail is in a loop");
 /// A parameter that was not offered.
 pub static UNKNOWN_PARAMETER: Reply = fixed(555, "5.5.4", "parameter not recognised");
 
 /// The greeting.
-pub fn greeting(hostname: &str) -> Reply {
-    Reply { code: 220, enhanced: "", text: format!("{hostname} ESMTP smtp2signl4").into() }
+pub fn greeting(hostname: &str, protocol: Protocol) -> Reply {
+    let protocol = match protocol {
+        Protocol::Smtp => "ESMTP",
+        Protocol::Lmtp => "LMTP",
+    };
+    Reply { code: 220, enhanced: "", text: format!("{hostname} {protocol} smtp2signl4").into() }
 }
 
 /// To HELO. One line, because some clients read no more.
@@ -133,10 +163,15 @@ pub fn hello(hostname: &str) -> Reply {
     Reply { code: 250, enhanced: "", text: hostname.to_owned().into() }
 }
 
-/// To EHLO: the name and what is offered.
-pub fn offers(hostname: &str, max_message_size: usize) -> Reply {
-    let text =
-        format!("{hostname}\nPIPELINING\nSIZE {max_message_size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES");
+/// To EHLO: the name and what is offered, `more` beside what everybody is.
+pub fn offers(hostname: &str, max_message_size: usize, more: &[&str]) -> Reply {
+    let mut text = format!(
+        "{hostname}\nPIPELINING\nSIZE {max_message_size}\n8BITMIME\nSMTPUTF8\nENHANCEDSTATUSCODES\nCHUNKING\nBINARYMIME"
+    );
+    for offer in more {
+        text.push('\n');
+        text.push_str(offer);
+    }
     Reply { code: 250, enhanced: "", text: text.into() }
 }
 
@@ -189,8 +224,8 @@ mod tests {
     fn every_line_of_a_reply_has_its_code_and_only_the_last_a_space() {
         assert_eq!(written(&RECIPIENT_OK), "250 2.1.5 recipient OK\r\n");
         assert_eq!(
-            written(&offers("mx.example", 100)),
-            "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 100\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+            written(&offers("mx.example", 100, &["X Y"])),
+            "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 100\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250-BINARYMIME\r\n250 X Y\r\n"
         );
     }
 }

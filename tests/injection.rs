@@ -158,13 +158,13 @@ fn sessions(poison: &str) -> Vec<Vec<u8>> {
 }
 
 /// Has a client say everything around every poison and returns the number of mails that were taken.
-fn poison(gateway: &Gateway) -> usize {
+fn poison(gateway: &Gateway, header: &str) -> usize {
     let mut taken = 0;
     let all: String = POISON.iter().collect();
     let text = |c: &char| format!("{c}{FORGED}{c}[2J");
     for poison in POISON.iter().map(text).chain([all]) {
         for session in sessions(&poison) {
-            let said = answered(gateway.address(), &session);
+            let said = answered(gateway.address(), &[header.as_bytes(), &session].concat());
             for line in said.split_inclusive("\r\n") {
                 let line = line.strip_suffix("\r\n").unwrap_or_else(|| panic!("no whole line: {line:?}"));
                 assert_plain("a reply", line);
@@ -176,9 +176,17 @@ fn poison(gateway: &Gateway) -> usize {
     taken
 }
 
-/// Runs a gateway with this log format, poisons it, and returns its log.
-async fn poisoned(standin: &Standin, format: &str) -> Vec<String> {
+/// Runs a gateway with this log format and these rules of entry, poisons it, and returns its log. Each session begins
+/// with `header`.
+async fn poisoned(standin: &Standin, format: &str, entry: &str, header: &str) -> Vec<String> {
+    let before = standin.taken() as usize;
     let mut site = Site::new(standin);
+    site.unset("smtp", "listen");
+    site.append(&format!("[[smtp.listener]]\naddress = '127.0.0.1:0'\n{entry}\n"));
+    if !header.is_empty() {
+        // No name server is to be asked about the client of a proxy.
+        site.set("authenticity", "check", "false");
+    }
     site.set("log", "format", format!("'{format}'"));
     site.set("log", "level", "'debug'");
     site.set("authenticity", "trusted-authserv-ids", "['relay.example']");
@@ -186,10 +194,10 @@ async fn poisoned(standin: &Standin, format: &str) -> Vec<String> {
     site.append("[[team]]\nname = 'soc'\nsecret-file = 'secret'\nrecipients = ['*@site']\n");
     site.unset("signl4", "secret-file");
     let gateway = site.start();
-    let taken = poison(&gateway);
+    let taken = poison(&gateway, header);
     assert!(taken > POISON.len(), "only {taken} mails");
-    let events =
-        standin.wait_for(|requests| requests.iter().filter(|r| r.event_id.is_some()).count() >= taken);
+    let events = standin
+        .wait_for(|requests| requests.iter().filter(|r| r.event_id.is_some()).count() >= before + taken);
     tokio::time::timeout(PATIENCE, events).await.expect("an event for each mail");
 
     let listing = run(site.command(&["queue", "list", "--state", "all"]), "");
@@ -218,13 +226,17 @@ async fn poisoned(standin: &Standin, format: &str) -> Vec<String> {
 #[tokio::test]
 async fn nothing_that_a_peer_writes_reaches_a_log_a_reply_or_an_event_raw() {
     let standin = standin().await;
-    let log = poisoned(&standin, "text").await;
+    let log = poisoned(&standin, "text", "", "").await;
     assert!(log.len() > 1000, "{}", log.len());
     for line in &log {
         assert_plain("a line of the log", line);
         assert!(line.starts_with("20") && line.get(10..11) == Some("T"), "a line without a time: {line:?}");
     }
-    for line in poisoned(&standin, "json").await {
+    let relayed = poisoned(&standin, "json", "xclient = '127.0.0.0/8'\nlenient = true", "").await;
+    let header = "PROXY TCP4 192.0.2.9 192.0.2.1 1024 25\r\n";
+    let proxied = poisoned(&standin, "json", "proxies = '127.0.0.0/8'\npublic = true", header).await;
+    assert!(proxied.iter().any(|line| line.contains("192.0.2.9")), "the header is read");
+    for line in relayed.into_iter().chain(proxied) {
         assert_plain("a line of the log", &line);
         let mut found = Vec::new();
         texts(&serde_json::from_str(&line).unwrap_or_else(|_| panic!("no JSON: {line}")), &mut found);

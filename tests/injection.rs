@@ -106,7 +106,7 @@ fn sessions(poison: &str) -> Vec<Vec<u8>> {
         format!("{greeted}MAIL FROM:<\"{poison}\"@b>\r\nRCPT TO:<\"{poison}\"@site>\r\nRCPT TO:<a@{poison}>\r\n"),
         format!("{greeted}MAIL FROM:<a@b> AUTH={poison} SIZE=999999999\r\nRCPT TO {poison}\r\n"),
         format!("{greeted}MAIL FROM:<{poison}@denied.example>\r\nMAIL FROM:<a@b>\r\nRCPT TO:<{poison}nobody@elsewhere>\r\n"),
-        format!("{greeted}AUTH PLAIN {}\r\n", base64(&format!("{poison}\0{poison}\0{poison}"))),
+        format!("{greeted}AUTH PLAIN {}\r\n", base64(format!("{poison}\0{poison}\0{poison}"))),
         format!("{greeted}AUTH LOGIN\r\n{}\r\n{}\r\n", base64(poison), base64(poison)),
         format!("{greeted}AUTH {poison} {poison}\r\nSTARTTLS {poison}\r\nBDAT {poison}\r\nLHLO {poison}\r\n"),
         format!("{greeted}XCLIENT NAME={poison} ADDR={poison} HELO={poison} LOGIN={poison}\r\nXFORWARD NAME={poison}\r\n"),
@@ -144,7 +144,7 @@ fn sessions(poison: &str) -> Vec<Vec<u8>> {
         ),
         format!(
             "Subject: x\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
-            base64(&format!("{poison}{FORGED}"))
+            base64(format!("{poison}{FORGED}"))
         ),
     ] {
         // Where the sender itself is no address, the mail comes by another.

@@ -13,6 +13,7 @@
 //! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] find out
 //! whether a mail is from whom it says.
 
+pub mod address;
 pub mod clock;
 pub mod diagnostic;
 pub mod document;

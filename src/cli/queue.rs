@@ -11,7 +11,7 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::Words;
 use crate::gateway::control::{self, Reply, Request};
-use crate::mail::MailId;
+use crate::mail::{MailId, visible};
 use crate::spool::{Filter, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
@@ -188,10 +188,10 @@ fn row(event: &Listed, now: Timestamp) -> [String; 8] {
     ]
 }
 
-/// The start of `text` on one line, with nothing in it that could steer a terminal.
+/// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
 fn short(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::event::bounded(&line, 60).into_owned()
+    crate::event::bounded(&visible(&line), 60).into_owned()
 }
 
 /// The time from `from` to `until` in its two greatest units.
@@ -260,7 +260,7 @@ fn page(shown: &Shown) -> String {
     }
     if !shown.story.is_null() {
         let story = serde_json::to_string_pretty(&shown.story).expect("JSON can be written");
-        text.push_str(&format!("  story      {}\n", story.replace('\n', "\n             ")));
+        text.push_str(&format!("  story      {}\n", visible(&story).replace('\n', "\n             ")));
     }
     for event in &shown.events {
         let listed = &event.listed;
@@ -276,7 +276,7 @@ fn page(shown: &Shown) -> String {
             }
         }
         if let Some(payload) = &event.payload {
-            text.push_str(&format!("    payload    {payload}\n"));
+            text.push_str(&format!("    payload    {}\n", visible(&payload.to_string())));
         }
     }
     text

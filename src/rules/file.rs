@@ -124,15 +124,7 @@ pub(super) fn is_location(text: &str) -> bool {
 
 /// Reads `source`. What is wrong goes to `found`; there is a file unless the TOML itself is broken.
 pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>) -> Option<File> {
-    let mut reader = Reader {
-        source,
-        zone,
-        errors: Vec::new(),
-        tables: Tables::new(),
-        engine: Engine::new(Tables::new()),
-        names_lost: false,
-        patched: false,
-    };
+    let mut reader = Reader::new(source, zone);
     let mut file = None;
     let read = document::read(source, |root| file = Some(reader.file(root)));
     found.extend(read.err().unwrap_or_default());
@@ -151,6 +143,20 @@ pub(super) struct Reader<'s> {
     pub(super) names_lost: bool,
     /// Whether a pattern of the file was wrong, and another stands in its place.
     patched: bool,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(source: &'s Source, zone: &'s TimeZone) -> Self {
+        Self {
+            source,
+            zone,
+            errors: Vec::new(),
+            tables: Tables::new(),
+            engine: Engine::new(Tables::new()),
+            names_lost: false,
+            patched: false,
+        }
+    }
 }
 
 impl Reader<'_> {

@@ -74,7 +74,7 @@ impl Draft {
 }
 
 /// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
-const TEXT_LIMIT: usize = 1 << 20;
+pub(super) const TEXT_LIMIT: usize = 1 << 20;
 
 /// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
 pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {

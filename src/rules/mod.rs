@@ -5,6 +5,7 @@
 //! mail gets a judgement, no input makes it slower than linear, and the same rules and mail give the same
 //! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
 
+mod alone;
 mod condition;
 mod config;
 mod example;
@@ -19,14 +20,17 @@ mod parameters;
 mod pattern;
 mod reach;
 mod redact;
+mod schedule;
 mod template;
 mod tlp;
 mod trace;
 mod when;
 
+pub use alone::When;
 pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
 pub use redact::{RedactSet, Redaction};
+pub use schedule::{Schedule, read_zone};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 

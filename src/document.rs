@@ -280,6 +280,15 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// A date or a time as text: in quotes, or in TOML's own form.
+    pub fn time(&self) -> Option<Located<String>> {
+        match self.inner.get_ref() {
+            DeValue::Datetime(time) => Some(Located { value: time.to_string(), span: self.span() }),
+            DeValue::String(_) => self.string(),
+            _ => self.mismatch("a date or a time, such as \"2026-12-24\""),
+        }
+    }
+
     /// A whole number within `range`.
     pub fn integer(&self, range: std::ops::RangeInclusive<i64>) -> Option<Located<i64>> {
         let DeValue::Integer(written) = self.inner.get_ref() else {

@@ -78,6 +78,9 @@ pub struct Event {
     pub color: Option<String>,
     /// Tiles in order: name and value.
     pub fields: Vec<(String, String)>,
+    /// Why it is kept without being sent; none if it goes out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muted: Option<String>,
 }
 
 /// Longest title in characters. SIGNL4 documents no bound; a title is pushed, sent as SMS and read aloud.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown};
+use super::entry::{Count, Entry, Filter, Listed, Memo, Outcome, Past, Queued, Selection, Shown};
 use crate::event::{Event, Status, TITLE_LIMIT, bounded};
 use crate::mail::MailId;
 
@@ -27,6 +27,8 @@ pub(super) enum Change {
     Purge { after: u64, horizon: Horizon },
     /// Gives a little of the space that is no longer used back to the disk.
     Shrink,
+    /// Keeps and forgets what must outlive a restart.
+    Remember(Vec<Memo>),
 }
 
 /// Until when a mail must have been settled to be purged.
@@ -47,6 +49,8 @@ pub(super) struct Parcel {
     pub envelope: String,
     pub content: Content,
     pub judged: Judged,
+    /// What is remembered from the moment at which the mail is taken.
+    pub memos: Vec<Memo>,
 }
 
 /// The content of a mail.
@@ -106,6 +110,7 @@ impl Parcel {
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
             judged: Judged::new(id, &story, events, dropped, now),
+            memos: Vec::new(),
         }
     }
 }
@@ -164,6 +169,7 @@ impl Change {
             Self::Rejudge { judged: again, .. } => ROW + judged(again),
             Self::Record(outcomes) => ROW * outcomes.len(),
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
+            Self::Remember(memos) => ROW * memos.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
         };
         bytes as u64
@@ -232,6 +238,8 @@ pub(super) trait Store: Send + Sync + 'static {
     fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure>;
     fn count_mails(&self, from: MailId) -> Result<u64, Failure>;
     fn counts(&self) -> Result<Vec<Count>, Failure>;
+    /// The names and values of the memos of a kind, in the order of the names.
+    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure>;
     /// Lets go of everything that is not in use.
     fn close(&self);
 }

@@ -29,6 +29,18 @@ pub struct Entry {
     pub dropped: Option<String>,
 }
 
+/// Something small that must outlive a restart, such as when an expected mail came last. The spool keeps it and does
+/// not look into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memo {
+    /// What it is about: one word for each kind of owner.
+    pub kind: &'static str,
+    /// Which of its kind.
+    pub name: String,
+    /// What to keep from now on, in the place of what there was; none to forget it.
+    pub value: Option<serde_json::Value>,
+}
+
 /// An event that waits for its delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -34,7 +34,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task;
 
 pub use config::{Config, Sync};
-pub use entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown, ShownEvent, State};
+pub use entry::{
+    Count, Entry, Filter, Listed, Memo, Outcome, Past, Queued, Selection, Shown, ShownEvent, State,
+};
 pub use error::{Error, OpenError, PutError};
 
 use crate::clock::Clock;
@@ -90,7 +92,15 @@ impl Spool {
     /// # Errors
     /// The mail is not taken, or not for sure.
     pub async fn put(&self, entry: Entry) -> Result<Vec<Queued>, PutError> {
-        let mut parcel = Parcel::new(entry, self.clock.now());
+        self.put_with(entry, Vec::new()).await
+    }
+
+    /// The same, and with it `memos` are [remembered](Self::remember): both or neither, whatever happens.
+    ///
+    /// # Errors
+    /// As those of [`put`](Self::put).
+    pub async fn put_with(&self, entry: Entry, memos: Vec<Memo>) -> Result<Vec<Queued>, PutError> {
+        let mut parcel = Parcel { memos, ..Parcel::new(entry, self.clock.now()) };
         let mut aside = None;
         if let Content::Here(content) = &parcel.content
             && content.len() >= LARGE
@@ -116,6 +126,14 @@ impl Spool {
             Err(Refused::IdTaken) => Err(PutError::IdTaken),
             Err(_) => Err(PutError::Full),
         }
+    }
+
+    /// Keeps `memos`, each in the place of the one with its kind and name, until they are forgotten.
+    ///
+    /// # Errors
+    /// They are not kept.
+    pub async fn remember(&self, memos: Vec<Memo>) -> Result<(), Error> {
+        self.apply(Change::Remember(memos)).await.map(drop)
     }
 
     /// Notes how deliveries ended. An event that is no longer queued stays as it is, unless it was
@@ -381,6 +399,18 @@ impl Reader {
     /// It cannot be read.
     pub async fn counts(&self) -> Result<Vec<Count>, Error> {
         self.ask(|store| store.counts()).await
+    }
+
+    /// The memos of `kind` by name, in the order of the names. One that is no JSON is left out.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn memos(&self, kind: &'static str) -> Result<Vec<(String, serde_json::Value)>, Error> {
+        let found = self.ask(move |store| store.memos(kind)).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, serde_json::from_str(&value).ok()?)))
+            .collect())
     }
 
     /// Asks on a thread that may block, when it is this question's turn.

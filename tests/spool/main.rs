@@ -4,6 +4,7 @@
 
 mod crash;
 mod large;
+mod memo;
 mod open;
 mod queue;
 mod upkeep;

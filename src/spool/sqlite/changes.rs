@@ -7,7 +7,7 @@ use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
-use crate::spool::entry::Outcome;
+use crate::spool::entry::{Memo, Outcome};
 
 /// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
 const PURGE_STEP: i64 = 32;
@@ -49,6 +49,10 @@ impl Work<'_> {
             Change::Drop { mail, now } => self.drop(*mail, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
             Change::Shrink => self.shrink(),
+            Change::Remember(memos) => {
+                self.remember(memos)?;
+                Ok(Ok(Applied::default()))
+            }
         }
     }
 
@@ -97,6 +101,7 @@ impl Work<'_> {
         self.next_seq = end;
         self.disk -= size;
         self.quota -= growth;
+        self.remember(&parcel.memos)?;
         let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at)?;
         Ok(Ok(applied))
     }
@@ -280,6 +285,22 @@ impl Work<'_> {
                 params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],
                 |row| row.get(0),
             )
+    }
+
+    fn remember(&self, memos: &[Memo]) -> rusqlite::Result<()> {
+        for Memo { kind, name, value } in memos {
+            match value {
+                Some(value) => self
+                    .db
+                    .prepare_cached("INSERT OR REPLACE INTO memo (kind, name, value) VALUES (?1, ?2, ?3)")?
+                    .execute(params![kind, name, value.to_string()])?,
+                None => self
+                    .db
+                    .prepare_cached("DELETE FROM memo WHERE kind = ?1 AND name = ?2")?
+                    .execute(params![kind, name])?,
+            };
+        }
+        Ok(())
     }
 
     fn shrink(&self) -> Answer {

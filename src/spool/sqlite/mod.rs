@@ -397,6 +397,7 @@ mod tests {
                 envelope: String::new(),
                 content: engine::Content::Here(vec![0; size].into()),
                 judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
+                memos: Vec::new(),
             })
         };
         let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];

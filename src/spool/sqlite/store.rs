@@ -353,6 +353,14 @@ impl engine::Store for Store {
         })
     }
 
+    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached("SELECT name, value FROM memo WHERE kind = ?1 ORDER BY name")?
+                .query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+    }
+
     fn close(&self) {
         *self.idle.lock().expect("no holder of this lock can panic") = None;
     }

@@ -236,13 +236,13 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("smtp2signl4: {problem}");
             Exit::Temporary
         }
-        Ok(Reply::Changed { .. } | Reply::Status(_)) => Exit::Done,
+        Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status(_)) => Exit::Done,
     }
 }
 
 /// Puts it into the spool of a service that does not run.
 async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Result<Reply, String> {
-    let intake = Arc::new(offline(config)?);
+    let intake = Arc::new(offline(config).await?);
     let reply = match request {
         Request::Submit { envelope, .. } => {
             let kept = intake.take(Mail { envelope, content }).await.map_err(|error| error.to_string())?;
@@ -257,8 +257,12 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
                 None => Reply::Queued { id: kept.id },
             }
         }
-        Request::Retry { .. } | Request::Drop { .. } | Request::Status => {
-            unreachable!("`queue` hands these in by itself")
+        Request::Retry { .. }
+        | Request::Drop { .. }
+        | Request::Status
+        | Request::Mute { .. }
+        | Request::EndMute { .. } => {
+            unreachable!("`queue` and `mute` hand these in by themselves")
         }
     };
     intake.spool().close().await;

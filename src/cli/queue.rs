@@ -266,15 +266,16 @@ fn page(shown: &Shown) -> String {
 }
 
 /// Asks the service, or changes the spool of one that does not run.
-async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
+pub(super) async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
     let reply = match ask(config, &request, &[], Duration::from_secs(120)).await {
         Way::Answered(reply) => reply,
         Way::Broken(problem) => return Err(problem),
         Way::NoService => {
-            let intake = offline(config)?;
+            let intake = offline(config).await?;
             let reply = match request {
                 Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
                 Request::Drop { id } => control::drop_mail(&intake, id).await,
+                Request::Mute { .. } | Request::EndMute { .. } => control::mute(&intake, request).await,
                 Request::Submit { .. } | Request::Send { .. } | Request::Status => {
                     unreachable!("these hand in, they do not change")
                 }
@@ -293,6 +294,10 @@ async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, S
             Ok(Exit::Data)
         }
         Reply::Temporary(problem) => Err(problem),
+        Reply::Mutes { ids } => {
+            print(&format!("{} {done}\n", ids.join(", ")));
+            Ok(Exit::Done)
+        }
         Reply::Queued { .. } | Reply::Delivered { .. } | Reply::Waiting { .. } | Reply::Status(_) => {
             Err("the service answered another question".to_owned())
         }

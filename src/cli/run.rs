@@ -69,8 +69,8 @@ fn reload(site: &Site, gateway: &Gateway) {
 fn refuse(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(problems) => tell_all(problems),
-        Failure::Spool(error) => {
-            eprintln!("smtp2signl4: {error}");
+        Failure::Spool(_) | Failure::Memory(_) => {
+            eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }
         Failure::Connection(_) => {

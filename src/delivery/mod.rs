@@ -9,6 +9,7 @@
 
 mod backoff;
 mod dispatch;
+mod ping;
 mod scheduler;
 mod webhook;
 mod window;
@@ -22,6 +23,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use ping::Pinger;
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 

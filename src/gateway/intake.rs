@@ -13,10 +13,12 @@ use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::mail::{Envelope, Mail, MailId, Message};
+use crate::mail::{Envelope, Mail, MailId, Message, Origin};
 use crate::rules::{Judgement, RuleSet, Subject};
 use crate::smtp::{Accept, Refusal};
-use crate::spool::{Entry, PutError, Queued, Spool};
+use crate::spool::{Entry, Memo, PutError, Queued, Spool};
+
+use super::lookout::{Lookout, Sight};
 
 /// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
 /// not hold up the sessions that share its worker.
@@ -38,6 +40,7 @@ pub struct Intake {
     salt: AtomicU16,
     /// Whether the last mail found no space.
     full: AtomicBool,
+    lookout: Lookout,
 }
 
 /// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
@@ -97,7 +100,14 @@ impl Intake {
             clock,
             salt: AtomicU16::new(salt),
             full: AtomicBool::new(false),
+            lookout: Lookout::default(),
         }
+    }
+
+    /// The same, watching for what is muted and what is expected.
+    #[must_use]
+    pub fn watching(self, lookout: Lookout) -> Self {
+        Self { lookout, ..self }
     }
 
     /// The rules in force.
@@ -142,7 +152,25 @@ impl Intake {
     /// # Errors
     /// The spool could not take it; nothing of it was kept.
     pub async fn take_event(&self, envelope: Envelope, event: Event) -> Result<Kept, PutError> {
-        self.keep(envelope, None, Judged { events: vec![event], dropped: None, story: json!(null) }).await
+        let mut judged = Judged { events: vec![event], ..Judged::default() };
+        judged.sight = self.lookout.look(&Message::parse(b""), &envelope, &[], &mut judged.events);
+        self.keep(envelope, None, judged).await
+    }
+
+    /// Keeps notices of the gateway's own, one for each team that is to be told, and with them what is to be
+    /// remembered of it. No rule judges them and nothing mutes them.
+    ///
+    /// # Errors
+    /// The spool could not take it; nothing of it was kept.
+    pub async fn notice(&self, mut events: Vec<Event>, memos: Vec<Memo>) -> Result<Kept, PutError> {
+        let rules = self.rules();
+        for event in &mut events {
+            event.source_system = Some("smtp2signl4".to_owned());
+            rules.page(event);
+        }
+        let envelope =
+            Envelope { received_at: self.now(), origin: Origin::Gateway, ..Envelope::default() };
+        self.keep(envelope, None, Judged { events, memos, ..Judged::default() }).await
     }
 
     async fn keep(
@@ -165,13 +193,17 @@ impl Intake {
             events: judged.events,
             dropped: judged.dropped,
         };
+        let at = entry.envelope.received_at;
         let events = loop {
-            match self.spool.put(entry.clone()).await {
+            let mut memos = self.lookout.memos(&judged.sight, entry.id, at);
+            memos.extend(judged.memos.iter().cloned());
+            match self.spool.put_with(entry.clone(), memos).await {
                 Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
                 done => break done?,
             }
         };
         let id = entry.id;
+        self.lookout.kept(&judged.sight, id, at);
         match dropped {
             None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
@@ -187,7 +219,9 @@ impl Intake {
         envelope: &Envelope,
         content: &[u8],
     ) -> (Vec<Event>, Option<String>, serde_json::Value) {
-        let judged = self.judge(envelope, content);
+        let mut judged = self.judge(envelope, content);
+        // It is an operator's will that it goes out.
+        judged.events.iter_mut().for_each(|event| event.muted = None);
         (judged.events, judged.dropped, judged.story)
     }
 
@@ -198,7 +232,7 @@ impl Intake {
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let message = Message::parse(content);
-            let mut whole = Judged { events: Vec::new(), dropped: None, story: json!(null) };
+            let mut whole = Judged::default();
             let mut stories = Vec::new();
             let judgements =
                 for_each_team(&teams, |team| rules.judge(&Subject { message: &message, envelope, team }));
@@ -211,6 +245,7 @@ impl Intake {
             if !whole.events.is_empty() {
                 whole.dropped = None;
             }
+            whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
             whole.story = json!({ "defects": message.defects, "teams": stories });
             whole
         }));
@@ -225,6 +260,7 @@ impl Intake {
             events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
             dropped: None,
             story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+            ..Judged::default()
         }
     }
 
@@ -234,10 +270,13 @@ impl Intake {
 }
 
 /// What the rules made of a mail.
+#[derive(Default)]
 struct Judged {
     events: Vec<Event>,
     dropped: Option<String>,
     story: serde_json::Value,
+    sight: Sight,
+    memos: Vec<Memo>,
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.
@@ -292,6 +331,11 @@ impl Intake {
     /// The clock that the gateway goes by.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What watches over what is muted and what is expected.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// The spool.

@@ -201,6 +201,15 @@ impl RuleSet {
         all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
     }
 
+    /// How an event pages that no rule made: as the site says for its severity.
+    pub fn page(&self, event: &mut Event) {
+        let Some(paging) = event.severity.and_then(|severity| self.site.paging_of(severity)) else { return };
+        event.color = paging.color.clone();
+        let of_color = || paging.color.as_deref().and_then(|color| self.site.service_of(color));
+        event.service = paging.service.as_deref().or_else(of_color).map(str::to_owned);
+        event.scenario = paging.scenario;
+    }
+
     /// What the rules make of a mail. The trace tells which rules held, and no more.
     pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, false)

@@ -21,6 +21,7 @@ use crate::delivery::{self, Connection, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
+use crate::incident;
 use crate::rules;
 use crate::secret::Secret;
 use crate::smtp;
@@ -165,6 +166,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         }
         let smtp = section(root, "smtp", smtp::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
+        spool.incidents = section(root, "incidents", incident::Config::read);
         let delivery = section(root, "delivery", delivery::Config::read);
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));

@@ -103,7 +103,7 @@ pub enum Origin {
     Submit,
     /// An event without a mail, from `smtp2signl4 send` or `close`.
     Command,
-    /// A notice of the gateway's own.
+    /// A notice of the gateway's own, without a mail.
     Gateway,
 }
 

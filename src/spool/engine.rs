@@ -138,6 +138,7 @@ impl Judged {
                     team: event.team,
                     external_id: event.external_id,
                     severity: event.severity,
+                    status: event.status,
                     accepted_at: now,
                     attempts: 0,
                     next_at: now,

@@ -55,6 +55,8 @@ pub struct Queued {
     pub external_id: Option<String>,
     /// How bad it is.
     pub severity: Option<Severity>,
+    /// What it does.
+    pub status: Status,
     /// When it came into the queue, to the millisecond: when the mail was accepted, or an operator put the
     /// event back. How long delivery keeps trying counts from here.
     pub accepted_at: Timestamp,
@@ -114,6 +116,12 @@ pub enum State {
     Delivered,
     /// Taken out of the queue by an operator, or never made because a rule dropped the mail.
     Dropped,
+    /// Kept and not sent, since the incident is told already or was closed before it was.
+    Counted,
+    /// Kept and not sent, since somebody wants quiet.
+    Muted,
+    /// Kept, and told in the digest of a storm.
+    Folded,
 }
 
 impl Words for State {
@@ -122,6 +130,9 @@ impl Words for State {
         ("failed", Self::Failed),
         ("delivered", Self::Delivered),
         ("dropped", Self::Dropped),
+        ("counted", Self::Counted),
+        ("muted", Self::Muted),
+        ("folded", Self::Folded),
     ];
 }
 
@@ -133,6 +144,9 @@ impl State {
             Self::Failed => "failed",
             Self::Delivered => "delivered",
             Self::Dropped => "dropped",
+            Self::Counted => "counted",
+            Self::Muted => "muted",
+            Self::Folded => "folded",
         }
     }
 }
@@ -144,6 +158,8 @@ pub struct Filter {
     pub states: Vec<State>,
     /// Those of this team.
     pub team: Option<String>,
+    /// Those that this storm's digest tells.
+    pub digest: Option<u64>,
     /// Those with a smaller number: the last one of a page, to list the next.
     pub before: Option<u64>,
     /// At most so many.
@@ -152,7 +168,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { states: Vec::new(), team: None, before: None, limit: 100 }
+        Self { states: Vec::new(), team: None, digest: None, before: None, limit: 100 }
     }
 }
 
@@ -180,12 +196,14 @@ pub struct Listed {
     pub attempts: u32,
     /// When it is to be tried next, if it is queued.
     pub next_at: Option<Timestamp>,
-    /// When it was delivered, failed or was dropped, if it is not queued.
+    /// When it was delivered, failed, was dropped or was kept and not sent, if it is not queued.
     pub settled_at: Option<Timestamp>,
-    /// Why it failed, waits or was dropped.
+    /// Why it failed, waits, was dropped or was not sent.
     pub reason: Option<String>,
     /// SIGNL4's id of it, if it was delivered.
     pub event_id: Option<String>,
+    /// The storm whose digest tells it, if it is folded.
+    pub digest: Option<u64>,
 }
 
 /// A mail with all that the spool knows of it but its content.

@@ -25,6 +25,7 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         team: "soc".into(),
         external_id: lane.map(str::to_owned),
         severity: None,
+        status: crate::event::Status::New,
         accepted_at: at(0),
         attempts: 0,
         next_at: at(0),

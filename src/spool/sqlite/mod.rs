@@ -130,9 +130,13 @@ pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
     let store = Store::new(path.clone(), disk, Arc::new(Files::new(folder.join(LARGE), Sync::Full)));
     let check = || -> Result<(), Unusable> {
         let db = store.connection()?;
-        if check_version(&path, &db)? == 0 {
-            let detail = "there is no spool in it yet".to_owned();
-            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail }));
+        let detail = match check_version(&path, &db)? {
+            0 => "there is no spool in it yet",
+            schema::VERSION => "",
+            _ => "it is of an older version of smtp2signl4; the service brings it up to date when it starts",
+        };
+        if !detail.is_empty() {
+            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail: detail.to_owned() }));
         }
         store.give_back(db);
         Ok(())

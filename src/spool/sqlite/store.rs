@@ -66,7 +66,31 @@ impl Store {
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str =
-    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
+    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, status";
+
+/// The same for a state that shares its index with the others of which nothing is sent.
+macro_rules! kept {
+    ($state:literal) => {
+        (
+            "INDEXED BY event_kept",
+            concat!("state = '", $state, "' AND state IN ('counted', 'muted', 'folded') AND"),
+        )
+    };
+}
+
+/// The index by which the events of a state are found, and the condition that goes with it.
+fn by_state(state: State) -> (&'static str, &'static str) {
+    match state {
+        State::Queued => ("INDEXED BY event_queued", "state = 'queued' AND"),
+        State::Failed => ("INDEXED BY event_failed", "state = 'failed' AND"),
+        State::Dropped => ("INDEXED BY event_dropped", "state = 'dropped' AND"),
+        State::Delivered => ("", "state = 'delivered' AND"),
+        // SQLite takes a partial index only where its own condition is written.
+        State::Counted => kept!("counted"),
+        State::Muted => kept!("muted"),
+        State::Folded => kept!("folded"),
+    }
+}
 
 /// The question for the events of a team that wait.
 pub(super) fn waiting() -> String {
@@ -84,6 +108,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         team: row.get(2)?,
         external_id: text(row, 3)?,
         severity: word(row, 4)?,
+        status: word(row, 10)?.unwrap_or_default(),
         accepted_at: time(row, 5)?,
         attempts: row.get(6)?,
         next_at: time(row, 7)?,
@@ -94,7 +119,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 
 /// The columns that [`listed`] reads.
 const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id";
+     attempts, next_at, settled_at, reason, event_id, storm";
 
 /// Reads what can be read, so that a damaged row is seen among the others.
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
@@ -114,6 +139,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
+        digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
     })
 }
 
@@ -202,28 +228,24 @@ impl engine::Store for Store {
         let before = filter.before.map_or(i64::MAX, key);
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         // One question a state, since each has its own index but for the delivered, which are most.
-        let pages = if filter.states.is_empty() {
-            vec![("", "")]
-        } else {
-            let by_state = |state| match state {
-                State::Queued => ("INDEXED BY event_queued", "state = 'queued' AND"),
-                State::Failed => ("INDEXED BY event_failed", "state = 'failed' AND"),
-                State::Dropped => ("INDEXED BY event_dropped", "state = 'dropped' AND"),
-                State::Delivered => ("", "state = 'delivered' AND"),
-            };
-            filter.states.iter().map(|&state| by_state(state)).collect()
+        let pages = match (filter.digest, filter.states.is_empty()) {
+            (Some(_), _) => vec![("INDEXED BY event_folded", "storm = ?4 AND")],
+            (None, true) => vec![("", "")],
+            (None, false) => filter.states.iter().map(|&state| by_state(state)).collect(),
         };
+        let storm = filter.digest.map(key);
         self.ask(|db| {
             let mut found: Vec<Listed> = Vec::new();
             for (index, condition) in pages {
                 let rows = db
                     .prepare_cached(&format!(
                         "SELECT {LISTED} FROM (SELECT seq FROM event {index} WHERE {condition} seq < ?1 \
-                         AND (?2 IS NULL OR team = ?2) ORDER BY seq DESC LIMIT ?3) AS page \
+                         AND (?2 IS NULL OR team = ?2) AND (?4 IS NULL OR storm = ?4) \
+                         ORDER BY seq DESC LIMIT ?3) AS page \
                          JOIN event ON event.seq = page.seq JOIN mail ON mail.id = event.mail \
                          ORDER BY event.seq DESC"
                     ))?
-                    .query_map(params![before, filter.team, limit], listed)?
+                    .query_map(params![before, filter.team, limit, storm], listed)?
                     .collect::<rusqlite::Result<Vec<_>>>()?;
                 found.extend(rows);
             }
@@ -266,10 +288,10 @@ impl engine::Store for Store {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: text(row, 13)?,
-                        severity: word::<Severity>(row, 14)?,
-                        status: word::<Status>(row, 15)?,
-                        payload: text(row, 16)?,
+                        external_id: text(row, 14)?,
+                        severity: word::<Severity>(row, 15)?,
+                        status: word::<Status>(row, 16)?,
+                        payload: text(row, 17)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;

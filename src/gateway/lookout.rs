@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Unit};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tracing::{info, warn};
 
 use crate::config::{Config, Expect};
@@ -39,6 +39,8 @@ pub struct Lookout {
     zone: Option<TimeZone>,
     /// Told when something may be due before its time.
     woken: Notify,
+    /// Held by whoever does what is due, so that nothing is done twice.
+    attending: Mutex<()>,
 }
 
 /// What was seen in a mail.
@@ -61,7 +63,7 @@ impl Lookout {
             expects: Expects::load(config.expects.clone(), spool).await?,
             started: now,
             zone: Some(config.rules.zone.clone()),
-            woken: Notify::new(),
+            ..Self::default()
         })
     }
 
@@ -146,6 +148,7 @@ pub async fn run(intake: Arc<Intake>, mut stop: watch::Receiver<bool>) {
 /// The spool could not take it; it stays due.
 pub async fn attend(intake: &Intake) -> Result<Option<Timestamp>, PutError> {
     let lookout = intake.lookout();
+    let _alone = lookout.attending.lock().await;
     let mut next = end_mutes(intake).await?;
     while let Some((name, standing)) = lookout.expects.stray() {
         forget(intake, &name, &standing).await?;

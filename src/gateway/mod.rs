@@ -111,7 +111,7 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |events| offer.offer(events));
+        spool.tell(move |news| offer.offer(news.queued));
         tokio::spawn(purge(spool.clone(), stopped.clone()));
         let intake = Arc::new(Intake::new(
             rules,

@@ -11,14 +11,15 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::clock::{Clock, Manual};
 use smtp2signl4::config::{self, Config, Environment, Routes};
-use smtp2signl4::delivery::{Connection, Pinger, Proxy, State};
+use smtp2signl4::delivery::{self, Connection, Pinger, Proxy};
 use smtp2signl4::diagnostic::Source;
-use smtp2signl4::event::{Event, Status};
+use smtp2signl4::event::{Event, Severity, Status};
+use smtp2signl4::gateway::control::{self, Reply, Request};
 use smtp2signl4::gateway::heartbeat::{Door, Heart};
 use smtp2signl4::gateway::{Gateway, Intake, Lookout, expect, load_rules, lookout};
 use smtp2signl4::mail::{Envelope, Mail};
 use smtp2signl4::secret::Secret;
-use smtp2signl4::spool::Spool;
+use smtp2signl4::spool::{Filter, Outcome, Spool, State};
 use smtp2signl4::standin::{Options, Standin};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -65,8 +66,12 @@ impl Bench {
         lookout::attend(&self.intake).await.unwrap()
     }
 
-    /// Moves the clock by `step` and does what is due then.
+    /// Delivers what waits, moves the clock by `step` and does what is due then.
     async fn after(&self, step: SignedDuration) -> Option<Timestamp> {
+        let waiting = self.intake.spool().waiting("default", 0, 100).await.unwrap();
+        let at = self.clock.now();
+        let delivered = waiting.iter().map(|event| Outcome::Delivered { seq: event.seq, event_id: None, at });
+        self.intake.spool().record(delivered.collect()).await.unwrap();
         self.clock.advance(step);
         self.attend().await
     }
@@ -83,11 +88,19 @@ impl Bench {
         self.attend().await;
     }
 
-    /// The payloads of notices of the gateway's own that wait to be posted, in order.
+    /// The payloads of notices of the gateway's own that were posted or wait for it, in order.
     async fn notices(&self) -> Vec<Value> {
-        let waiting = self.intake.spool().waiting("default", 0, 100).await.unwrap();
-        let payloads = waiting.iter().map(|event| serde_json::from_str::<Value>(&event.payload).unwrap());
-        payloads.filter(|payload| payload["X-S4-SourceSystem"] == "smtp2signl4").collect()
+        let spool = self.intake.spool().reader();
+        let states = vec![State::Queued, State::Delivered];
+        let listed = spool.list(Filter { states, ..Filter::default() }).await.unwrap();
+        let mut found = Vec::new();
+        for event in listed.iter().rev() {
+            let shown = spool.show(event.id).await.unwrap().unwrap();
+            let shown = shown.events.iter().find(|shown| shown.listed.seq == event.seq).unwrap();
+            found.push(serde_json::from_str::<Value>(shown.payload.as_ref().unwrap()).unwrap());
+        }
+        found.retain(|payload| payload["X-S4-SourceSystem"] == "smtp2signl4");
+        found
     }
 
     /// The status of each notice, in order.
@@ -274,8 +287,8 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
         .take_event(Envelope { received_at: start(), ..Envelope::default() }, event)
         .await
         .unwrap();
-    let delivery = gateway.intake().delivery().unwrap();
-    while !delivery.status().await.iter().any(|team| team.state == State::Held && team.queued > 0) {
+    let posting = gateway.intake().delivery().unwrap();
+    while !posting.status().await.iter().any(|team| team.state == delivery::State::Held && team.queued > 0) {
         standin.wait_for(|requests| !requests.is_empty()).await;
         tokio::task::yield_now().await;
     }
@@ -289,9 +302,9 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     assert!(fault.problem.contains("default"), "{}", fault.problem);
     assert_eq!(*pings.borrow(), 3);
     standin.set_secrets(Vec::new());
-    delivery.wake(None).await;
+    posting.wake(None).await;
     standin.wait_for_events(1).await;
-    while delivery.status().await.iter().any(|team| team.state == State::Held) {
+    while posting.status().await.iter().any(|team| team.state == delivery::State::Held) {
         tokio::task::yield_now().await;
     }
     assert!(beating.beat().await, "it goes on");
@@ -321,4 +334,122 @@ async fn a_ping_that_fails_shows_no_address() {
         Pinger::new(&connection, &Secret::new("s3cret"))
             .is_err_and(|error| !error.to_string().contains("s3cret"))
     );
+}
+
+/// What is kept in the spool: title and state of each event but the notices, in order.
+async fn kept(bench: &Bench) -> Vec<(String, State)> {
+    let listed = bench.intake.spool().reader().list(Filter::default()).await.unwrap();
+    let kept = listed.into_iter().rev().filter(|event| !event.title.contains("still open"));
+    kept.map(|event| (event.title, event.state)).collect()
+}
+
+const PATCHING: &str =
+    "[[maintenance]]\nname = 'patching'\nwhen = { subject = 'db1' }\nbetween = ['11:00', '14:00']\n";
+
+#[tokio::test]
+async fn a_muted_mail_is_kept_and_what_is_still_open_at_the_end_is_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path(), PATCHING, start()).await;
+    for subject in ["db1 is down", "db2 is down", "db1 disk full", "db1 disk full"] {
+        bench.mail(subject).await;
+    }
+    let muted = |title: &str| (title.to_owned(), State::Muted);
+    assert_eq!(
+        kept(&bench).await,
+        [
+            muted("db1 is down"),
+            ("db2 is down".to_owned(), State::Queued),
+            muted("db1 disk full"),
+            muted("db1 disk full"),
+        ]
+    );
+    let listed = bench.intake.spool().reader().list(Filter::default()).await.unwrap();
+    assert_eq!(listed[0].reason.as_deref(), Some("maintenance patching"));
+    assert_eq!(bench.after(hours(1)).await, Some(start() + hours(2)));
+    assert_eq!(bench.statuses().await, [""; 0]);
+
+    bench.after(hours(1)).await;
+    let told = bench.notices().await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["Title"], "2 incidents are still open after maintenance patching");
+    let message = told[0]["Message"].as_str().unwrap();
+    assert!(message.contains("- db1 is down (2026-11-20 12:00 UTC)\n- db1 disk full"), "{message}");
+    bench.after(hours(1)).await;
+    assert_eq!(bench.statuses().await.len(), 1);
+    bench.mail("db1 is down").await;
+    assert_eq!(kept(&bench).await.last(), Some(&("db1 is down".to_owned(), State::Queued)), "it pages again");
+
+    // The next day what was told is not told again.
+    bench.after(hours(21)).await;
+    bench.mail("db1 is slow").await;
+    bench.after(hours(2)).await;
+    assert_eq!(bench.notices().await[1]["Title"], "1 incident is still open after maintenance patching");
+}
+
+#[tokio::test]
+async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let bench = Bench::open(folder.path(), "", start()).await;
+    let begin = |until, conditions: &[&str]| Request::Mute {
+        until,
+        conditions: conditions.iter().map(|&condition| condition.to_owned()).collect(),
+        reason: Some("new disks".to_owned()),
+        critical: false,
+    };
+    let begun =
+        control::mute(&bench.intake, begin(start() + hours(2), &["event.title=db1", "team=default"])).await;
+    let Reply::Mutes { ids } = begun else { panic!("{begun:?}") };
+    let refused = control::mute(&bench.intake, begin(start() + hours(2), &["nonsense=x"])).await;
+    assert!(matches!(refused, Reply::Refused(_)), "{refused:?}");
+    bench.mail("db1 is down").await;
+    let now = bench.end().await;
+
+    let bench = Bench::open(folder.path(), "", now + hours(1)).await;
+    bench.mail("db1 disk full").await;
+    assert!(kept(&bench).await.iter().all(|(_, state)| *state == State::Muted));
+    let ended = control::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    assert!(matches!(ended, Reply::Mutes { .. }), "{ended:?}");
+    let now = bench.end().await;
+
+    let bench = Bench::open(folder.path(), "", now).await;
+    let told = bench.notices().await;
+    assert_eq!(told[0]["Title"], format!("2 incidents are still open after mute {}", ids[0]));
+    bench.mail("db1 is slow").await;
+    assert_eq!(kept(&bench).await.last().unwrap().1, State::Queued);
+    let again = control::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    assert!(matches!(again, Reply::Refused(_)), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_was_closed_or_paged_meanwhile_is_not_told_at_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let rules =
+        "[[maintenance]]\nname = 'all'\nfrom = '2026-11-20T12:30:00Z'\nuntil = '2026-11-20T14:00:00Z'\n";
+    let bench = Bench::open(folder.path(), rules, start()).await;
+    let event = |id: &str, status, severity| Event {
+        team: "default".into(),
+        title: id.into(),
+        external_id: Some(id.into()),
+        severity,
+        status,
+        ..Event::default()
+    };
+    let take = async |event| {
+        let envelope = Envelope { received_at: bench.clock.now(), ..Envelope::default() };
+        bench.intake.take_event(envelope, event).await.unwrap();
+    };
+    take(event("known", Status::New, Some(Severity::Low))).await;
+    take(event("worse", Status::New, Some(Severity::Low))).await;
+    bench.after(hours(1)).await;
+    take(event("known", Status::New, Some(Severity::Low))).await;
+    take(event("worse", Status::New, Some(Severity::High))).await;
+    take(event("closed", Status::New, None)).await;
+    take(event("closed", Status::Resolved, None)).await;
+    take(event("critical", Status::New, Some(Severity::Critical))).await;
+    bench.after(hours(1)).await;
+    let told = bench.notices().await;
+    assert_eq!(told.len(), 1);
+    assert_eq!(told[0]["Title"], "1 incident is still open after maintenance all");
+    assert!(told[0]["Message"].as_str().unwrap().contains("- worse (high, "), "{}", told[0]);
+    assert_eq!(told[0]["Severity"], "high");
 }

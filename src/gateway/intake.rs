@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::mail::{Envelope, Mail, MailId, Message, Origin};
 use crate::rules::{Judgement, RuleSet, Subject};
 use crate::smtp::{Accept, Refusal};
-use crate::spool::{Entry, Memo, PutError, Queued, Spool};
+use crate::spool::{Admission, Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
 
@@ -194,10 +194,10 @@ impl Intake {
             dropped: judged.dropped,
         };
         let at = entry.envelope.received_at;
-        let events = loop {
+        let Admission { queued: events, muted, .. } = loop {
             let mut memos = self.lookout.memos(&judged.sight, entry.id, at);
             memos.extend(judged.memos.iter().cloned());
-            match self.spool.put_with(entry.clone(), memos).await {
+            match self.spool.admit_with(entry.clone(), memos).await {
                 Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
                 done => break done?,
             }
@@ -205,6 +205,9 @@ impl Intake {
         let id = entry.id;
         self.lookout.kept(&judged.sight, id, at);
         match dropped {
+            None if muted > 0 => {
+                info!(mail = %id, client, from, recipients, size, events = events.len(), muted, "accepted, and muted");
+            }
             None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
             Some(reason) => {
                 info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");

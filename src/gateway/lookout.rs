@@ -13,10 +13,10 @@ use tokio::sync::{Mutex, Notify, watch};
 use tracing::{info, warn};
 
 use crate::config::{Config, Expect};
-use crate::event::{Event, Status};
+use crate::event::{Event, Status, bounded};
 use crate::mail::{Envelope, MailId, Message};
 use crate::rules::Subject;
-use crate::spool::{self, Memo, PutError, Reader};
+use crate::spool::{self, Memo, PutError, Reader, Unheard};
 
 use super::Intake;
 use super::expect::{self, Due, Expects, Raised, Seen, Standing};
@@ -28,6 +28,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// How long after the start nothing counts as missing: what could not come while no service ran is tried again by its
 /// sender, within minutes by most.
 const GRACE: SignedDuration = SignedDuration::from_mins(15);
+
+/// Incidents that a notice lists; `queue` lists them all.
+const LISTED: usize = 10;
 
 /// What watches.
 #[derive(Debug, Default)]
@@ -92,13 +95,12 @@ impl Lookout {
     pub fn memos(&self, sight: &Sight, id: MailId, at: Timestamp) -> Vec<Memo> {
         let seen = Seen { at, mail: id };
         let expected = sight.expected.iter().map(|name| expect::seen_memo(name, seen));
-        sight.muting.iter().map(|label| mute::muting_memo(label, true)).chain(expected).collect()
+        sight.muting.iter().map(|label| self.mutes.note(label, at)).chain(expected).collect()
     }
 
     /// Notes that the mail is in the spool.
     pub fn kept(&self, sight: &Sight, id: MailId, at: Timestamp) {
         let seen = Seen { at, mail: id };
-        sight.muting.iter().for_each(|label| self.mutes.note(label));
         if sight.expected.iter().filter(|name| self.expects.saw(name, seen)).count() > 0 {
             self.wake();
         }
@@ -169,9 +171,16 @@ async fn end_mutes(intake: &Intake) -> Result<Option<Timestamp>, PutError> {
         mutes.end(&expired);
         info!(mutes = expired.join(", "), "mutes are over");
     }
-    for label in mutes.over(now) {
-        let memo = mute::muting_memo(&label, false);
-        intake.spool().remember(vec![memo]).await.map_err(lost)?;
+    for (label, since) in mutes.over(now) {
+        let unheard = intake.spool().reader().unheard(&label, since).await.map_err(lost)?;
+        let memos = vec![mute::told_memo(&label)];
+        let notices = still_open(intake, &label, now, &unheard);
+        if notices.is_empty() {
+            intake.spool().remember(memos).await.map_err(lost)?;
+        } else {
+            intake.notice(notices, memos).await?;
+        }
+        info!(label, open = unheard.len(), "a mute is over, and what it muted is told");
         mutes.told(&label);
     }
     Ok(mutes.next_end(now))
@@ -250,6 +259,36 @@ async fn forget(intake: &Intake, name: &str, standing: &Standing) -> Result<(), 
     info!(expect = name, "forgot a mail that is no longer expected");
     intake.lookout().expects.forgot(name);
     Ok(())
+}
+
+/// A notice for each team of which something is still open that `label` muted.
+fn still_open(intake: &Intake, label: &str, now: Timestamp, unheard: &[Unheard]) -> Vec<Event> {
+    let mut teams: Vec<&str> = unheard.iter().map(|incident| incident.team.as_str()).collect();
+    teams.sort_unstable();
+    teams.dedup();
+    let of_team = |team: &str| {
+        let open: Vec<&Unheard> = unheard.iter().filter(|incident| incident.team == team).collect();
+        let lines = open.iter().take(LISTED).map(|incident| {
+            let severity = incident.severity.map_or_else(String::new, |severity| format!("{severity}, "));
+            let title = bounded(&incident.title, 120);
+            format!("\n- {title} ({severity}{})", intake.lookout().local(incident.at))
+        });
+        let mut message = format!("Muted meanwhile, and not closed since:{}", lines.collect::<String>());
+        if open.len() > LISTED {
+            message.push_str(&format!("\n- and {} more", open.len() - LISTED));
+        }
+        message.push_str("\n\nAll of them: smtp2signl4 queue list --state muted");
+        let (are, s) = if open.len() == 1 { ("is", "") } else { ("are", "s") };
+        Event {
+            team: team.to_owned(),
+            title: format!("{} incident{s} {are} still open after {label}", open.len()),
+            message,
+            external_id: Some(format!("smtp2signl4:muted:{label}:{}", now.as_millisecond())),
+            severity: open.iter().filter_map(|incident| incident.severity).max(),
+            ..Event::default()
+        }
+    };
+    teams.into_iter().filter(|team| intake.has_team(team)).map(of_team).collect()
 }
 
 fn missing(lookout: &Lookout, expect: &Expect, standing: &Standing) -> Event {

@@ -121,7 +121,7 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |events| offer.offer(events));
+        spool.tell(move |news| offer.offer(news.queued));
         tokio::spawn(purge(spool.clone(), stopped.clone()));
         let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
         let intake = Intake::new(

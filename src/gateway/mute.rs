@@ -2,7 +2,7 @@
 //! service runs. Mail is kept all the same. Only what would page is muted: what acknowledges or resolves passes, and
 //! what is critical passes unless the window or the mute says otherwise.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 use jiff::Timestamp;
@@ -68,8 +68,8 @@ pub struct Muting {
 pub struct Mutes {
     windows: RwLock<Vec<Window>>,
     begun: RwLock<Vec<(Mute, When)>>,
-    /// The labels of what has muted something, until that has ended and was told.
-    muting: RwLock<BTreeSet<String>>,
+    /// The labels of what has muted something, each with when it first did, until that has ended and was told.
+    muting: RwLock<BTreeMap<String, Timestamp>>,
     rules: rules::Config,
 }
 
@@ -111,7 +111,9 @@ impl Mutes {
     /// # Errors
     /// The spool cannot be read.
     pub async fn load(config: &Config, spool: &Reader) -> Result<Self, spool::Error> {
-        let muting = spool.memos(MUTING).await?.into_iter().map(|(label, _)| label).collect();
+        let since = |value| serde_json::from_value(value).unwrap_or(Timestamp::UNIX_EPOCH);
+        let muting =
+            spool.memos(MUTING).await?.into_iter().map(|(label, value)| (label, since(value))).collect();
         let mutes = Self { muting: RwLock::new(muting), ..Self::of_config(config) };
         for mute in kept(spool).await? {
             let (id, known) = (mute.id.clone(), mutes.begin(mute));
@@ -194,11 +196,11 @@ impl Mutes {
         write(&self.begun).retain(|(mute, _)| !ids.contains(&mute.id));
     }
 
-    /// Notes that something was muted by `label`.
-    pub fn note(&self, label: &str) {
-        if !read(&self.muting).contains(label) {
-            write(&self.muting).insert(label.to_owned());
-        }
+    /// Notes that something that came at `at` is muted by `label`. The memo that keeps that.
+    pub fn note(&self, label: &str, at: Timestamp) -> Memo {
+        let since = *write(&self.muting).entry(label.to_owned()).or_insert(at);
+        let value = serde_json::to_value(since).expect("a time can be written as JSON");
+        Memo { kind: MUTING, name: label.to_owned(), value: Some(value) }
     }
 
     /// Forgets `label`, as its end was told.
@@ -206,10 +208,12 @@ impl Mutes {
         write(&self.muting).remove(label);
     }
 
-    /// The labels of what has muted something and is over at `now`.
-    pub fn over(&self, now: Timestamp) -> Vec<String> {
+    /// The labels of what has muted something and is over at `now`, and when each first did.
+    pub fn over(&self, now: Timestamp) -> Vec<(String, Timestamp)> {
         let on = self.on(now);
-        read(&self.muting).iter().filter(|label| !on.iter().any(|(on, _)| on == *label)).cloned().collect()
+        let muting = read(&self.muting);
+        let over = muting.iter().filter(|(label, _)| !on.iter().any(|(on, _)| on == *label));
+        over.map(|(label, since)| (label.clone(), *since)).collect()
     }
 
     /// When the first of those that mute at `now` ends.
@@ -244,9 +248,9 @@ pub fn forget(ids: &[String]) -> Vec<Memo> {
     ids.iter().map(|id| Memo { kind: MUTE, name: id.clone(), value: None }).collect()
 }
 
-/// The memo that `label` has muted something, or the one that its end was told.
-pub fn muting_memo(label: &str, on: bool) -> Memo {
-    Memo { kind: MUTING, name: label.to_owned(), value: on.then_some(serde_json::Value::Bool(true)) }
+/// The memo that the end of `label` was told.
+pub fn told_memo(label: &str) -> Memo {
+    Memo { kind: MUTING, name: label.to_owned(), value: None }
 }
 
 fn label_of(window: &Window) -> String {
@@ -351,12 +355,19 @@ mod tests {
         mutes.begin(mute("long", "2026-11-21T12:00:00Z", &[])).unwrap();
         assert_eq!(reason(&mutes, "2026-11-20T23:00:00Z", &event()).unwrap(), "mute long: new disks");
         assert_eq!(mutes.next_end(at("2026-11-20T23:00:00Z")), Some(at("2026-11-20T23:30:00Z")));
-        mutes.note("mute long");
-        mutes.note("maintenance patching");
-        mutes.note("maintenance gone");
-        assert_eq!(mutes.over(at("2026-11-20T23:00:00Z")), ["maintenance gone"]);
+        for label in ["mute long", "maintenance patching", "maintenance gone"] {
+            mutes.note(label, at("2026-11-20T23:00:00Z"));
+            mutes.note(label, at("2026-11-20T23:30:00Z"));
+        }
+        let over = |time: &str| mutes.over(at(time)).into_iter().map(|(label, _)| label).collect::<Vec<_>>();
+        assert_eq!(over("2026-11-20T23:00:00Z"), ["maintenance gone"]);
         mutes.told("maintenance gone");
-        assert_eq!(mutes.over(at("2026-11-21T06:00:00Z")), ["maintenance patching"]);
-        assert_eq!(mutes.over(at("2026-11-21T12:00:00Z")), ["maintenance patching", "mute long"]);
+        assert_eq!(over("2026-11-21T06:00:00Z"), ["maintenance patching"]);
+        assert_eq!(over("2026-11-21T12:00:00Z"), ["maintenance patching", "mute long"]);
+        assert_eq!(
+            mutes.over(at("2026-11-21T12:00:00Z"))[0].1,
+            at("2026-11-20T23:00:00Z"),
+            "since the first"
+        );
     }
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use smtp2signl4::spool::{Config, Filter, OpenError, Reader, Spool, Sync};
 
-use crate::{clock, content, id, mail, open, sized};
+use crate::{clock, config, content, id, mail, open, sized};
 
 /// The database and its log, byte for byte; an empty log is none.
 fn files(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
@@ -29,7 +29,7 @@ fn copy(from: &Path, to: &Path) {
 /// The error of opening `folder`, which must leave it as it is.
 fn refusal(folder: &Path) -> OpenError {
     let before = files(folder);
-    let error = Spool::open(&Config::at(folder), clock()).err().expect("the spool is refused");
+    let error = Spool::open(&config(folder), clock()).err().expect("the spool is refused");
     assert!(files(folder) == before, "a refused spool is changed");
     error
 }
@@ -68,7 +68,7 @@ async fn the_folder_and_its_files_are_for_the_owner_only() {
 async fn a_second_process_is_refused_and_told_who_has_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    let error = Spool::open(&Config::at(folder.path()), clock()).err().unwrap();
+    let error = Spool::open(&config(folder.path()), clock()).err().unwrap();
     assert!(matches!(error, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
     assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())));
     spool.put(mail(1, "soc")).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("spool.db"), &whole["spool.db"]).unwrap();
         fs::write(folder.path().join("spool.db-wal"), torn).unwrap();
-        let config = Config { sync: Sync::Off, ..Config::at(folder.path()) };
+        let config = Config { sync: Sync::Off, ..config(folder.path()) };
         let spool = Spool::open(&config, clock()).unwrap();
         let safe = acknowledged.iter().filter(|&&length| length <= cut as u64).count();
         let waiting = spool.waiting("soc", 0, 100).await.unwrap();

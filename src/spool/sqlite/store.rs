@@ -1,6 +1,7 @@
 //! The questions, and the large contents. Each question has a connection of its own: it never waits for
 //! the writer, nor the writer for it.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
 use super::files::Files;
+use super::incidents::{INCIDENT, incident};
+use super::storms::{STORM, storm};
 use super::{BUSY, Disk, failure};
 use crate::event::{Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
 use crate::spool::engine::{self, Content, Failure, PAGE};
-use crate::spool::entry::{Count, Filter, Listed, Past, Queued, Selection, Shown, ShownEvent, State};
+use crate::spool::entry::{
+    Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
+    State, Storm, Unheard,
+};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
@@ -143,14 +149,19 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
     })
 }
 
+/// The number of a column that never holds less than none.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
 /// The text of a column; bytes that are none are replaced.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     let bytes = row.get_ref(column)?.as_bytes_or_null()?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// The time of a column; one that cannot be is long ago.
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
@@ -161,7 +172,7 @@ fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
 }
 
 /// The word of a column, if it is one.
-fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
+pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
     Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
 }
 
@@ -375,11 +386,114 @@ impl engine::Store for Store {
         })
     }
 
+    fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure> {
+        self.ask(|db| {
+            let mut question = db.prepare_cached(
+                "SELECT event.team, event.external_id, event.title, coalesce(incident.severity, event.severity), \
+                 event.queued_at, incident.posted, incident.paged_severity \
+                 FROM event INDEXED BY event_kept \
+                 LEFT JOIN incident ON incident.team = event.team AND incident.external_id = event.external_id \
+                 WHERE event.state = 'muted' AND event.state IN ('counted', 'muted', 'folded') AND event.queued_at >= ?2 \
+                 AND (event.reason = ?1 OR substr(event.reason, 1, length(?1) + 2) = ?1 || ': ') \
+                 AND (event.external_id IS NULL OR incident.state = 'open' AND incident.storm IS NULL) \
+                 ORDER BY event.seq DESC",
+            )?;
+            let mut rows = question.query(params![label, since.as_millisecond()])?;
+            let mut found: Vec<Unheard> = Vec::new();
+            let mut known = HashSet::new();
+            while let Some(row) = rows.next()? {
+                let (team, external_id): (String, _) = (text(row, 0)?.unwrap_or_default(), text(row, 1)?);
+                if external_id.is_some() && !known.insert((team.clone(), external_id.clone())) {
+                    continue;
+                }
+                let severity: Option<Severity> = word(row, 3)?;
+                let posted = row.get::<_, Option<bool>>(5)?.unwrap_or(false);
+                if posted && severity <= word(row, 6)? {
+                    continue;
+                }
+                let (title, at) = (text(row, 2)?.unwrap_or_default(), time(row, 4)?);
+                found.push(Unheard { team, external_id, title, severity, at });
+            }
+            found.reverse();
+            Ok(found)
+        })
+    }
+
     fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
         self.ask(|db| {
             db.prepare_cached("SELECT name, value FROM memo WHERE kind = ?1 ORDER BY name")?
                 .query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?
                 .collect()
+        })
+    }
+
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure> {
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        self.ask(|db| {
+            let mut ids = db.prepare_cached(
+                "SELECT event_id FROM event INDEXED BY event_taken WHERE team = ?1 AND external_id = ?2 \
+                 AND seq >= ?3 AND event_id IS NOT NULL ORDER BY seq",
+            )?;
+            let mut question = db.prepare_cached(&format!(
+                "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
+                 AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
+            ))?;
+            let mut rows = question.query(params![filter.team, filter.open, limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let (incident, first): (_, i64) = (incident(row)?, row.get(11)?);
+                let event_ids = ids
+                    .query_map(params![incident.team, incident.external_id, first], |row| text(row, 0))?
+                    .filter_map(Result::transpose)
+                    .collect::<rusqlite::Result<_>>()?;
+                found.push(KnownIncident { incident, event_ids });
+            }
+            Ok(found)
+        })
+    }
+
+    fn old_incidents(
+        &self,
+        closed: Timestamp,
+        open: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(String, String, i64)>, Failure> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(|db| {
+            db.prepare_cached(
+                "SELECT team, external_id, last_seq FROM incident WHERE last_at < ?1 \
+                 AND (state = 'resolved' OR last_at < ?2 \
+                 AND NOT EXISTS (SELECT 1 FROM event WHERE seq IN (last_seq, page_seq))) LIMIT ?3",
+            )?
+            .query_map(params![closed.as_millisecond(), open.as_millisecond(), limit], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
+            .collect()
+        })
+    }
+
+    fn storms(&self) -> Result<Vec<Storm>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(&format!("SELECT {STORM} FROM storm WHERE state != 'closed' ORDER BY id"))?
+                .query_map([], storm)?
+                .collect()
+        })
+    }
+
+    fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "SELECT seq, title, severity FROM event INDEXED BY event_folded \
+                 WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )?
+            .query_map(params![key(storm), key(after), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok(Folded {
+                    seq: number(row, 0)?,
+                    title: text(row, 1)?.unwrap_or_default(),
+                    severity: word(row, 2)?,
+                })
+            })?
+            .collect()
         })
     }
 

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{
-    Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued, Selection,
-    Shown, Storm, Told, Unheard, Withdrawn,
+    Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
+    Selection, Shown, Storm, Told, Unheard, Withdrawn,
 };
 use crate::event::{Event, Repeat, Status, TITLE_LIMIT, bounded};
 use crate::mail::{MailId, Origin};

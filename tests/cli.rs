@@ -609,3 +609,21 @@ async fn windows_and_expected_mails_are_shown_with_their_next_times() {
     let log = gateway.stop().join("\n");
     assert!(!log.contains("h1dden"), "{log}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_puts_a_maintenance_window_in_force() {
+    let (standin, mut site) = stage().await;
+    let gateway = site.start();
+    site.append("[[maintenance]]\nname = 'now'\nwhen = { subject = 'db1' }\nfrom = 2020-01-01\n");
+    site.config();
+    gateway.signal("HUP");
+    gateway.process().wait_for("that says so", |line| line.contains("new rules").then_some(()));
+    for subject in ["db1 is down", "db2 is down"] {
+        run(site.command(&["submit", "soc"]), &format!("Subject: {subject}\n\nt\n"));
+    }
+    let posted = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
+    assert_eq!(posted[0].payload["Title"], "db2 is down");
+    let muted = out(&run(site.command(&["queue", "list", "--state", "muted"]), ""));
+    assert!(muted.contains("db1 is down") && muted.contains("maintenance now"), "{muted}");
+    gateway.stop();
+}

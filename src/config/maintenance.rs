@@ -112,20 +112,18 @@ fn read_calendar(table: &mut Table<'_>, zone: &TimeZone) -> Calendar {
             "write `days`, `between`, `from` or `until`",
         );
     }
-    if let (Some(from), Some(until)) = (&from, &until)
-        && until.value <= from.value
-    {
+    let backwards = from.as_ref().zip(until.as_ref()).is_some_and(|(from, until)| until.value <= from.value);
+    if let Some(until) = until.as_ref().filter(|_| backwards) {
         table.error(until.span.clone(), "it ends before it begins", "`until` must be later than `from`");
     }
     let calendar =
         Calendar { schedule, from: from.map(|from| from.value), until: until.map(|until| until.value) };
-    if calendar.schedule.as_ref().is_some_and(|schedule| {
-        !schedule.holds(Timestamp::UNIX_EPOCH) && schedule.turns(Timestamp::UNIX_EPOCH).is_none()
-    }) {
+    let start = calendar.from.unwrap_or(Timestamp::UNIX_EPOCH);
+    if !backwards && !calendar.is_open(start) && calendar.opens(start).is_none() {
         table.error(
             table.span(),
             "this maintenance window never opens",
-            "name a day, and two different times",
+            "name two different times, and a day that lies between `from` and `until`",
         );
     }
     calendar
@@ -203,7 +201,8 @@ mod tests {
     fn what_cannot_be_a_window_is_told_at_its_place() {
         let wrong = "[[maintenance]]\nname = 'a'\n[[maintenance]]\nname = 'a'\nfrom = 'soon'\n\
                      [[maintenance]]\nfrom = '2026-12-24'\nuntil = '2026-12-23'\nwhen = { subjct = 'x' }\n\
-                     [[maintenance]]\nname = 'b'\ndays = []\nday = 'sat'\n";
+                     [[maintenance]]\nname = 'b'\ndays = []\nday = 'sat'\n\
+                     [[maintenance]]\nname = 'c'\ndays = 'sun'\nfrom = 2026-11-23\nuntil = 2026-11-28\n";
         assert_eq!(
             windows(wrong).unwrap_err(),
             [
@@ -215,6 +214,7 @@ mod tests {
                 "9:10: unknown field `subjct`",
                 "10:1: this maintenance window never opens",
                 "13:1: unknown field `day` in `maintenance[3]`",
+                "14:1: this maintenance window never opens",
             ]
         );
     }

@@ -111,7 +111,10 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |news| offer.offer(news.queued));
+        spool.tell(move |news| {
+            offer.offer(news.queued);
+            offer.withdraw(news.withdrawn);
+        });
         tokio::spawn(purge(spool.clone(), stopped.clone()));
         let intake = Arc::new(Intake::new(
             rules,

@@ -72,7 +72,7 @@ pub fn for_each_team(teams: &[String], judge: impl Fn(&str) -> Judgement) -> Vec
 pub struct Kept {
     /// The id.
     pub id: MailId,
-    /// The events that wait to be posted.
+    /// The events that wait to be posted; what is kept and not sent is not among them.
     pub events: Vec<Queued>,
 }
 
@@ -165,20 +165,23 @@ impl Intake {
             events: judged.events,
             dropped: judged.dropped,
         };
-        let events = loop {
-            match self.spool.put(entry.clone()).await {
+        let admitted = loop {
+            match self.spool.admit(entry.clone()).await {
                 Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
                 done => break done?,
             }
         };
         let id = entry.id;
         match dropped {
-            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(
+                mail = %id, client, from, recipients, size, events = admitted.queued.len(),
+                counted = admitted.counted, folded = admitted.folded, muted = admitted.muted, "accepted"
+            ),
             Some(reason) => {
                 info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
-        Ok(Kept { id, events })
+        Ok(Kept { id, events: admitted.queued })
     }
 
     /// Judges a kept mail by the rules in force, as if it came now.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario, Words};
-use crate::gateway::control::{CONTENT_LIMIT, Reply, Request};
+use crate::gateway::control::{CONTENT_LIMIT, Reply, Request, not_sent};
 use crate::mail::{Envelope, Mail, Message, Origin};
 
 use super::service::{Way, ask, offline};
@@ -224,6 +224,10 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("queued as {id}");
             Exit::Done
         }
+        Ok(Reply::Kept { id, reason }) => {
+            eprintln!("kept as {id}, and not sent: {reason}");
+            Exit::Done
+        }
         Ok(Reply::Waiting { id, reason }) => {
             eprintln!("smtp2signl4: queued as {id}, not delivered: {reason}");
             Exit::Temporary
@@ -251,6 +255,7 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
         Request::Send { envelope, event, wait } => {
             let kept = intake.take_event(envelope, *event).await.map_err(|error| error.to_string())?;
             match wait {
+                _ if kept.events.is_empty() => not_sent(&intake, kept.id).await,
                 Some(_) => {
                     Reply::Waiting { id: kept.id, reason: "no service runs here to deliver it".to_owned() }
                 }

@@ -119,6 +119,13 @@ pub enum Reply {
         /// Why not yet, or why never.
         reason: String,
     },
+    /// It is on disk, and is not sent: a repeat of what was paged, or the like.
+    Kept {
+        /// Its id.
+        id: MailId,
+        /// Why it is not sent.
+        reason: String,
+    },
     /// So many events were changed.
     Changed {
         /// How many.
@@ -276,9 +283,8 @@ async fn answer(
                 Ok(kept) => kept,
                 Err(problem) => return not_kept(&problem),
             };
-            let (Some(seconds), Some(event)) = (wait, kept.events.first()) else {
-                return Reply::Queued { id: kept.id };
-            };
+            let Some(event) = kept.events.first() else { return not_sent(intake, kept.id).await };
+            let Some(seconds) = wait else { return Reply::Queued { id: kept.id } };
             // Who waits for SIGNL4 keeps nobody else from the service.
             drop(place);
             match waiting.try_acquire() {
@@ -309,6 +315,14 @@ fn own(envelope: &mut Envelope, intake: &Intake, origin: Origin) {
     envelope.client = Client::default();
 }
 
+/// The answer for an event that is kept and not sent.
+pub async fn not_sent(intake: &Intake, id: MailId) -> Reply {
+    let shown = intake.spool().reader().show(id).await.ok().flatten();
+    let event = shown.and_then(|shown| shown.events.into_iter().next());
+    let reason = event.and_then(|event| event.listed.reason);
+    Reply::Kept { id, reason: reason.unwrap_or_else(|| "`queue show` tells why".to_owned()) }
+}
+
 fn not_kept(problem: &PutError) -> Reply {
     Reply::Temporary(format!("the spool could not take it: {problem}"))
 }
@@ -320,7 +334,11 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
         Ok(Some(Outcome::Failed { reason, .. } | Outcome::Deferred { reason, .. })) => {
             Reply::Waiting { id, reason }
         }
-        Ok(None) => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
+        // It is no longer queued, or the service stops.
+        Ok(None) => match intake.spool().reader().find(event.seq).await {
+            Ok(Some(listed)) if listed.state != spool::State::Queued => not_sent(intake, id).await,
+            _ => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
+        },
         Err(_) => Reply::Waiting { id, reason: format!("not delivered within {seconds} s; it stays queued") },
     }
 }

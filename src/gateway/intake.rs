@@ -16,7 +16,7 @@ use crate::event::Event;
 use crate::mail::{Envelope, Mail, MailId, Message, Origin};
 use crate::rules::{Judgement, RuleSet, Subject};
 use crate::smtp::{Accept, Refusal};
-use crate::spool::{Admission, Entry, Memo, PutError, Queued, Spool};
+use crate::spool::{Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
 
@@ -75,7 +75,7 @@ pub fn for_each_team(teams: &[String], judge: impl Fn(&str) -> Judgement) -> Vec
 pub struct Kept {
     /// The id.
     pub id: MailId,
-    /// The events that wait to be posted.
+    /// The events that wait to be posted; what is kept and not sent is not among them.
     pub events: Vec<Queued>,
 }
 
@@ -168,8 +168,7 @@ impl Intake {
             event.source_system = Some("smtp2signl4".to_owned());
             rules.page(event);
         }
-        let envelope =
-            Envelope { received_at: self.now(), origin: Origin::Gateway, ..Envelope::default() };
+        let envelope = Envelope { received_at: self.now(), origin: Origin::Gateway, ..Envelope::default() };
         self.keep(envelope, None, Judged { events, memos, ..Judged::default() }).await
     }
 
@@ -194,7 +193,7 @@ impl Intake {
             dropped: judged.dropped,
         };
         let at = entry.envelope.received_at;
-        let Admission { queued: events, muted, .. } = loop {
+        let admitted = loop {
             let mut memos = self.lookout.memos(&judged.sight, entry.id, at);
             memos.extend(judged.memos.iter().cloned());
             match self.spool.admit_with(entry.clone(), memos).await {
@@ -205,15 +204,15 @@ impl Intake {
         let id = entry.id;
         self.lookout.kept(&judged.sight, id, at);
         match dropped {
-            None if muted > 0 => {
-                info!(mail = %id, client, from, recipients, size, events = events.len(), muted, "accepted, and muted");
-            }
-            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(
+                mail = %id, client, from, recipients, size, events = admitted.queued.len(),
+                counted = admitted.counted, folded = admitted.folded, muted = admitted.muted, "accepted"
+            ),
             Some(reason) => {
                 info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
-        Ok(Kept { id, events })
+        Ok(Kept { id, events: admitted.queued })
     }
 
     /// Judges a kept mail by the rules in force, as if it came now.

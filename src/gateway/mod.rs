@@ -121,7 +121,10 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |news| offer.offer(news.queued));
+        spool.tell(move |news| {
+            offer.offer(news.queued);
+            offer.withdraw(news.withdrawn);
+        });
         tokio::spawn(purge(spool.clone(), stopped.clone()));
         let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
         let intake = Intake::new(

@@ -194,6 +194,8 @@ fn value_of(event: &Event, key: Key) -> Option<String> {
         Key::Location => event.location.clone(),
         Key::Filtering => event.filtering.map(|filtering| filtering.to_string()),
         Key::SourceSystem => event.source_system.clone(),
+        Key::Repeat => event.repeat.map(|repeat| repeat.to_string()),
+        Key::Quiet => event.quiet.map(|quiet| format!("{}s", quiet.as_secs())),
         // These three leave as tiles.
         Key::Tlp => tile(event, "TLP").map(str::to_owned),
         Key::Link => tile(event, "Link").map(str::to_owned),

@@ -114,6 +114,8 @@ pub(super) enum Key {
     Tlp,
     Link,
     Reference,
+    Repeat,
+    Quiet,
 }
 
 impl Key {
@@ -133,6 +135,8 @@ impl Key {
         ("tlp", Self::Tlp),
         ("link", Self::Link),
         ("reference", Self::Reference),
+        ("repeat", Self::Repeat),
+        ("quiet", Self::Quiet),
     ];
 
     pub(super) fn name(self) -> &'static str {

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Located, Table, Value};
-use crate::event::{Scenario, Severity, Status, Words, refuse_field};
+use crate::event::{Repeat, Scenario, Severity, Status, Words, refuse_field};
 
 use super::condition::{Check, Condition};
 use super::example::Example;
@@ -111,6 +111,7 @@ pub(super) fn words_of(key: Key) -> Option<Vec<&'static str>> {
         Key::Severity => words::<Severity>(),
         Key::Scenario => words::<Scenario>(),
         Key::Tlp => words::<Tlp>(),
+        Key::Repeat => words::<Repeat>(),
         Key::Filtering => Some(vec!["true", "false"]),
         _ => None,
     }
@@ -388,6 +389,13 @@ impl Reader<'_> {
         }
         if key == Key::Location && !is_location(literal) {
             value.error(format!("`{literal}` is not a location"), "write \"latitude,longitude\" in degrees");
+            return None;
+        }
+        if key == Key::Quiet && document::parse_duration(literal).is_none() {
+            value.error(
+                format!("`{literal}` is not a duration"),
+                "a whole number and its unit: \"90s\", \"10m\", \"3h\" or \"7d\"",
+            );
             return None;
         }
         Some(template)

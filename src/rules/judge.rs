@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::document::parse_duration;
+
 use super::condition::{Check, Condition, Test};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
@@ -260,7 +262,11 @@ impl<'g> Run<'g> {
             }
             let fits = match words_of(*key) {
                 Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(&text)),
-                None => *key != Key::Location || is_location(&text),
+                None => match key {
+                    Key::Location => is_location(&text),
+                    Key::Quiet => parse_duration(&text).is_some(),
+                    _ => true,
+                },
             };
             if !text.is_empty() && !fits {
                 let shown = clip(&text);

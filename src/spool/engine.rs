@@ -17,7 +17,7 @@ use crate::mail::{MailId, Origin};
 #[derive(Debug)]
 pub(super) enum Change {
     /// Takes a mail.
-    Put(Parcel),
+    Put(Box<Parcel>),
     /// Forgets incidents: team, external id, and the last event by which they were found to be old.
     Forget { incidents: Vec<(String, String, i64)>, storms_before: Timestamp },
     /// Notes how deliveries ended.

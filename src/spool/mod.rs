@@ -36,8 +36,8 @@ use tokio::task;
 
 pub use config::{Config, Sync};
 pub use entry::{
-    Admission, Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, News, Outcome, Past,
-    Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
+    Admission, Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, News, Outcome,
+    Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
 
@@ -154,7 +154,7 @@ impl Spool {
             parcel.content = self.reader.block(move |store| store.lay_aside(id, content)).await?;
             aside = Some(parcel.content.clone());
         }
-        let answer = self.change(Change::Put(parcel)).await;
+        let answer = self.change(Change::Put(Box::new(parcel))).await;
         // If nobody knows what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside
             && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_)))

@@ -426,7 +426,7 @@ mod tests {
         let put = |n: u64, size: usize| {
             let id = MailId::from_number(n).unwrap();
             let now = jiff::Timestamp::UNIX_EPOCH;
-            Change::Put(engine::Parcel {
+            Change::Put(Box::new(engine::Parcel {
                 id,
                 received_at: now,
                 envelope: String::new(),
@@ -435,7 +435,7 @@ mod tests {
                 memos: Vec::new(),
                 notice: false,
                 told: None,
-            })
+            }))
         };
         let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];
         assert_eq!(writer.apply(&batch).err(), Some(Failure::Full));

@@ -100,7 +100,7 @@ fn line(expect: &Expect, standing: &Standing, now: Timestamp) -> String {
         |seen| format!("last seen {} ({})", local(seen.at), seen.mail),
     );
     let next = match (standing.deadline(expect.within), &standing.raised) {
-        (_, Some(raised)) => format!("missing; {} was told at {}", raised.team, local(raised.at)),
+        (_, Some(raised)) => format!("team {} was told at {}", raised.team, local(raised.at)),
         (Some(deadline), None) => format!("the next deadline is {}", local(deadline)),
         (None, None) => {
             format!("the first deadline is {within} after the first start of the service with it")

@@ -55,7 +55,9 @@ fn reload(site: &Site, gateway: &Gateway) {
     notify(&site.environment, "RELOADING=1");
     let config = crate::config::load(site.path.as_deref());
     match config.and_then(|config| gateway.reload(&config)) {
-        Ok(()) => info!("new rules and maintenance windows are in force; other settings count from the next start"),
+        Ok(()) => {
+            info!("new rules and maintenance windows are in force; other settings count from the next start")
+        }
         Err(problems) => {
             for problem in &problems {
                 error!("{problem}");

@@ -60,7 +60,8 @@ pub(super) async fn offline(config: &Config) -> Result<Intake, String> {
     let spool = Spool::open(&config.spool, clock.clone()).map_err(|error| error.to_string())?;
     let fallback = config.teams[0].name.clone();
     let routes = Routes::new(&config.teams);
-    let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(|error| error.to_string())?;
+    let lookout =
+        Lookout::load(config, spool.reader(), clock.now()).await.map_err(|error| error.to_string())?;
     let intake = Intake::new(Arc::new(rules), routes, fallback, spool, None, clock, fastrand::u16(..));
     Ok(intake.watching(lookout))
 }

@@ -195,8 +195,9 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         spool.path = folder.join(&spool.path);
         let maintenance = maintenance::read(root, &rules);
         let expects = expect::read(root, &rules, &teams);
-        let heartbeat =
-            root.has("heartbeat").then(|| section(root, "heartbeat", |table| Heartbeat::read(table, &folder)));
+        let heartbeat = root
+            .has("heartbeat")
+            .then(|| section(root, "heartbeat", |table| Heartbeat::read(table, &folder)));
         let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
         let socket = socket.unwrap_or_else(|| spool.path.join("control"));
         Config {
@@ -259,7 +260,11 @@ fn name_of<'n>(table: &mut Table<'_>, what: &str, mut known: impl Iterator<Item 
     if name.value.contains(char::is_control) {
         table.error(name.span, "a name is one line of text", "choose a short one");
     } else if known.any(|known| known == name.value) {
-        table.error(name.span, format!("there is a {what} `{}` already", name.value), "give each its own name");
+        table.error(
+            name.span,
+            format!("there is a {what} `{}` already", name.value),
+            "give each its own name",
+        );
     }
     name.value
 }

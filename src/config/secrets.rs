@@ -105,16 +105,12 @@ impl SecretSource {
             [] => return Err(format!("there is no {what}")),
             [_] => {}
             several => {
-                return Err(format!(
-                    "the {what} is given more than once: by {}",
-                    several.join(" and by ")
-                ));
+                return Err(format!("the {what} is given more than once: by {}", several.join(" and by ")));
             }
         }
         let text = match (self.file.as_ref().or(credential.as_ref()), variable) {
-            (Some(path), _) => std::fs::read_to_string(path).map_err(|error| {
-                format!("the {what} cannot be read from {}: {error}", path.display())
-            })?,
+            (Some(path), _) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the {what} cannot be read from {}: {error}", path.display()))?,
             (None, variable) => variable.unwrap_or_default().to_owned(),
         };
         check(text.trim()).map_err(|problem| format!("{} {problem}", places[0]))?;

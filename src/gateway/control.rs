@@ -218,7 +218,8 @@ async fn converse(
             let operator = !matches!(request, Request::Submit { .. } | Request::Send { .. });
             if operator && peer.uid() != 0 && peer.uid() != own_user()? {
                 Reply::Refused(
-                    "only root and the service's own user may look into the queue, change it or mute".to_owned(),
+                    "only root and the service's own user may look into the queue, change it or mute"
+                        .to_owned(),
                 )
             } else {
                 answer(request, content, intake, place, waiting).await

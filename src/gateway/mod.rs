@@ -140,9 +140,9 @@ impl Gateway {
         tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
         let addresses = listener.addresses();
         if let Some(heartbeat) = &config.heartbeat {
-            let url = heartbeat.url(environment).map_err(|problem| {
-                Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)])
-            })?;
+            let url = heartbeat
+                .url(environment)
+                .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
             let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
             let door = Door::of(&config.smtp.entrances, &addresses);
             let heart = Heart::new(door, Arc::clone(&intake), pinger, heartbeat.interval);

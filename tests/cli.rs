@@ -398,9 +398,13 @@ async fn a_recipient_that_no_team_takes_is_refused_and_each_team_gets_its_own() 
 fn the_demo_shows_the_samples_and_ends_well() {
     let shown = bare(&["demo", "--once", "--listen", "127.0.0.1:0"]);
     assert_eq!(shown.status.code(), Some(0), "{}{}", out(&shown), err(&shown));
-    for part in
-        ["thehive5/case-closed.eml", "rule    ", "250 2.0.0 queued as", "\"X-S4-Status\": \"resolved\""]
-    {
+    for part in [
+        "thehive5/case-closed.eml",
+        "rule    ",
+        "250 2.0.0 queued as",
+        "\"X-S4-Status\": \"resolved\"",
+        "counted a repeat",
+    ] {
         assert!(out(&shown).contains(part), "{part} is missing:\n{}", out(&shown));
     }
 }

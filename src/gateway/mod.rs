@@ -9,13 +9,14 @@ pub mod lookout;
 pub mod mute;
 mod notify;
 mod rulebook;
+pub mod storm;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
@@ -143,10 +144,18 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
+        let storms = Arc::new(Notify::new());
+        let hears = Arc::clone(&storms);
         spool.tell(move |news| {
             offer.offer(news.queued);
             offer.withdraw(news.withdrawn);
+            if news.storms {
+                hears.notify_one();
+            }
         });
+        // Those that were on go on where storms are no longer folded, until they are told to the end.
+        let storm = config.spool.incidents.storm.clone().unwrap_or_default();
+        tokio::spawn(storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone()));
         tokio::spawn(purge(spool.clone(), stopped.clone()));
         let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
         let intake = Intake::new(

@@ -340,7 +340,7 @@ pub struct KnownIncident {
     /// The incident.
     #[serde(flatten)]
     pub incident: Incident,
-    /// SIGNL4's ids of the events that it took since the incident opened, in order.
+    /// SIGNL4's ids of the opens that it took since the incident opened, in order; of very many the last.
     pub event_ids: Vec<String>,
 }
 

@@ -4,8 +4,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::BLOCK;
-use super::store::{QUEUED, queued, text, word};
-use crate::event::Status;
+use super::store::{QUEUED, queued};
 use crate::incident::{self, Storms};
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
@@ -48,16 +47,6 @@ enum Will {
     Notice,
     /// An operator's.
     Operator,
-}
-
-/// The columns that [`open`] reads.
-const OPEN: &str = "team, external_id, status";
-
-/// Whose incident an event opens; none if it is none of an incident, or does something else to it.
-fn open(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<(String, String)>> {
-    let opens = word::<Status>(row, 2)? == Some(Status::New);
-    let (Some(team), Some(external_id)) = (text(row, 0)?, text(row, 1)?) else { return Ok(None) };
-    Ok(opens.then_some((team, external_id)))
 }
 
 type Answer = rusqlite::Result<Result<Applied, Refused>>;
@@ -216,17 +205,13 @@ impl Work<'_> {
             match outcome {
                 // What was delivered was, whatever an operator did to the event meanwhile.
                 Outcome::Delivered { seq, event_id, at } => {
-                    let open = self
-                        .db
-                        .prepare_cached(&format!(
+                    self.db
+                        .prepare_cached(
                             "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
-                             event_id = ?3, reason = NULL WHERE seq = ?1 RETURNING {OPEN}"
-                        ))?
-                        .query_row(params![key(*seq), at.as_millisecond(), event_id], open)
-                        .optional()?;
-                    if let Some((team, external_id)) = open.flatten() {
-                        self.was_posted((&team, &external_id), *seq, *at, &mut applied)?;
-                    }
+                             event_id = ?3, reason = NULL WHERE seq = ?1",
+                        )?
+                        .execute(params![key(*seq), at.as_millisecond(), event_id])?;
+                    self.was_posted(*seq, event_id.as_deref(), *at, &mut applied)?;
                 }
                 Outcome::Deferred { seq, attempts, next_at, reason } => {
                     self.db
@@ -237,16 +222,15 @@ impl Work<'_> {
                         .execute(params![key(*seq), attempts, next_at.as_millisecond(), reason])?;
                 }
                 Outcome::Failed { seq, at, reason } => {
-                    let open = self
+                    let failed = self
                         .db
-                        .prepare_cached(&format!(
+                        .prepare_cached(
                             "UPDATE event SET state = 'failed', attempts = attempts + 1, settled_at = ?2, \
-                             reason = ?3 WHERE seq = ?1 AND state = 'queued' RETURNING {OPEN}"
-                        ))?
-                        .query_row(params![key(*seq), at.as_millisecond(), reason], open)
-                        .optional()?;
-                    if let Some((team, external_id)) = open.flatten() {
-                        self.was_not_posted(&team, &external_id, *seq)?;
+                             reason = ?3 WHERE seq = ?1 AND state = 'queued'",
+                        )?
+                        .execute(params![key(*seq), at.as_millisecond(), reason])?;
+                    if failed > 0 {
+                        self.was_not_posted(*seq)?;
                     }
                 }
             }

@@ -40,9 +40,9 @@ pub(super) struct Sentence {
     pub payload: Option<String>,
 }
 
-/// The columns that [`incident`] reads.
+/// The columns that [`incident`] reads, and the ids that SIGNL4 gave its events.
 pub(super) const INCIDENT: &str = "team, external_id, state, severity, paged_severity, opened_at, last_at, \
-     paged_at, mails, unpaged, posted, first_seq";
+     paged_at, mails, unpaged, posted, first_seq, event_ids";
 
 /// Reads what can be read, so that a damaged value does not keep a mail out.
 pub(super) fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
@@ -61,15 +61,24 @@ pub(super) fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     })
 }
 
+/// Notes on an incident that an open of it was delivered. Of very many ids of SIGNL4 the older are left out.
+pub(super) const WAS_POSTED: &str = "UPDATE incident SET posted = 1, \
+     paged_at = iif(page_seq = ?1, ?2, paged_at), \
+     event_ids = iif(first_seq > ?1 OR ?3 IS NULL OR instr(event_ids, ?3 || ' '), event_ids, \
+     iif(length(event_ids) < 4096, event_ids, \
+     substr(event_ids, 2048 + instr(substr(event_ids, 2048), ' '))) || ?3 || ' ') \
+     WHERE (team, external_id) = (SELECT team, external_id FROM event WHERE seq = ?1 AND status = 'new') \
+     RETURNING iif(page_seq = ?1, close_seq, NULL)";
+
 fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     Ok(Known {
         incident: incident(row)?,
         first_seq: row.get(11)?,
-        last_seq: row.get(12)?,
-        page_seq: row.get(13)?,
-        held_seq: row.get(14)?,
-        close_seq: row.get(15)?,
-        storm: row.get(16)?,
+        last_seq: row.get(13)?,
+        page_seq: row.get(14)?,
+        held_seq: row.get(15)?,
+        close_seq: row.get(16)?,
+        storm: row.get(17)?,
     })
 }
 
@@ -181,10 +190,12 @@ impl Work<'_> {
             .prepare_cached(
                 "INSERT INTO incident (team, external_id, state, severity, paged_severity, opened_at, \
                  last_at, paged_at, mails, unpaged, posted, first_seq, last_seq, page_seq, held_seq, close_seq, \
-                 storm) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                 storm, event_ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+                 ?16, ?17, '') \
                  ON CONFLICT DO UPDATE SET state = ?3, severity = ?4, paged_severity = ?5, opened_at = ?6, \
                  last_at = ?7, paged_at = ?8, mails = ?9, unpaged = ?10, posted = ?11, first_seq = ?12, \
-                 last_seq = ?13, page_seq = ?14, held_seq = ?15, close_seq = ?16, storm = ?17",
+                 last_seq = ?13, page_seq = ?14, held_seq = ?15, close_seq = ?16, storm = ?17, \
+                 event_ids = iif(first_seq = ?12, event_ids, '')",
             )?
             .execute(params![
                 team,
@@ -247,22 +258,19 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// An open was delivered: its quiet time counts from now. If it had been withdrawn for a close, that
-    /// close must follow it.
+    /// An open was delivered, and SIGNL4 calls it `event_id`: the quiet time counts from now. If it had been
+    /// withdrawn for a close, that close must follow it.
     pub fn was_posted(
         &self,
-        (team, external_id): (&str, &str),
         seq: u64,
+        event_id: Option<&str>,
         at: Timestamp,
         applied: &mut Applied,
     ) -> rusqlite::Result<()> {
         let close: Option<Option<i64>> = self
             .db
-            .prepare_cached(
-                "UPDATE incident SET posted = 1, paged_at = iif(page_seq = ?3, ?4, paged_at) \
-                 WHERE team = ?1 AND external_id = ?2 RETURNING iif(page_seq = ?3, close_seq, NULL)",
-            )?
-            .query_row(params![team, external_id, key(seq), at.as_millisecond()], |row| row.get(0))
+            .prepare_cached(WAS_POSTED)?
+            .query_row(params![key(seq), at.as_millisecond(), event_id], |row| row.get(0))
             .optional()?;
         if let Some(close) = close.flatten() {
             let row = self
@@ -279,13 +287,14 @@ impl Work<'_> {
     }
 
     /// The last page failed for good: nobody knows of the incident, and its next open pages.
-    pub fn was_not_posted(&self, team: &str, external_id: &str, seq: u64) -> rusqlite::Result<()> {
+    pub fn was_not_posted(&self, seq: u64) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
                 "UPDATE incident SET paged_at = NULL, paged_severity = NULL \
-                 WHERE team = ?1 AND external_id = ?2 AND page_seq = ?3",
+                 WHERE (team, external_id) = (SELECT team, external_id FROM event WHERE seq = ?1) \
+                 AND page_seq = ?1",
             )?
-            .execute(params![team, external_id, key(seq)])?;
+            .execute([key(seq)])?;
         Ok(())
     }
 

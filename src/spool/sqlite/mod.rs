@@ -450,6 +450,25 @@ mod tests {
     }
 
     #[test]
+    fn an_incident_is_found_by_its_key_when_its_open_was_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+        let plan: Vec<String> = writer
+            .db
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", incidents::WAS_POSTED))
+            .unwrap()
+            .query_map(rusqlite::params![1, 2, "3"], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(
+            plan[0].starts_with("SEARCH incident USING PRIMARY KEY (team=? AND external_id=?)"),
+            "{plan:?}"
+        );
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+    }
+
+    #[test]
     fn the_queue_is_read_by_its_index_without_sorting() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();

@@ -62,9 +62,8 @@ const MAILS: &str = "
 ";
 
 /// Version 2: incidents, and events that are kept and not sent. A state that an event may have is a
-/// constraint of its table, so the table is made anew. The events of an incident that SIGNL4 took are found
-/// by their index; of the others the incident itself knows those that matter, so that taking a mail writes to
-/// no further index.
+/// constraint of its table, so the table is made anew. An incident knows those of its events that matter, and
+/// what SIGNL4 calls them, so that neither taking a mail nor delivering it writes to a further index.
 const INCIDENTS: &str = "
     CREATE TABLE event_2 (
         seq INTEGER PRIMARY KEY,
@@ -93,7 +92,6 @@ const INCIDENTS: &str = "
     CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
     CREATE INDEX event_kept ON event (state, seq) WHERE state IN ('counted', 'muted', 'folded');
     CREATE INDEX event_folded ON event (storm, seq) WHERE storm IS NOT NULL;
-    CREATE INDEX event_taken ON event (team, external_id, seq) WHERE event_id IS NOT NULL;
     CREATE TABLE incident (
         team TEXT NOT NULL,
         external_id TEXT NOT NULL,
@@ -112,6 +110,7 @@ const INCIDENTS: &str = "
         held_seq INTEGER,
         close_seq INTEGER,
         storm INTEGER,
+        event_ids TEXT NOT NULL,
         PRIMARY KEY (team, external_id)
     ) STRICT, WITHOUT ROWID;
     CREATE TABLE storm (

@@ -430,10 +430,6 @@ impl engine::Store for Store {
     fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure> {
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         self.ask(|db| {
-            let mut ids = db.prepare_cached(
-                "SELECT event_id FROM event INDEXED BY event_taken WHERE team = ?1 AND external_id = ?2 \
-                 AND seq >= ?3 AND event_id IS NOT NULL ORDER BY seq",
-            )?;
             let mut question = db.prepare_cached(&format!(
                 "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
                  AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
@@ -441,11 +437,9 @@ impl engine::Store for Store {
             let mut rows = question.query(params![filter.team, filter.open, limit])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
-                let (incident, first): (_, i64) = (incident(row)?, row.get(11)?);
-                let event_ids = ids
-                    .query_map(params![incident.team, incident.external_id, first], |row| text(row, 0))?
-                    .filter_map(Result::transpose)
-                    .collect::<rusqlite::Result<_>>()?;
+                let ids = text(row, 12)?.unwrap_or_default();
+                let event_ids = ids.split_whitespace().map(str::to_owned).collect();
+                let incident = incident(row)?;
                 found.push(KnownIncident { incident, event_ids });
             }
             Ok(found)

@@ -25,6 +25,7 @@ use super::auth::Login;
 use super::entrance::TlsMode;
 use super::logins::{Logins, Verdict};
 use super::memory::{Budget, Share};
+use super::rates::Rates;
 use super::reply;
 use super::session::{Session, Step};
 use super::stream::Stream;
@@ -58,6 +59,8 @@ pub struct Edge<A> {
     pub credentials: Arc<Credentials>,
     /// The state of all logins.
     pub logins: Logins,
+    /// How often mails may come.
+    pub rates: Arc<Rates>,
 }
 
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
@@ -71,12 +74,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // On the heap once, as it would be in the future several times over.
-    let session = Box::new(Session::new(
-        Arc::clone(&edge.config),
-        Arc::clone(entrance),
-        Arc::clone(&edge.clock),
-        client,
-    ));
+    let session = Box::new(
+        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), client)
+            .counted_by(Arc::clone(&edge.rates)),
+    );
     let client = session.peer();
     let mut stream = Stream::Plain(stream);
     debug!(%client, "connect");

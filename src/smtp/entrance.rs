@@ -10,6 +10,8 @@ use crate::document::{Located, Table};
 use crate::event::Words;
 use crate::network::Network;
 
+use super::Senders;
+
 /// What an operator may write for an address.
 const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`; `unix:/PATH`; \
      or `systemd:NAME`";
@@ -39,6 +41,8 @@ pub struct Entrance {
     pub mode: u32,
     /// `allow`: the networks whose clients may come in. Everybody.
     pub allow: Option<Vec<Network>>,
+    /// `senders-allow` and `senders-deny`: who may send. Everybody, unless `[smtp]` says otherwise.
+    pub senders: Senders,
     /// `proxies`: the networks of the proxies that begin each connection with a PROXY header. None.
     pub proxies: Vec<Network>,
     /// `xclient`: the networks of the relays that may name the real client by XCLIENT. None.
@@ -161,6 +165,7 @@ impl Entrance {
             accept_any_login: Vec::new(),
             mode: 0o660,
             allow: None,
+            senders: Senders::default(),
             proxies: Vec::new(),
             xclient: Vec::new(),
             lenient: false,
@@ -169,7 +174,7 @@ impl Entrance {
     }
 
     /// Reads a `[[smtp.listener]]`; none if it has no address.
-    fn read(table: &mut Table<'_>, site: Site) -> Option<Self> {
+    fn read(table: &mut Table<'_>, site: Site, senders: &Senders) -> Option<Self> {
         let span = table.span();
         let address = match table.string("address") {
             Some(text) => Address::read(table, text),
@@ -209,6 +214,7 @@ impl Entrance {
         }
         entrance.refuse_what_cannot_be(table, site);
         entrance.allow = networks(table, "allow");
+        entrance.senders = Senders::read(table, senders);
         entrance.proxies = networks(table, "proxies").unwrap_or_default();
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
         let lenient = table.value("lenient").map(|value| value.span());
@@ -272,8 +278,11 @@ impl Entrance {
     }
 }
 
-/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`; none if neither is written.
-pub(super) fn read(table: &mut Table<'_>, site: Site) -> Option<Vec<Entrance>> {
+/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`, or takes `default` if neither is written, and gives
+/// the senders of `[smtp]` to those that name none.
+pub(super) fn read(table: &mut Table<'_>, site: Site, default: Vec<Entrance>) -> Vec<Entrance> {
+    let senders = Senders::read(table, &Senders::default());
+    let plain = |entrance| Entrance { senders: senders.clone(), auth: site.users, ..entrance };
     let span = table.value("listen").map(|value| value.span());
     let listen = table.strings("listen");
     let listeners = table.tables("listener");
@@ -283,22 +292,21 @@ pub(super) fn read(table: &mut Table<'_>, site: Site) -> Option<Vec<Entrance>> {
         table.error(span, "`listen` is empty", ADDRESS_HELP);
     }
     if listen.is_none() && listeners.is_empty() {
-        return None;
+        return default.into_iter().map(plain).collect();
     }
     let mut found: Vec<Entrance> = listen
         .into_iter()
         .flatten()
-        .filter_map(|text| Address::read(table, text).map(Entrance::new))
-        .map(|entrance| Entrance { auth: site.users, ..entrance })
+        .filter_map(|text| Address::read(table, text).map(Entrance::new).map(plain))
         .collect();
     for mut listener in listeners {
-        found.extend(Entrance::read(&mut listener, site));
+        found.extend(Entrance::read(&mut listener, site, &senders));
         listener.finish();
     }
-    Some(found)
+    found
 }
 
-fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
+pub(super) fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
     let written = table.strings(key)?;
     let mut found = Vec::with_capacity(written.len());
     for text in written {
@@ -322,7 +330,7 @@ mod tests {
 
     fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
         let site = Site { certificates: false, client_ca: false, users: false };
-        let read = |table: &mut Table<'_>| read(table, site).unwrap_or_default();
+        let read = |table: &mut Table<'_>| read(table, site, Vec::new());
         document::read(&Source::new("t.toml", text), read).map_err(|found| {
             found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
         })

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use super::connection::{self, Edge, Ending};
 use super::logins::Logins;
 use super::memory::Budget;
 use super::proxy::{self, Named};
+use super::rates::Rates;
 use super::reply::Reply;
 use super::socket::{Incoming, Inherited, Socket};
 use super::{Accept, Config, Credentials, Entrance, TlsMode, descriptors};
@@ -102,6 +104,8 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
     ) {
         let config = self.config;
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let admission = Admission::new(Arc::clone(&config), Arc::clone(&rates));
         let edge = Arc::new(Edge {
             config: Arc::clone(&config),
             accept,
@@ -109,10 +113,10 @@ impl Listener {
             budget: Budget::new(config.max_memory),
             credentials: self.credentials,
             logins: Logins::default(),
+            rates,
         });
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
-        let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
         for (entrance, socket) in self.sockets {
@@ -170,11 +174,16 @@ async fn door<A: Accept>(
                     backoff = BACKOFF.0;
                     let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
                     let proxied = incoming.client().is_some_and(named);
-                    let seat = match incoming.client() {
-                        Some(peer) if !proxied => admission.admit(peer),
-                        _ => admission.admit_proxy(),
-                    };
-                    match seat {
+                    let admitted = admission.admit_connection().and_then(|mut seat| {
+                        // Whom a proxy comes for is known when it has said so; a Unix socket has no address to count by.
+                        if let Some(peer) = incoming.client()
+                            && !proxied
+                        {
+                            seat.admit_client(peer, &entrance, edge.clock.now())?;
+                        }
+                        Ok(seat)
+                    });
+                    match admitted {
                         Ok(seat) => {
                             let (edge, entrance, ending) = (Arc::clone(&edge), Arc::clone(&entrance), ending.clone());
                             sessions.spawn(attend(edge, entrance, incoming, proxied, seat, ending));
@@ -226,12 +235,12 @@ async fn attend<A: Accept>(
             let mut client = Client { address: Some(peer), ..Client::default() };
             if proxied {
                 let Some(named) = named_by(peer, &mut stream, &mut ending).await else { return };
-                let counted = named.address.unwrap_or(peer);
-                if let Err(reply) = seat.give(counted) {
-                    turn_away(&entrance, Incoming::Tcp(stream, counted), reply);
+                let admitted;
+                (client, admitted) = admit_named(&mut seat, &entrance, peer, named, edge.clock.now());
+                if let Err(reply) = admitted {
+                    turn_away(&entrance, Incoming::Tcp(stream, client.address.unwrap_or(peer)), reply);
                     return;
                 }
-                client = named;
             }
             connection::serve(&edge, &entrance, stream, client, ending).await;
         }
@@ -242,9 +251,9 @@ async fn attend<A: Accept>(
     drop(seat);
 }
 
-/// The client that `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
+/// Whom `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
 /// nothing.
-async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Client> {
+async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Named> {
     let named = tokio::select! {
         named = timeout(proxy::TIME, proxy::read(stream)) => named,
         _ = ended(ending) => return None,
@@ -264,19 +273,39 @@ async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) ->
             return None;
         }
     };
-    let (address, relay) = match named {
-        Named::Client(address) => (Some(address), Some(proxy)),
-        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
-        Named::Unknown => (None, Some(proxy)),
-        Named::Local => (Some(proxy), None),
-    };
-    Some(Client { address, relay, ..Client::default() })
+    Some(named)
 }
 
-/// Closes a connection that cannot come in, and says why where that can be understood.
+/// Lets in whom `proxy` named, and says what is known of them.
+fn admit_named(
+    seat: &mut Seat,
+    entrance: &Entrance,
+    proxy: IpAddr,
+    named: Named,
+    now: Timestamp,
+) -> (Client, Result<(), &'static Reply>) {
+    match named {
+        Named::Client(address) => {
+            let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_client(address, entrance, now))
+        }
+        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        Named::Unknown => {
+            let client = Client { relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_unknown(proxy, entrance, now))
+        }
+        Named::Local => {
+            (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now))
+        }
+    }
+}
+
+/// Closes a connection that cannot come in, and says why where that can be understood. Nothing waits for it: a fresh
+/// socket has room for a line. For QUIT, for which RFC 5321 section 3.1 would have us wait after 554, whoever may
+/// not come in could let us wait long.
 fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
     let client = incoming.client().map_or_else(|| "local".to_owned(), |client| client.to_string());
-    info!(client, %reply, "connection refused");
+    info!(client, listener = %entrance.address, %reply, "connection refused");
     // A client that waits for a handshake would take a reply for a broken one.
     if entrance.tls != TlsMode::Implicit {
         incoming.tell(reply);

@@ -10,6 +10,20 @@
 //! held within the limits of the [`Config`]. What it needs of the rest of the gateway it asks of the
 //! trait; it knows neither rules nor spool.
 //!
+//! Who comes in is looked at in this order, and each refusal has its reply and its line in the log:
+//!
+//! ```text
+//! connection   the sessions of all, the networks of the entrance, the sessions and the rate of the client
+//! greeting     that it is one
+//! sender       the patterns of the entrance
+//! recipient    that a team takes mail for it
+//! size         what MAIL declares and what comes
+//! rate         the mails of the client, of the sender and for the recipient
+//! ```
+//!
+//! It cannot be an open relay: a mail goes to [`Accept`] and nowhere else, and there is nothing here that
+//! could send one.
+//!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
 //! envelope.
@@ -29,7 +43,9 @@ mod listener;
 pub mod logins;
 mod memory;
 pub mod proxy;
+pub mod rates;
 pub mod reply;
+mod senders;
 pub mod session;
 mod socket;
 mod stamp;
@@ -42,6 +58,8 @@ pub use credentials::Credentials;
 pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
 pub use socket::Inherited;
+pub use rates::Limits;
+pub use senders::Senders;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -93,6 +111,8 @@ pub struct Config {
     /// `max-sessions-per-client`: how many of them may come from one address. 100: five Postfix behind
     /// one address, which open at most 20 each.
     pub max_sessions_per_client: usize,
+    /// `[smtp.rates]`: how often clients may come.
+    pub rates: Limits,
     /// `max-errors`: at how many refused commands, with no mail taken between, the session ends. 20, as in
     /// Postfix.
     pub max_errors: usize,
@@ -129,6 +149,7 @@ impl Default for Config {
             max_recipients: 1000,
             max_sessions: 900,
             max_sessions_per_client: 100,
+            rates: Limits::default(),
             max_errors: 20,
             max_memory: 256 << 20,
             max_hops: 100,
@@ -152,8 +173,7 @@ impl Config {
             client_ca: config.tls.client_ca.is_some(),
             users: config.users.is_some(),
         };
-        config.entrances.iter_mut().for_each(|entrance| entrance.auth = site.users);
-        set(&mut config.entrances, entrance::read(table, site));
+        config.entrances = entrance::read(table, site, std::mem::take(&mut config.entrances));
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -187,6 +207,7 @@ impl Config {
         set(&mut config.max_recipients, count(table, "max-recipients", 100..=100_000));
         set(&mut config.max_sessions, count(table, "max-sessions", 1..=1_000_000));
         set(&mut config.max_sessions_per_client, count(table, "max-sessions-per-client", 1..=1_000_000));
+        set(&mut config.rates, table.table("rates").map(Limits::read));
         set(&mut config.max_errors, count(table, "max-errors", 1..=1_000_000));
         set(&mut config.max_hops, count(table, "max-hops", 10..=10_000));
         set(&mut config.command_timeout, timeout(table, "command-timeout"));
@@ -269,6 +290,7 @@ mod tests {
             max_recipients: 100,
             max_sessions: 2,
             max_sessions_per_client: 1,
+            rates: Limits::default(),
             max_errors: 3,
             max_memory: 2 << 20,
             max_hops: 50,
@@ -279,6 +301,20 @@ mod tests {
             drain: Duration::from_secs(4),
         };
         assert_eq!(found, Ok(wanted));
+    }
+
+    #[test]
+    fn the_senders_of_all_entrances_are_those_of_an_entrance_that_names_none() {
+        let found = config(
+            "listen = '[::1]:25'\nsenders-deny = '*@spam.example'\n[[listener]]\naddress = '[::1]:26'\n\
+             [[listener]]\naddress = '[::1]:27'\nsenders-allow = 'a@spam.example'\nsenders-deny = []\n",
+        )
+        .unwrap();
+        let admits = |at: usize, sender: &str| found.entrances[at].senders.admit(sender);
+        assert_eq!([0, 1, 2].map(|at| admits(at, "a@spam.example")), [false, false, true]);
+        assert_eq!([0, 1, 2].map(|at| admits(at, "b@site.example")), [true, true, false]);
+        let unnamed = config("senders-allow = 'a@b'\n").unwrap();
+        assert!(!unnamed.entrances[0].senders.admit("c@d"));
     }
 
     #[test]
@@ -294,6 +330,15 @@ mod tests {
                 "2:12: `a b` is not a hostname",
                 "3:14: `max-memory` has no room for a mail of `max-message-size`",
                 "4:18: `max-recipients` is out of range",
+            ]
+        );
+        assert_eq!(
+            config("[rates]\nclient = '600'\nsender = 600\nexempt = ['here']\nsendr = 'off'\n").unwrap_err(),
+            [
+                "2:10: `600` is not a rate",
+                "3:10: `rates.sender` is an integer",
+                "4:11: `here` is not a network",
+                "5:1: unknown field `sendr` in `rates`",
             ]
         );
         assert_eq!(config("listen = []\n").unwrap_err(), ["1:10: `listen` is empty"]);

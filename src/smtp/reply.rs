@@ -49,6 +49,9 @@ pub static SHUTTING_DOWN: Reply = fixed(421, "4.3.2", "shutting down, try again 
 pub static TOO_MANY_SESSIONS: Reply = fixed(421, "4.3.2", "too many sessions, try again later");
 /// All that one client may have.
 pub static TOO_MANY_FROM_CLIENT: Reply = fixed(421, "4.7.0", "too many sessions from your address");
+/// More connections than a client may make in a time.
+pub static TOO_MANY_CONNECTIONS: Reply =
+    fixed(421, "4.7.0", "too many connections from your address, try again later");
 /// Nothing came for too long.
 pub static TIMEOUT: Reply = fixed(421, "4.4.2", "timeout, closing connection");
 /// The client makes no sense.
@@ -61,6 +64,15 @@ pub static NOT_HTTP: Reply = fixed(421, "4.7.0", "this is not HTTP, closing conn
 /// The session broke.
 pub static INTERNAL_ERROR: Reply = fixed(421, "4.3.0", "internal error, try again later");
 
+/// More mails than a client may hand in in a time.
+pub static TOO_MANY_OF_CLIENT: Reply =
+    fixed(450, "4.7.1", "too many mails from your address, try again later");
+/// More than one sender may.
+pub static TOO_MANY_OF_SENDER: Reply =
+    fixed(450, "4.7.1", "too many mails from this sender, try again later");
+/// More than may come for one recipient.
+pub static TOO_MANY_FOR_RECIPIENT: Reply =
+    fixed(450, "4.7.1", "too many mails for a recipient, try again later");
 /// The mail could not be stored: I/O, or the service ends.
 pub static CANNOT_STORE: Reply = fixed(451, "4.3.0", "cannot store the mail now, try again later");
 /// The mail could not be stored: no room.
@@ -116,6 +128,8 @@ pub static NO_RECIPIENTS: Reply = fixed(503, "5.5.1", "no valid recipients");
 pub static MAY_NOT_NAME_CLIENT: Reply = fixed(550, "5.7.0", "not authorised for XCLIENT");
 /// A recipient that no team takes.
 pub static UNKNOWN_RECIPIENT: Reply = fixed(550, "5.1.1", "no team takes mail for this recipient");
+/// A sender who may not come in here.
+pub static SENDER_REFUSED: Reply = fixed(550, "5.7.1", "sender not allowed here");
 /// A mail that fails DMARC, of a domain that wants such mails refused (RFC 7372 section 3.2).
 pub static UNAUTHENTIC: Reply =
     fixed(550, "5.7.26", "the domain in From does not authorise this mail, and wants it refused");
@@ -125,6 +139,8 @@ pub static TOO_LARGE: Reply = fixed(552, "5.3.4", "message too large");
 pub static BAD_SENDER: Reply = fixed(553, "5.1.7", "bad sender address");
 /// A forward-path that is none.
 pub static BAD_RECIPIENT: Reply = fixed(553, "5.1.3", "bad recipient address");
+/// A client that may not come in here, instead of the greeting.
+pub static NO_ACCESS: Reply = fixed(554, "5.7.1", "no access from your address");
 /// DATA after every recipient was refused.
 pub static NO_VALID_RECIPIENTS: Reply = fixed(554, "5.5.1", "no valid recipients");
 /// A mail that has been round too often.

@@ -20,6 +20,7 @@ use super::command::Command;
 use super::content::Content;
 use super::data::{Data, Lost};
 use super::lenience::{self, Repairs};
+use super::rates::Rates;
 use super::reply::{self, Reply};
 use super::xclient::Said;
 use super::{Config, Entrance, Protocol};
@@ -27,6 +28,7 @@ use super::{Config, Entrance, Protocol};
 mod chunking;
 mod content;
 mod naming;
+mod rate;
 mod security;
 
 /// Replies that wait to be written are written when they are more than this, so that a client that
@@ -62,6 +64,8 @@ pub struct Session {
     /// The rules of the entrance that the client came in by.
     entrance: Arc<Entrance>,
     clock: Arc<dyn Clock>,
+    /// Counts its mails; none where nobody does.
+    rates: Option<Arc<Rates>>,
     client: Client,
     /// Where the client itself is, whoever it says that it speaks for.
     speaker: Option<IpAddr>,
@@ -127,6 +131,8 @@ struct Transaction {
     utf8: bool,
     /// What was repaired so far.
     repairs: Repairs,
+    /// What the client was told, if it is one mail too many.
+    over_rate: Option<&'static Reply>,
     /// Whether it had to be given up for want of memory.
     given_up: bool,
 }
@@ -139,6 +145,7 @@ impl Session {
             config,
             entrance,
             clock,
+            rates: None,
             speaker: client.address,
             proxy: client.relay,
             client,
@@ -157,6 +164,12 @@ impl Session {
         };
         session.greet_client();
         session
+    }
+
+    /// The session, whose mails are held to `rates`.
+    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
+        self.rates = Some(rates);
+        self
     }
 
     /// The server's greeting.
@@ -441,6 +454,10 @@ impl Session {
             self.refuse(reply);
         } else if self.transaction.is_some() {
             self.refuse(&reply::NESTED_MAIL);
+        } else if !self.entrance.senders.admit(path) {
+            // Not counted as an error: a relay may have mails of many senders.
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
+            self.answer(&reply::SENDER_REFUSED);
         } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
             info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
             self.refuse(&reply::TOO_LARGE);

@@ -53,6 +53,13 @@ impl Process {
         self.child.id()
     }
 
+    /// The peak of its resident memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Every line that it wrote so far, on standard output and standard error.
     pub fn lines(&self) -> Vec<String> {
         self.output.0.lock().unwrap().lines.clone()

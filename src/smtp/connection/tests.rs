@@ -37,6 +37,7 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
     change(&mut config);
     Arc::new(Edge {
         budget: Budget::new(config.max_memory),
+        rates: Arc::new(Rates::new(config.rates.clone())),
         config: Arc::new(config),
         accept: Arc::new(Taker::default()),
         clock: Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap())),

@@ -24,7 +24,8 @@ impl Session {
         }
         let refusal = match &self.transaction {
             None => Some(&reply::NEED_MAIL),
-            Some(mail) if mail.accepted > 0 => None,
+            Some(mail) if mail.chunks.is_some() => None,
+            Some(mail) if mail.accepted > 0 => self.over_rate(),
             Some(mail) if mail.given_up => Some(&reply::NO_ROOM),
             Some(mail) => Some(self.no_recipients(mail)),
         };

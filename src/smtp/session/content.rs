@@ -35,11 +35,14 @@ impl Session {
             Some(mail) if mail.chunks.is_some() => &reply::CHUNKS_BEGUN,
             Some(mail) if mail.given_up => &reply::NO_ROOM,
             Some(mail) if mail.binary => &reply::NEED_BDAT,
-            Some(mail) if !mail.recipients.is_empty() => {
-                self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
-                self.answer(&reply::START_MAIL);
-                return;
-            }
+            Some(mail) if !mail.recipients.is_empty() => match self.over_rate() {
+                Some(reply) => reply,
+                None => {
+                    self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
+                    self.answer(&reply::START_MAIL);
+                    return;
+                }
+            },
             Some(mail) => self.no_recipients(mail),
         };
         self.refuse_data(refusal, followed);

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Manual;
+use crate::diagnostic::Source;
+use crate::document;
 use crate::mail::{Envelope, MailId, Origin, Tls};
 use crate::smtp::Refusal;
 use crate::smtp::command;
 use crate::smtp::logins::Verdict;
 
 mod chunking;
+mod entry;
 mod lmtp;
 mod naming;
 mod repairs;
@@ -17,6 +20,7 @@ mod repairs;
 /// A session and what it did.
 pub(super) struct Talk {
     session: Session,
+    clock: Arc<Manual>,
     pub(super) mails: Vec<Mail>,
     outcome: Result<MailId, Refusal>,
     pub(super) closed: Option<bool>,
@@ -37,6 +41,14 @@ impl Talk {
         Self::with(|_| ())
     }
 
+    /// A session that was greeted, by the `[smtp]` section `text`.
+    fn configured(text: &str) -> Self {
+        let configured = document::read(&Source::new("t.toml", text), Config::read).unwrap();
+        let mut talk = Self::with(|config| *config = configured);
+        talk.says("");
+        talk
+    }
+
     /// At an entrance with other rules.
     pub(super) fn at(change: impl FnOnce(&mut Entrance)) -> Self {
         Self::with(|config| change(&mut config.entrances[0]))
@@ -48,8 +60,10 @@ impl Talk {
         let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
-        let session = Session::new(Arc::new(config), entrance, clock, client());
-        Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let time = Arc::clone(&clock);
+        let session = Session::new(Arc::new(config), entrance, time, client()).counted_by(rates);
+        Self { session, clock, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
     /// What the session answers to `input`. Nobody takes mail for `nobody…`.

@@ -26,7 +26,7 @@ pub(super) struct Arguments {
     /// The user
     #[arg(value_name = "NAME")]
     name: String,
-    /// The file of users [default: `users` in [smtp], if it is set]
+    /// The file of users [default: `users` of the config, if it is set]
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// Take the user out

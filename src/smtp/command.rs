@@ -8,7 +8,7 @@
 //!   `<>`, takes the quotes off a quoted name so that `"a@b"@c` reads `a@b@c`, accepts parameters
 //!   that were never offered, and lets a SIZE of more than twenty digits wrap around.
 //! - DATA with an argument is refused: smtp-proto ignores the argument.
-//! - BDAT is read by [`chunk`](super::chunk), so that a size which does not fit is still a size.
+//! - BDAT is read by [`chunk`], so that a size which does not fit is still a size.
 //!
 //! What a path means is not looked at: a reverse-path is only shown, and whether a forward-path is known
 //! is asked of [`Accept`](super::Accept). Names and domains may be UTF-8 with and without SMTPUTF8, as

@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use smtp2signl4::clock::Manual;
 use smtp2signl4::diagnostic::{Diagnostic, Source};
 use smtp2signl4::event::{Event, Status, TITLE_LIMIT, Words};
-use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Message, Origin};
+use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Message, Origin, Tls};
 use smtp2signl4::rules::{Config, ExampleMail, RuleSet, Site, Subject, shipped};
 use smtp2signl4::smtp;
 use smtp2signl4::smtp::Refusal;
 use smtp2signl4::smtp::data::{Data, Lost};
+use smtp2signl4::smtp::logins::Verdict;
 use smtp2signl4::smtp::reply;
 use smtp2signl4::smtp::session::{Session, Step};
 
@@ -362,6 +363,16 @@ impl Talk {
                     };
                     self.mails.push((envelope, content.to_vec()));
                     session.mail_is(outcome);
+                }
+                // What was in hand is forgotten, as the connection does.
+                Step::StartTls => {
+                    input = &[];
+                    session.encrypted(Tls::default());
+                }
+                Step::Authenticate(login) => {
+                    let right = login.password.expose() == "right";
+                    let verdict = if right { Verdict::Right } else { Verdict::Later };
+                    session.login_is(login.name, verdict);
                 }
                 Step::Close { asked } => {
                     self.closed = Some(asked);

@@ -4,7 +4,9 @@
 //! A reader asks a [`Table`] for the keys that it knows. What nobody asked for is an unknown field.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -20,6 +22,28 @@ pub struct Located<T> {
     pub value: T,
     /// Its place. That of a text includes the quotes.
     pub span: Range<usize>,
+}
+
+/// A file that a document names. What is found wrong with it later is told at the place of the name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Its path; a relative one counts from the folder of the document.
+    pub path: PathBuf,
+    source: Source,
+    span: Range<usize>,
+}
+
+impl NamedFile {
+    /// An error about the file, at the place that names it.
+    pub fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        self.source.diagnostic(self.span.clone(), message)
+    }
+}
+
+impl fmt::Debug for NamedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 /// Reads `source` by `body`.
@@ -132,6 +156,13 @@ impl<'d> Table<'d> {
     /// The texts of `key`: an array of strings, or one string.
     pub fn strings(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
         self.value(key)?.strings()
+    }
+
+    /// The file of `key`, whose place is kept for what is wrong with the file itself.
+    pub fn file(&mut self, key: &'static str) -> Option<NamedFile> {
+        let text = self.string(key)?;
+        let folder = Path::new(&*self.source.path).parent().unwrap_or(Path::new(""));
+        Some(NamedFile { path: folder.join(text.value), source: self.source.clone(), span: text.span })
     }
 
     /// The whole number of `key`, within `range`.

@@ -1,7 +1,9 @@
 //! `check`: the service's own loader over config and rules, without starting anything.
 
+use crate::clock::{Clock, System};
 use crate::config;
 use crate::gateway;
+use crate::smtp::{Credentials, Entrance};
 
 use super::{Exit, Site, print, tell_all};
 
@@ -26,6 +28,10 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
         problems.extend(config.secret_problems(&site.environment));
     }
     problems.extend(config.connection_problem());
+    let credentials = Credentials::load(&config.smtp).unwrap_or_else(|found| {
+        problems.extend(found);
+        Credentials::default()
+    });
     match gateway::check_rules(&config) {
         Ok(rules) if problems.is_empty() => {
             let file = config
@@ -35,8 +41,10 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 config.rules.paths.iter().map(|path| path.display().to_string()).collect();
             let own =
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
-            let listen: Vec<String> =
-                config.smtp.entrances.iter().map(|entrance| entrance.address.to_string()).collect();
+            let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
+            for warning in credentials.warnings(System.now()) {
+                eprintln!("warning: {warning}\n");
+            }
             print(&format!(
                 "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n  no errors\n",
                 listen.join(", "),
@@ -51,4 +59,17 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
         Err(found) => problems.extend(found),
     }
     tell_all(&problems)
+}
+
+/// An entrance in a few words: its address, and what is not the default.
+fn entrance(entrance: &Entrance) -> String {
+    let mut text = entrance.address.to_string();
+    let defaults = Entrance::new(entrance.address.clone());
+    if entrance.protocol != defaults.protocol {
+        text += &format!(" {}", entrance.protocol);
+    }
+    if entrance.tls != defaults.tls {
+        text += &format!(" {} TLS", entrance.tls);
+    }
+    text
 }

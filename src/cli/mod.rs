@@ -7,11 +7,13 @@ mod demo;
 mod difference;
 mod explain;
 mod hand_in;
+mod passwd;
 mod progress;
 mod queue;
 mod rules;
 mod run;
 mod service;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,6 +90,10 @@ SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
     Rules(rules::Arguments),
     /// Show what other rules would have changed, on the mails that came
     Backtest(backtest::Arguments),
+    /// Show what the listener presents under TLS, and until when
+    Tls(tls::Arguments),
+    /// Set the password of a user of the listener
+    Passwd(passwd::Arguments),
 }
 
 /// Runs the program.
@@ -113,6 +119,8 @@ pub fn main() -> ExitCode {
         Command::Queue(arguments) => queue::queue(&site, &arguments),
         Command::Rules(arguments) => rules::rules(&site, &arguments),
         Command::Backtest(arguments) => backtest::backtest(&site, &arguments),
+        Command::Tls(arguments) => tls::tls(&site, &arguments),
+        Command::Passwd(arguments) => passwd::passwd(&site, &arguments),
     };
     ExitCode::from(exit as u8)
 }

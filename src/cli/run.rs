@@ -9,6 +9,7 @@ use tracing::{error, info};
 use crate::clock;
 use crate::config::{Format, Level, Log};
 use crate::gateway::{Failure, Gateway, notify};
+use crate::smtp::Inherited;
 
 use super::{Exit, Site, runtime, tell_all};
 
@@ -19,11 +20,17 @@ pub(super) fn run(site: &Site) -> Exit {
         Err(exit) => return exit,
     };
     start_log(config.log);
+    // Before there is any other thread.
+    let inherited = match Inherited::of_process() {
+        Ok(inherited) => inherited,
+        Err(error) => return refuse(&Failure::Listen(error)),
+    };
     runtime().block_on(async {
         // Before anybody can know that the service is there: a signal that nobody catches ends the process.
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
-        let gateway = match Gateway::start(&config, &site.environment, Arc::new(clock::System)).await {
+        let clock = Arc::new(clock::System);
+        let gateway = match Gateway::start_with(&config, &site.environment, clock, inherited).await {
             Ok(gateway) => gateway,
             Err(failure) => return refuse(&failure),
         };

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
 use crate::delivery::{Delivery, SetupError, Target};
 use crate::diagnostic::Diagnostic;
-use crate::smtp::Listener;
+use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{OpenError, Spool};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
@@ -65,6 +65,7 @@ impl std::fmt::Display for Failure {
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     intake: Arc<Intake>,
+    credentials: Arc<Credentials>,
     stop: watch::Sender<bool>,
     smtp: tokio::task::JoinHandle<()>,
     control: tokio::task::JoinHandle<()>,
@@ -82,6 +83,19 @@ impl Gateway {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
+        Self::start_with(config, environment, clock, Inherited::default()).await
+    }
+
+    /// The same with the sockets that systemd handed over.
+    ///
+    /// # Errors
+    /// The config, the spool or a socket does not allow it.
+    pub async fn start_with(
+        config: &Config,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+        inherited: Inherited,
+    ) -> Result<Self, Failure> {
         let mut problems = config.secret_problems(environment);
         problems.extend(config.connection_problem());
         let rules = match load_rules(config) {
@@ -91,11 +105,18 @@ impl Gateway {
                 None
             }
         };
-        let Some(rules) = rules.filter(|_| problems.is_empty()) else {
+        let credentials = match Credentials::load(&config.smtp) {
+            Ok(credentials) => Some(credentials),
+            Err(found) => {
+                problems.extend(found);
+                None
+            }
+        };
+        let (Some(rules), Some(credentials), true) = (rules, credentials, problems.is_empty()) else {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
-        let listener = Listener::bind(&config.smtp).map_err(Failure::Listen)?;
+        let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
         let control = control::bind(&config.socket)
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
 
@@ -124,19 +145,20 @@ impl Gateway {
             fastrand::u16(..),
         ));
         let addresses = listener.addresses();
-        for address in &addresses {
-            info!(%address, "listening");
+        for (entrance, address) in listener.sockets() {
+            info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
         }
+        let credentials = Arc::clone(listener.credentials());
         let checker =
             Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
         let edge = Arc::new(Edge { intake: Arc::clone(&intake), checker });
         let smtp = tokio::spawn(listener.run(edge, clock, stopped.clone()));
         let control =
             tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
-        Ok(Self { addresses, intake, stop, smtp, control, delivery, spool })
+        Ok(Self { addresses, intake, credentials, stop, smtp, control, delivery, spool })
     }
 
-    /// The addresses it listens on.
+    /// The addresses of a network that it listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -146,8 +168,10 @@ impl Gateway {
         &self.intake
     }
 
-    /// Loads the rules anew. What is wrong is told, and the rules in force stay.
+    /// Loads the rules anew. What is wrong is told, and the rules in force stay. Certificates and users are looked
+    /// at as well; what is wrong with them is logged.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
+        self.credentials.look();
         self.intake.replace_rules(Arc::new(load_rules(config)?));
         Ok(())
     }

@@ -15,7 +15,7 @@
 //! ```text
 //! connection   the sessions of all, the networks of the entrance, the sessions and the rate of the client
 //! greeting     that it is one
-//! sender       the patterns of the entrance
+//! sender       TLS and a login where the entrance wants them, and its patterns
 //! recipient    that a team takes mail for it
 //! size         what MAIL declares and what comes
 //! rate         the mails of the client, of the sender and for the recipient
@@ -26,35 +26,46 @@
 //!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
-//! envelope. TLS and AUTH are not there yet.
+//! envelope.
 
 mod admission;
+pub mod auth;
 pub mod chunk;
 pub mod command;
 mod connection;
 mod content;
+mod credentials;
 pub mod data;
+mod descriptors;
 pub mod entrance;
 pub mod lenience;
 mod listener;
+pub mod logins;
 mod memory;
 pub mod proxy;
 pub mod rates;
 pub mod reply;
 mod senders;
 pub mod session;
+mod socket;
+mod stamp;
+mod stream;
+pub mod tls;
+pub mod users;
 pub mod xclient;
 
+pub use credentials::Credentials;
 pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
 pub use rates::Limits;
 pub use senders::Senders;
+pub use socket::Inherited;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::document::Table;
+use crate::document::{NamedFile, Table};
 use crate::mail::{Mail, MailId};
 
 /// What the edge needs of the gateway behind it.
@@ -83,6 +94,10 @@ pub enum Refusal {
 pub struct Config {
     /// `listen` and `[[listener]]`: where clients come in, and by which rules. `listen = ["127.0.0.1:2525"]`.
     pub entrances: Vec<Entrance>,
+    /// `[[certificate]]` and `client-ca`: what is presented under TLS, and whom clients' certificates may be from.
+    pub tls: tls::Config,
+    /// `users`: the file of those who may log in. Nobody.
+    pub users: Option<NamedFile>,
     /// `hostname`: the name in the greeting. That of the system.
     pub hostname: String,
     /// `max-message-size`: the largest content of a mail, in bytes. 25 MiB.
@@ -127,6 +142,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 2525))))],
+            tls: tls::Config::default(),
+            users: None,
             hostname: system_hostname(),
             max_message_size: 25 << 20,
             max_recipients: 1000,
@@ -150,7 +167,14 @@ impl Config {
     /// the caller.
     pub fn read(table: &mut Table<'_>) -> Self {
         let mut config = Self::default();
-        config.entrances = entrance::read(table, std::mem::take(&mut config.entrances));
+        config.tls = tls::Config::read(table);
+        config.users = table.file("users");
+        let site = entrance::Site {
+            certificates: table.has("certificate"),
+            client_ca: config.tls.client_ca.is_some(),
+            users: config.users.is_some(),
+        };
+        config.entrances = entrance::read(table, site, std::mem::take(&mut config.entrances));
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -225,14 +249,11 @@ fn is_hostname(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
 }
 
-/// The name of this machine, or `localhost` where it has none.
+/// The name of this machine, or `localhost` where it has none. Asked of the system and not read from /proc, which
+/// a service manager may hide.
 fn system_hostname() -> String {
-    ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .into_iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .map(|name| name.trim().to_owned())
-        .find(|name| is_hostname(name))
-        .unwrap_or_else(|| "localhost".to_owned())
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_hostname(&name) { name } else { "localhost".to_owned() }
 }
 
 #[cfg(test)]
@@ -264,6 +285,8 @@ mod tests {
                 .map(|address| Entrance::new(Address::Inet(address.parse().unwrap())))
                 .into(),
             hostname: "mx".into(),
+            tls: tls::Config::default(),
+            users: None,
             max_message_size: 1 << 20,
             max_recipients: 100,
             max_sessions: 2,

@@ -36,7 +36,8 @@ pub static START_MAIL: Reply = fixed(354, "", "end data with <CR><LF>.<CR><LF>")
 /// To VRFY: who is behind an address is not told (RFC 5321 section 7.3).
 pub static CANNOT_VERIFY: Reply = fixed(252, "2.0.0", "cannot verify, send mail and see");
 /// To HELP.
-pub static HELP: Reply = fixed(214, "2.0.0", "EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
+pub static HELP: Reply =
+    fixed(214, "2.0.0", "EHLO HELO STARTTLS AUTH MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT");
 /// To BDAT that is not the last of its mail.
 pub static CHUNK_OK: Reply = fixed(250, "2.0.0", "chunk OK");
 /// To QUIT.
@@ -148,6 +149,50 @@ pub static TOO_MANY_HOPS: Reply = fixed(554, "5.4.6", "too many Received fields,
 pub static OWN_NOTICE: Reply = fixed(554, "5.4.6", "a notice of this gateway came back, mail is in a loop");
 /// A parameter that was not offered.
 pub static UNKNOWN_PARAMETER: Reply = fixed(555, "5.5.4", "parameter not recognised");
+
+/// To STARTTLS: go on with the handshake.
+pub static START_TLS: Reply = fixed(220, "2.0.0", "ready for TLS");
+/// Something was pipelined behind STARTTLS, and could have been put there by somebody in between.
+pub static NOTHING_BEHIND_STARTTLS: Reply =
+    fixed(554, "5.5.0", "nothing may follow STARTTLS before the handshake, closing connection");
+/// STARTTLS under TLS.
+pub static TLS_ALREADY: Reply = fixed(503, "5.5.1", "TLS is active already");
+/// What clients look for to know that they must encrypt, in the words of Postfix.
+pub static NEED_TLS: Reply = fixed(530, "5.7.0", "Must issue a STARTTLS command first");
+
+/// A challenge of AUTH PLAIN. Clients wait for the bare code.
+pub static GO_ON: Reply = fixed(334, "", "");
+/// The challenge `Username:` of AUTH LOGIN.
+pub static ASK_NAME: Reply = fixed(334, "", "VXNlcm5hbWU6");
+/// The challenge `Password:` of AUTH LOGIN.
+pub static ASK_PASSWORD: Reply = fixed(334, "", "UGFzc3dvcmQ6");
+/// A login that is right.
+pub static LOGGED_IN: Reply = fixed(235, "2.7.0", "authentication succeeded");
+/// A login that cannot be looked at now.
+pub static LOGIN_LATER: Reply = fixed(454, "4.7.0", "cannot check the login now, try again later");
+/// Too many logins of a client were wrong.
+pub static TOO_MANY_LOGINS: Reply =
+    fixed(421, "4.7.0", "too many failed logins, try again later, closing connection");
+/// The client broke the login off.
+pub static LOGIN_CANCELLED: Reply = fixed(501, "5.7.0", "authentication cancelled");
+/// A line of a login that is not base64.
+pub static NOT_BASE64: Reply = fixed(501, "5.5.2", "this is not base64");
+/// A message that the mechanism does not have.
+pub static BAD_LOGIN_MESSAGE: Reply = fixed(501, "5.5.2", "this is no message of the mechanism");
+/// AUTH without a mechanism or with too much.
+pub static AUTH_SYNTAX: Reply = fixed(501, "5.5.4", "syntax: AUTH mechanism [initial-response]");
+/// AUTH within a mail.
+pub static NO_AUTH_IN_MAIL: Reply = fixed(503, "5.5.1", "no AUTH within a mail");
+/// AUTH after it succeeded.
+pub static LOGGED_IN_ALREADY: Reply = fixed(503, "5.5.1", "already authenticated");
+/// A mechanism that was not offered.
+pub static UNKNOWN_MECHANISM: Reply = fixed(504, "5.5.4", "mechanism not offered");
+/// A mail before the login that it needs.
+pub static NEED_LOGIN: Reply = fixed(530, "5.7.0", "authentication required");
+/// A login that is wrong.
+pub static LOGIN_REFUSED: Reply = fixed(535, "5.7.8", "authentication failed");
+/// A login that everybody could read.
+pub static LOGIN_NEEDS_TLS: Reply = fixed(538, "5.7.11", "authentication needs TLS, STARTTLS first");
 
 /// The greeting.
 pub fn greeting(hostname: &str, protocol: Protocol) -> Reply {

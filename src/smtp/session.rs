@@ -1,8 +1,9 @@
 //! The session: SMTP as a state machine without I/O (RFC 5321). Bytes go in, replies come out, and a
 //! [`Step`] says what is to be done outside. It makes the same of a stream however that is cut.
 //!
-//! It leaves out time and sockets, which are the connection's. STARTTLS and AUTH would each be one more
-//! step. LMTP (RFC 2033) is the same but for its greeting and for the replies to the end of a mail.
+//! It leaves out time and sockets, which are the connection's, and so the handshake of STARTTLS and the
+//! checking of passwords: each of them is a step. LMTP (RFC 2033) is the same but for its greeting and for
+//! the replies to the end of a mail.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -13,20 +14,23 @@ use tracing::{debug, info};
 use crate::clock::Clock;
 use crate::mail::{Client, Mail};
 
+use super::auth::{Exchange, Login};
 use super::chunk::Chunk;
-use super::command::{self, Command};
+use super::command::Command;
 use super::content::Content;
 use super::data::{Data, Lost};
 use super::lenience::{self, Repairs};
 use super::rates::Rates;
 use super::reply::{self, Reply};
-use super::xclient::{self, Said};
+use super::xclient::Said;
 use super::{Config, Entrance, Protocol};
 
 mod chunking;
 mod content;
+mod envelope;
 mod naming;
 mod rate;
+mod security;
 
 /// Replies that wait to be written are written when they are more than this, so that a client that
 /// pipelines without end and reads nothing costs no more than that.
@@ -49,6 +53,10 @@ pub enum Step {
         /// Whether the client asked for it.
         asked: bool,
     },
+    /// Begin with TLS, then call [`Session::encrypted`]. Input in hand is to be forgotten.
+    StartTls,
+    /// Find out whether the login is right, then call [`Session::login_is`].
+    Authenticate(Login),
 }
 
 /// A session with one client.
@@ -62,6 +70,8 @@ pub struct Session {
     client: Client,
     /// Where the client itself is, whoever it says that it speaks for.
     speaker: Option<IpAddr>,
+    /// The proxy that said where it is.
+    proxy: Option<IpAddr>,
     /// What it said by XCLIENT.
     named: Said,
     phase: Phase,
@@ -72,6 +82,10 @@ pub struct Session {
     errors: usize,
     /// Whether the last command was a DATA that was refused.
     data_refused: bool,
+    /// The login that the next line belongs to.
+    exchange: Option<Exchange>,
+    /// Whether the client has logged in, by a user of ours or by what its network may say.
+    logged_in: bool,
     /// What was repaired of the greeting.
     greeting: Repairs,
     /// How often anything was repaired.
@@ -134,6 +148,7 @@ impl Session {
             clock,
             rates: None,
             speaker: client.address,
+            proxy: client.relay,
             client,
             named: Said::default(),
             phase: Phase::Command,
@@ -141,6 +156,8 @@ impl Session {
             transaction: None,
             errors: 0,
             data_refused: false,
+            exchange: None,
+            logged_in: false,
             greeting: Repairs::default(),
             repaired: 0,
             replies: 1,
@@ -148,12 +165,6 @@ impl Session {
         };
         session.greet_client();
         session
-    }
-
-    /// The session, whose mails are held to `rates`.
-    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
-        self.rates = Some(rates);
-        self
     }
 
     /// The server's greeting.
@@ -185,10 +196,16 @@ impl Session {
                 Phase::Command | Phase::LongLine { .. } => match self.line(input) {
                     None => return Step::Read,
                     Some(Err(Overlong { verb, reply })) => {
-                        self.not_a_command(&verb, reply, !input.is_empty());
+                        // How a line of a login begins says nothing.
+                        let verb = if self.exchange.take().is_some() { &[][..] } else { &verb };
+                        self.not_a_command(verb, reply, !input.is_empty());
                     }
                     Some(Ok(line)) => {
-                        if let Some(step) = self.obey(&line, !input.is_empty()) {
+                        let step = match self.exchange.take() {
+                            Some(exchange) => self.converse(exchange, &line),
+                            None => self.obey(&line, !input.is_empty()),
+                        };
+                        if let Some(step) = step {
                             return step;
                         }
                     }
@@ -257,22 +274,6 @@ impl Session {
         self.phase = Phase::Closed { asked: false };
     }
 
-    /// The answer to [`Step::Recipient`].
-    pub fn recipient_is(&mut self, recipient: String, known: bool) {
-        match &mut self.transaction {
-            Some(mail) if known => {
-                mail.recipients.push(recipient);
-                mail.accepted += 1;
-                self.answer(&reply::RECIPIENT_OK);
-            }
-            _ => {
-                // Not counted as an error: a relay may have many wrong recipients and one right.
-                info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
-                self.answer(&reply::UNKNOWN_RECIPIENT);
-            }
-        }
-    }
-
     /// Where the client is, for log lines.
     pub fn peer(&self) -> String {
         match (self.client.address, self.client.relay) {
@@ -288,7 +289,7 @@ impl Session {
         let end = memchr::memchr(b'\n', input).map(|at| at + 1);
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
-        let longest = if self.entrance.lenient { lenience::MAX_LINE } else { command::MAX_LINE };
+        let longest = self.max_line(head);
         if matches!(self.phase, Phase::Command) && self.partial.len() + head.len() > longest {
             let start = self.partial.iter().chain(head).skip_while(|octet| octet.is_ascii_whitespace());
             let mut verb = [0; 4];
@@ -340,8 +341,8 @@ impl Session {
         self.data_refused = false;
         match (command, self.entrance.protocol) {
             (Command::Ehlo(name), Protocol::Smtp) | (Command::Lhlo(name), Protocol::Lmtp) => {
-                let more = if self.may_name_client() { &[xclient::OFFER][..] } else { &[] };
-                let reply = reply::offers(&self.config.hostname, self.config.max_message_size, more);
+                let more = self.extensions();
+                let reply = reply::offers(&self.config.hostname, self.config.max_message_size, &more);
                 self.greet(name.into_owned(), repairs, &reply);
             }
             (Command::Helo(name), Protocol::Smtp) => {
@@ -380,6 +381,8 @@ impl Session {
                 self.phase = Phase::Closed { asked: true };
             }
             Command::Http => self.close(&reply::NOT_HTTP),
+            Command::Starttls => return self.starttls(followed),
+            Command::Auth { mechanism, initial } => return self.auth(mechanism, initial),
             Command::Bdat(announced) => self.bdat(announced),
             Command::Xclient(said) => self.name_client(said),
         }
@@ -405,7 +408,7 @@ impl Session {
         }
         // The words of MAIL and RCPT tell an operator what to put right. Those of other lines are not
         // written anywhere: a client that sends AUTH unasked sends its password.
-        let verb = line.get(..4).unwrap_or_default();
+        let verb = line.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT") {
             let line = String::from_utf8_lossy(line);
             info!(client = %self.peer(), helo = ?self.client.helo, line = ?line.trim_end(), %reply, "command refused");
@@ -421,44 +424,6 @@ impl Session {
         self.greeting = repairs;
         self.transaction = None;
         self.answer(reply);
-    }
-
-    /// MAIL, also from a client that did not greet: Zabbix with no name set does not. Whether it was taken.
-    fn mail(&mut self, path: &str, size: Option<u64>) -> bool {
-        if self.transaction.is_some() {
-            self.refuse(&reply::NESTED_MAIL);
-        } else if !self.entrance.senders.admit(path) {
-            // Not counted as an error: a relay may have mails of many senders.
-            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
-            self.answer(&reply::SENDER_REFUSED);
-        } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
-            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
-            self.refuse(&reply::TOO_LARGE);
-        } else {
-            self.transaction = Some(Transaction { reverse_path: path.to_owned(), ..Transaction::default() });
-            self.answer(&reply::SENDER_OK);
-            return true;
-        }
-        false
-    }
-
-    fn rcpt(&mut self, path: &str) -> Option<Step> {
-        let Some(mail) = &mut self.transaction else {
-            self.refuse(&reply::NEED_MAIL);
-            return None;
-        };
-        if mail.chunks.is_some() {
-            self.refuse(&reply::CHUNKS_BEGUN);
-        } else if mail.given_up {
-            self.answer(&reply::NO_ROOM);
-        } else if mail.asked >= self.config.max_recipients {
-            info!(client = %self.peer(), recipient = ?path, "recipient refused: too many");
-            self.answer(&reply::TOO_MANY_RECIPIENTS);
-        } else {
-            mail.asked += 1;
-            return Some(Step::Recipient(path.to_owned()));
-        }
-        None
     }
 
     fn answer(&mut self, reply: &Reply) {

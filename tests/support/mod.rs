@@ -7,6 +7,7 @@
 mod gateway;
 mod process;
 mod smtp;
+pub mod tls;
 
 pub use gateway::{Gateway, Site, program};
 pub use process::{Process, run};

@@ -41,6 +41,8 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
         config: Arc::new(config),
         accept: Arc::new(Taker::default()),
         clock: Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap())),
+        credentials: Arc::default(),
+        logins: Logins::default(),
     })
 }
 
@@ -59,11 +61,15 @@ struct Dialogue {
 
 impl Dialogue {
     fn start(edge: Arc<Edge<Taker>>) -> Self {
+        Self::at(edge, entrance())
+    }
+
+    fn at(edge: Arc<Edge<Taker>>, entrance: Arc<Entrance>) -> Self {
         let (stream, ours) = tokio::io::duplex(1024);
         let (end, ending) = watch::channel(None);
         let task = Arc::clone(&edge);
         let served =
-            tokio::spawn(async move { serve(&task, &entrance(), ours, Client::default(), ending).await });
+            tokio::spawn(async move { serve(&task, &entrance, ours, Client::default(), ending).await });
         Self { edge, stream, end, served, began: Instant::now() }
     }
 
@@ -365,4 +371,84 @@ async fn a_client_that_waits_costs_little() {
     let entrance = entrance();
     let future = serve(&edge, &entrance, stream, Client::default(), ending);
     assert!(size_of_val(&future) < 4096, "{} bytes", size_of_val(&future));
+}
+
+/// An edge whose certificate and users are made for the test, with the folder they lie in.
+fn credible() -> (Arc<Edge<Taker>>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["mx".to_owned()]).unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("c.pem", made.cert.pem());
+    write("c.key", made.signing_key.serialize_pem());
+    write("users", crate::smtp::users::line("hive", "right").unwrap());
+    let text = "users = 'users'\n[[certificate]]\ncertificate = 'c.pem'\nkey = 'c.key'\n";
+    let source = crate::diagnostic::Source::new(folder.path().join("c.toml").display().to_string(), text);
+    let config = crate::document::read(&source, Config::read).unwrap();
+    let mut edge = Arc::into_inner(edge(|_| ())).unwrap();
+    edge.credentials = Arc::new(Credentials::load(&config).unwrap());
+    (Arc::new(edge), folder)
+}
+
+fn entrance_with(change: impl FnOnce(&mut Entrance)) -> Arc<Entrance> {
+    let mut entrance = Entrance::clone(&entrance());
+    change(&mut entrance);
+    Arc::new(entrance)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_begins_no_handshake_is_closed() {
+    let (edge, _folder) = credible();
+    let starttls = entrance_with(|entrance| entrance.tls = TlsMode::Starttls);
+    let mut asked = Dialogue::at(Arc::clone(&edge), starttls);
+    asked.says("STARTTLS\r\n").await;
+    assert!(asked.rest().await.ends_with("220 2.0.0 ready for TLS\r\n"));
+    assert_eq!(asked.passed(), HANDSHAKE);
+
+    let implicit = entrance_with(|entrance| entrance.tls = TlsMode::Implicit);
+    let mut silent = Dialogue::at(edge, implicit);
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(silent.passed(), HANDSHAKE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_does_not_hold_up_the_end_of_the_service() {
+    let (edge, _folder) = credible();
+    let mut dialogue = Dialogue::at(edge, entrance_with(|entrance| entrance.tls = TlsMode::Implicit));
+    dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    assert_eq!(dialogue.rest().await, "");
+    assert_eq!(dialogue.passed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_login_is_answered_later_each_time_and_a_right_one_at_once() {
+    let (edge, _folder) = credible();
+    let plain = entrance_with(|entrance| {
+        entrance.auth = true;
+        entrance.auth_without_tls = true;
+    });
+    let mut dialogue = Dialogue::at(Arc::clone(&edge), Arc::clone(&plain));
+    dialogue.hears().await;
+    for seconds in [1, 2, 4, 8, 8] {
+        let asked = Instant::now();
+        dialogue.says("AUTH PLAIN AGhpdmUAd3Jvbmc=\r\n").await;
+        assert_eq!(dialogue.hears().await, "535 5.7.8 authentication failed\r\n");
+        assert_eq!(asked.elapsed(), Duration::from_secs(seconds));
+    }
+    let asked = Instant::now();
+    dialogue.says("AUTH PLAIN AGhpdmUAcmlnaHQ=\r\n").await;
+    assert_eq!(dialogue.hears().await, "235 2.7.0 authentication succeeded\r\n");
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+
+    // A name that nobody has fails alike, and after too many failures the client goes.
+    let mut guessing = Dialogue::at(edge, plain);
+    guessing.hears().await;
+    let mut said = String::new();
+    while !said.starts_with("421") {
+        guessing.says("AUTH PLAIN AG5vYm9keQB3cm9uZw==\r\n").await;
+        said = guessing.hears().await;
+        assert!(
+            said.starts_with("535 5.7.8 ") || said.starts_with("421 4.7.0 too many failed logins"),
+            "{said}"
+        );
+    }
 }

@@ -42,6 +42,7 @@ impl Session {
         }
         client.helo = named.helo.clone().flatten().unwrap_or_default();
         client.user = named.login.clone().flatten();
+        self.logged_in = false;
         if let Some(tls) = &mut client.tls {
             tls.subject = None;
         }

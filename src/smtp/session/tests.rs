@@ -1,11 +1,15 @@
 //! The session by itself: bytes in, replies and mails out.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::Manual;
 use crate::diagnostic::Source;
 use crate::document;
-use crate::mail::{Envelope, MailId, Origin};
+use crate::mail::{Envelope, MailId, Origin, Tls};
 use crate::smtp::Refusal;
+use crate::smtp::command;
+use crate::smtp::logins::Verdict;
 
 mod chunking;
 mod entry;
@@ -14,12 +18,14 @@ mod naming;
 mod repairs;
 
 /// A session and what it did.
-struct Talk {
+pub(super) struct Talk {
     session: Session,
     clock: Arc<Manual>,
-    mails: Vec<Mail>,
+    pub(super) mails: Vec<Mail>,
     outcome: Result<MailId, Refusal>,
-    closed: Option<bool>,
+    pub(super) closed: Option<bool>,
+    /// What STARTTLS leads to.
+    pub(super) tls: Tls,
 }
 
 fn id() -> MailId {
@@ -44,23 +50,24 @@ impl Talk {
     }
 
     /// At an entrance with other rules.
-    fn at(change: impl FnOnce(&mut Entrance)) -> Self {
+    pub(super) fn at(change: impl FnOnce(&mut Entrance)) -> Self {
         Self::with(|config| change(&mut config.entrances[0]))
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
+        let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
         let rates = Arc::new(Rates::new(config.rates.clone()));
         let time = Arc::clone(&clock);
         let session = Session::new(Arc::new(config), entrance, time, client()).counted_by(rates);
-        Self { session, clock, mails: Vec::new(), outcome: Ok(id()), closed: None }
+        Self { session, clock, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
     /// What the session answers to `input`. Nobody takes mail for `nobody…`.
-    fn says(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn says(&mut self, input: impl AsRef<[u8]>) -> String {
         let mut input = input.as_ref();
         let mut output = Vec::new();
         loop {
@@ -81,13 +88,22 @@ impl Talk {
                     self.closed = Some(asked);
                     break;
                 }
+                Step::StartTls => {
+                    input = &[];
+                    self.session.encrypted(self.tls.clone());
+                }
+                Step::Authenticate(login) => {
+                    let right = login.password.expose() == "right";
+                    let verdict = if right { Verdict::Right } else { Verdict::Wrong(Duration::ZERO) };
+                    self.session.login_is(login.name, verdict);
+                }
             }
         }
         String::from_utf8(output).unwrap()
     }
 
     /// The codes, basic and enhanced, of what it answers.
-    fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
         let said = self.says(input);
         let short = |line: &str| match line.split_once(' ') {
             Some((code, text)) => match text.split_once(' ') {
@@ -103,6 +119,15 @@ impl Talk {
             .map(short)
             .collect::<Vec<_>>()
             .join(", ")
+    }
+
+    /// The handshake, whatever was said.
+    pub(super) fn session_encrypted(&mut self) {
+        self.session.encrypted(self.tls.clone());
+    }
+
+    pub(super) fn session_login_is(&mut self, verdict: Verdict) {
+        self.session.login_is("hive".into(), verdict);
     }
 
     fn contents(&self) -> Vec<&[u8]> {

@@ -166,9 +166,8 @@ impl Config {
     /// Reads the section. What is wrong with it is reported at its place; [`Table::finish`] is left to
     /// the caller.
     pub fn read(table: &mut Table<'_>) -> Self {
-        let mut config = Self::default();
-        config.tls = tls::Config::read(table);
-        config.users = table.file("users");
+        let (tls, users) = (tls::Config::read(table), table.file("users"));
+        let mut config = Self { tls, users, ..Self::default() };
         let site = entrance::Site {
             certificates: table.has("certificate"),
             client_ca: config.tls.client_ca.is_some(),

@@ -311,6 +311,15 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// A date or a time as text: in quotes, or in TOML's own form.
+    pub fn time(&self) -> Option<Located<String>> {
+        match self.inner.get_ref() {
+            DeValue::Datetime(time) => Some(Located { value: time.to_string(), span: self.span() }),
+            DeValue::String(_) => self.string(),
+            _ => self.mismatch("a date or a time, such as \"2026-12-24\""),
+        }
+    }
+
     /// A whole number within `range`.
     pub fn integer(&self, range: std::ops::RangeInclusive<i64>) -> Option<Located<i64>> {
         let DeValue::Integer(written) = self.inner.get_ref() else {
@@ -416,6 +425,17 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).filter(|&ms| ms <= 100 * 366 * 86_400_000).map(Duration::from_millis)
 }
 
+/// The shortest way to write `duration` that [`parse_duration`] reads.
+pub fn duration_text(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let whole = units.iter().find(|(_, length)| millis >= *length && millis.is_multiple_of(*length));
+    whole.map_or_else(
+        || format!("{}s", duration.as_secs()),
+        |(unit, length)| format!("{}{unit}", millis / length),
+    )
+}
+
 /// Reads `25 MiB`, `512 KiB`, `100 B` and the like.
 fn parse_size(text: &str) -> Option<usize> {
     let (number, unit) = split_unit(text)?;
@@ -473,6 +493,9 @@ mod tests {
         assert_eq!(parse_duration("90s"), Some(Duration::from_secs(90)));
         assert_eq!(parse_duration("3d"), Some(Duration::from_secs(3 * 86_400)));
         assert_eq!(parse_duration("90"), None);
+        for text in ["90s", "3d", "1h", "250ms", "0s"] {
+            assert_eq!(parse_duration(text).map(duration_text).as_deref(), Some(text));
+        }
         assert_eq!(parse_duration("99999999999999999999s"), None);
         assert_eq!(parse_size("25 MiB"), Some(25 << 20));
         assert_eq!(parse_size("1GB"), None);

@@ -8,7 +8,7 @@
 //!
 //! The guarantee: a mail that was answered `250` is on disk, synced, together with the events that the
 //! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
-//! otherwise. Two nouns ([`mail`], [`event`]) are plain data. Four stages ([`smtp`], [`rules`],
+//! otherwise. Three nouns ([`mail`], [`event`], [`incident`]) are plain data. Four stages ([`smtp`], [`rules`],
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
 //! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] find out
 //! whether a mail is from whom it says.
@@ -25,6 +25,8 @@ pub mod mail;
 pub mod authenticity;
 
 pub mod event;
+
+pub mod incident;
 
 pub mod smtp;
 

@@ -2,10 +2,12 @@
 
 use crate::clock::{Clock, System};
 use crate::config;
+use crate::config::Config;
 use crate::gateway;
+use crate::gateway::lookout::span;
 use crate::smtp::{Credentials, Entrance};
 
-use super::{Exit, Site, print, tell_all};
+use super::{Exit, Site, expect, mute, print, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -36,17 +38,19 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
         Ok(rules) if problems.is_empty() => {
             let file = config
                 .path
+                .as_ref()
                 .map_or_else(|| "no config file: defaults".to_owned(), |p| p.display().to_string());
             let folders: Vec<String> =
                 config.rules.paths.iter().map(|path| path.display().to_string()).collect();
             let own =
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
+            let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
             let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
             for warning in credentials.warnings(System.now()) {
                 eprintln!("warning: {warning}\n");
             }
             print(&format!(
-                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n  no errors\n",
+                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n{watch}  no errors\n",
                 listen.join(", "),
                 config.teams.len(),
                 if config.teams.len() == 1 { "" } else { "s" },
@@ -72,4 +76,15 @@ fn entrance(entrance: &Entrance) -> String {
         text += &format!(" {} TLS", entrance.tls);
     }
     text
+}
+
+/// A line for each thing that is watched: windows with their next start, expected mails with their next deadline.
+fn watched(config: &Config) -> Vec<String> {
+    let now = System.now();
+    let mut lines: Vec<String> = config.maintenance.iter().map(|window| mute::line(window, now)).collect();
+    lines.extend(expect::lines(config));
+    if let Some(heartbeat) = &config.heartbeat {
+        lines.push(format!("heartbeat every {}", span(heartbeat.interval)));
+    }
+    lines
 }

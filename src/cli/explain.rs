@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
+use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
+use crate::spool::Reader;
 
 use super::difference::Difference;
-use super::{Exit, Site, excerpt, print, tell_all};
+use super::{Exit, Site, excerpt, local, print, runtime, tell_all};
 
 /// What `explain` is told.
 #[derive(clap::Args)]
@@ -102,7 +104,7 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     let load = |path: Option<&PathBuf>| load_unproven(&config, path.map(std::slice::from_ref));
     let rules = load(None).and_then(|rules| {
         let others = arguments.diff.as_ref().map(|path| load(Some(path))).transpose()?;
-        Ok(Rules { rules, others })
+        Ok(Rules { rules, others, mutes: mutes(&config) })
     });
     let rules = match rules {
         Ok(rules) => rules,
@@ -121,10 +123,25 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     exit
 }
 
-/// The rules in force, and those to compare them with.
+/// The rules in force, those to compare them with, and what is muted.
 struct Rules {
     rules: RuleSet,
     others: Option<RuleSet>,
+    mutes: Mutes,
+}
+
+/// What is muted: the config's windows, and the mutes in the spool where that can be read.
+fn mutes(config: &Config) -> Mutes {
+    let known = Reader::open(&config.spool.path)
+        .map_err(|error| error.to_string())
+        .and_then(|spool| runtime().block_on(Mutes::load(config, &spool)).map_err(|error| error.to_string()));
+    known.unwrap_or_else(|problem| {
+        // Where there is no spool there are no mutes.
+        if config.spool.path.exists() {
+            eprintln!("smtp2signl4: mutes are not looked at: {problem}");
+        }
+        Mutes::of_config(config)
+    })
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -151,7 +168,14 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
             rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
         })
     };
-    let judgements = judge(&rules.rules);
+    let mut judgements = judge(&rules.rules);
+    for event in judgements.iter_mut().flat_map(|judgement| &mut judgement.events) {
+        let subject = Subject { message: &message, envelope: &envelope, team: &event.team };
+        event.muted = rules.mutes.muting(&subject, event).map(|muting| match muting.until {
+            Some(until) => format!("{}, until {}", muting.reason, local(until)),
+            None => muting.reason,
+        });
+    }
     let differences: Vec<Difference> = rules.others.as_ref().map_or_else(Vec::new, |others| {
         let pairs = judgements.iter().zip(judge(others));
         teams.iter().zip(pairs).map(|(team, (before, after))| Difference::of(team, before, &after)).collect()
@@ -183,7 +207,10 @@ fn as_json(
         .flat_map(|(_, judgement)| &judgement.events)
         .map(|event| {
             let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            json!({ "team": event.team, "payload": payload })
+            match &event.muted {
+                Some(muted) => json!({ "team": event.team, "payload": payload, "muted": muted }),
+                None => json!({ "team": event.team, "payload": payload }),
+            }
         })
         .collect();
     let trace: Vec<Value> = judgements
@@ -228,6 +255,12 @@ impl Page {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
+                if let Some(muted) = &event.muted {
+                    self.line(
+                        1,
+                        &self.yellow(&format!("! muted now, kept and not sent: {}", excerpt(muted))),
+                    );
+                }
             }
         }
         self.line(0, "");

@@ -57,12 +57,14 @@ fn listen(kind: SignalKind) -> Signal {
     signal(kind).expect("this signal can be caught")
 }
 
-/// Loads the rules anew. The config's other sections count from the next start.
+/// Loads the rules and the maintenance windows anew. The config's other sections count from the next start.
 fn reload(site: &Site, gateway: &Gateway) {
     notify(&site.environment, "RELOADING=1");
     let config = crate::config::load(site.path.as_deref());
     match config.and_then(|config| gateway.reload(&config)) {
-        Ok(()) => info!("new rules are in force; other settings count from the next start"),
+        Ok(()) => {
+            info!("new rules and maintenance windows are in force; other settings count from the next start")
+        }
         Err(problems) => {
             for problem in &problems {
                 error!("{problem}");
@@ -76,8 +78,8 @@ fn reload(site: &Site, gateway: &Gateway) {
 fn refuse(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(problems) => tell_all(problems),
-        Failure::Spool(error) => {
-            eprintln!("smtp2signl4: {error}");
+        Failure::Spool(_) | Failure::Memory(_) => {
+            eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }
         Failure::Connection(_) => {

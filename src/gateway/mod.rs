@@ -2,27 +2,35 @@
 //! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
 
 pub mod control;
+pub mod expect;
+pub mod heartbeat;
 mod intake;
+pub mod lookout;
+pub mod mute;
 mod notify;
 mod rulebook;
+pub mod storm;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
-use crate::delivery::{Delivery, SetupError, Target};
+use crate::delivery::{Delivery, Pinger, SetupError, Target};
 use crate::diagnostic::Diagnostic;
 use crate::smtp::{Credentials, Inherited, Listener};
-use crate::spool::{OpenError, Spool};
+use crate::spool::{self, OpenError, Spool};
+
+use heartbeat::{Door, Heart};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
+pub use lookout::Lookout;
 pub use notify::notify;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
@@ -42,6 +50,8 @@ pub enum Failure {
     Listen(io::Error),
     /// A socket cannot be opened.
     Socket(String, io::Error),
+    /// What the spool remembers cannot be read.
+    Memory(spool::Error),
 }
 
 impl std::fmt::Display for Failure {
@@ -57,6 +67,7 @@ impl std::fmt::Display for Failure {
             Self::Connection(error) => write!(f, "[signl4]: {error}"),
             Self::Listen(error) => write!(f, "{error}"),
             Self::Socket(what, error) => write!(f, "{what}: {error}"),
+            Self::Memory(error) => write!(f, "what the spool remembers of mutes and expected mail: {error}"),
         }
     }
 }
@@ -133,9 +144,21 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |events| offer.offer(events));
+        let storms = Arc::new(Notify::new());
+        let hears = Arc::clone(&storms);
+        spool.tell(move |news| {
+            offer.offer(news.queued);
+            offer.withdraw(news.withdrawn);
+            if news.storms {
+                hears.notify_one();
+            }
+        });
+        // Those that were on go on where storms are no longer folded, until they are told to the end.
+        let storm = config.spool.incidents.storm.clone().unwrap_or_default();
+        tokio::spawn(storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone()));
         tokio::spawn(purge(spool.clone(), stopped.clone()));
-        let intake = Arc::new(Intake::new(
+        let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
+        let intake = Intake::new(
             rules,
             Routes::new(&config.teams),
             config.teams[0].name.clone(),
@@ -143,8 +166,19 @@ impl Gateway {
             Some(delivery.clone()),
             Arc::clone(&clock),
             fastrand::u16(..),
-        ));
+        );
+        let intake = Arc::new(intake.watching(lookout));
+        tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
         let addresses = listener.addresses();
+        if let Some(heartbeat) = &config.heartbeat {
+            let url = heartbeat
+                .url(environment)
+                .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
+            let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
+            let door = Door::of(listener.sockets());
+            let heart = Heart::new(door, Arc::clone(&intake), pinger, heartbeat.interval);
+            tokio::spawn(heartbeat::run(heart, heartbeat.interval, stopped.clone()));
+        }
         for (entrance, address) in listener.sockets() {
             info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
         }
@@ -168,11 +202,13 @@ impl Gateway {
         &self.intake
     }
 
-    /// Loads the rules anew. What is wrong is told, and the rules in force stay. Certificates and users are looked
-    /// at as well; what is wrong with them is logged.
+    /// Loads the rules and the maintenance windows anew. What is wrong is told, and those in force stay. Certificates
+    /// and users are looked at as well; what is wrong with them is logged.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
         self.credentials.look();
         self.intake.replace_rules(Arc::new(load_rules(config)?));
+        self.intake.lookout().mutes.replace_windows(config.maintenance.clone());
+        self.intake.lookout().wake();
         Ok(())
     }
 

@@ -105,6 +105,8 @@ pub enum Origin {
     Submit,
     /// An event without a mail, from `smtp2signl4 send` or `close`.
     Command,
+    /// A notice of the gateway's own, without a mail.
+    Gateway,
 }
 
 /// The SMTP client that handed the mail over.

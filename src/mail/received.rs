@@ -54,7 +54,7 @@ impl Envelope {
     /// a Unix socket and so is on this machine, unless a proxy or relay stands before it that could not name it.
     pub fn client_is_within(&self, networks: &[Network]) -> bool {
         match (self.origin, self.client.address) {
-            (Origin::Submit | Origin::Command, _) => true,
+            (Origin::Submit | Origin::Command | Origin::Gateway, _) => true,
             (Origin::Smtp, Some(address)) => {
                 is_in(networks, address) && self.client.relay.is_none_or(|relay| is_in(networks, relay))
             }

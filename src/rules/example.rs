@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
-use crate::document::{Located, Table, Value};
+use crate::document::{Located, Table, Value, duration_text};
 use crate::event::Event;
 use crate::mail::{Authenticity, Client, Envelope, Message};
 
@@ -263,6 +263,8 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
         "location" => event.location.clone(),
         "filtering" => event.filtering.map(|filtering| filtering.to_string()),
         "source-system" => event.source_system.clone(),
+        "repeat" => event.repeat.map(|repeat| repeat.to_string()),
+        "quiet" => event.quiet.map(duration_text),
         "tlp" => tile("TLP"),
         "link" => tile("Link"),
         "reference" => tile("Reference"),

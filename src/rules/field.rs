@@ -128,6 +128,8 @@ pub(super) enum Key {
     Tlp,
     Link,
     Reference,
+    Repeat,
+    Quiet,
 }
 
 impl Key {
@@ -147,6 +149,8 @@ impl Key {
         ("tlp", Self::Tlp),
         ("link", Self::Link),
         ("reference", Self::Reference),
+        ("repeat", Self::Repeat),
+        ("quiet", Self::Quiet),
     ];
 
     pub(super) fn name(self) -> &'static str {

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::document::parse_duration;
 use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
 use crate::mail;
 
@@ -57,6 +58,8 @@ pub(super) fn events(
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
         severity: draft.text(Key::Severity).and_then(Words::from_word),
+        repeat: draft.text(Key::Repeat).and_then(Words::from_word),
+        quiet: draft.text(Key::Quiet).and_then(parse_duration),
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
         ..Event::default()
     };

@@ -55,12 +55,12 @@ pub struct Edge<A> {
     pub clock: Arc<dyn Clock>,
     /// The memory for the mails.
     pub budget: Budget,
-    /// How often mails may come.
-    pub rates: Arc<Rates>,
     /// The certificates and the users.
     pub credentials: Arc<Credentials>,
     /// The state of all logins.
     pub logins: Logins,
+    /// How often mails may come.
+    pub rates: Arc<Rates>,
 }
 
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.

@@ -282,7 +282,7 @@ impl Entrance {
 /// the senders of `[smtp]` to those that name none.
 pub(super) fn read(table: &mut Table<'_>, site: Site, default: Vec<Entrance>) -> Vec<Entrance> {
     let senders = Senders::read(table, &Senders::default());
-    let plain = |entrance| Entrance { auth: site.users, senders: senders.clone(), ..entrance };
+    let plain = |entrance| Entrance { senders: senders.clone(), auth: site.users, ..entrance };
     let span = table.value("listen").map(|value| value.span());
     let listen = table.strings("listen");
     let listeners = table.tables("listener");

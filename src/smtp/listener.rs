@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -110,9 +111,9 @@ impl Listener {
             accept,
             clock,
             budget: Budget::new(config.max_memory),
-            rates,
             credentials: self.credentials,
             logins: Logins::default(),
+            rates,
         });
         let mut upkeep = JoinSet::new();
         upkeep.spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
@@ -174,10 +175,11 @@ async fn door<A: Accept>(
                     let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
                     let proxied = incoming.client().is_some_and(named);
                     let admitted = admission.admit_connection().and_then(|mut seat| {
-                        // Whom a proxy comes for is known when it has said so, and whom a Unix socket lets in is
-                        // for its mode to say.
-                        if let Some(client) = incoming.client().filter(|_| !proxied) {
-                            seat.admit_client(client, &entrance, edge.clock.now())?;
+                        // Whom a proxy comes for is known when it has said so; a Unix socket has no address to count by.
+                        if let Some(peer) = incoming.client()
+                            && !proxied
+                        {
+                            seat.admit_client(peer, &entrance, edge.clock.now())?;
                         }
                         Ok(seat)
                     });
@@ -233,17 +235,12 @@ async fn attend<A: Accept>(
             let mut client = Client { address: Some(peer), ..Client::default() };
             if proxied {
                 let Some(named) = named_by(peer, &mut stream, &mut ending).await else { return };
-                let now = edge.clock.now();
-                let admitted = match named.address {
-                    Some(address) if named.relay.is_some() => seat.admit_client(address, &entrance, now),
-                    Some(_) => seat.admit_proxy(peer, now),
-                    None => seat.admit_unknown(peer, &entrance, now),
-                };
+                let admitted;
+                (client, admitted) = admit_named(&mut seat, &entrance, peer, named, edge.clock.now());
                 if let Err(reply) = admitted {
-                    turn_away(&entrance, Incoming::Tcp(stream, named.address.unwrap_or(peer)), reply);
+                    turn_away(&entrance, Incoming::Tcp(stream, client.address.unwrap_or(peer)), reply);
                     return;
                 }
-                client = named;
             }
             connection::serve(&edge, &entrance, stream, client, ending).await;
         }
@@ -254,9 +251,9 @@ async fn attend<A: Accept>(
     drop(seat);
 }
 
-/// The client that `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
+/// Whom `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
 /// nothing.
-async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Client> {
+async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Named> {
     let named = tokio::select! {
         named = timeout(proxy::TIME, proxy::read(stream)) => named,
         _ = ended(ending) => return None,
@@ -276,17 +273,36 @@ async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) ->
             return None;
         }
     };
-    let (address, relay) = match named {
-        Named::Client(address) => (Some(address), Some(proxy)),
-        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
-        Named::Unknown => (None, Some(proxy)),
-        Named::Local => (Some(proxy), None),
-    };
-    Some(Client { address, relay, ..Client::default() })
+    Some(named)
 }
 
-/// Closes a connection that cannot come in, and says why where that can be understood. For QUIT, for which RFC 5321
-/// section 3.1 would have us wait after 554, whoever may not come in could let us wait long.
+/// Lets in whom `proxy` named, and says what is known of them.
+fn admit_named(
+    seat: &mut Seat,
+    entrance: &Entrance,
+    proxy: IpAddr,
+    named: Named,
+    now: Timestamp,
+) -> (Client, Result<(), &'static Reply>) {
+    match named {
+        Named::Client(address) => {
+            let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_client(address, entrance, now))
+        }
+        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        Named::Unknown => {
+            let client = Client { relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_unknown(proxy, entrance, now))
+        }
+        Named::Local => {
+            (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now))
+        }
+    }
+}
+
+/// Closes a connection that cannot come in, and says why where that can be understood. Nothing waits for it: a fresh
+/// socket has room for a line. For QUIT, for which RFC 5321 section 3.1 would have us wait after 554, whoever may
+/// not come in could let us wait long.
 fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
     let client = incoming.client().map_or_else(|| "local".to_owned(), |client| client.to_string());
     info!(client, listener = %entrance.address, %reply, "connection refused");

@@ -10,11 +10,12 @@
 //! The clients, the stand-in for SIGNL4 and the gateway share the machine. Mails have 4 KiB and are pipelined as a
 //! relay does it: envelope and DATA in one write. The spool does not wait for the disk (`sync = "off"`): what that
 //! costs is for `--bench relay` to say. All that the gateway does with a mail is in its figures: it is parsed, judged,
-//! kept and posted. `edge` is the listener alone in a process of its own, which forgets each mail as smtp-sink does.
+//! kept and posted. `edge` is the listener alone in a process of its own, which forgets each mail as smtp-sink does;
+//! with `TLS` its clients speak TLS 1.3 from the first byte.
 
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
-use std::io::{self, BufRead, Write as _};
+use std::io::{self, BufRead};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
@@ -24,14 +25,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use smtp2signl4::clock::System;
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::document;
 use smtp2signl4::mail::{Mail, MailId};
-use smtp2signl4::smtp::{Accept, Address, Config, Entrance, Listener, Refusal};
+use smtp2signl4::smtp::{Accept, Config, Listener, Refusal};
 use smtp2signl4::standin::{Options, Standin};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
 /// Bytes of a mail.
 const SIZE: usize = 4096;
@@ -45,6 +52,10 @@ const DRIBBLE: Duration = Duration::from_secs(1);
 
 /// What this program is told to be the listener alone.
 const ALONE: &str = "--listen";
+
+/// A certificate and its key, in the folder of a server.
+const CERTIFICATE: &str = "certificate.pem";
+const KEY: &str = "key.pem";
 
 /// Where Debian has it.
 const SMTP_SINK: &str = "/usr/sbin/smtp-sink";
@@ -64,16 +75,34 @@ fn main() {
     });
 }
 
-/// The listener alone, for clients of another process, which ends this one.
+/// The listener alone, for clients of another process, which ends this one. Where the command line names the folder
+/// of a certificate, it is presented.
 async fn listen() {
-    let config = Config {
-        entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 0))))],
-        ..Config::default()
-    };
+    let folder = std::env::args().nth(2).unwrap_or_default();
+    let source = Source::new("bench", smtp_section(Path::new(&folder)));
+    let config = document::read(&source, Config::read).unwrap();
     let listener = Listener::bind(&config).unwrap();
     eprintln!("\"address\":\"{}\"", listener.addresses()[0]);
     let (_stop, stop) = watch::channel(false);
     listener.run(Arc::new(Forgetful), Arc::new(System), stop).await;
+}
+
+/// The `[smtp]` section of a listener with room for everybody. It presents the certificate in `folder`, if there is one.
+fn smtp_section(folder: &Path) -> String {
+    let mut section = "max-sessions = 16000\nmax-sessions-per-client = 16000\n".to_owned();
+    let certificate = folder.join(CERTIFICATE);
+    if certificate.exists() {
+        let key = folder.join(KEY);
+        section += &format!(
+            "listener = [{{ address = '127.0.0.1:0', tls = 'implicit' }}]\n\
+             certificate = [{{ certificate = '{}', key = '{}' }}]\n",
+            certificate.display(),
+            key.display()
+        );
+    } else {
+        section += "listen = '127.0.0.1:0'\n";
+    }
+    section
 }
 
 /// Says that it keeps every mail, and keeps none.
@@ -112,7 +141,7 @@ async fn speed(mails: usize) {
         "{:<11} {:<26} {:>9} {:>10} {:>10} {:>14}",
         "server", "load", "per s", "p50 ms", "p99 ms", "CPU us each"
     );
-    for server in ["smtp-sink", "edge", "gateway"] {
+    for server in ["smtp-sink", "edge", "edge, TLS", "gateway", "gateway, TLS"] {
         for (load, sessions, each) in [
             (Load::Session, 1, mails / 4),
             (Load::Session, 20, mails),
@@ -127,7 +156,7 @@ async fn speed(mails: usize) {
             };
             let before = server.usage().cpu;
             let began = Instant::now();
-            let times = drive(server.address, load, sessions, each).await;
+            let times = drive(&server.way, load, sessions, each).await;
             let took = began.elapsed();
             let cpu = server.usage().cpu - before;
             println!(
@@ -146,12 +175,12 @@ async fn speed(mails: usize) {
 /// What clients that wait cost, and how mails fare among them.
 async fn attack(idle: usize, dribbling: usize) {
     let gateway = Server::start("gateway").await.expect("the gateway is always there");
-    let address = gateway.address;
+    let way = &gateway.way;
     // The first mails fill caches.
-    drive(address, Load::MailASession, 1, 100).await;
-    let unloaded = steady(address).await;
+    drive(way, Load::MailASession, 1, 100).await;
+    let unloaded = steady(way).await;
     let before = gateway.usage();
-    let waiting = connect(address, idle, b"").await;
+    let waiting = connect(way, idle, b"").await;
     let after = gateway.usage();
     println!(
         "\n{} clients that wait: {} bytes of the gateway's memory each",
@@ -159,10 +188,10 @@ async fn attack(idle: usize, dribbling: usize) {
         (after.memory - before.memory) / idle as u64
     );
     let slow =
-        connect(address, dribbling, b"MAIL FROM:<a@slow.example>\r\nRCPT TO:<soc@bench.example>\r\nDATA\r\n")
+        connect(way, dribbling, b"MAIL FROM:<a@slow.example>\r\nRCPT TO:<soc@bench.example>\r\nDATA\r\n")
             .await;
     let dribble = tokio::spawn(dribble(slow));
-    let loaded = steady(address).await;
+    let loaded = steady(way).await;
     let under = gateway.usage();
     dribble.abort();
     println!("{RATE} mails/s, each by a connection of its own, from connect to the reply that it is kept:");
@@ -204,11 +233,11 @@ impl Load {
 }
 
 /// Has so many clients at a time do so much together; returns how long each took, in order.
-async fn drive(address: SocketAddr, load: Load, clients: usize, count: usize) -> Vec<Duration> {
+async fn drive(way: &Way, load: Load, clients: usize, count: usize) -> Vec<Duration> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut running = JoinSet::new();
     for _ in 0..clients {
-        let next = Arc::clone(&next);
+        let (next, way) = (Arc::clone(&next), way.clone());
         running.spawn(async move {
             let mut times = Vec::with_capacity(count);
             let mut kept = None;
@@ -219,15 +248,15 @@ async fn drive(address: SocketAddr, load: Load, clients: usize, count: usize) ->
                 }
                 let began = Instant::now();
                 match load {
-                    Load::Session => Client::connect(address).await.quit().await,
+                    Load::Session => Client::connect(&way).await.quit().await,
                     Load::MailASession => {
-                        let mut client = Client::greeted(address).await;
+                        let mut client = Client::greeted(&way).await;
                         client.mail(number).await;
                         client.quit().await;
                     }
                     Load::Mail => {
                         if kept.is_none() {
-                            kept = Some(Client::greeted(address).await);
+                            kept = Some(Client::greeted(&way).await);
                         }
                         kept.as_mut().unwrap().mail(number).await;
                     }
@@ -242,14 +271,15 @@ async fn drive(address: SocketAddr, load: Load, clients: usize, count: usize) ->
 }
 
 /// Mails at a steady rate, whatever becomes of those before; how long each took, in order.
-async fn steady(address: SocketAddr) -> Vec<Duration> {
+async fn steady(way: &Way) -> Vec<Duration> {
     let mut running = JoinSet::new();
     let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE);
     for number in 0..(ATTACK.as_secs() as usize * RATE as usize) {
         tick.tick().await;
+        let way = way.clone();
         running.spawn(async move {
             let began = Instant::now();
-            let mut client = Client::greeted(address).await;
+            let mut client = Client::greeted(&way).await;
             client.mail(number).await;
             let took = began.elapsed();
             client.quit().await;
@@ -262,10 +292,10 @@ async fn steady(address: SocketAddr) -> Vec<Duration> {
 }
 
 /// So many clients that were greeted and said `words`, whose replies they read.
-async fn connect(address: SocketAddr, count: usize, words: &[u8]) -> Vec<Client> {
+async fn connect(way: &Way, count: usize, words: &[u8]) -> Vec<Client> {
     let mut clients = Vec::with_capacity(count);
     for _ in 0..count {
-        let mut client = Client::connect(address).await;
+        let mut client = Client::connect(way).await;
         client.0.get_mut().write_all(words).await.unwrap();
         for _ in 0..words.split(|byte| *byte == b'\n').count() - 1 {
             client.hear().await;
@@ -278,7 +308,7 @@ async fn connect(address: SocketAddr, count: usize, words: &[u8]) -> Vec<Client>
 /// Each client sends a byte of its message again and again, and not all at the same moment.
 async fn dribble(clients: Vec<Client>) {
     let mut tick = tokio::time::interval(DRIBBLE / clients.len() as u32);
-    let mut clients: Vec<TcpStream> = clients.into_iter().map(|client| client.0.into_inner()).collect();
+    let mut clients: Vec<_> = clients.into_iter().map(|client| client.0.into_inner()).collect();
     loop {
         for client in &mut clients {
             tick.tick().await;
@@ -287,21 +317,40 @@ async fn dribble(clients: Vec<Client>) {
     }
 }
 
+/// The way to a server.
+#[derive(Clone)]
+struct Way {
+    address: SocketAddr,
+    tls: Option<TlsConnector>,
+}
+
+/// What a client speaks over.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// An SMTP client.
-struct Client(BufReader<TcpStream>);
+struct Client(BufReader<Box<dyn Stream>>);
 
 impl Client {
     /// Connects and reads the greeting.
-    async fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+    async fn connect(way: &Way) -> Self {
+        let stream = TcpStream::connect(way.address).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        let stream: Box<dyn Stream> = match &way.tls {
+            None => Box::new(stream),
+            Some(tls) => {
+                let name = ServerName::try_from("localhost").unwrap();
+                Box::new(tls.connect(name, stream).await.unwrap())
+            }
+        };
         let mut client = Self(BufReader::with_capacity(512, stream));
         assert_eq!(client.hear().await, b'2');
         client
     }
 
-    async fn greeted(address: SocketAddr) -> Self {
-        let mut client = Self::connect(address).await;
+    async fn greeted(way: &Way) -> Self {
+        let mut client = Self::connect(way).await;
         client.say(b"EHLO bench.example\r\n", b"2").await;
         client
     }
@@ -337,6 +386,21 @@ impl Client {
     }
 }
 
+/// Makes a certificate in `folder` and returns what trusts it.
+fn certificate(folder: &Path) -> TlsConnector {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(folder.join(CERTIFICATE), made.cert.pem()).unwrap();
+    std::fs::write(folder.join(KEY), made.signing_key.serialize_pem()).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config).into()
+}
+
 /// A mail of an incident of its own, with the end of data.
 fn mail(number: usize) -> String {
     let mut text = format!(
@@ -363,10 +427,13 @@ fn milliseconds(time: Duration) -> f64 {
 struct Server {
     name: &'static str,
     child: Child,
-    address: SocketAddr,
+    way: Way,
     /// What the gateway posts to, and where it keeps its mails.
-    _behind: Option<(Standin, tempfile::TempDir)>,
+    _behind: Behind,
 }
+
+/// What must not go before a server does.
+type Behind = (Option<Standin>, tempfile::TempDir);
 
 /// What a process has used.
 struct Usage {
@@ -380,39 +447,34 @@ struct Usage {
 impl Server {
     /// The server of this name; none if it is not installed.
     async fn start(name: &'static str) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let tls = name.ends_with("TLS").then(|| certificate(folder.path()));
         match name {
-            "gateway" => Some(Self::gateway().await),
-            "edge" => {
+            "smtp-sink" => Self::smtp_sink(folder).await,
+            "edge" | "edge, TLS" => {
                 let mut edge = Command::new(std::env::current_exe().unwrap());
-                Some(Self::spawn(name, edge.arg(ALONE), None))
+                edge.arg(ALONE).arg(folder.path());
+                Some(Self::spawn(name, &mut edge, tls, (None, folder)))
             }
-            _ => Self::smtp_sink().await,
+            _ => {
+                let standin = Standin::start(Options { keep: 0, ..Options::default() }).await.unwrap();
+                let config = folder.path().join("gateway.toml");
+                let text = format!(
+                    "[smtp]\n{}[signl4]\nurl = \"{}\"\nproxy = false\n[spool]\npath = \"spool\"\nsync = \"off\"\n\
+                     [log]\nformat = \"json\"\n",
+                    smtp_section(folder.path()),
+                    standin.url()
+                );
+                std::fs::write(&config, text).unwrap();
+                let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
+                command.args(["run", "--config"]).arg(&config).env("SIGNL4_TEAM_SECRET", "bench");
+                Some(Self::spawn(name, &mut command, tls, (Some(standin), folder)))
+            }
         }
     }
 
-    async fn gateway() -> Self {
-        let standin = Standin::start(Options { keep: 0, ..Options::default() }).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("gateway.toml");
-        let mut file = std::fs::File::create(&config).unwrap();
-        write!(
-            file,
-            "[smtp]\nlisten = [\"127.0.0.1:0\"]\nmax-sessions = 16000\nmax-sessions-per-client = 16000\n\
-             [signl4]\nurl = \"{}\"\nproxy = false\n[spool]\npath = \"spool\"\nsync = \"off\"\n[log]\nformat = \"json\"\n",
-            standin.url()
-        )
-        .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
-        command.args(["run", "--config"]).arg(&config).env("SIGNL4_TEAM_SECRET", "bench");
-        Self::spawn("gateway", &mut command, Some((standin, folder)))
-    }
-
     /// Runs a command that tells its address.
-    fn spawn(
-        name: &'static str,
-        command: &mut Command,
-        behind: Option<(Standin, tempfile::TempDir)>,
-    ) -> Self {
+    fn spawn(name: &'static str, command: &mut Command, tls: Option<TlsConnector>, behind: Behind) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = io::BufReader::new(child.stderr.take().unwrap());
         let address = loop {
@@ -424,10 +486,10 @@ impl Server {
         };
         // The log goes on being read, as journald would.
         std::thread::spawn(move || io::copy(&mut log, &mut io::sink()));
-        Self { name, child, address, _behind: behind }
+        Self { name, child, way: Way { address, tls }, _behind: behind }
     }
 
-    async fn smtp_sink() -> Option<Self> {
+    async fn smtp_sink(folder: tempfile::TempDir) -> Option<Self> {
         if !Path::new(SMTP_SINK).exists() {
             return None;
         }
@@ -441,7 +503,7 @@ impl Server {
         while TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        Some(Self { name: "smtp-sink", child, address, _behind: None })
+        Some(Self { name: "smtp-sink", child, way: Way { address, tls: None }, _behind: (None, folder) })
     }
 
     fn usage(&self) -> Usage {

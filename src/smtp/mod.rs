@@ -15,7 +15,7 @@
 //! ```text
 //! connection   the sessions of all, the networks of the entrance, the sessions and the rate of the client
 //! greeting     that it is one
-//! sender       the patterns of the entrance
+//! sender       TLS and a login where the entrance wants them, and its patterns
 //! recipient    that a team takes mail for it
 //! size         what MAIL declares and what comes
 //! rate         the mails of the client, of the sender and for the recipient

@@ -27,6 +27,7 @@ use super::{Config, Entrance, Protocol};
 
 mod chunking;
 mod content;
+mod envelope;
 mod naming;
 mod rate;
 mod security;
@@ -166,12 +167,6 @@ impl Session {
         session
     }
 
-    /// The session, whose mails are held to `rates`.
-    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
-        self.rates = Some(rates);
-        self
-    }
-
     /// The server's greeting.
     fn greet_client(&mut self) {
         self.answer(&reply::greeting(&self.config.hostname, self.entrance.protocol));
@@ -277,22 +272,6 @@ impl Session {
     pub fn end(&mut self, reply: &Reply) {
         reply.write(&mut self.output);
         self.phase = Phase::Closed { asked: false };
-    }
-
-    /// The answer to [`Step::Recipient`].
-    pub fn recipient_is(&mut self, recipient: String, known: bool) {
-        match &mut self.transaction {
-            Some(mail) if known => {
-                mail.recipients.push(recipient);
-                mail.accepted += 1;
-                self.answer(&reply::RECIPIENT_OK);
-            }
-            _ => {
-                // Not counted as an error: a relay may have many wrong recipients and one right.
-                info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
-                self.answer(&reply::UNKNOWN_RECIPIENT);
-            }
-        }
     }
 
     /// Where the client is, for log lines.
@@ -445,47 +424,6 @@ impl Session {
         self.greeting = repairs;
         self.transaction = None;
         self.answer(reply);
-    }
-
-    /// MAIL, also from a client that did not greet: Zabbix with no name set does not. Whether it was taken.
-    fn mail(&mut self, path: &str, size: Option<u64>) -> bool {
-        if let Some(reply) = self.unready() {
-            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, %reply, "mail refused");
-            self.refuse(reply);
-        } else if self.transaction.is_some() {
-            self.refuse(&reply::NESTED_MAIL);
-        } else if !self.entrance.senders.admit(path) {
-            // Not counted as an error: a relay may have mails of many senders.
-            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
-            self.answer(&reply::SENDER_REFUSED);
-        } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
-            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
-            self.refuse(&reply::TOO_LARGE);
-        } else {
-            self.transaction = Some(Transaction { reverse_path: path.to_owned(), ..Transaction::default() });
-            self.answer(&reply::SENDER_OK);
-            return true;
-        }
-        false
-    }
-
-    fn rcpt(&mut self, path: &str) -> Option<Step> {
-        let Some(mail) = &mut self.transaction else {
-            self.refuse(&reply::NEED_MAIL);
-            return None;
-        };
-        if mail.chunks.is_some() {
-            self.refuse(&reply::CHUNKS_BEGUN);
-        } else if mail.given_up {
-            self.answer(&reply::NO_ROOM);
-        } else if mail.asked >= self.config.max_recipients {
-            info!(client = %self.peer(), recipient = ?path, "recipient refused: too many");
-            self.answer(&reply::TOO_MANY_RECIPIENTS);
-        } else {
-            mail.asked += 1;
-            return Some(Step::Recipient(path.to_owned()));
-        }
-        None
     }
 
     fn answer(&mut self, reply: &Reply) {

@@ -92,7 +92,7 @@ impl Site {
         let process = Process::spawn(self.command(&["run"]), "");
         let address = process.wait_for("address that it listens on", |line| {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
-                return line.split_once("listening address=")?.1.parse().ok();
+                return line.split_once("listening address=\"")?.1.split('"').next()?.parse().ok();
             };
             line["address"].as_str().filter(|_| line["message"] == "listening")?.parse().ok()
         });

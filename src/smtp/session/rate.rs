@@ -1,14 +1,22 @@
 //! The rates in a session: each mail is counted when its content is about to come, and not before, so that what
 //! is given up or refused for another reason costs nothing.
 
+use std::sync::Arc;
+
 use tracing::info;
 
-use crate::smtp::rates::Exceeded;
+use crate::smtp::rates::{Exceeded, Rates};
 use crate::smtp::reply::Reply;
 
 use super::Session;
 
 impl Session {
+    /// The session, whose mails are held to `rates`.
+    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
+        self.rates = Some(rates);
+        self
+    }
+
     /// Counts the mail that is about to come in. If it is one too many, what the client is told, then and for
     /// whatever it still sends of this mail.
     pub(super) fn over_rate(&mut self) -> Option<&'static Reply> {

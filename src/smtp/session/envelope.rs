@@ -1,0 +1,66 @@
+//! The envelope in a session: whose mail it is, and for whom.
+
+use tracing::info;
+
+use crate::smtp::reply;
+
+use super::{Session, Step, Transaction};
+
+impl Session {
+    /// The answer to [`Step::Recipient`].
+    pub fn recipient_is(&mut self, recipient: String, known: bool) {
+        match &mut self.transaction {
+            Some(mail) if known => {
+                mail.recipients.push(recipient);
+                mail.accepted += 1;
+                self.answer(&reply::RECIPIENT_OK);
+            }
+            _ => {
+                // Not counted as an error: a relay may have many wrong recipients and one right.
+                info!(client = %self.peer(), helo = ?self.client.helo, ?recipient, "recipient refused: unknown");
+                self.answer(&reply::UNKNOWN_RECIPIENT);
+            }
+        }
+    }
+
+    /// MAIL, also from a client that did not greet: Zabbix with no name set does not. Whether it was taken.
+    pub(super) fn mail(&mut self, path: &str, size: Option<u64>) -> bool {
+        if let Some(reply) = self.unready() {
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, %reply, "mail refused");
+            self.refuse(reply);
+        } else if self.transaction.is_some() {
+            self.refuse(&reply::NESTED_MAIL);
+        } else if !self.entrance.senders.admit(path) {
+            // Not counted as an error: a relay may have mails of many senders.
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
+            self.answer(&reply::SENDER_REFUSED);
+        } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
+            self.refuse(&reply::TOO_LARGE);
+        } else {
+            self.transaction = Some(Transaction { reverse_path: path.to_owned(), ..Transaction::default() });
+            self.answer(&reply::SENDER_OK);
+            return true;
+        }
+        false
+    }
+
+    pub(super) fn rcpt(&mut self, path: &str) -> Option<Step> {
+        let Some(mail) = &mut self.transaction else {
+            self.refuse(&reply::NEED_MAIL);
+            return None;
+        };
+        if mail.chunks.is_some() {
+            self.refuse(&reply::CHUNKS_BEGUN);
+        } else if mail.given_up {
+            self.answer(&reply::NO_ROOM);
+        } else if mail.asked >= self.config.max_recipients {
+            info!(client = %self.peer(), recipient = ?path, "recipient refused: too many");
+            self.answer(&reply::TOO_MANY_RECIPIENTS);
+        } else {
+            mail.asked += 1;
+            return Some(Step::Recipient(path.to_owned()));
+        }
+        None
+    }
+}

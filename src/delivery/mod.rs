@@ -9,6 +9,7 @@
 
 mod backoff;
 mod dispatch;
+mod ping;
 mod scheduler;
 mod webhook;
 mod window;
@@ -22,13 +23,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use ping::Pinger;
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;
 use crate::secret::Secret;
-use crate::spool::{Outcome, Queued, Spool};
+use crate::spool::{Outcome, Queued, Spool, Withdrawn};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -192,6 +194,7 @@ pub struct Delivery {
 /// What a handle tells the loop.
 enum Message {
     Offer(Vec<Queued>),
+    Withdraw(Vec<Withdrawn>),
     Wake(Option<String>),
     Wait(u64, oneshot::Sender<Outcome>),
     Status(oneshot::Sender<Vec<Status>>),
@@ -227,6 +230,17 @@ impl Delivery {
         let Some(first) = queued.iter().map(|queued| queued.seq).min() else { return };
         if self.messages.try_send(Message::Offer(queued)).is_err() {
             // They are in the spool and are read from there.
+            self.missed.fetch_min(first.saturating_sub(1), Ordering::SeqCst);
+        }
+    }
+
+    /// Tells of events that the spool has taken out of the queue, so that they are not posted. One that is under
+    /// way stays so, and what comes of it is recorded. Call it in the order of commits, as
+    /// [`Delivery::offer`].
+    pub fn withdraw(&self, withdrawn: Vec<Withdrawn>) {
+        let Some(first) = withdrawn.iter().map(|withdrawn| withdrawn.seq).min() else { return };
+        if self.messages.try_send(Message::Withdraw(withdrawn)).is_err() {
+            // Reading the spool shows that they are gone.
             self.missed.fetch_min(first.saturating_sub(1), Ordering::SeqCst);
         }
     }

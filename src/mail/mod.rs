@@ -1,8 +1,13 @@
 //! The mail: RFC 5321's mail object, an envelope and its content, and the message parsed out of that
 //! content. Plain data: no I/O, no clock.
 
+mod authenticity;
+
 mod envelope;
 mod message;
+pub mod trace;
+
+mod received;
 
 mod header;
 
@@ -16,8 +21,10 @@ mod html;
 
 mod text;
 
+pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
-pub use message::{Address, Attachment, Message, TextSource};
+pub use message::{Address, Attachment, Header, Message, TextSource};
+pub use received::Hop;
 pub use text::visible;
 
 use bytes::Bytes;

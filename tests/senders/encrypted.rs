@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use crate::Scene;
-use crate::support::{Certificates, Site, free_port, run, standin};
+use crate::support::tls::Authority;
+use crate::support::{Site, free_port, run, standin};
 
 /// A user, and the hash of `open sesame` at the least cost there is.
 const USERS: &str = "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/gTIqKvDd3rvONixo8T2Dgv6KiwCGcs\n";
@@ -29,7 +30,11 @@ impl Entrance {
         let standin = standin().await;
         let mut site = Site::new(&standin);
         let folder = site.path("");
-        Certificates::make(&folder);
+        let authority = Authority::new("authority of a test");
+        let pair = authority.sign_for(&["localhost", "127.0.0.1"]);
+        fs::write(site.path("ca.pem"), authority.pem()).unwrap();
+        fs::write(site.path("certificate.pem"), pair.certificate).unwrap();
+        fs::write(site.path("key.pem"), pair.key).unwrap();
         fs::write(site.path("users"), USERS).unwrap();
         let port = free_port();
         let address =

@@ -12,6 +12,8 @@ mod mailin;
 mod ours;
 mod over;
 mod script;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -88,17 +90,17 @@ fn run_all(scripts: &[Script]) -> Results {
                 loop {
                     let Some((at, server)) = runs.lock().unwrap().next() else { return };
                     let script = &scripts[at];
-                    let authority = site.authority.clone();
+                    let client = Arc::clone(&site.client);
                     let result = match server {
                         Server::Ours(over) => {
                             let (address, mails) = site.listen(script, over, &runtime, stop.clone());
-                            let peer = Peer::connect(address, over, authority, PATIENCE);
+                            let peer = Peer::connect(address, over, client, PATIENCE);
                             peer.and_then(|peer| script.run(peer, &mails, PATIENCE))
                         }
                         Server::Mailin => {
                             let patience = if script.name == PLAIN { PATIENCE } else { SHORT_PATIENCE };
                             let (address, mails) = mailin::start();
-                            let peer = Peer::connect(address, Over::Plain, authority, patience);
+                            let peer = Peer::connect(address, Over::Plain, client, patience);
                             peer.and_then(|peer| script.run(peer, &mails, patience))
                         }
                     };
@@ -139,6 +141,7 @@ impl Script {
                     Err(why) if why == CLOSED => (),
                     other => return Err(here(format!("{other:?}, not closed"))),
                 },
+                Step::ExpectAlert => return peer.alert().map_err(here),
                 Step::Close => return Ok(()),
             }
         }

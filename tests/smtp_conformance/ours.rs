@@ -2,12 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::CertificateDer;
+use rustls::ClientConfig;
 use smtp2signl4::clock::System;
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::document;
@@ -17,6 +15,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::over::Over;
+use super::support::tls::Authority;
 use super::script::{Script, Taken};
 
 /// `alice`, whose password is `open sesame`, hashed at the least cost there is.
@@ -25,22 +24,18 @@ const USERS: &str = "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/g
 /// What the listeners need: certificates and users, in a folder that goes with this.
 pub struct Site {
     folder: tempfile::TempDir,
-    pub authority: CertificateDer<'static>,
+    pub client: Arc<ClientConfig>,
 }
 
 impl Site {
     pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut authority = CertificateParams::new(Vec::new()).unwrap();
-        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let certificate = CertificateParams::new(vec!["mx.example".to_owned()]).unwrap();
-        let certificate = certificate.signed_by(&key, &authority).unwrap();
-        fs::write(folder.path().join("certificate.pem"), certificate.pem()).unwrap();
-        fs::write(folder.path().join("key.pem"), key.serialize_pem()).unwrap();
+        let authority = Authority::new("authority of the sessions");
+        let pair = authority.sign("mx.example");
+        fs::write(folder.path().join("certificate.pem"), pair.certificate).unwrap();
+        fs::write(folder.path().join("key.pem"), pair.key).unwrap();
         fs::write(folder.path().join("users"), USERS).unwrap();
-        Self { folder, authority: authority.der().clone() }
+        Self { folder, client: authority.client(None) }
     }
 
     /// A listener for `script`, gone `over`; where it is and what it takes.
@@ -51,23 +46,20 @@ impl Site {
         runtime: &Runtime,
         stop: watch::Receiver<bool>,
     ) -> (SocketAddr, Receiver<Taken>) {
-        let here = |text: &str| text.replace("HERE", self.folder.path().to_str().unwrap());
         let mut entrance = over.entrance().to_owned();
         entrance += &script.entrance;
         let certificate = if entrance.contains("tls = \"") {
-            "[[certificate]]\ncertificate = \"HERE/certificate.pem\"\nkey = \"HERE/key.pem\"\n"
+            "[[certificate]]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n"
         } else {
             ""
         };
-        let config = here(&format!(
+        let config = format!(
             "hostname = \"mx.example\"\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n{entrance}{certificate}",
             script.config
-        ));
-        let config = document::read(&Source::new(script.name.as_str(), config), |table| {
-            let config = Config::read(table, Path::new("/"));
-            config
-        })
-        .unwrap_or_else(|problems| panic!("{}: {problems:?}", script.name));
+        );
+        let path = self.folder.path().join(format!("{}.toml", script.name));
+        let config = document::read(&Source::new(path.to_str().unwrap(), config), Config::read)
+            .unwrap_or_else(|problems| panic!("{}: {problems:?}", script.name));
         let (taken, mails) = mpsc::channel();
         let _within = runtime.enter();
         let listener = Listener::bind(&config).unwrap();

@@ -6,8 +6,8 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// A way that a session can go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,7 +71,7 @@ pub const CLOSED: &str = "closed";
 pub struct Peer {
     over: Over,
     stream: BufReader<Stream>,
-    authority: CertificateDer<'static>,
+    client: Arc<ClientConfig>,
     /// The greeting that came before STARTTLS, until the session asks for it.
     greeting: Option<Vec<String>>,
 }
@@ -84,18 +84,18 @@ enum Stream {
 }
 
 impl Peer {
-    /// A client of `server`, whose certificate `authority` has signed, up to where the session begins.
+    /// A client of `server`, by the TLS settings of `client`, up to where the session begins.
     pub fn connect(
         server: SocketAddr,
         over: Over,
-        authority: CertificateDer<'static>,
+        client: Arc<ClientConfig>,
         patience: Duration,
     ) -> Result<Self, String> {
         let stream = TcpStream::connect(server).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(patience)).unwrap();
         stream.set_write_timeout(Some(patience)).unwrap();
-        let mut peer = Self { over, stream: BufReader::new(Stream::Plain(stream)), authority, greeting: None };
+        let mut peer = Self { over, stream: BufReader::new(Stream::Plain(stream)), client, greeting: None };
         match over {
             Over::Plain | Over::Bytes | Over::Lmtp => (),
             Over::Tls => peer.handshake()?,
@@ -117,16 +117,8 @@ impl Peer {
 
     /// Makes the stream a TLS stream.
     pub fn handshake(&mut self) -> Result<(), String> {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.authority.clone()).unwrap();
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let name = ServerName::try_from("mx.example").unwrap();
-        let mut client = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut client = ClientConnection::new(Arc::clone(&self.client), name).unwrap();
         let Stream::Plain(mut stream) = std::mem::replace(self.stream.get_mut(), Stream::Between) else {
             return Err("TLS within TLS".to_owned());
         };
@@ -171,6 +163,16 @@ impl Peer {
             if last {
                 return Ok(lines);
             }
+        }
+    }
+
+    /// Reads to the end, which must be an alert of TLS (RFC 8446 section 6) and nothing more.
+    pub fn alert(&mut self) -> Result<(), String> {
+        let mut said = Vec::new();
+        match self.stream.read_to_end(&mut said) {
+            Err(error) if !is_closed(&error) => Err(format!("not closed: {error}")),
+            _ if said.first() == Some(&21) && said.len() == 7 => Ok(()),
+            _ => Err(format!("{said:?} is no alert")),
         }
     }
 

@@ -25,6 +25,7 @@ pub enum Step {
     Handshake,
     Expect(Expected),
     ExpectClose,
+    ExpectAlert,
     Close,
 }
 
@@ -111,6 +112,7 @@ impl Script {
             "C" => self.send(&[&unescape(rest)[..], b"\r\n"].concat()),
             "R" => self.send(&unescape(rest)),
             "S" if rest == "closed" => self.steps.push(Step::ExpectClose),
+            "S" if rest == "alert" => self.steps.push(Step::ExpectAlert),
             "S" => self.steps.push(Step::Expect(Expected::read(rest))),
             "M" => {
                 let (from, to) = rest.split_once(" -> ").unwrap();

@@ -4,13 +4,11 @@
 #![allow(dead_code, unused_imports, reason = "each test file uses its own part of this")]
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
 
-mod certificates;
 mod gateway;
 mod process;
 mod smtp;
 pub mod tls;
 
-pub use certificates::Certificates;
 pub use gateway::{Gateway, Site, program};
 pub use process::{Process, run};
 pub use smtp::Smtp;

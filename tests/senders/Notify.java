@@ -1,6 +1,6 @@
 // Sends mails as TheHive 4 does: the calls that play-mailer makes of commons-email over JavaMail.
 //   java -cp ... Notify.java PORT text|html SUBJECT TO BODY...      one mail for each BODY
-// With -Dssl=true it speaks TLS from the first byte, with -Duser and -Dpassword it logs in.
+// With -Dhost it asks for another name than 127.0.0.1, with -Dssl=true it speaks TLS from the first byte, with -Duser and -Dpassword it logs in.
 
 import java.util.Properties;
 import javax.mail.Session;
@@ -26,7 +26,7 @@ public class Notify {
         mail.setSubject(subject);
         mail.setFrom("notification@thehive.local", null);
         mail.addTo(to, null);
-        mail.setHostName("127.0.0.1");
+        mail.setHostName(System.getProperty("host", "127.0.0.1"));
         mail.setSmtpPort(port);
         // play.mailer.tls: STARTTLS where it is offered.
         mail.setStartTLSEnabled(true);

@@ -11,7 +11,8 @@ use crate::support::tls::Authority;
 use crate::support::{Site, free_port, run, standin};
 
 /// A user, and the hash of `open sesame` at the least cost there is.
-const USERS: &str = "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/gTIqKvDd3rvONixo8T2Dgv6KiwCGcs\n";
+const USERS: &str =
+    "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/gTIqKvDd3rvONixo8T2Dgv6KiwCGcs\n";
 
 /// The mail that everybody sends, and the event that it makes.
 const BODY: &str = "/var is at 99 %\n.\nand rising\n";
@@ -37,8 +38,11 @@ impl Entrance {
         fs::write(site.path("key.pem"), pair.key).unwrap();
         fs::write(site.path("users"), USERS).unwrap();
         let port = free_port();
-        let address =
-            if settings.contains("address") { String::new() } else { format!("address = '127.0.0.1:{port}'\n") };
+        let address = if settings.contains("address") {
+            String::new()
+        } else {
+            format!("address = '127.0.0.1:{port}'\n")
+        };
         site.set("smtp", "users", "'users'");
         site.append(&format!(
             "[[smtp.certificate]]\ncertificate = 'certificate.pem'\nkey = 'key.pem'\n[[smtp.listener]]\n{address}{}\n",
@@ -59,7 +63,14 @@ impl Entrance {
 
     fn swaks(&self, arguments: &[&str]) -> String {
         let mut swaks = Command::new("swaks");
-        swaks.args(["--from", "you@example.org", "--to", "soc@example.org", "--h-Subject", "Disk full on db01"]);
+        swaks.args([
+            "--from",
+            "you@example.org",
+            "--to",
+            "soc@example.org",
+            "--h-Subject",
+            "Disk full on db01",
+        ]);
         swaks.args(["--body", BODY, "--tls-verify", "--tls-ca-path", &self.path("ca.pem")]);
         swaks.args(arguments);
         run(swaks, "")
@@ -67,7 +78,15 @@ impl Entrance {
 
     fn curl(&self, arguments: &[&str]) {
         let mut curl = Command::new("curl");
-        curl.args(["-sS", "--max-time", "30", "--mail-from", "you@example.org", "--mail-rcpt", "soc@example.org"]);
+        curl.args([
+            "-sS",
+            "--max-time",
+            "30",
+            "--mail-from",
+            "you@example.org",
+            "--mail-rcpt",
+            "soc@example.org",
+        ]);
         curl.args(["-T", "-", "--cacert", &self.path("ca.pem")]).args(arguments);
         run(curl, &format!("Subject: Disk full on db01\n\n{BODY}"));
     }
@@ -116,9 +135,11 @@ async fn swaks_speaks_lmtp_over_a_unix_socket() {
 async fn swaks_comes_by_a_proxy() {
     for version in ["1", "2"] {
         let entrance = Entrance::with("proxies = ['127.0.0.0/8']\nallow = ['192.0.2.0/24']").await;
-        let header = ["--proxy-version", version, "--proxy-family", if version == "1" { "TCP4" } else { "AF_INET" }];
+        let header =
+            ["--proxy-version", version, "--proxy-family", if version == "1" { "TCP4" } else { "AF_INET" }];
         let client = ["--proxy-source", "192.0.2.9", "--proxy-source-port", "5000"];
-        let server = ["--proxy-dest", "192.0.2.1", "--proxy-dest-port", "25", "--server", "127.0.0.1", "--port"];
+        let server =
+            ["--proxy-dest", "192.0.2.1", "--proxy-dest-port", "25", "--server", "127.0.0.1", "--port"];
         entrance.swaks(&[&header[..], &client, &server, &[&entrance.port]].concat());
         entrance.has_it().await;
     }
@@ -129,7 +150,8 @@ async fn swaks_comes_by_a_proxy() {
 async fn swaks_names_the_client_as_a_relay_does() {
     let entrance = Entrance::with("xclient = ['127.0.0.0/8']").await;
     let client = ["--xclient-addr", "192.0.2.9", "--xclient-helo", "mon.example"];
-    let transcript = entrance.swaks(&[&client[..], &["--server", "127.0.0.1", "--port", &entrance.port]].concat());
+    let transcript =
+        entrance.swaks(&[&client[..], &["--server", "127.0.0.1", "--port", &entrance.port]].concat());
     assert!(transcript.contains("XCLIENT "), "{transcript}");
     entrance.has_it().await;
 }
@@ -243,8 +265,10 @@ async fn sslscan_finds_no_weak_protocol_and_no_weak_cipher() {
         for new in ["TLSv1.2", "TLSv1.3"] {
             assert!(found.contains(&format!("{new:<9} enabled")), "{new}:\n{found}");
         }
-        let ciphers: Vec<_> =
-            found.lines().filter(|line| line.starts_with("Preferred") || line.starts_with("Accepted")).collect();
+        let ciphers: Vec<_> = found
+            .lines()
+            .filter(|line| line.starts_with("Preferred") || line.starts_with("Accepted"))
+            .collect();
         assert!(ciphers.len() >= 4, "{found}");
         for cipher in ciphers {
             let strong = cipher.contains("GCM") || cipher.contains("CHACHA20");

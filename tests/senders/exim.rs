@@ -25,6 +25,7 @@ impl Exim {
             run(chown, "");
         }
         let config = include_str!("exim/exim.conf")
+            .replace("{program}", &program())
             .replace("{folder}", folder.path().to_str().unwrap())
             .replace("{port}", port)
             .replace("{settings}", settings);
@@ -34,14 +35,18 @@ impl Exim {
 
     /// Hands it a mail, which it delivers before it returns.
     fn sendmail(&self, to: &str, mail: &str) {
-        let program = std::env::var_os("EXIM").unwrap_or_else(|| "exim4".into());
-        let mut exim = Command::new(program);
+        let mut exim = Command::new(program());
         exim.arg("-C").arg(self.0.path().join("exim.conf"));
         exim.args(["-odf", "-f", "nagios@mon.example", to]);
         run(exim, mail);
         let log = fs::read_to_string(self.0.path().join("log/mainlog")).unwrap();
         assert!(log.contains(" Completed"), "{log}");
     }
+}
+
+/// Where Exim is: `EXIM`, or where Debian has it.
+fn program() -> String {
+    std::env::var("EXIM").unwrap_or_else(|_| "/usr/sbin/exim4".to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::Scene;
 use crate::encrypted::Entrance;
-use crate::support::run;
+use crate::support::{Site, run, standin};
 
 /// Where Debian's packages put the libraries; elsewhere CLASSPATH names them.
 const DEBIAN: &str =
@@ -39,7 +39,10 @@ fn thehive4(action: &str, kind: &str, id: &str, request: u32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java with commons-email"]
 async fn thehive_4_creates_and_updates_a_case_under_one_external_id() {
-    let scene = Scene::set().await;
+    let standin = standin().await;
+    let mut site = Site::new(&standin);
+    site.set("incidents", "repeat", "'update'");
+    let scene = Scene::of(standin, site);
     let bodies = [thehive4("create", "Case", "~41136", 5), thehive4("update", "Case", "~41136", 88)];
     send(&scene, "text", "Notification from TheHive", "oncall@soc.example", &bodies);
     scene.ends_with(2, "thehive4-case").await;
@@ -91,6 +94,7 @@ fn truststore(entrance: &Entrance) -> Vec<String> {
     vec![
         format!("-Djavax.net.ssl.trustStore={}", entrance.path("truststore")),
         "-Djavax.net.ssl.trustStorePassword=changeit".to_owned(),
+        "-Dhost=localhost".to_owned(),
     ]
 }
 

@@ -177,7 +177,8 @@ async fn postfix_relays_within_tls_and_checks_the_certificate() {
 #[ignore = "needs Postfix"]
 async fn postfix_hands_over_by_lmtp() {
     let entrance = Entrance::with("address = 'unix:HERE/lmtp'\nprotocol = 'lmtp'\nmode = '0666'").await;
-    let map = format!("transport_maps = inline:{{ {{ soc.example = lmtp:unix:{} }} }}", entrance.path("lmtp"));
+    let map =
+        format!("transport_maps = inline:{{ {{ soc.example = lmtp:unix:{} }} }}", entrance.path("lmtp"));
     let lmtp = "lmtp unix - - n - - lmtp";
     let postfix = Postfix::start(&map, lmtp);
     postfix.sendmail("oncall@soc.example", MAIL);

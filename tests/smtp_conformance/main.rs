@@ -116,7 +116,8 @@ impl Script {
     fn run(&self, peer: Peer, mails: &Receiver<Taken>, patience: Duration) -> Result<(), String> {
         self.talk(peer)?;
         for wanted in &self.mails {
-            let mut found = mails.recv_timeout(patience).map_err(|_| format!("no mail came, not {wanted:?}"))?;
+            let mut found =
+                mails.recv_timeout(patience).map_err(|_| format!("no mail came, not {wanted:?}"))?;
             if wanted.client.is_none() {
                 found.client = None;
             }
@@ -178,7 +179,8 @@ fn table(scripts: &[Script], results: &Results) -> String {
     }
     let passed = |server: Server| {
         let of = results.iter().filter(|((_, s), _)| *s == server);
-        let (passed, all) = of.fold((0, 0), |(passed, all), (_, r)| (passed + usize::from(r.is_ok()), all + 1));
+        let (passed, all) =
+            of.fold((0, 0), |(passed, all), (_, r)| (passed + usize::from(r.is_ok()), all + 1));
         format!(" {passed} of {all} |")
     };
     table += "| **passed** |";

@@ -15,11 +15,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use super::over::Over;
-use super::support::tls::Authority;
 use super::script::{Script, Taken};
+use super::support::tls::Authority;
 
 /// `alice`, whose password is `open sesame`, hashed at the least cost there is.
-const USERS: &str = "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/gTIqKvDd3rvONixo8T2Dgv6KiwCGcs\n";
+const USERS: &str =
+    "alice:$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$hB+3w+XCqbeX/gTIqKvDd3rvONixo8T2Dgv6KiwCGcs\n";
 
 /// What the listeners need: certificates and users, in a folder that goes with this.
 pub struct Site {

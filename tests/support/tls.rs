@@ -46,7 +46,8 @@ impl Authority {
 
     /// The same for several hosts, of which the first is the common name.
     pub fn sign_for(&self, hosts: &[&str]) -> Pair {
-        let mut params = CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
+        let mut params =
+            CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
         params.distinguished_name.push(DnType::CommonName, hosts[0]);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();

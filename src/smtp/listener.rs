@@ -128,8 +128,9 @@ impl Listener {
         end.send_replace(Some(Instant::now() + config.drain));
         drop(upkeep);
         while let Some(ended) = doors.join_next().await {
-            if let Err(error) = ended {
-                std::panic::resume_unwind(error.into_panic());
+            // One that was cancelled went with the runtime.
+            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+                std::panic::resume_unwind(panic);
             }
         }
     }

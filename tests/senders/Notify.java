@@ -1,8 +1,10 @@
 // Sends mails as TheHive 4 does: the calls that play-mailer makes of commons-email over JavaMail.
 //   java -cp ... Notify.java PORT text|html SUBJECT TO BODY...      one mail for each BODY
+// With -Dhost it asks for another name than 127.0.0.1, with -Dssl=true it speaks TLS from the first byte, with -Duser and -Dpassword it logs in.
 
 import java.util.Properties;
 import javax.mail.Session;
+import org.apache.commons.mail.DefaultAuthenticator;
 import org.apache.commons.mail.HtmlEmail;
 import org.apache.commons.mail.MultiPartEmail;
 
@@ -24,13 +26,22 @@ public class Notify {
         mail.setSubject(subject);
         mail.setFrom("notification@thehive.local", null);
         mail.addTo(to, null);
-        mail.setHostName("127.0.0.1");
+        mail.setHostName(System.getProperty("host", "127.0.0.1"));
         mail.setSmtpPort(port);
         // play.mailer.tls: STARTTLS where it is offered.
         mail.setStartTLSEnabled(true);
+        if (Boolean.getBoolean("ssl")) {
+            mail.setSSLOnConnect(true);
+            mail.setSslSmtpPort(Integer.toString(port));
+        }
+        DefaultAuthenticator login = null;
+        if (System.getProperty("user") != null) {
+            login = new DefaultAuthenticator(System.getProperty("user"), System.getProperty("password"));
+            mail.setAuthenticator(login);
+        }
         Properties properties = mail.getMailSession().getProperties();
         properties.setProperty("mail.smtp.ssl.checkserveridentity", "true");
-        mail.setMailSession(Session.getInstance(properties));
+        mail.setMailSession(Session.getInstance(properties, login));
         mail.send();
     }
 }

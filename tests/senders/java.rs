@@ -3,21 +3,27 @@
 use std::process::Command;
 
 use crate::Scene;
-use crate::support::run;
+use crate::encrypted::Entrance;
+use crate::support::{Site, run, standin};
 
 /// Where Debian's packages put the libraries; elsewhere CLASSPATH names them.
 const DEBIAN: &str =
     "/usr/share/java/commons-email.jar:/usr/share/java/javax.mail.jar:/usr/share/java/javax.activation.jar";
 
 fn send(scene: &Scene, kind: &str, subject: &str, to: &str, bodies: &[String]) {
+    send_to(&scene.port(), &[], kind, subject, to, bodies);
+}
+
+/// Sends to `port`, with these settings of the Java machine.
+fn send_to(port: &str, settings: &[String], kind: &str, subject: &str, to: &str, bodies: &[String]) {
     let mut java = Command::new("java");
     // Java reads its arguments in the encoding of the locale.
     java.env("LC_ALL", "C.UTF-8");
     if std::env::var_os("CLASSPATH").is_none() {
         java.args(["-cp", DEBIAN]);
     }
-    java.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/senders/Notify.java"));
-    java.args([&scene.port(), kind, subject, to]).args(bodies);
+    java.args(settings).arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/senders/Notify.java"));
+    java.args([port, kind, subject, to]).args(bodies);
     run(java, "");
 }
 
@@ -33,7 +39,10 @@ fn thehive4(action: &str, kind: &str, id: &str, request: u32) -> String {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Java with commons-email"]
 async fn thehive_4_creates_and_updates_a_case_under_one_external_id() {
-    let scene = Scene::set().await;
+    let standin = standin().await;
+    let mut site = Site::new(&standin);
+    site.set("incidents", "repeat", "'update'");
+    let scene = Scene::of(standin, site);
     let bodies = [thehive4("create", "Case", "~41136", 5), thehive4("update", "Case", "~41136", 88)];
     send(&scene, "text", "Notification from TheHive", "oncall@soc.example", &bodies);
     scene.ends_with(2, "thehive4-case").await;
@@ -74,4 +83,49 @@ async fn thehive_5_opens_and_closes_a_case_by_html() {
     send(&scene, "html", "Case #1208 severity reached High", to, &[page("InProgress", "InProgress")]);
     send(&scene, "html", "Case #1208 closed: TruePositive", to, &[page("TruePositive", "Closed")]);
     scene.ends_with(2, "thehive5-html").await;
+}
+
+/// A truststore that holds the authority of `entrance`, made as the README says.
+fn truststore(entrance: &Entrance) -> Vec<String> {
+    let mut keytool = Command::new("keytool");
+    keytool.args(["-importcert", "-noprompt", "-alias", "gateway", "-storepass", "changeit"]);
+    keytool.args(["-file", &entrance.path("ca.pem"), "-keystore", &entrance.path("truststore")]);
+    run(keytool, "");
+    vec![
+        format!("-Djavax.net.ssl.trustStore={}", entrance.path("truststore")),
+        "-Djavax.net.ssl.trustStorePassword=changeit".to_owned(),
+        "-Dhost=localhost".to_owned(),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java with commons-email"]
+async fn thehive_sends_within_starttls_once_java_trusts_the_authority() {
+    let entrance = Entrance::with("tls = 'starttls'\nrequire-tls = true").await;
+    let bodies = [thehive4("create", "Case", "~41136", 5)];
+    let settings = truststore(&entrance);
+    send_to(&entrance.port, &settings, "text", "Notification from TheHive", "oncall@soc.example", &bodies);
+    entrance.scene.ends_with(1, "thehive4-opened").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java with commons-email"]
+async fn thehive_logs_in_within_starttls() {
+    let entrance = Entrance::with("tls = 'starttls'\nrequire-tls = true\nrequire-auth = true").await;
+    let bodies = [thehive4("create", "Case", "~41136", 5)];
+    let mut settings = truststore(&entrance);
+    settings.extend(["-Duser=alice", "-Dpassword=open sesame"].map(str::to_owned));
+    send_to(&entrance.port, &settings, "text", "Notification from TheHive", "oncall@soc.example", &bodies);
+    entrance.scene.ends_with(1, "thehive4-opened").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Java with commons-email"]
+async fn thehive_sends_within_tls_from_the_first_byte() {
+    let entrance = Entrance::with("tls = 'implicit'\nrequire-auth = true").await;
+    let bodies = [thehive4("create", "Case", "~41136", 5)];
+    let mut settings = truststore(&entrance);
+    settings.extend(["-Dssl=true", "-Duser=alice", "-Dpassword=open sesame"].map(str::to_owned));
+    send_to(&entrance.port, &settings, "text", "Notification from TheHive", "oncall@soc.example", &bodies);
+    entrance.scene.ends_with(1, "thehive4-opened").await;
 }

@@ -9,6 +9,8 @@
 mod support;
 
 mod command_line;
+mod encrypted;
+mod exim;
 mod java;
 mod postfix;
 mod python;

@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use crate::Scene;
+use crate::encrypted::Entrance;
 use crate::support::{PATIENCE, Process, Site, Smtp, free_port, program, run, standin};
 
-const MAIL: &str = "\
+/// A mail of Nagios.
+pub const MAIL: &str = "\
 Date: Fri, 20 Nov 2026 18:04:05 +0100
 From: nagios@mon.example
 To: oncall@soc.example
@@ -152,6 +154,37 @@ async fn postfix_relays_everything_to_its_relayhost() {
     let sent = postfix.wait_for("status=");
     assert!(sent.contains("status=sent (250 2.0.0 "), "{sent}");
     scene.ends_with(1, "postfix-relayed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Postfix"]
+async fn postfix_relays_within_tls_and_checks_the_certificate() {
+    let entrance = Entrance::with("tls = 'starttls'\nrequire-tls = true").await;
+    let routes = format!(
+        "relayhost = [localhost]:{}\nsmtp_host_lookup = native\nsmtp_tls_security_level = secure\n\
+         smtp_tls_CAfile = {}\nsmtp_tls_secure_cert_match = localhost",
+        entrance.port,
+        entrance.path("ca.pem")
+    );
+    let postfix = Postfix::start(&routes, "");
+    postfix.sendmail("oncall@soc.example", MAIL);
+    let sent = postfix.wait_for("status=");
+    assert!(sent.contains("status=sent (250 2.0.0 "), "{sent}");
+    entrance.scene.ends_with(1, "postfix-relayed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Postfix"]
+async fn postfix_hands_over_by_lmtp() {
+    let entrance = Entrance::with("address = 'unix:HERE/lmtp'\nprotocol = 'lmtp'\nmode = '0666'").await;
+    let map =
+        format!("transport_maps = inline:{{ {{ soc.example = lmtp:unix:{} }} }}", entrance.path("lmtp"));
+    let lmtp = "lmtp unix - - n - - lmtp";
+    let postfix = Postfix::start(&map, lmtp);
+    postfix.sendmail("oncall@soc.example", MAIL);
+    let sent = postfix.wait_for("status=");
+    assert!(sent.contains("status=sent (250 2.0.0 "), "{sent}");
+    entrance.scene.ends_with(1, "postfix-relayed").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -41,8 +41,14 @@ impl Authority {
 
     /// A certificate for `host`, whose subject has it for its common name as well.
     pub fn sign(&self, host: &str) -> Pair {
-        let mut params = CertificateParams::new([host.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, host);
+        self.sign_for(&[host])
+    }
+
+    /// The same for several hosts, of which the first is the common name.
+    pub fn sign_for(&self, hosts: &[&str]) -> Pair {
+        let mut params =
+            CertificateParams::new(hosts.iter().map(|&host| host.to_owned()).collect::<Vec<_>>()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, hosts[0]);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }

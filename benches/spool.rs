@@ -284,7 +284,8 @@ async fn restart(folder: &Path) {
         counts[0].queued,
         first.len()
     );
-    close(&spool).await;
+    spool.close().await;
+    close(&open(folder, Sync::Off)).await;
 }
 
 /// Closes incidents, one after the other, of which the opens wait in the queue.
@@ -300,5 +301,5 @@ async fn close(spool: &Spool) {
     }
     waits.sort_unstable();
     let at = |part: usize| waits[waits.len() * part / 1000];
-    println!("close of one of them, synced: p50 {:.1?}, p99 {:.1?}", at(500), at(990));
+    println!("close of one of them, the disk left out: p50 {:.1?}, p99 {:.1?}", at(500), at(990));
 }

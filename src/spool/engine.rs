@@ -59,7 +59,7 @@ pub(super) struct Parcel {
     /// Whether its events are the gateway's own notices.
     pub notice: bool,
     /// What it tells of a storm, if it is a digest.
-    pub told: Option<Told>,
+    pub told: Option<Box<Told>>,
 }
 
 /// The content of a mail.

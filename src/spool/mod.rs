@@ -2,9 +2,10 @@
 //!
 //! A mail that [`Spool::put`] has answered is on disk, flushed, in one transaction with its envelope, what
 //! the rules made of it and its events. It survives a crash of the program, of the system and a power cut,
-//! as far as the disk keeps what it confirmed. Each of its events stays queued until its delivery is
-//! [recorded](Spool::record) or an operator decides otherwise. What is done is kept for a time, for
-//! `queue` and for replay, and then [purged](Spool::purge).
+//! as far as the disk keeps what it confirmed. Each of its events that is to be sent stays queued until its
+//! delivery is [recorded](Spool::record) or an operator decides otherwise. Which are, and which are kept and
+//! counted, is decided in that same transaction by the laws of their [incidents](crate::incident). What is
+//! done is kept for a time, for `queue` and for replay, and then [purged](Spool::purge).
 //!
 //! - Order: events have numbers ([`Queued::seq`]) that grow in the order in which mails were put.
 //! - An error never means "taken": after one the mail may or may not be in the spool, and the sender,
@@ -140,7 +141,7 @@ impl Spool {
     /// # Errors
     /// As those of [`Spool::put`].
     pub async fn put_digest(&self, entry: Entry, told: Told) -> Result<bool, PutError> {
-        let parcel = Parcel { told: Some(told), ..Parcel::new(entry, self.clock.now()) };
+        let parcel = Parcel { told: Some(Box::new(told)), ..Parcel::new(entry, self.clock.now()) };
         Ok(self.take(parcel).await?.is_some())
     }
 

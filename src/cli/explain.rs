@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
+use crate::event::shown_size;
 use crate::gateway::{for_each_team, load_unproven, routed};
 use crate::mail::{self, Address, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
@@ -128,7 +129,10 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
     let judge = |rules: &RuleSet| {
         for_each_team(&teams, |team| {
-            rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
+            let subject = Subject { message: &message, envelope: &envelope, team };
+            let mut judgement = rules.judge_traced(&subject);
+            rules.clean_files(&mut judgement.events, content);
+            judgement
         })
     };
     let judgements = judge(&rules.rules);
@@ -158,7 +162,11 @@ fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -
         .flat_map(|(_, judgement)| &judgement.events)
         .map(|event| {
             let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            json!({ "team": event.team, "payload": payload })
+            let mut shown = json!({ "team": event.team, "payload": payload });
+            if !event.attachments.is_empty() {
+                shown["attachments"] = json!(event.attachments);
+            }
+            shown
         })
         .collect();
     let trace: Vec<Value> = judgements
@@ -203,6 +211,16 @@ impl Page {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
+                for file in &event.attachments {
+                    let redacted: usize = file.redactions.iter().flatten().map(Vec::len).sum();
+                    let redacted = match redacted {
+                        0 => String::new(),
+                        1 => ", 1 place redacted".to_owned(),
+                        _ => format!(", {redacted} places redacted"),
+                    };
+                    let (name, size) = (excerpt(&file.name), shown_size(file.size));
+                    self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
+                }
             }
         }
         self.line(0, "");
@@ -276,7 +294,7 @@ impl Page {
             self.line(1, &format!("{name:<9}{}", excerpt(&value)));
         }
         for attachment in &message.attachments {
-            let mail::Attachment { name, content_type, size } = attachment;
+            let mail::Attachment { name, content_type, size, .. } = attachment;
             self.line(1, &format!("attached {} {content_type}, {size} bytes", excerpt(name)));
         }
         for defect in &message.defects {

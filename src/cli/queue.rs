@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::Words;
+use crate::event::{Words, shown_size};
 use crate::gateway::control::{self, Reply, Request};
 use crate::mail::MailId;
 use crate::spool::{Filter, Listed, Reader, Shown, State};
@@ -260,6 +260,10 @@ fn page(shown: &Shown) -> String {
         }
         if let Some(payload) = &event.payload {
             text.push_str(&format!("    payload    {payload}\n"));
+        }
+        for file in &event.attachments {
+            let (name, size) = (short(&file.name), shown_size(file.size));
+            text.push_str(&format!("    file       {name} ({}, {size})\n", file.media_type));
         }
     }
     text

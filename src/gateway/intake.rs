@@ -211,6 +211,7 @@ impl Intake {
             if !whole.events.is_empty() {
                 whole.dropped = None;
             }
+            rules.clean_files(&mut whole.events, content);
             whole.story = json!({ "defects": message.defects, "teams": stories });
             whole
         }));

@@ -103,6 +103,8 @@ pub enum Origin {
     Submit,
     /// An event without a mail, from `smtp2signl4 send` or `close`.
     Command,
+    /// An event without a mail, from the gateway itself: a notice of its own.
+    Gateway,
 }
 
 /// The SMTP client that handed the mail over.

@@ -114,6 +114,7 @@ pub(super) enum Key {
     Tlp,
     Link,
     Reference,
+    Attach,
 }
 
 impl Key {
@@ -133,6 +134,7 @@ impl Key {
         ("tlp", Self::Tlp),
         ("link", Self::Link),
         ("reference", Self::Reference),
+        ("attach", Self::Attach),
     ];
 
     pub(super) fn name(self) -> &'static str {

@@ -121,7 +121,7 @@ impl<'m> Ground<'m> {
             let client = match (self.envelope.origin, self.envelope.client.address) {
                 (Origin::Smtp, None) => false,
                 (Origin::Smtp, Some(address)) => trusted(address),
-                (Origin::Submit | Origin::Command, _) => true,
+                (Origin::Submit | Origin::Command | Origin::Gateway, _) => true,
             };
             client
                 && self.message.header("Received").all(|hop| match hop_address(hop) {

@@ -5,6 +5,7 @@
 //! mail gets a judgement, no input makes it slower than linear, and the same rules and mail give the same
 //! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
 
+mod attach;
 mod condition;
 mod config;
 mod example;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown};
-use crate::event::{Event, Status, TITLE_LIMIT, bounded};
+use crate::event::{Attachment, Event, Status, TITLE_LIMIT, bounded};
 use crate::mail::MailId;
 
 /// A change, with everything computed that does not need the engine.
@@ -137,6 +137,7 @@ impl Judged {
                     attempts: 0,
                     next_at: now,
                     reason: None,
+                    attachments: event.attachments,
                 },
             })
             .collect();
@@ -150,7 +151,12 @@ impl Change {
         /// A row and its places in the indexes, roughly.
         const ROW: usize = 256;
         let judged = |judged: &Judged| {
-            let payloads: usize = judged.events.iter().map(|event| ROW + event.queued.payload.len()).sum();
+            let files = |queued: &Queued| queued.attachments.iter().map(attachment_size).sum::<usize>();
+            let payloads: usize = judged
+                .events
+                .iter()
+                .map(|event| ROW + event.queued.payload.len() + files(&event.queued))
+                .sum();
             judged.story.len() + payloads
         };
         let bytes = match self {
@@ -168,6 +174,13 @@ impl Change {
         };
         bytes as u64
     }
+}
+
+/// About how many bytes a file that goes along takes up: its name and its places, not its content.
+fn attachment_size(file: &Attachment) -> usize {
+    const PLACE: usize = 16;
+    let places: usize = file.redactions.iter().flatten().map(Vec::len).sum();
+    128 + file.name.len() + places * PLACE
 }
 
 /// What a change did.

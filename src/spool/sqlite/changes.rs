@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
+use crate::event::Attachment;
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
 use crate::spool::entry::Outcome;
@@ -36,6 +37,11 @@ type Answer = rusqlite::Result<Result<Applied, Refused>>;
 /// A mail id or sequence number as SQLite keeps it.
 pub(super) fn key(number: u64) -> i64 {
     number.cast_signed()
+}
+
+/// The files of an event as the database has them.
+fn attachments(files: &[Attachment]) -> Option<String> {
+    (!files.is_empty()).then(|| serde_json::to_string(files).expect("names and numbers always serialise"))
 }
 
 impl Work<'_> {
@@ -111,8 +117,8 @@ impl Work<'_> {
             self.db
                 .prepare_cached(
                     "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload) \
-                     VALUES (?1, ?2, ?3, 'queued', 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                     severity, status, title, payload, attachments) \
+                     VALUES (?1, ?2, ?3, 'queued', 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                 )?
                 .execute(params![
                     seq,
@@ -125,6 +131,7 @@ impl Work<'_> {
                     event.status.to_string(),
                     event.title,
                     &*queued.payload,
+                    attachments(&queued.attachments),
                 ])?;
             let mut queued = queued.clone();
             queued.seq = seq.cast_unsigned();

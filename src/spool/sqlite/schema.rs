@@ -17,7 +17,8 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: [&str; 1] = ["
+const STEPS: [&str; 2] = [
+    "
     CREATE TABLE mail (
         id INTEGER PRIMARY KEY,
         received_at INTEGER NOT NULL,
@@ -56,7 +57,10 @@ const STEPS: [&str; 1] = ["
     CREATE INDEX event_queued ON event (team, seq) WHERE state = 'queued';
     CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
     CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
-"];
+",
+    // The files that go along with an event, as JSON; the content is the mail's.
+    "ALTER TABLE event ADD COLUMN attachments TEXT",
+];
 
 /// Brings the schema from version `from` to [`VERSION`] in one transaction.
 pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {

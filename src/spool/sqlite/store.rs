@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use super::changes::key;
 use super::files::Files;
 use super::{BUSY, Disk, failure};
-use crate::event::{Severity, Status, Words};
+use crate::event::{Attachment, Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{Count, Filter, Listed, Past, Queued, Selection, Shown, ShownEvent, State};
@@ -66,7 +66,7 @@ impl Store {
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str =
-    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
+    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, attachments";
 
 /// The question for the events of a team that wait.
 pub(super) fn waiting() -> String {
@@ -89,6 +89,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         next_at: time(row, 7)?,
         reason: text(row, 8)?,
         payload: text(row, 9)?.unwrap_or_default().into(),
+        attachments: attachments(row, 10)?,
     })
 }
 
@@ -137,6 +138,12 @@ fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
 /// The word of a column, if it is one.
 fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
     Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
+}
+
+/// The files of a column; those that cannot be read stay behind.
+fn attachments(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Attachment>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default())
 }
 
 /// The JSON of a column, if it can be read.
@@ -259,7 +266,7 @@ impl engine::Store for Store {
             let Some((mut shown, (first, end))) = found else { return Ok(None) };
             shown.events = db
                 .prepare_cached(&format!(
-                    "SELECT {LISTED}, external_id, severity, status, payload \
+                    "SELECT {LISTED}, external_id, severity, status, payload, attachments \
                      FROM event JOIN mail ON mail.id = event.mail \
                      WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq"
                 ))?
@@ -270,6 +277,7 @@ impl engine::Store for Store {
                         severity: word::<Severity>(row, 14)?,
                         status: word::<Status>(row, 15)?,
                         payload: text(row, 16)?,
+                        attachments: attachments(row, 17)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;

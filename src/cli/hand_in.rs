@@ -257,7 +257,7 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
                 None => Reply::Queued { id: kept.id },
             }
         }
-        Request::Retry { .. } | Request::Drop { .. } | Request::Status => {
+        Request::Retry { .. } | Request::Retarget { .. } | Request::Drop { .. } | Request::Status => {
             unreachable!("`queue` hands these in by itself")
         }
     };

@@ -23,6 +23,7 @@ use super::{Exit, Site, print, runtime};
   smtp2signl4 queue list                          what waits and what failed
   smtp2signl4 queue list --state delivered        what left
   smtp2signl4 queue show 01JD3X9K7M2Q             one mail: what the rules did, what became of its events
+  smtp2signl4 queue retry 01JD3X9K7M2Q --to ops   a dead letter, to another team
   smtp2signl4 queue retry --all --rejudge         everything that is stuck, by today's rules")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -68,6 +69,9 @@ enum Action {
         /// Make the events anew by today's rules
         #[arg(long)]
         rejudge: bool,
+        /// Give the mail's events to another team
+        #[arg(long, value_name = "TEAM", conflicts_with_all = ["all", "rejudge"])]
+        to: Option<String>,
     },
     /// Give up on a mail's events that were not delivered
     Drop {
@@ -102,6 +106,10 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
                 list(&config, &filter, *json).await
             }
             Action::Show { id, json, content } => show(&config, *id, *json, *content).await,
+            Action::Retry { id: Some(id), to: Some(team), .. } => {
+                let request = Request::Retarget { id: *id, team: team.clone() };
+                change(&config, request, &format!("to be posted to team {team}")).await
+            }
             Action::Retry { id, rejudge, .. } => {
                 change(&config, Request::Retry { id: *id, rejudge: *rejudge }, "to be posted again").await
             }
@@ -278,6 +286,7 @@ async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, S
             let intake = offline(config)?;
             let reply = match request {
                 Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
+                Request::Retarget { id, team } => control::retarget(&intake, id, &team).await,
                 Request::Drop { id } => control::drop_mail(&intake, id).await,
                 Request::Submit { .. } | Request::Send { .. } | Request::Status => {
                     unreachable!("these hand in, they do not change")

@@ -69,6 +69,13 @@ pub enum Request {
         /// Whether today's rules make the events anew.
         rejudge: bool,
     },
+    /// Posts what of a mail failed or waits to another team.
+    Retarget {
+        /// The mail.
+        id: MailId,
+        /// The team.
+        team: String,
+    },
     /// Tells how delivery stands with each team.
     Status,
     /// Gives up on a mail's events that were not delivered.
@@ -185,7 +192,10 @@ async fn converse(
     let mut stream = BufReader::new(stream);
     let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
         Ok((request, content)) => {
-            let operator = matches!(request, Request::Retry { .. } | Request::Drop { .. } | Request::Status);
+            let operator = matches!(
+                request,
+                Request::Retry { .. } | Request::Retarget { .. } | Request::Drop { .. } | Request::Status
+            );
             if operator && peer.uid() != 0 && peer.uid() != own_user()? {
                 Reply::Refused(
                     "only root and the service's own user may look into the queue or change it".to_owned(),
@@ -273,6 +283,7 @@ async fn answer(
             }
             done
         }
+        Request::Retarget { id, team } => retarget(intake, id, &team).await,
         Request::Status => status(intake).await,
         Request::Drop { id } => drop_mail(intake, id).await,
     }
@@ -313,6 +324,24 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
         delivery.wake(None).await;
     }
     Reply::Changed { events: count }
+}
+
+/// Queues what waits or failed of the mail `id` for `team`.
+pub async fn retarget(intake: &Intake, id: MailId, team: &str) -> Reply {
+    if !intake.has_team(team) {
+        return Reply::Refused(format!("there is no team `{}`", team.escape_debug()));
+    }
+    match intake.spool().retarget(id, team).await {
+        Ok(events) => {
+            let events = events.len();
+            info!(%id, team, events, "an operator sends this mail's events to another team");
+            if let Some(delivery) = intake.delivery() {
+                delivery.wake(None).await;
+            }
+            Reply::Changed { events }
+        }
+        Err(problem) => not_changed(&problem),
+    }
 }
 
 async fn status(intake: &Intake) -> Reply {

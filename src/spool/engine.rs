@@ -23,6 +23,8 @@ pub(super) enum Change {
     Rejudge { mail: MailId, judged: Judged, now: Timestamp },
     /// Takes the events of a mail that were not delivered out of the queue.
     Drop { mail: MailId, now: Timestamp },
+    /// Gives the events of a mail that were not delivered to another team.
+    Retarget { mail: MailId, team: String, now: Timestamp },
     /// Looks at the next mails after `after` and deletes those that were kept long enough.
     Purge { after: u64, horizon: Horizon },
     /// Gives a little of the space that is no longer used back to the disk.
@@ -171,6 +173,8 @@ impl Change {
             Self::Record(outcomes) => ROW * outcomes.len(),
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            // About a mail's events, each with a payload of an ordinary length.
+            Self::Retarget { .. } => 16 * ROW,
         };
         bytes as u64
     }

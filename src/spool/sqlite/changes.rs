@@ -32,7 +32,7 @@ pub(super) struct Work<'a> {
     pub unnamed: Vec<String>,
 }
 
-type Answer = rusqlite::Result<Result<Applied, Refused>>;
+pub(super) type Answer = rusqlite::Result<Result<Applied, Refused>>;
 
 /// A mail id or sequence number as SQLite keeps it.
 pub(super) fn key(number: u64) -> i64 {
@@ -53,6 +53,7 @@ impl Work<'_> {
             Change::Requeue { seqs, now } => self.requeue(seqs, *now),
             Change::Rejudge { mail, judged, now } => self.rejudge(*mail, judged, *now),
             Change::Drop { mail, now } => self.drop(*mail, *now),
+            Change::Retarget { mail, team, now } => self.retarget(*mail, team, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
             Change::Shrink => self.shrink(),
         }
@@ -179,7 +180,7 @@ impl Work<'_> {
         Ok(Ok(Applied::default()))
     }
 
-    fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
+    pub(super) fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
         let mut statement = self.db.prepare_cached(&format!(
             "UPDATE event SET state = 'queued', attempts = 0, queued_at = ?2, next_at = ?2, \
              settled_at = NULL \
@@ -235,7 +236,7 @@ impl Work<'_> {
     }
 
     /// The numbers of the mail's events: first and end.
-    fn block(&self, mail: MailId) -> rusqlite::Result<Option<(i64, i64)>> {
+    pub(super) fn block(&self, mail: MailId) -> rusqlite::Result<Option<(i64, i64)>> {
         self.db
             .prepare_cached("SELECT first_seq, end_seq FROM mail WHERE id = ?1")?
             .query_row([key(mail.number())], |row| Ok((row.get(0)?, row.get(1)?)))

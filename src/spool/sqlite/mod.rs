@@ -6,6 +6,7 @@
 
 mod changes;
 mod files;
+mod retarget;
 mod schema;
 mod store;
 

@@ -3,11 +3,13 @@
 //! Each stage owns its section; this module adds them up, finds the teams and reads their secrets. What
 //! is not written has a default that works; without any file the defaults are all there is.
 
+mod notices;
 mod secrets;
 mod teams;
 
 use std::path::{Path, PathBuf};
 
+pub use notices::{MailTls, NoticeMail, Notices};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub url: String,
     /// The teams, at least one.
     pub teams: Vec<Team>,
+    /// Who learns of trouble.
+    pub notices: Notices,
     /// The log.
     pub log: Log,
     /// The socket on which a running service takes commands.
@@ -157,6 +161,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
         let teams = teams::read(root, &signl4, &folder);
+        let notices = section(root, "notices", |table| Notices::read(table, &folder, &teams));
         let mut written = false;
         let mut rules = section(root, "rules", |table| {
             written = table.has("paths");
@@ -191,6 +196,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             connection: signl4.connection,
             url: signl4.url,
             teams,
+            notices,
             log,
             socket,
         }
@@ -219,7 +225,14 @@ impl Config {
                 if self.teams.len() > 1 { format!("team `{}`: {message}", team.name) } else { message };
             Some(Diagnostic::about_file(path.as_str(), whose).help(team.secret.how_to_give()))
         };
-        self.teams.iter().filter_map(problem).collect()
+        let login = self.notices.mail.as_ref().and_then(|mail| mail.login.as_ref());
+        let password = login.and_then(|(_, password)| {
+            let message = password.password(environment).err()?;
+            let help =
+                "name a file by `password-file`, or give the service the credential `notices-password`";
+            Some(Diagnostic::about_file(path.as_str(), format!("[notices.mail]: {message}")).help(help))
+        });
+        self.teams.iter().filter_map(problem).chain(password).collect()
     }
 }
 

@@ -76,13 +76,34 @@ impl SecretSource {
     /// In words for an operator: none has it, several have it, or what is there is not a secret. Never
     /// with the secret in it.
     pub fn secret(&self, environment: &Environment) -> Result<Secret, String> {
+        let (text, place) = self.text(environment, "team secret", "secret-file")?;
+        check(text.trim()).map_err(|problem| format!("{place} {problem}"))?;
+        Ok(Secret::new(text.trim()))
+    }
+
+    /// The same for a password, which may hold anything but a line end.
+    ///
+    /// # Errors
+    /// As those of [`SecretSource::secret`].
+    pub fn password(&self, environment: &Environment) -> Result<Secret, String> {
+        let (text, place) = self.text(environment, "password", "password-file")?;
+        let text = text.trim_end_matches(['\r', '\n']);
+        if text.is_empty() || text.contains('\n') {
+            return Err(format!("{place} is not one line with a password"));
+        }
+        Ok(Secret::new(text))
+    }
+
+    /// What stands in the one place that has it, and that place in words; `what` it is, and the `key` for
+    /// the file.
+    fn text(&self, environment: &Environment, what: &str, key: &str) -> Result<(String, String), String> {
         let credential = environment
             .var("CREDENTIALS_DIRECTORY")
             .map(|folder| Path::new(folder).join(&self.credential))
             .filter(|path| path.exists());
         let variable = environment.var(&self.variable);
         let places: Vec<String> = [
-            self.file.as_ref().map(|path| format!("`secret-file` ({})", path.display())),
+            self.file.as_ref().map(|path| format!("`{key}` ({})", path.display())),
             credential.as_ref().map(|_| format!("the systemd credential `{}`", self.credential)),
             variable.map(|_| format!("the environment variable {}", self.variable)),
         ]
@@ -90,23 +111,18 @@ impl SecretSource {
         .flatten()
         .collect();
         match places.as_slice() {
-            [] => return Err("there is no team secret".to_owned()),
+            [] => return Err(format!("there is no {what}")),
             [_] => {}
             several => {
-                return Err(format!(
-                    "the team secret is given more than once: by {}",
-                    several.join(" and by ")
-                ));
+                return Err(format!("the {what} is given more than once: by {}", several.join(" and by ")));
             }
         }
         let text = match (self.file.as_ref().or(credential.as_ref()), variable) {
-            (Some(path), _) => std::fs::read_to_string(path).map_err(|error| {
-                format!("the team secret cannot be read from {}: {error}", path.display())
-            })?,
+            (Some(path), _) => std::fs::read_to_string(path)
+                .map_err(|error| format!("the {what} cannot be read from {}: {error}", path.display()))?,
             (None, variable) => variable.unwrap_or_default().to_owned(),
         };
-        check(text.trim()).map_err(|problem| format!("{} {problem}", places[0]))?;
-        Ok(Secret::new(text.trim()))
+        Ok((text, places.into_iter().next().unwrap_or_default()))
     }
 
     /// How to give the secret, for the help line of an error.

@@ -3,6 +3,7 @@
 
 pub mod control;
 mod intake;
+mod notices;
 mod notify;
 mod rulebook;
 
@@ -22,6 +23,7 @@ use crate::smtp::Listener;
 use crate::spool::{OpenError, Spool};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
+pub use notices::Smarthost;
 pub use notify::notify;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
@@ -99,12 +101,13 @@ impl Gateway {
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
 
         let (stop, stopped) = watch::channel(false);
-        let targets = config.teams.iter().map(|team| target(config, team, environment)).collect();
+        let targets = targets(config, environment);
+        let (backlog, failed) = notices::Watched::new(spool.clone());
         let delivery = Delivery::start(
             config.delivery.clone(),
             config.connection.clone(),
             targets,
-            spool.clone(),
+            backlog,
             Arc::clone(&clock),
             fastrand::u64(..),
             stopped.clone(),
@@ -122,6 +125,10 @@ impl Gateway {
             Arc::clone(&clock),
             fastrand::u16(..),
         ));
+        let (hostname, environment) = (&config.smtp.hostname, environment.clone());
+        let watchman =
+            notices::Watchman::new(&config.notices, hostname, environment, Arc::clone(&intake), failed);
+        tokio::spawn(watchman.run(stopped.clone()));
         let addresses = listener.addresses();
         for address in &addresses {
             info!(%address, "listening");
@@ -179,6 +186,11 @@ async fn purge(spool: Spool, mut stop: watch::Receiver<bool>) {
             Err(problem) => warn!(%problem, "mails that were kept long enough cannot be deleted"),
         }
     }
+}
+
+/// The way to each team of `config`, in its order.
+pub fn targets(config: &Config, environment: &Environment) -> Vec<Target> {
+    config.teams.iter().map(|team| target(config, team, environment)).collect()
 }
 
 /// The way to a team; its secret is read anew whenever it is asked for, so that one put right is found.

@@ -565,7 +565,7 @@ fn webhook(setup: &Setup, targets: &[Target]) -> Result<Webhook, SetupError> {
 }
 
 /// Asks for the secret of `target`, which may read a file.
-async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
+pub(super) async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
     let ask = move || {
         let secret =
             (target.secret)().map_err(|problem| format!("cannot read the team secret: {problem}"))?;

@@ -10,6 +10,7 @@
 mod backoff;
 mod dispatch;
 mod multipart;
+mod probe;
 mod scheduler;
 mod webhook;
 mod window;
@@ -24,6 +25,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 

@@ -283,6 +283,7 @@ fn certificate() -> (String, Arc<rustls::ServerConfig>) {
 async fn check_online_tries_the_way_and_the_secrets_and_pages_nobody() {
     let (standin, mut site) = two_teams().await;
     site.set("signl4", "proxy", "false");
+    site.set("signl4", "url", format!("'http://localhost:{}/webhook/'", standin.address().port()));
     let (pem, tls) = certificate();
     let smarthost = Smarthost::start(Some(tls));
     std::fs::write(site.path("ca.pem"), pem).unwrap();
@@ -296,8 +297,8 @@ async fn check_online_tries_the_way_and_the_secrets_and_pages_nobody() {
     let text = out(&checked);
     assert_eq!(checked.status.code(), Some(0), "{text}");
     for part in [
-        "the name of SIGNL4: 127.0.0.1",
-        "a connection to 127.0.0.1",
+        "the name of SIGNL4: localhost is ",
+        "a connection to 127.0.0.1:",
         "team soc\n  ok      the secret",
         "team ops\n  ok      the secret",
         "it greets, encrypts and lets us in",
@@ -325,5 +326,5 @@ async fn check_online_tries_the_way_and_the_secrets_and_pages_nobody() {
     let unreachable = run(&site, &["check", "--online"]);
     let text = out(&unreachable);
     assert_eq!(unreachable.status.code(), Some(69), "{text}");
-    assert!(text.contains("FAILED  no connection to 127.0.0.1"), "{text}");
+    assert!(text.contains("FAILED  no connection to localhost:"), "{text}");
 }

@@ -198,8 +198,12 @@ fn row(event: &Listed, now: Timestamp) -> [String; 8] {
 
 /// The start of `text` on one line, with nothing in it that could steer a terminal.
 fn short(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::event::bounded(&line, 60).into_owned()
+    crate::event::bounded(&plain(text), 60).into_owned()
+}
+
+/// The same, whole.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// The time from `from` to `until` in its two greatest units.
@@ -263,7 +267,7 @@ fn page(shown: &Shown) -> String {
         text.push_str(&format!(", {} attempts\n", listed.attempts));
         for (name, value) in [("SIGNL4 id", &listed.event_id), ("why", &listed.reason)] {
             if let Some(value) = value {
-                text.push_str(&format!("    {name:<9}  {}\n", short(value)));
+                text.push_str(&format!("    {name:<9}  {}\n", plain(value)));
             }
         }
         if let Some(payload) = &event.payload {

@@ -2,7 +2,7 @@
 //! never pages (<https://docs.signl4.com/integrations/webhook/webhook.html>, `X-S4-Status`), so a close for an
 //! alert that never was is posted, and what comes back tells whether the secret is right.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,7 +80,10 @@ pub async fn probe_way(connection: &Connection, base: &str) -> Vec<Finding> {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    findings.push(Finding::Proven(format!("the name of {what}: {host} is {}{more}", first.ip())));
+    // An address needs no name.
+    if host.parse::<IpAddr>().is_err() {
+        findings.push(Finding::Proven(format!("the name of {what}: {host} is {}{more}", first.ip())));
+    }
     let start = Instant::now();
     findings.push(match timeout(CONNECT_TIMEOUT, TcpStream::connect(&*addresses)).await {
         Ok(Ok(stream)) => {

@@ -173,6 +173,25 @@ mod tests {
             let file = Attachment { redactions, ..Attachment::default() };
             assert_eq!(file.redacted(text).as_deref(), Some(expected), "a file is redacted as a text is");
         }
+        let mut rng = fastrand::Rng::with_seed(7);
+        const PIECES: [&str; 10] = [
+            "password: ",
+            "hunter2",
+            "\"",
+            "'",
+            " ",
+            "\n",
+            "4111 1111 1111 1111",
+            "Störung ",
+            "://a:",
+            "token=abcdefgh",
+        ];
+        for _ in 0..2_000 {
+            let pieces = rng.usize(..12);
+            let text: String = (0..pieces).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
+            let file = Attachment { redactions: all.ranges(&text, 99), ..Attachment::default() };
+            assert_eq!(file.redacted(&text).as_deref(), Some(&*all.apply(&text)), "{text:?}");
+        }
         let own = Redaction::new(&[], [Regex::new(r"(Kunde )\S+").unwrap()]);
         assert_eq!(own.apply("Kunde Meier ruft an"), "Kunde [redacted] ruft an");
     }

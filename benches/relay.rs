@@ -286,7 +286,7 @@ impl Gateway {
             &config,
             format!(
                 "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[signl4]\nurl = \"http://{sink}/webhook/\"\nproxy = false\n\
-                 [spool]\npath = \"spool\"\nsync = \"{sync}\"\n[log]\nformat = \"json\"\n"
+                 [incidents]\nstorm = false\n[spool]\npath = \"spool\"\nsync = \"{sync}\"\n[log]\nformat = \"json\"\n"
             ),
         )
         .unwrap();

@@ -1,27 +1,32 @@
 //! What the promise of `250` costs: mails a second into the spool, and through it.
 //!
 //! `cargo bench --bench spool`, with the folder to measure in as an argument (default: the system's
-//! temporary folder). Numbers are about that disk.
+//! temporary folder). Numbers are about that disk. With `--quick` a tenth of the mails and not all runs.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use smtp2signl4::clock::{Clock, Manual, System};
-use smtp2signl4::event::Event;
+use smtp2signl4::event::{Event, Status};
+use smtp2signl4::incident;
 use smtp2signl4::mail::{Client, Envelope, MailId, Origin};
 use smtp2signl4::spool::{Config, Entry, Outcome, Queued, Spool, Sync};
 use tokio::sync::mpsc;
 
-/// Mails in a run.
-const MAILS: u32 = 20_000;
+/// Mails in a run; a tenth with `--quick`.
+static MAILS: AtomicU32 = AtomicU32::new(20_000);
 
 /// Bytes in a mail.
 const SIZE: usize = 4 << 10;
+
+/// Closes that are put one after the other into a queue of that many mails.
+const CLOSES: u32 = 2_000;
 
 /// Mails in the queue for the measurement of a start.
 const BACKLOG: u32 = 100_000;
@@ -29,22 +34,32 @@ const BACKLOG: u32 = 100_000;
 fn main() {
     let folder = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
     let folder = folder.map_or_else(std::env::temp_dir, Into::into);
+    let quick = std::env::args().any(|argument| argument == "--quick");
+    if quick {
+        MAILS.store(2_000, Ordering::Relaxed);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        println!("{MAILS} mails of {SIZE} bytes in {}", folder.display());
+        println!("{} mails of {SIZE} bytes in {}", mails(), folder.display());
         println!(
             "{:<28} {:>9} {:>9} {:>9} {:>9} {:>11}",
             "", "mails/s", "p50 ms", "p99 ms", "max ms", "CPU us/mail"
         );
         for (sync, name) in [(Sync::Full, "full"), (Sync::Off, "off")] {
-            for sessions in [1, 16, 64] {
+            let sessions: &[u32] = if quick { &[16] } else { &[1, 16, 64] };
+            for &sessions in sessions {
                 let spool = tempfile::tempdir_in(&folder).unwrap();
                 accept(spool.path(), sync, sessions, &format!("put, sync {name}, {sessions}")).await;
             }
-            for sessions in [1, 16, 64] {
+            for &sessions in sessions {
                 let spool = tempfile::tempdir_in(&folder).unwrap();
                 relay(spool.path(), sync, sessions, &format!("put+record, sync {name}, {sessions}")).await;
             }
+        }
+        let spool = tempfile::tempdir_in(&folder).unwrap();
+        storm(spool.path()).await;
+        if quick {
+            return;
         }
         let spool = tempfile::tempdir_in(&folder).unwrap();
         purge(spool.path()).await;
@@ -53,8 +68,18 @@ fn main() {
     });
 }
 
+fn mails() -> u32 {
+    MAILS.load(Ordering::Relaxed)
+}
+
+/// A spool that folds nothing: so many mails a second would be a storm.
 fn open(folder: &Path, sync: Sync) -> Spool {
-    Spool::open(&Config { sync, ..Config::at(folder) }, Arc::new(System)).unwrap()
+    Spool::open(&config(folder, sync), Arc::new(System)).unwrap()
+}
+
+fn config(folder: &Path, sync: Sync) -> Config {
+    let incidents = incident::Config { storm: None, ..incident::Config::default() };
+    Config { sync, incidents, ..Config::at(folder) }
 }
 
 fn entry(n: u32) -> Entry {
@@ -93,7 +118,7 @@ async fn put_all(spool: &Spool, sessions: u32, next: Option<&mpsc::Sender<Vec<Qu
             let (spool, next) = (spool.clone(), next.cloned());
             tokio::spawn(async move {
                 let mut waits = Vec::new();
-                for n in (session..MAILS).step_by(sessions as usize) {
+                for n in (session..mails()).step_by(sessions as usize) {
                     let begin = Instant::now();
                     let queued = spool.put(entry(n)).await.unwrap();
                     waits.push(begin.elapsed());
@@ -138,11 +163,11 @@ fn report(name: &str, taken: Duration, cpu: f64, mut waits: Vec<Duration>) {
     let at = |part: usize| waits[(waits.len() * part / 1000).min(waits.len() - 1)].as_secs_f64() * 1e3;
     println!(
         "{name:<28} {:>9.0} {:>9.2} {:>9.2} {:>9.1} {:>11.0}",
-        f64::from(MAILS) / taken.as_secs_f64(),
+        f64::from(mails()) / taken.as_secs_f64(),
         at(500),
         at(990),
         at(1000),
-        cpu * 1e6 / f64::from(MAILS)
+        cpu * 1e6 / f64::from(mails())
     );
 }
 
@@ -185,10 +210,19 @@ async fn relay(folder: &Path, sync: Sync, sessions: u32, name: &str) {
     spool.close().await;
 }
 
+/// Puts mails of which all but the first are folded.
+async fn storm(folder: &Path) {
+    let spool = Spool::open(&Config { sync: Sync::Off, ..Config::at(folder) }, Arc::new(System)).unwrap();
+    let run = Run::begin();
+    let waits = put_all(&spool, 16, None).await;
+    run.report("put in a storm, sync off, 16", waits);
+    spool.close().await;
+}
+
 /// Purges all mails while one session puts new ones.
 async fn purge(folder: &Path) {
     let clock = Arc::new(Manual::new(Timestamp::now()));
-    let spool = Spool::open(&Config::at(folder), clock.clone()).unwrap();
+    let spool = Spool::open(&config(folder, Sync::Full), clock.clone()).unwrap();
     put_all(&spool, 64, None).await;
     let all = spool.waiting("soc", 0, usize::MAX).await.unwrap();
     let delivered = |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at: clock.now() };
@@ -200,7 +234,7 @@ async fn purge(folder: &Path) {
         async move { spool.purge().await.unwrap() }
     });
     let mut waits = Vec::new();
-    let mut n = MAILS;
+    let mut n = mails();
     let purged = loop {
         let begin = Instant::now();
         tokio::select! {
@@ -250,4 +284,21 @@ async fn restart(folder: &Path) {
         counts[0].queued,
         first.len()
     );
+    close(&spool).await;
+}
+
+/// Closes incidents, one after the other, of which the opens wait in the queue.
+async fn close(spool: &Spool) {
+    let mut waits = Vec::new();
+    for n in (0..BACKLOG).step_by((BACKLOG / CLOSES) as usize) {
+        let mut entry = entry(n);
+        entry.id = MailId::from_number(entry.id.number() + u64::from(BACKLOG)).unwrap();
+        entry.events[0].status = Status::Resolved;
+        let begin = Instant::now();
+        spool.put(entry).await.unwrap();
+        waits.push(begin.elapsed());
+    }
+    waits.sort_unstable();
+    let at = |part: usize| waits[waits.len() * part / 1000];
+    println!("close of one of them, synced: p50 {:.1?}, p99 {:.1?}", at(500), at(990));
 }

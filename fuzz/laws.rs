@@ -8,11 +8,12 @@ use jiff::Timestamp;
 use smtp2signl4::clock::Manual;
 use smtp2signl4::diagnostic::{Diagnostic, Source};
 use smtp2signl4::event::{Event, Status, TITLE_LIMIT, Words};
-use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Message, Origin};
+use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Message, Origin, Tls};
 use smtp2signl4::rules::{Config, ExampleMail, RuleSet, Site, Subject, shipped};
 use smtp2signl4::smtp;
 use smtp2signl4::smtp::Refusal;
 use smtp2signl4::smtp::data::{Data, Lost};
+use smtp2signl4::smtp::logins::Verdict;
 use smtp2signl4::smtp::reply;
 use smtp2signl4::smtp::session::{Session, Step};
 
@@ -315,7 +316,8 @@ struct Talk {
 fn start(config: &smtp::Config) -> Session {
     let clock = Arc::new(Manual::new(Timestamp::UNIX_EPOCH));
     let entrance = Arc::new(config.entrances[0].clone());
-    Session::new(Arc::new(config.clone()), entrance, clock, Some(STRANGER))
+    let client = Client { address: Some(STRANGER), ..Client::default() };
+    Session::new(Arc::new(config.clone()), entrance, clock, client)
 }
 
 fn is_known(recipient: &str) -> bool {
@@ -362,6 +364,16 @@ impl Talk {
                     self.mails.push((envelope, content.to_vec()));
                     session.mail_is(outcome);
                 }
+                // What was in hand is forgotten, as the connection does.
+                Step::StartTls => {
+                    input = &[];
+                    session.encrypted(Tls::default());
+                }
+                Step::Authenticate(login) => {
+                    let right = login.password.expose() == "right";
+                    let verdict = if right { Verdict::Right } else { Verdict::Later };
+                    session.login_is(login.name, verdict);
+                }
                 Step::Close { asked } => {
                     self.closed = Some(asked);
                     return replies;
@@ -396,17 +408,17 @@ fn replies_in(text: &str) -> usize {
     replies
 }
 
-/// A reply comes with the greeting, with the end of each line that is a command's and with the end of each
-/// message, and with nothing else.
+/// A reply comes with the greeting, with the end of each line that is a command's, and with the end of each
+/// message and chunk, and with nothing else. BDAT has its reply at the end of its chunk alone.
 fn one_reply_each(config: &smtp::Config, input: &[u8]) {
     let mut session = start(config);
     let mut talk = Talk::default();
     assert_eq!(talk.hear(&mut session, b""), 1, "no greeting");
     for (at, byte) in input.iter().enumerate() {
         let over = talk.closed.is_some();
-        let in_data = session.in_data();
+        let in_content = session.in_message() || session.in_chunk();
         let replies = talk.hear(&mut session, &[*byte]);
-        let ended = if in_data { !session.in_data() } else { *byte == b'\n' };
+        let ended = if in_content { !session.in_message() } else { *byte == b'\n' } && !session.in_chunk();
         assert_eq!(replies, usize::from(ended && !over), "at byte {at}");
     }
 }

@@ -4,7 +4,9 @@
 //! A reader asks a [`Table`] for the keys that it knows. What nobody asked for is an unknown field.
 
 use std::cell::RefCell;
+use std::fmt;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::Spanned;
@@ -20,6 +22,28 @@ pub struct Located<T> {
     pub value: T,
     /// Its place. That of a text includes the quotes.
     pub span: Range<usize>,
+}
+
+/// A file that a document names. What is found wrong with it later is told at the place of the name.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Its path; a relative one counts from the folder of the document.
+    pub path: PathBuf,
+    source: Source,
+    span: Range<usize>,
+}
+
+impl NamedFile {
+    /// An error about the file, at the place that names it.
+    pub fn diagnostic(&self, message: impl Into<String>) -> Diagnostic {
+        self.source.diagnostic(self.span.clone(), message)
+    }
+}
+
+impl fmt::Debug for NamedFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.fmt(f)
+    }
 }
 
 /// Reads `source` by `body`.
@@ -132,6 +156,13 @@ impl<'d> Table<'d> {
     /// The texts of `key`: an array of strings, or one string.
     pub fn strings(&mut self, key: &'static str) -> Option<Vec<Located<String>>> {
         self.value(key)?.strings()
+    }
+
+    /// The file of `key`, whose place is kept for what is wrong with the file itself.
+    pub fn file(&mut self, key: &'static str) -> Option<NamedFile> {
+        let text = self.string(key)?;
+        let folder = Path::new(&*self.source.path).parent().unwrap_or(Path::new(""));
+        Some(NamedFile { path: folder.join(text.value), source: self.source.clone(), span: text.span })
     }
 
     /// The whole number of `key`, within `range`.
@@ -280,6 +311,15 @@ impl<'d> Value<'d> {
         }
     }
 
+    /// A date or a time as text: in quotes, or in TOML's own form.
+    pub fn time(&self) -> Option<Located<String>> {
+        match self.inner.get_ref() {
+            DeValue::Datetime(time) => Some(Located { value: time.to_string(), span: self.span() }),
+            DeValue::String(_) => self.string(),
+            _ => self.mismatch("a date or a time, such as \"2026-12-24\""),
+        }
+    }
+
     /// A whole number within `range`.
     pub fn integer(&self, range: std::ops::RangeInclusive<i64>) -> Option<Located<i64>> {
         let DeValue::Integer(written) = self.inner.get_ref() else {
@@ -385,6 +425,17 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).filter(|&ms| ms <= 100 * 366 * 86_400_000).map(Duration::from_millis)
 }
 
+/// The shortest way to write `duration` that [`parse_duration`] reads.
+pub fn duration_text(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    let whole = units.iter().find(|(_, length)| millis >= *length && millis.is_multiple_of(*length));
+    whole.map_or_else(
+        || format!("{}s", duration.as_secs()),
+        |(unit, length)| format!("{}{unit}", millis / length),
+    )
+}
+
 /// Reads `25 MiB`, `512 KiB`, `100 B` and the like.
 fn parse_size(text: &str) -> Option<usize> {
     let (number, unit) = split_unit(text)?;
@@ -442,6 +493,9 @@ mod tests {
         assert_eq!(parse_duration("90s"), Some(Duration::from_secs(90)));
         assert_eq!(parse_duration("3d"), Some(Duration::from_secs(3 * 86_400)));
         assert_eq!(parse_duration("90"), None);
+        for text in ["90s", "3d", "1h", "250ms", "0s"] {
+            assert_eq!(parse_duration(text).map(duration_text).as_deref(), Some(text));
+        }
         assert_eq!(parse_duration("99999999999999999999s"), None);
         assert_eq!(parse_size("25 MiB"), Some(25 << 20));
         assert_eq!(parse_size("1GB"), None);

@@ -2,6 +2,7 @@
 //! (<https://docs.signl4.com/integrations/webhook/webhook.html>). Plain data.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
@@ -48,6 +49,19 @@ pub enum Severity {
     Critical,
 }
 
+/// What becomes of a further open mail about an incident that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Repeat {
+    /// It is counted while the last page is recent, and pages again after that.
+    #[default]
+    Quiet,
+    /// It is counted for as long as the incident is open.
+    Count,
+    /// It is sent. SIGNL4 has no update of its own, so it most likely pages.
+    Update,
+}
+
 /// An event for one team.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -81,6 +95,15 @@ pub struct Event {
     /// Files of the mail that go along. They are no part of the JSON.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+    /// What becomes of it if its incident is open already; the config's word if there is none. Not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat: Option<Repeat>,
+    /// How long after a page of its incident it is only counted; the config's word if there is none. Not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quiet: Option<Duration>,
+    /// Why it is kept and not sent, as in a maintenance window; none if it is sent. Not sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muted: Option<String>,
 }
 
 /// A file of the mail that goes along with its event. Its content stays in the mail until it is posted.
@@ -203,6 +226,17 @@ impl Event {
     }
 }
 
+/// `payload`, as [`Event::payload`] made it, with one more tile at its end. A tile that is there stays.
+pub fn with_tile(payload: &str, name: &str, value: &str) -> String {
+    let quoted = |text: &str| serde_json::to_string(text).expect("a string always serialises");
+    match payload.strip_suffix('}') {
+        Some(open) if !payload.contains(&format!("{}:", quoted(name))) => {
+            format!("{open},{}:{}}}", quoted(name), quoted(&bounded(value, FIELD_LIMIT)))
+        }
+        _ => payload.to_owned(),
+    }
+}
+
 /// An event as SIGNL4 wants it.
 struct Payload<'a>(&'a Event);
 
@@ -268,6 +302,11 @@ impl Words for Scenario {
         &[("single_ack", Self::SingleAck), ("multi_ack", Self::MultiAck), ("emergency", Self::Emergency)];
 }
 
+impl Words for Repeat {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("quiet", Self::Quiet), ("count", Self::Count), ("update", Self::Update)];
+}
+
 impl Words for Severity {
     const WORDS: &'static [(&'static str, Self)] = &[
         ("critical", Self::Critical),
@@ -289,7 +328,7 @@ macro_rules! display_as_word {
     )*};
 }
 
-display_as_word!(Status, Scenario, Severity);
+display_as_word!(Status, Scenario, Severity, Repeat);
 
 #[cfg(test)]
 mod tests {
@@ -338,6 +377,29 @@ mod tests {
         assert_eq!(event.payload(), r#"{"Title":"t","X-S4-Status":"new"}"#);
         let kept = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&kept).unwrap(), event);
+    }
+
+    #[test]
+    fn a_tile_is_added_to_a_payload_once() {
+        let event = Event { title: "a}".into(), ..Event::default() };
+        let added = with_tile(&event.payload(), "Repeated", "4 \"times\"");
+        assert_eq!(added, r#"{"Title":"a}","X-S4-Status":"new","Repeated":"4 \"times\""}"#);
+        assert_eq!(with_tile(&added, "Repeated", "5 times"), added);
+    }
+
+    #[test]
+    fn what_the_gateway_alone_needs_to_know_is_not_sent() {
+        let plain = Event { title: "a".into(), ..Event::default() };
+        let told = Event {
+            repeat: Some(Repeat::Update),
+            quiet: Some(Duration::from_secs(60)),
+            muted: Some("maintenance".into()),
+            ..plain.clone()
+        };
+        assert_eq!(told.payload(), plain.payload());
+        assert!(!serde_json::to_string(&plain).unwrap().contains("muted"));
+        let text = serde_json::to_string(&told).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&text).unwrap(), told);
     }
 
     #[test]

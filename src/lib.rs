@@ -8,10 +8,12 @@
 //!
 //! The guarantee: a mail that was answered `250` is on disk, synced, together with the events that the
 //! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
-//! otherwise. Two nouns ([`mail`], [`event`]) are plain data. Four stages ([`smtp`], [`rules`],
+//! otherwise. Three nouns ([`mail`], [`event`], [`incident`]) are plain data. Four stages ([`smtp`], [`rules`],
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
-//! [`gateway`] alone knows the order of the pipeline.
+//! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] find out
+//! whether a mail is from whom it says.
 
+pub mod address;
 pub mod clock;
 pub mod diagnostic;
 pub mod document;
@@ -20,7 +22,11 @@ pub mod secret;
 
 pub mod mail;
 
+pub mod authenticity;
+
 pub mod event;
+
+pub mod incident;
 
 pub mod smtp;
 

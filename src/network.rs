@@ -49,6 +49,15 @@ impl Network {
     }
 }
 
+/// The address that stands for whoever holds `address`: an IPv4 address is itself, also in its IPv6 form, and an
+/// IPv6 address is its /64, for that much the smallest customer is given (RFC 6177) and can use all of.
+pub fn holder(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
+}
+
 impl FromStr for Network {
     type Err = NotANetwork;
 
@@ -92,5 +101,13 @@ mod tests {
         for wrong in ["192.0.2.0/33", "192.0.2/24", "", "/8", "::/129", "10.0.0.0/-1"] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }
+    }
+
+    #[test]
+    fn whoever_has_an_ipv6_network_is_one_client() {
+        let one = |address: &str| holder(address.parse().unwrap()).to_string();
+        assert_eq!(one("2001:db8:1:2:3:4:5:6"), "2001:db8:1:2::");
+        assert_eq!(one("192.0.2.7"), "192.0.2.7");
+        assert_eq!(one("::ffff:192.0.2.7"), "192.0.2.7");
     }
 }

@@ -51,6 +51,7 @@ impl Memory {
             team: "soc".into(),
             external_id: external_id.map(str::to_owned),
             severity: None,
+            status: smtp2signl4::event::Status::New,
             accepted_at: now,
             attempts: 0,
             next_at: now,

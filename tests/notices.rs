@@ -12,7 +12,7 @@ use std::process::Output;
 use std::sync::{Arc, mpsc};
 
 use serde_json::Value;
-use smtp2signl4::mail::NOTICE_HEADER;
+use smtp2signl4::mail::trace::NOTICE;
 use smtp2signl4::standin::{Fault, Options, Request, Standin};
 use support::{Gateway, PATIENCE, Process, SECRET, Site, Smtp};
 
@@ -246,7 +246,7 @@ async fn an_outage_is_told_by_mail_and_to_systemd_once_and_so_is_its_end() {
     assert!(status.ends_with(": cannot be reached"), "{status}");
     let mail = smarthost.mails.recv_timeout(PATIENCE).unwrap();
     assert_eq!((mail.from.as_str(), mail.to.len()), ("MAIL FROM:<>", 1));
-    assert!(mail.content.contains(&format!("{NOTICE_HEADER}: gw1.example.org\r\n")), "{}", mail.content);
+    assert!(mail.content.contains(&format!("{NOTICE}: gw1.example.org\r\n")), "{}", mail.content);
     assert!(mail.content.contains("Auto-Submitted: auto-generated\r\n"));
     assert!(mail.content.contains("SIGNL4 gets no events from gw1.example.org since "), "{}", mail.content);
     for hidden in ["confidential", SECRET] {

@@ -2,7 +2,7 @@
 
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity};
-use smtp2signl4::mail::{Client, Envelope, Message, Origin};
+use smtp2signl4::mail::{Authenticity, Client, Envelope, Message, Origin, Tls, Verdict};
 use smtp2signl4::rules::{Config, Judgement, Paging, RuleSet, Site, Subject, Tlp};
 
 /// A site with two teams and two colours.
@@ -407,10 +407,144 @@ fn a_mail_from_outside_is_not_trusted_for_its_relay_inside() {
         title("Received: from mon ([IPv6:::1]) by relay (checked by x [10.0.0.2]); now\n", "10.0.0.1"),
         "trusted"
     );
+    // What comes by a Unix socket is from this machine; what a proxy does not name may be from anywhere.
+    assert_eq!(title("", ""), "trusted");
+    let mut proxied = envelope();
+    proxied.client.address = None;
+    proxied.client.relay = "10.0.0.1".parse().ok();
+    assert_eq!(judge_with(&[rules], "Subject: no\n\n", site(), &proxied).events[0].title, "no");
+    // A proxy or relay that names its client is a hop as any other: both must be trusted.
+    for (client, relay, wanted) in [
+        ("10.0.0.7", "10.0.0.1", "trusted"),
+        ("203.0.113.9", "10.0.0.1", "no"),
+        ("10.0.0.7", "203.0.113.9", "no"),
+        ("", "10.0.0.1", "no"),
+    ] {
+        let mut named = envelope();
+        (named.client.address, named.client.relay) = (client.parse().ok(), relay.parse().ok());
+        let judged = judge_with(&[rules], "Subject: no\n\n", site(), &named);
+        assert_eq!(judged.events[0].title, wanted, "{client} by way of {relay}");
+    }
     let mut submitted = envelope();
     submitted.origin = Origin::Submit;
     submitted.client.address = None;
     assert_eq!(judge_with(&[rules], "Subject: no\n\n", site(), &submitted).events[0].title, "trusted");
+}
+
+/// A mail that a client outside the trusted networks brought.
+fn from_outside() -> Envelope {
+    let mut outside = envelope();
+    outside.client.address = "203.0.113.9".parse().ok();
+    outside
+}
+
+/// Facts that vouch for `domain`.
+fn proof_of(domain: &str) -> Option<Box<Authenticity>> {
+    Some(Box::new(Authenticity {
+        dkim: Verdict::Pass,
+        dkim_domains: vec![domain.to_owned(), "esp.example".to_owned()],
+        dmarc: Verdict::Pass,
+        spf: Verdict::SoftFail,
+        proven: Some(domain.to_owned()),
+        ..Authenticity::default()
+    }))
+}
+
+#[test]
+fn what_proves_the_sender_is_a_condition() {
+    let holds = |when: &str, envelope: &Envelope| {
+        judge_with(&[&titled(when)], MAIL, site(), envelope).events[0].title == "yes"
+    };
+    let mut proven = from_outside();
+    proven.authenticity = proof_of("mon.example");
+    for when in [
+        "authenticated = true",
+        "spf = { equals = 'softfail' }",
+        "dkim = '^pass$'",
+        "dkim-domain = { equals = 'esp.example' }",
+        "dkim-domain = { equals = 'mon.example' }",
+        "dmarc = { equals = 'pass' }",
+        "arc = { equals = 'none' }",
+        "tls-subject = { present = false }",
+    ] {
+        assert!(holds(when, &proven), "{when}");
+        // Of what was not checked nothing is known.
+        assert!(!holds(when, &from_outside()) || when.contains("tls-subject"), "{when}");
+    }
+    assert!(holds("authenticated = false", &envelope()));
+    let mut certified = from_outside();
+    certified.client.tls = Some(Tls { subject: Some("CN=zabbix".into()), ..Tls::default() });
+    assert!(holds("authenticated = true, tls-subject = { equals = 'CN=zabbix' }", &certified));
+    // Encryption alone proves nothing.
+    certified.client.tls = Some(Tls::default());
+    assert!(holds("authenticated = false", &certified));
+    let mut user = from_outside();
+    user.client.user = Some("zabbix".into());
+    assert!(holds("authenticated = true, user = { equals = 'zabbix' }", &user));
+    raises!("[[rule]]\nname = 'a'\nset = { title = '{{ dmarc | default(\"unknown\") }} {{ authenticated }} {{ tls_subject | default(\"-\") }}' }\n", MAIL => "title" = "unknown false -");
+}
+
+#[test]
+fn a_mail_from_outside_closes_nothing_unless_something_proves_its_sender() {
+    let rules = |status: &str| {
+        format!("[[rule]]\nname = 'a'\nset = {{ status = '{status}', external-id = 'k:1', tlp = 'amber' }}\n")
+    };
+    let event = |status: &str, envelope: &Envelope, mail: &str, site: Site| {
+        judge_with(&[&rules(status)], mail, site, envelope).events.remove(0)
+    };
+    let outcome =
+        |envelope: &Envelope, mail: &str| event("resolved", envelope, mail, site()).status.to_string();
+    let relayed = format!("Received: from a (a [203.0.113.9]) by relay; now\n{MAIL}");
+
+    // It pages, with the key that it came with, and says why.
+    for (status, verb) in [("resolved", "close"), ("acknowledged", "acknowledge")] {
+        let page = event(status, &from_outside(), MAIL, site());
+        assert_eq!((page.status.to_string().as_str(), page.external_id.as_deref()), ("new", Some("k:1")));
+        assert_eq!(page.title, "web01 is DOWN");
+        let says = format!("This mail would {verb} the alert, but nothing proves who sent it");
+        assert!(page.message.starts_with(&says) && page.message.contains("State: DOWN"), "{}", page.message);
+    }
+    let story = judge_with(&[&rules("resolved")], MAIL, site(), &from_outside()).trace.story();
+    assert!(story.to_string().contains("nothing proves who sent this mail"), "{story}");
+    assert_eq!(outcome(&envelope(), &relayed), "new");
+    // Also where the text may not leave.
+    let secret = Site { tlp_limit: Some(Tlp::Green), ..site() };
+    let page = event("resolved", &from_outside(), MAIL, secret);
+    assert!(page.message.starts_with("This mail would close") && !page.message.contains("DOWN"));
+
+    // What proves the sender: the domain in From, and no other; the client.
+    let mut proven = from_outside();
+    proven.authenticity = proof_of("mon.example");
+    assert_eq!(outcome(&proven, MAIL), "resolved");
+    assert_eq!(outcome(&proven, &MAIL.replace("mon.example", "MON.example")), "resolved");
+    assert_eq!(outcome(&proven, &MAIL.replace("mon.example", "sub.mon.example")), "new");
+    assert_eq!(outcome(&proven, &MAIL.replace("From: ", "From: a@evil.example, ")), "new");
+    proven.authenticity = proof_of("evil.example");
+    assert_eq!(outcome(&proven, MAIL), "new");
+    let mut known = from_outside();
+    known.client.user = Some("zabbix".into());
+    assert_eq!(outcome(&known, MAIL), "resolved");
+    known.client.user = None;
+    known.client.tls = Some(Tls { subject: Some("CN=zabbix".into()), ..Tls::default() });
+    assert_eq!(outcome(&known, MAIL), "resolved");
+    // A relay that has authenticated itself does not vouch for whom it had the mail from.
+    let mut relay = envelope();
+    relay.client.user = Some("relay".into());
+    assert_eq!(outcome(&relay, MAIL), "resolved");
+    assert_eq!(outcome(&relay, &relayed), "new");
+    relay.authenticity = proof_of("mon.example");
+    assert_eq!(outcome(&relay, &relayed), "resolved");
+
+    // Inside everybody closes, and a site can have it so for all.
+    assert_eq!(outcome(&envelope(), MAIL), "resolved");
+    let open = Site { unproven_closes: true, ..site() };
+    let page = event("resolved", &from_outside(), MAIL, open);
+    assert_eq!(
+        (page.status.to_string().as_str(), page.message.starts_with("Host: web01")),
+        ("resolved", true)
+    );
+    // What pages anyway is as it was.
+    assert!(event("new", &from_outside(), MAIL, site()).message.starts_with("Host: web01"));
 }
 
 #[test]

@@ -10,6 +10,7 @@ const ORDER: &[&str] = &[
     "clock",
     "secret",
     "network",
+    "address",
     "diagnostic",
     "document",
     "mail",

@@ -1,12 +1,15 @@
 //! `check`: the service's own loader over config and rules, without starting anything. With `--online` it goes
 //! the ways that the service goes as well, and pages nobody on them.
 
+use crate::clock::{Clock, System};
 use crate::config::{self, Config};
 use crate::delivery::{Fault, Finding, probe, probe_way};
 use crate::event::bounded;
+use crate::gateway::lookout::span;
 use crate::gateway::{self, Smarthost};
+use crate::smtp::{Credentials, Entrance};
 
-use super::{Exit, Site, print, runtime, tell_all};
+use super::{Exit, Site, expect, mute, print, runtime, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -33,6 +36,10 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
         problems.extend(config.secret_problems(&site.environment));
     }
     problems.extend(config.connection_problem());
+    let credentials = Credentials::load(&config.smtp).unwrap_or_else(|found| {
+        problems.extend(found);
+        Credentials::default()
+    });
     match gateway::check_rules(&config) {
         Ok(rules) if problems.is_empty() => {
             let file = config
@@ -43,10 +50,13 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 config.rules.paths.iter().map(|path| path.display().to_string()).collect();
             let own =
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
-            let listen: Vec<String> =
-                config.smtp.entrances.iter().map(|entrance| entrance.address.to_string()).collect();
+            let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
+            let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
+            for warning in credentials.warnings(System.now()) {
+                eprintln!("warning: {warning}\n");
+            }
             print(&format!(
-                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n  no errors\n",
+                "{file}\n  listens on {}\n  {} team{}, {} rules for {} senders; {own}\n{watch}  no errors\n",
                 listen.join(", "),
                 config.teams.len(),
                 if config.teams.len() == 1 { "" } else { "s" },
@@ -93,6 +103,9 @@ fn online(site: &Site, config: &Config) -> Exit {
             unproven
                 .push(format!("that the smarthost takes a mail for {}", smarthost.recipients().join(", ")));
         }
+        if config.heartbeat.is_some() {
+            unproven.push("that the heartbeat is heard: it is not pinged".to_owned());
+        }
         report.head("not proven");
         unproven.iter().for_each(|what| print(&format!("  {what}\n")));
         report.exit()
@@ -134,4 +147,28 @@ impl Report {
             Some(Fault::Time) => Exit::Temporary,
         }
     }
+}
+
+/// An entrance in a few words: its address, and what is not the default.
+fn entrance(entrance: &Entrance) -> String {
+    let mut text = entrance.address.to_string();
+    let defaults = Entrance::new(entrance.address.clone());
+    if entrance.protocol != defaults.protocol {
+        text += &format!(" {}", entrance.protocol);
+    }
+    if entrance.tls != defaults.tls {
+        text += &format!(" {} TLS", entrance.tls);
+    }
+    text
+}
+
+/// A line for each thing that is watched: windows with their next start, expected mails with their next deadline.
+fn watched(config: &Config) -> Vec<String> {
+    let now = System.now();
+    let mut lines: Vec<String> = config.maintenance.iter().map(|window| mute::line(window, now)).collect();
+    lines.extend(expect::lines(config));
+    if let Some(heartbeat) = &config.heartbeat {
+        lines.push(format!("heartbeat every {}", span(heartbeat.interval)));
+    }
+    lines
 }

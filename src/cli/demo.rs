@@ -16,6 +16,7 @@ use crate::diagnostic::Source;
 use crate::event::shown_size;
 use crate::gateway::Gateway;
 use crate::mail::Message;
+use crate::spool::State;
 use crate::standin::{Options, Request, Standin};
 
 use super::{Exit, print, runtime, tell_all};
@@ -49,6 +50,8 @@ const SAMPLES: &[(&str, &[u8])] = samples![
     "signl4/native-new.eml",
     "zabbix/problem.eml",
     "cron/failed-backup.eml",
+    // Once more: it is counted and pages nobody.
+    "zabbix/problem.eml",
 ];
 
 /// The secret of the stand-in's only team.
@@ -112,15 +115,23 @@ impl Stage {
             print(&shown);
             let content = content.to_vec();
             let sent = tokio::task::spawn_blocking(move || send(address, &content)).await;
+            let mut kept = 0;
             match sent.expect("the client does not panic") {
-                Ok(reply) => print(&format!("  SMTP    {reply}\n")),
+                Ok(reply) => {
+                    print(&format!("  SMTP    {reply}\n"));
+                    for (state, reason) in self.kept(&reply).await {
+                        print(&format!("  {:<7} {reason}\n", state.word()));
+                        kept += 1;
+                    }
+                }
                 Err(error) => {
                     print(&format!("  SMTP    failed: {error}\n"));
                     missing += 1;
                     continue;
                 }
             }
-            match tokio::time::timeout(PATIENCE, self.standin.wait_for_events(before + expected)).await {
+            match tokio::time::timeout(PATIENCE, self.standin.wait_for_events(before + expected - kept)).await
+            {
                 Ok(events) => {
                     for event in &events[place(before)..] {
                         print(&received(event));
@@ -172,6 +183,18 @@ impl Stage {
             }
         }
         (shown, events)
+    }
+
+    /// The events of the mail that `reply` names that are kept and not sent, and why.
+    async fn kept(&self, reply: &str) -> Vec<(State, String)> {
+        let Some(id) = reply.split_whitespace().last().and_then(|id| id.parse().ok()) else {
+            return Vec::new();
+        };
+        let shown = self.gateway.intake().spool().reader().show(id).await.ok().flatten();
+        let events = shown.into_iter().flat_map(|shown| shown.events).map(|event| event.listed);
+        let kept =
+            events.filter(|event| matches!(event.state, State::Counted | State::Muted | State::Folded));
+        kept.map(|event| (event.state, event.reason.unwrap_or_default())).collect()
     }
 
     /// Shows events of the reader's own mails until Ctrl-C.

@@ -5,23 +5,28 @@ use std::io::{IsTerminal, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use crate::authenticity::{Checker, Resolver};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::event::shown_size;
+use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed};
-use crate::mail::{self, Address, Client, Message, Origin};
+use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
+use crate::spool::Reader;
 
 use super::difference::Difference;
-use super::{Exit, Site, excerpt, print, tell_all};
+use super::{Exit, Site, excerpt, local, print, runtime, tell_all};
 
 /// What `explain` is told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smtp2signl4 explain alert.eml
   smtp2signl4 explain --to soc@example.org --client 192.0.2.7 alert.eml
+  smtp2signl4 explain --client 192.0.2.7 --authenticated resolved.eml
   smtp2signl4 queue show 01JD3X9K7M2Q --content | smtp2signl4 explain -
   smtp2signl4 explain --json *.eml | jq '.events[].payload'
   smtp2signl4 explain --diff new-rules/ alert.eml     what these would change, in the place of the site's")]
@@ -57,24 +62,35 @@ pub(super) struct Envelope {
     /// The name in the client's EHLO
     #[arg(long, default_value = "", hide_default_value = true)]
     helo: String,
+    /// The user that the client has authenticated itself as
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// As if DMARC had passed for the domain in From. Nothing is looked up in the DNS
+    #[arg(long)]
+    authenticated: bool,
+    /// When it came, such as 2026-11-20T18:04:05+01:00 [default: now]
+    #[arg(long, value_name = "TIME")]
+    received: Option<Timestamp>,
 }
 
 impl Envelope {
-    /// The envelope for `message`, received now.
+    /// The envelope for `message`.
     pub(super) fn of(&self, message: &Message, clock: impl Clock) -> mail::Envelope {
         let first = |mailboxes: &[Address]| mailboxes.first().map(|mailbox| mailbox.address.clone());
         let all = |mailboxes: &[Address]| mailboxes.iter().map(|mailbox| mailbox.address.clone()).collect();
         let local = IpAddr::from([127, 0, 0, 1]);
         mail::Envelope {
-            received_at: clock.now(),
+            received_at: self.received.unwrap_or_else(|| clock.now()),
             origin: Origin::Smtp,
             client: Client {
                 address: Some(self.client.unwrap_or(local)),
                 helo: self.helo.clone(),
+                user: self.user.clone(),
                 ..Client::default()
             },
             reverse_path: self.from.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.to.is_empty() { all(&message.to) } else { self.to.clone() },
+            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
             ..mail::Envelope::default()
         }
     }
@@ -89,7 +105,7 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     let load = |path: Option<&PathBuf>| load_unproven(&config, path.map(std::slice::from_ref));
     let rules = load(None).and_then(|rules| {
         let others = arguments.diff.as_ref().map(|path| load(Some(path))).transpose()?;
-        Ok(Rules { rules, others })
+        Ok(Rules { rules, others, mutes: mutes(&config) })
     });
     let rules = match rules {
         Ok(rules) => rules,
@@ -108,10 +124,25 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     exit
 }
 
-/// The rules in force, and those to compare them with.
+/// The rules in force, those to compare them with, and what is muted.
 struct Rules {
     rules: RuleSet,
     others: Option<RuleSet>,
+    mutes: Mutes,
+}
+
+/// What is muted: the config's windows, and the mutes in the spool where that can be read.
+fn mutes(config: &Config) -> Mutes {
+    let known = Reader::open(&config.spool.path)
+        .map_err(|error| error.to_string())
+        .and_then(|spool| runtime().block_on(Mutes::load(config, &spool)).map_err(|error| error.to_string()));
+    known.unwrap_or_else(|problem| {
+        // Where there is no spool there are no mutes.
+        if config.spool.path.exists() {
+            eprintln!("smtp2signl4: mutes are not looked at: {problem}");
+        }
+        Mutes::of_config(config)
+    })
 }
 
 fn read(path: &Path) -> std::io::Result<Vec<u8>> {
@@ -125,7 +156,13 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 
 fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, content: &[u8]) -> String {
     let message = Message::parse(content);
-    let envelope = arguments.envelope.of(&message, System);
+    let mut envelope = arguments.envelope.of(&message, System);
+    if envelope.authenticity.is_none() {
+        // What a relay found stands in the mail; what we would find cannot be known from a file.
+        let site =
+            Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
+        envelope.authenticity = site.told(&envelope, content).map(Box::new);
+    }
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
     let judge = |rules: &RuleSet| {
         for_each_team(&teams, |team| {
@@ -135,14 +172,21 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
             judgement
         })
     };
-    let judgements = judge(&rules.rules);
+    let mut judgements = judge(&rules.rules);
+    for event in judgements.iter_mut().flat_map(|judgement| &mut judgement.events) {
+        let subject = Subject { message: &message, envelope: &envelope, team: &event.team };
+        event.muted = rules.mutes.muting(&subject, event).map(|muting| match muting.until {
+            Some(until) => format!("{}, until {}", muting.reason, local(until)),
+            None => muting.reason,
+        });
+    }
     let differences: Vec<Difference> = rules.others.as_ref().map_or_else(Vec::new, |others| {
         let pairs = judgements.iter().zip(judge(others));
         teams.iter().zip(pairs).map(|(team, (before, after))| Difference::of(team, before, &after)).collect()
     });
     let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
     if arguments.json {
-        let mut json = as_json(path, &message, &judgements);
+        let mut json = as_json(path, &message, &envelope, &judgements);
         if rules.others.is_some() {
             json["diff"] = json!(differences);
         }
@@ -156,7 +200,12 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     }
 }
 
-fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -> Value {
+fn as_json(
+    path: &Path,
+    message: &Message,
+    envelope: &mail::Envelope,
+    judgements: &[(String, Judgement)],
+) -> Value {
     let events: Vec<Value> = judgements
         .iter()
         .flat_map(|(_, judgement)| &judgement.events)
@@ -166,6 +215,9 @@ fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -
             if !event.attachments.is_empty() {
                 shown["attachments"] = json!(event.attachments);
             }
+            if let Some(muted) = &event.muted {
+                shown["muted"] = json!(muted);
+            }
             shown
         })
         .collect();
@@ -173,7 +225,7 @@ fn as_json(path: &Path, message: &Message, judgements: &[(String, Judgement)]) -
         .iter()
         .map(|(team, judgement)| json!({ "team": team, "dropped": judgement.dropped, "pieces": judgement.trace.pieces }))
         .collect();
-    json!({ "mail": path.display().to_string(), "message": message, "trace": trace, "events": events })
+    json!({ "mail": path.display().to_string(), "envelope": envelope, "message": message, "trace": trace, "events": events })
 }
 
 /// Lines of the text that are shown.
@@ -220,6 +272,12 @@ impl Page {
                     };
                     let (name, size) = (excerpt(&file.name), shown_size(file.size));
                     self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
+                }
+                if let Some(muted) = &event.muted {
+                    self.line(
+                        1,
+                        &self.yellow(&format!("! muted now, kept and not sent: {}", excerpt(muted))),
+                    );
                 }
             }
         }
@@ -292,6 +350,9 @@ impl Page {
             ("envelope", format!("<{}> to <{}>", envelope.reverse_path, envelope.recipients.join(">, <"))),
         ] {
             self.line(1, &format!("{name:<9}{}", excerpt(&value)));
+        }
+        if let Some(found) = &envelope.authenticity {
+            self.line(1, &format!("proof    {}", excerpt(&found.to_string())));
         }
         for attachment in &message.attachments {
             let mail::Attachment { name, content_type, size, .. } = attachment;

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario, Words};
-use crate::gateway::control::{CONTENT_LIMIT, Reply, Request};
-use crate::mail::{Envelope, Mail, Message, Origin};
+use crate::gateway::control::{CONTENT_LIMIT, Reply, Request, not_sent};
+use crate::mail::{Envelope, Mail, Message, Origin, trace};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, print, runtime};
@@ -131,6 +131,10 @@ pub(super) fn submit(site: &Site, arguments: SubmitArguments) -> Exit {
         eprintln!("smtp2signl4: there is no mail on standard input");
         return Exit::Data;
     }
+    if trace::is_notice(trace::header(&content)) {
+        eprintln!("smtp2signl4: this is a notice of the gateway's own that came back");
+        return Exit::Data;
+    }
     let mut recipients = arguments.recipients;
     if arguments.read_recipients {
         recipients.extend(header_recipients(&content));
@@ -227,6 +231,10 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("queued as {id}");
             Exit::Done
         }
+        Ok(Reply::Kept { id, reason }) => {
+            eprintln!("kept as {id}, and not sent: {reason}");
+            Exit::Done
+        }
         Ok(Reply::Waiting { id, reason }) => {
             eprintln!("smtp2signl4: queued as {id}, not delivered: {reason}");
             Exit::Temporary
@@ -239,13 +247,13 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("smtp2signl4: {problem}");
             Exit::Temporary
         }
-        Ok(Reply::Changed { .. } | Reply::Status(_)) => Exit::Done,
+        Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status(_)) => Exit::Done,
     }
 }
 
 /// Puts it into the spool of a service that does not run.
 async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Result<Reply, String> {
-    let intake = Arc::new(offline(config)?);
+    let intake = Arc::new(offline(config).await?);
     let reply = match request {
         Request::Submit { envelope, .. } => {
             let kept = intake.take(Mail { envelope, content }).await.map_err(|error| error.to_string())?;
@@ -254,14 +262,20 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
         Request::Send { envelope, event, wait } => {
             let kept = intake.take_event(envelope, *event).await.map_err(|error| error.to_string())?;
             match wait {
+                _ if kept.events.is_empty() => not_sent(&intake, kept.id).await,
                 Some(_) => {
                     Reply::Waiting { id: kept.id, reason: "no service runs here to deliver it".to_owned() }
                 }
                 None => Reply::Queued { id: kept.id },
             }
         }
-        Request::Retry { .. } | Request::Retarget { .. } | Request::Drop { .. } | Request::Status => {
-            unreachable!("`queue` hands these in by itself")
+        Request::Retry { .. }
+        | Request::Retarget { .. }
+        | Request::Drop { .. }
+        | Request::Status
+        | Request::Mute { .. }
+        | Request::EndMute { .. } => {
+            unreachable!("`queue` and `mute` hand these in by themselves")
         }
     };
     intake.spool().close().await;

@@ -5,18 +5,24 @@ mod backtest;
 mod check;
 mod demo;
 mod difference;
+mod expect;
 mod explain;
 mod hand_in;
+mod mute;
+mod passwd;
 mod progress;
 mod queue;
 mod rules;
 mod run;
 mod service;
+mod tls;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Unit};
 
 use crate::config::{self, Config, Environment};
 use crate::diagnostic::Diagnostic;
@@ -84,10 +90,18 @@ SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
     Close(hand_in::CloseArguments),
     /// See and change what waits and what failed
     Queue(queue::Arguments),
+    /// Keep what would page for a while, without sending it
+    Mute(mute::Arguments),
+    /// List the mails that must come, when each came last, and when the next is missed
+    Expect(expect::Arguments),
     /// Test rules by their examples, and begin new ones
     Rules(rules::Arguments),
     /// Show what other rules would have changed, on the mails that came
     Backtest(backtest::Arguments),
+    /// Show what the listener presents under TLS, and until when
+    Tls(tls::Arguments),
+    /// Set the password of a user of the listener
+    Passwd(passwd::Arguments),
 }
 
 /// Runs the program.
@@ -111,8 +125,12 @@ pub fn main() -> ExitCode {
         Command::Send(arguments) => hand_in::send(&site, arguments),
         Command::Close(arguments) => hand_in::close(&site, arguments),
         Command::Queue(arguments) => queue::queue(&site, &arguments),
+        Command::Mute(arguments) => mute::mute(&site, &arguments),
+        Command::Expect(arguments) => expect::expect(&site, &arguments),
         Command::Rules(arguments) => rules::rules(&site, &arguments),
         Command::Backtest(arguments) => backtest::backtest(&site, &arguments),
+        Command::Tls(arguments) => tls::tls(&site, &arguments),
+        Command::Passwd(arguments) => passwd::passwd(&site, &arguments),
     };
     ExitCode::from(exit as u8)
 }
@@ -151,6 +169,12 @@ fn runtime() -> tokio::runtime::Runtime {
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// `at` in the time zone of this machine, as people write it.
+fn local(at: Timestamp) -> String {
+    let zoned = at.to_zoned(TimeZone::system());
+    zoned.round(Unit::Minute).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 /// Longest text shown of a mail, a match or a value, in characters.

@@ -11,17 +11,20 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Words, shown_size};
 use crate::gateway::control::{self, Reply, Request};
-use crate::mail::MailId;
-use crate::spool::{Filter, Listed, Reader, Shown, State};
+use crate::mail::{MailId, visible};
+use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
-use super::{Exit, Site, print, runtime};
+use super::{Exit, Site, excerpt, print, runtime};
 
 /// What `queue` is told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smtp2signl4 queue list                          what waits and what failed
   smtp2signl4 queue list --state delivered        what left
+  smtp2signl4 queue list --state counted          repeats that were not sent, each with its reason
+  smtp2signl4 queue list --digest 7               what the digest of storm 7 tells
+  smtp2signl4 queue incidents --open              what is going on
   smtp2signl4 queue show 01JD3X9K7M2Q             one mail: what the rules did, what became of its events
   smtp2signl4 queue retry 01JD3X9K7M2Q --to ops   a dead letter, to another team
   smtp2signl4 queue retry --all --rejudge         everything that is stuck, by today's rules")]
@@ -34,9 +37,12 @@ pub(super) struct Arguments {
 enum Action {
     /// List events: those that wait and those that failed, unless told otherwise
     List {
-        /// Only those in this state: queued, failed, delivered, dropped or all
+        /// Only those in this state: queued, failed, delivered, dropped, counted, muted, folded or all
         #[arg(long, value_parser = states)]
         state: Option<States>,
+        /// Only those that the digest of this storm tells
+        #[arg(long, value_name = "STORM", conflicts_with = "state")]
+        digest: Option<u64>,
         /// Only those of this team
         #[arg(long)]
         team: Option<String>,
@@ -57,6 +63,21 @@ enum Action {
         /// The mail itself, as received
         #[arg(long, conflicts_with = "json")]
         content: bool,
+    },
+    /// List incidents, the last heard of first: how each stands, and what SIGNL4 calls its events
+    Incidents {
+        /// Only those that are not closed
+        #[arg(long)]
+        open: bool,
+        /// Only those of this team
+        #[arg(long)]
+        team: Option<String>,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// As JSON, an object a line
+        #[arg(long)]
+        json: bool,
     },
     /// Post again at once what failed or waits
     Retry {
@@ -87,7 +108,8 @@ fn states(word: &str) -> Result<States, String> {
     if word == "all" {
         return Ok(States(Vec::new()));
     }
-    let state = State::from_word(word).ok_or("one of queued, failed, delivered, dropped, all")?;
+    let state = State::from_word(word)
+        .ok_or("one of queued, failed, delivered, dropped, counted, muted, folded, all")?;
     Ok(States(vec![state]))
 }
 
@@ -99,16 +121,21 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
     };
     let done = runtime().block_on(async {
         match &arguments.action {
-            Action::List { state, team, limit, json } => {
+            Action::List { state, digest, team, limit, json } => {
                 let states =
                     state.clone().map_or_else(|| vec![State::Queued, State::Failed], |states| states.0);
-                let filter = Filter { states, team: team.clone(), limit: *limit, ..Filter::default() };
+                let (team, digest) = (team.clone(), *digest);
+                let filter = Filter { states, team, digest, limit: *limit, ..Filter::default() };
                 list(&config, &filter, *json).await
             }
             Action::Show { id, json, content } => show(&config, *id, *json, *content).await,
             Action::Retry { id: Some(id), to: Some(team), .. } => {
                 let request = Request::Retarget { id: *id, team: team.clone() };
                 change(&config, request, &format!("to be posted to team {team}")).await
+            }
+            Action::Incidents { open, team, limit, json } => {
+                let filter = IncidentFilter { open: *open, team: team.clone(), limit: *limit };
+                incidents(&config, filter, *json).await
             }
             Action::Retry { id, rejudge, .. } => {
                 change(&config, Request::Retry { id: *id, rejudge: *rejudge }, "to be posted again").await
@@ -157,21 +184,24 @@ async fn held(config: &Config) -> Vec<control::TeamStatus> {
 
 /// The events as columns, each as wide as it must be.
 fn table(events: &[Listed], now: Timestamp) -> String {
-    if events.is_empty() {
+    let head = ["ID", "AGE", "TEAM", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
+    columns(head, events.iter().map(|event| row(event, now)))
+}
+
+/// Rows under their heads, each column as wide as it must be.
+fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    if rows.len() == 1 {
         return "nothing to list\n".to_owned();
     }
-    let head = ["ID", "AGE", "TEAM", "STATE", "TRIES", "NEXT", "TITLE", "WHY"].map(str::to_owned);
-    let rows: Vec<[String; 8]> =
-        std::iter::once(head).chain(events.iter().map(|event| row(event, now))).collect();
-    let widths: Vec<usize> =
-        (0..7).map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
     for row in &rows {
         let mut shown = String::new();
         for (cell, width) in row.iter().zip(&widths) {
             shown.push_str(&format!("{cell:<width$}  "));
         }
-        shown.push_str(&row[7]);
         text.push_str(shown.trim_end());
         text.push('\n');
     }
@@ -196,14 +226,44 @@ fn row(event: &Listed, now: Timestamp) -> [String; 8] {
     ]
 }
 
-/// The start of `text` on one line, with nothing in it that could steer a terminal.
+async fn incidents(config: &Config, filter: IncidentFilter, json: bool) -> Result<Exit, String> {
+    let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
+    let found = spool.incidents(filter).await.map_err(|error| error.to_string())?;
+    if json {
+        found.iter().for_each(|incident| print(&line(incident)));
+        return Ok(Exit::Done);
+    }
+    let now = System.now();
+    let head = ["KEY", "TEAM", "STATE", "SEVERITY", "MAILS", "FIRST", "LAST", "LAST PAGE", "SIGNL4 IDS"];
+    print(&columns(head, found.iter().map(|incident| incident_row(incident, now))));
+    Ok(Exit::Done)
+}
+
+fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9] {
+    let incident = &known.incident;
+    let ago = |at| format!("{} ago", age(at, now));
+    [
+        short(&incident.external_id),
+        incident.team.clone(),
+        incident.state.word().to_owned(),
+        incident.severity.map_or_else(String::new, |severity| severity.to_string()),
+        incident.mails.to_string(),
+        ago(incident.opened_at),
+        ago(incident.last_at),
+        incident.paged_at.map_or_else(|| "never".to_owned(), ago),
+        short(&known.event_ids.join(" ")),
+    ]
+}
+
+/// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
 fn short(text: &str) -> String {
     crate::event::bounded(&plain(text), 60).into_owned()
 }
 
 /// The same, whole.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    visible(&line).into_owned()
 }
 
 /// The time from `from` to `until` in its two greatest units.
@@ -248,14 +308,31 @@ fn page(shown: &Shown) -> String {
         if let Some(address) = envelope.client.address {
             text.push_str(&format!("  client     {address} {}\n", short(&envelope.client.helo)));
         }
+        if let Some(user) = &envelope.client.user {
+            text.push_str(&format!("  user       {}\n", short(user)));
+        }
+        if let Some(tls) = &envelope.client.tls {
+            let subject =
+                tls.subject.as_deref().map_or_else(String::new, |name| format!(" of {}", short(name)));
+            text.push_str(&format!("  TLS        {}{subject}\n", short(&tls.version)));
+        }
+        if let Some(found) = &envelope.authenticity {
+            text.push_str(&format!("  proof      {}\n", excerpt(&found.to_string())));
+        }
         text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
         for recipient in &envelope.recipients {
             text.push_str(&format!("  to         <{}>\n", short(recipient)));
         }
+        if let Some(relay) = envelope.client.relay {
+            text.push_str(&format!("  by way of  {relay}\n"));
+        }
+        for repair in &envelope.repairs {
+            text.push_str(&format!("  repaired   {}\n", short(repair)));
+        }
     }
     if !shown.story.is_null() {
         let story = serde_json::to_string_pretty(&shown.story).expect("JSON can be written");
-        text.push_str(&format!("  story      {}\n", story.replace('\n', "\n             ")));
+        text.push_str(&format!("  story      {}\n", visible(&story).replace('\n', "\n             ")));
     }
     for event in &shown.events {
         let listed = &event.listed;
@@ -271,7 +348,7 @@ fn page(shown: &Shown) -> String {
             }
         }
         if let Some(payload) = &event.payload {
-            text.push_str(&format!("    payload    {payload}\n"));
+            text.push_str(&format!("    payload    {}\n", visible(&payload.to_string())));
         }
         for file in &event.attachments {
             let (name, size) = (short(&file.name), shown_size(file.size));
@@ -282,16 +359,17 @@ fn page(shown: &Shown) -> String {
 }
 
 /// Asks the service, or changes the spool of one that does not run.
-async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
+pub(super) async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
     let reply = match ask(config, &request, &[], Duration::from_secs(120)).await {
         Way::Answered(reply) => reply,
         Way::Broken(problem) => return Err(problem),
         Way::NoService => {
-            let intake = offline(config)?;
+            let intake = offline(config).await?;
             let reply = match request {
                 Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
                 Request::Retarget { id, team } => control::retarget(&intake, id, &team).await,
                 Request::Drop { id } => control::drop_mail(&intake, id).await,
+                Request::Mute { .. } | Request::EndMute { .. } => control::mute(&intake, request).await,
                 Request::Submit { .. } | Request::Send { .. } | Request::Status => {
                     unreachable!("these hand in, they do not change")
                 }
@@ -310,9 +388,15 @@ async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, S
             Ok(Exit::Data)
         }
         Reply::Temporary(problem) => Err(problem),
-        Reply::Queued { .. } | Reply::Delivered { .. } | Reply::Waiting { .. } | Reply::Status(_) => {
-            Err("the service answered another question".to_owned())
+        Reply::Mutes { ids } => {
+            print(&format!("{} {done}\n", ids.join(", ")));
+            Ok(Exit::Done)
         }
+        Reply::Queued { .. }
+        | Reply::Delivered { .. }
+        | Reply::Waiting { .. }
+        | Reply::Kept { .. }
+        | Reply::Status(_) => Err("the service answered another question".to_owned()),
     }
 }
 

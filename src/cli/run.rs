@@ -9,6 +9,7 @@ use tracing::{error, info};
 use crate::clock;
 use crate::config::{Format, Level, Log};
 use crate::gateway::{Failure, Gateway, notify};
+use crate::smtp::Inherited;
 
 use super::{Exit, Site, runtime, tell_all};
 
@@ -19,11 +20,17 @@ pub(super) fn run(site: &Site) -> Exit {
         Err(exit) => return exit,
     };
     start_log(config.log);
+    // Before there is any other thread.
+    let inherited = match Inherited::of_process() {
+        Ok(inherited) => inherited,
+        Err(error) => return refuse(&Failure::Listen(error)),
+    };
     runtime().block_on(async {
         // Before anybody can know that the service is there: a signal that nobody catches ends the process.
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
-        let gateway = match Gateway::start(&config, &site.environment, Arc::new(clock::System)).await {
+        let clock = Arc::new(clock::System);
+        let gateway = match Gateway::start_with(&config, &site.environment, clock, inherited).await {
             Ok(gateway) => gateway,
             Err(failure) => return refuse(&failure),
         };
@@ -50,12 +57,14 @@ fn listen(kind: SignalKind) -> Signal {
     signal(kind).expect("this signal can be caught")
 }
 
-/// Loads the rules anew. The config's other sections count from the next start.
+/// Loads the rules and the maintenance windows anew. The config's other sections count from the next start.
 fn reload(site: &Site, gateway: &Gateway) {
     notify(&site.environment, "RELOADING=1");
     let config = crate::config::load(site.path.as_deref());
     match config.and_then(|config| gateway.reload(&config)) {
-        Ok(()) => info!("new rules are in force; other settings count from the next start"),
+        Ok(()) => {
+            info!("new rules and maintenance windows are in force; other settings count from the next start")
+        }
         Err(problems) => {
             for problem in &problems {
                 error!("{problem}");
@@ -69,8 +78,8 @@ fn reload(site: &Site, gateway: &Gateway) {
 fn refuse(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(problems) => tell_all(problems),
-        Failure::Spool(error) => {
-            eprintln!("smtp2signl4: {error}");
+        Failure::Spool(_) | Failure::Memory(_) => {
+            eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }
         Failure::Connection(_) => {

@@ -7,10 +7,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::clock::System;
+use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::gateway::control::{Reply, Request};
-use crate::gateway::{Intake, load_rules};
+use crate::gateway::{Intake, Lookout, load_rules};
 use crate::spool::Spool;
 
 /// What became of a request.
@@ -51,7 +51,7 @@ async fn converse(stream: UnixStream, request: &Request, content: &[u8]) -> io::
 }
 
 /// An intake over the spool of a service that does not run. What it keeps waits for the service.
-pub(super) fn offline(config: &Config) -> Result<Intake, String> {
+pub(super) async fn offline(config: &Config) -> Result<Intake, String> {
     let rules = load_rules(config).map_err(|problems| {
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         told.join("\n\n")
@@ -60,5 +60,8 @@ pub(super) fn offline(config: &Config) -> Result<Intake, String> {
     let spool = Spool::open(&config.spool, clock.clone()).map_err(|error| error.to_string())?;
     let fallback = config.teams[0].name.clone();
     let routes = Routes::new(&config.teams);
-    Ok(Intake::new(Arc::new(rules), routes, fallback, spool, None, clock, fastrand::u16(..)))
+    let lookout =
+        Lookout::load(config, spool.reader(), clock.now()).await.map_err(|error| error.to_string())?;
+    let intake = Intake::new(Arc::new(rules), routes, fallback, spool, None, clock, fastrand::u16(..));
+    Ok(intake.watching(lookout))
 }

@@ -3,20 +3,28 @@
 //! Each stage owns its section; this module adds them up, finds the teams and reads their secrets. What
 //! is not written has a default that works; without any file the defaults are all there is.
 
+mod expect;
+mod heartbeat;
+mod maintenance;
 mod notices;
 mod secrets;
 mod teams;
 
 use std::path::{Path, PathBuf};
 
+pub use expect::Expect;
+pub use heartbeat::Heartbeat;
+pub use maintenance::{Window, moment};
 pub use notices::{MailTls, NoticeMail, Notices};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
+use crate::authenticity;
 use crate::delivery::{self, Connection, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
+use crate::incident;
 use crate::rules;
 use crate::secret::Secret;
 use crate::smtp;
@@ -38,6 +46,8 @@ pub struct Config {
     pub path: Option<PathBuf>,
     /// The listener.
     pub smtp: smtp::Config,
+    /// Whether mails are from whom they say.
+    pub authenticity: authenticity::Config,
     /// The rules' own settings: where they are, what the site is like.
     pub rules: rules::Config,
     /// Colours, each with the service that has it in SIGNL4.
@@ -58,6 +68,12 @@ pub struct Config {
     pub log: Log,
     /// The socket on which a running service takes commands.
     pub socket: PathBuf,
+    /// The windows in which mails are kept without being sent.
+    pub maintenance: Vec<Window>,
+    /// The mails that must come.
+    pub expects: Vec<Expect>,
+    /// Where to ping while all works; none if nowhere.
+    pub heartbeat: Option<Heartbeat>,
 }
 
 /// What is logged, and how.
@@ -156,7 +172,9 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             );
         }
         let smtp = section(root, "smtp", smtp::Config::read);
+        let authenticity = section(root, "authenticity", authenticity::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
+        spool.incidents = section(root, "incidents", incident::Config::read);
         let delivery = section(root, "delivery", delivery::Config::read);
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
@@ -184,11 +202,17 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             *path = folder.join(&path);
         }
         spool.path = folder.join(&spool.path);
+        let maintenance = maintenance::read(root, &rules);
+        let expects = expect::read(root, &rules, &teams);
+        let heartbeat = root
+            .has("heartbeat")
+            .then(|| section(root, "heartbeat", |table| Heartbeat::read(table, &folder)));
         let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
         let socket = socket.unwrap_or_else(|| spool.path.join("control"));
         Config {
             path: path.map(Path::to_path_buf),
             smtp,
+            authenticity,
             rules,
             colors: signl4.colors,
             spool,
@@ -199,6 +223,9 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             notices,
             log,
             socket,
+            maintenance,
+            expects,
+            heartbeat,
         }
     })
 }
@@ -216,7 +243,8 @@ impl Config {
         Some(Diagnostic::about_file(path, format!("[signl4]: {problem}")).help("see `ca-file` and `proxy`"))
     }
 
-    /// What is wrong with the teams' secrets: one diagnostic for each that cannot be had.
+    /// What is wrong with the secrets, those of the teams and the heartbeat's: one diagnostic for each that cannot be
+    /// had.
     pub fn secret_problems(&self, environment: &Environment) -> Vec<Diagnostic> {
         let path = self.path.as_ref().map_or_else(|| NO_FILE.to_owned(), |path| path.display().to_string());
         let problem = |team: &Team| {
@@ -225,6 +253,11 @@ impl Config {
                 if self.teams.len() > 1 { format!("team `{}`: {message}", team.name) } else { message };
             Some(Diagnostic::about_file(path.as_str(), whose).help(team.secret.how_to_give()))
         };
+        let heartbeat = self.heartbeat.as_ref().and_then(|heartbeat| {
+            let message = heartbeat.url(environment).err()?;
+            let problem = Diagnostic::about_file(path.as_str(), format!("[heartbeat]: {message}"));
+            Some(problem.help(Heartbeat::how_to_give()))
+        });
         let login = self.notices.mail.as_ref().and_then(|mail| mail.login.as_ref());
         let password = login.and_then(|(_, password)| {
             let message = password.password(environment).err()?;
@@ -232,8 +265,37 @@ impl Config {
                 "name a file by `password-file`, or give the service the credential `notices-password`";
             Some(Diagnostic::about_file(path.as_str(), format!("[notices.mail]: {message}")).help(help))
         });
-        self.teams.iter().filter_map(problem).chain(password).collect()
+        self.teams.iter().filter_map(problem).chain(heartbeat).chain(password).collect()
     }
+}
+
+/// The name in `table`, of which there may be one only among those that are `known`.
+fn name_of<'n>(table: &mut Table<'_>, what: &str, mut known: impl Iterator<Item = &'n str>) -> String {
+    let Some(name) = table.string("name").filter(|name| !name.value.trim().is_empty()) else {
+        table.error(table.span(), format!("this {what} has no name"), "add `name = \"...\"`");
+        return String::new();
+    };
+    if name.value.contains(char::is_control) {
+        table.error(name.span, "a name is one line of text", "choose a short one");
+    } else if known.any(|known| known == name.value) {
+        table.error(
+            name.span,
+            format!("there is a {what} `{}` already", name.value),
+            "give each its own name",
+        );
+    }
+    name.value
+}
+
+/// The team that `table` names, or the first.
+fn team_of(table: &mut Table<'_>, teams: &[Team]) -> String {
+    let first = teams.first().map(|team| team.name.clone()).unwrap_or_default();
+    let Some(name) = table.string("team") else { return first };
+    let known = teams.iter().map(|team| team.name.as_str());
+    if !known.clone().any(|known| known == name.value) {
+        table.error(name.span, format!("there is no team `{}`", name.value), suggest(&name.value, known));
+    }
+    name.value
 }
 
 /// Reads the section `name` by `read`, which sees an empty table where it is not written.

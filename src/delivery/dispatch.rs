@@ -342,6 +342,15 @@ impl<B: Backlog> Dispatch<B> {
                     }
                 }
             }
+            Message::Withdraw(withdrawn) => {
+                for withdrawn in withdrawn {
+                    if let Some(&index) = self.names.get(withdrawn.team.as_str()) {
+                        self.entries[index].team.withdraw(withdrawn.seq, now);
+                    }
+                    // Whoever waits for it learns that there is nothing to wait for.
+                    self.waiters.remove(&withdrawn.seq);
+                }
+            }
             Message::Wake(name) => {
                 for entry in &mut self.entries {
                     if name.as_deref().is_none_or(|name| *name == *entry.name) {

@@ -10,6 +10,7 @@
 mod backoff;
 mod dispatch;
 mod multipart;
+mod ping;
 mod probe;
 mod scheduler;
 mod webhook;
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use ping::Pinger;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
@@ -33,7 +35,7 @@ use crate::clock::Clock;
 use crate::document::Table;
 use crate::mail::MailId;
 use crate::secret::Secret;
-use crate::spool::{Outcome, Queued, Spool};
+use crate::spool::{Outcome, Queued, Spool, Withdrawn};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -208,6 +210,7 @@ pub struct Delivery {
 /// What a handle tells the loop.
 enum Message {
     Offer(Vec<Queued>),
+    Withdraw(Vec<Withdrawn>),
     Wake(Option<String>),
     Wait(u64, oneshot::Sender<Outcome>),
     Status(oneshot::Sender<Vec<Status>>),
@@ -243,6 +246,17 @@ impl Delivery {
         let Some(first) = queued.iter().map(|queued| queued.seq).min() else { return };
         if self.messages.try_send(Message::Offer(queued)).is_err() {
             // They are in the spool and are read from there.
+            self.missed.fetch_min(first.saturating_sub(1), Ordering::SeqCst);
+        }
+    }
+
+    /// Tells of events that the spool has taken out of the queue, so that they are not posted. One that is under
+    /// way stays so, and what comes of it is recorded. Call it in the order of commits, as
+    /// [`Delivery::offer`].
+    pub fn withdraw(&self, withdrawn: Vec<Withdrawn>) {
+        let Some(first) = withdrawn.iter().map(|withdrawn| withdrawn.seq).min() else { return };
+        if self.messages.try_send(Message::Withdraw(withdrawn)).is_err() {
+            // Reading the spool shows that they are gone.
             self.missed.fetch_min(first.saturating_sub(1), Ordering::SeqCst);
         }
     }

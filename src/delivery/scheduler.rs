@@ -405,6 +405,13 @@ impl Team {
         self.forget(seq, now);
     }
 
+    /// The spool has taken `seq` out of the queue. If it is under way, its answer is waited for.
+    pub(super) fn withdraw(&mut self, seq: u64, now: Timestamp) {
+        if !self.window.is_away(seq) {
+            self.recorded(seq, now);
+        }
+    }
+
     fn forget(&mut self, seq: u64, now: Timestamp) {
         self.unauthorised.remove(&seq);
         self.failing.remove(&seq);

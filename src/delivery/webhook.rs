@@ -78,6 +78,12 @@ impl fmt::Display for SetupError {
 
 impl Error for SetupError {}
 
+impl SetupError {
+    pub(super) fn new(problem: impl Into<String>) -> Self {
+        Self(problem.into())
+    }
+}
+
 /// Where a team's events go: the address with the secret in it, which has no `Debug` to print it by.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
@@ -236,41 +242,7 @@ impl Webhook {
         tls: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SetupError> {
-        install_ring();
-        let mut builder = Client::builder()
-            .user_agent(concat!("smtp2signl4/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-            .timeout(timeout)
-            // An HTTP/2 connection that a firewall has dropped looks alive and would swallow every post
-            // until the kernel gives it up. Pings find it in 25 s.
-            .http2_keep_alive_interval(Duration::from_secs(15))
-            .http2_keep_alive_timeout(Duration::from_secs(10))
-            .http2_keep_alive_while_idle(true);
-        builder = match &connection.proxy {
-            Proxy::Environment => builder,
-            Proxy::Off => builder.no_proxy(),
-            Proxy::Url(url) => {
-                let proxy = reqwest::Proxy::all(url.expose().trim())
-                    .map_err(|error| SetupError(format!("the proxy's URL is wrong: {}", causes(error))))?;
-                builder.proxy(proxy)
-            }
-        };
-        if !tls {
-            builder = builder.tls_certs_only([]);
-        } else if let Some(path) = &connection.ca_file {
-            let show = path.display();
-            let pem = std::fs::read(path)
-                .map_err(|error| SetupError(format!("cannot read the CA file {show}: {error}")))?;
-            let certificates = Certificate::from_pem_bundle(&pem)
-                .map_err(|error| SetupError(format!("the CA file {show} is not PEM: {}", causes(error))))?;
-            if certificates.is_empty() {
-                return Err(SetupError(format!("the CA file {show} holds no certificate")));
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let client =
-            builder.build().map_err(|error| SetupError(format!("cannot set up TLS: {}", causes(error))))?;
+        let client = client(connection, timeout, tls)?;
         Ok(Self { client, timeout, clock, uploads: Arc::new(Semaphore::new(UPLOADS)) })
     }
 
@@ -342,6 +314,44 @@ impl Webhook {
     }
 }
 
+/// An HTTP client for `connection` whose requests take at most `timeout`; see [`Webhook::new`] for `tls`.
+pub(super) fn client(connection: &Connection, timeout: Duration, tls: bool) -> Result<Client, SetupError> {
+    install_ring();
+    let mut builder = Client::builder()
+        .user_agent(concat!("smtp2signl4/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
+        .timeout(timeout)
+        // An HTTP/2 connection that a firewall has dropped looks alive and would swallow every post
+        // until the kernel gives it up. Pings find it in 25 s.
+        .http2_keep_alive_interval(Duration::from_secs(15))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_while_idle(true);
+    builder = match &connection.proxy {
+        Proxy::Environment => builder,
+        Proxy::Off => builder.no_proxy(),
+        Proxy::Url(url) => {
+            let proxy = reqwest::Proxy::all(url.expose().trim())
+                .map_err(|error| SetupError(format!("the proxy's URL is wrong: {}", causes(error))))?;
+            builder.proxy(proxy)
+        }
+    };
+    if !tls {
+        builder = builder.tls_certs_only([]);
+    } else if let Some(path) = &connection.ca_file {
+        let show = path.display();
+        let pem = std::fs::read(path)
+            .map_err(|error| SetupError(format!("cannot read the CA file {show}: {error}")))?;
+        let certificates = Certificate::from_pem_bundle(&pem)
+            .map_err(|error| SetupError(format!("the CA file {show} is not PEM: {}", causes(error))))?;
+        if certificates.is_empty() {
+            return Err(SetupError(format!("the CA file {show} holds no certificate")));
+        }
+        builder = builder.tls_certs_merge(certificates);
+    }
+    builder.build().map_err(|error| SetupError(format!("cannot set up TLS: {}", causes(error))))
+}
+
 /// An event's JSON as the bytes of a request.
 struct Payload(Arc<str>);
 
@@ -358,7 +368,7 @@ fn install_ring() {
 }
 
 /// The causes of `error`, innermost last, without its URL. The first says only that sending failed.
-fn causes(error: reqwest::Error) -> String {
+pub(super) fn causes(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut texts = Vec::new();
     let mut source = error.source();

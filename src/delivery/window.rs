@@ -95,6 +95,11 @@ impl Window {
         self.events.contains_key(&seq)
     }
 
+    /// Whether `seq` is being posted, or done and not yet recorded.
+    pub(super) fn is_away(&self, seq: u64) -> bool {
+        self.events.get(&seq).is_some_and(|event| event.place == Place::Away)
+    }
+
     /// The event `seq`.
     pub(super) fn event(&self, seq: u64) -> Option<&Waiting> {
         self.events.get(&seq)

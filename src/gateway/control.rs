@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -23,6 +24,7 @@ use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection};
 
 use super::Intake;
+use super::mute::{self, Mute};
 
 /// Longest request line in bytes: an event with a full message fits.
 const LINE_LIMIT: u64 = 256 * 1024;
@@ -83,6 +85,22 @@ pub enum Request {
         /// The mail.
         id: MailId,
     },
+    /// Mutes what would page.
+    Mute {
+        /// When it ends by itself.
+        until: Timestamp,
+        /// What it mutes, each as `KEY=REGEX`; everything if there is none.
+        conditions: Vec<String>,
+        /// Why.
+        reason: Option<String>,
+        /// Whether it mutes critical events as well.
+        critical: bool,
+    },
+    /// Ends a mute, or all.
+    EndMute {
+        /// The mute, or none for all.
+        id: Option<String>,
+    },
 }
 
 /// What the service answers.
@@ -108,10 +126,22 @@ pub enum Reply {
         /// Why not yet, or why never.
         reason: String,
     },
+    /// It is on disk, and is not sent: a repeat of what was paged, or the like.
+    Kept {
+        /// Its id.
+        id: MailId,
+        /// Why it is not sent.
+        reason: String,
+    },
     /// So many events were changed.
     Changed {
         /// How many.
         events: usize,
+    },
+    /// These mutes were begun or ended.
+    Mutes {
+        /// Their ids.
+        ids: Vec<String>,
     },
     /// How it stands with the teams whose events do not go out as they come.
     Status(Vec<TeamStatus>),
@@ -192,13 +222,11 @@ async fn converse(
     let mut stream = BufReader::new(stream);
     let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
         Ok((request, content)) => {
-            let operator = matches!(
-                request,
-                Request::Retry { .. } | Request::Retarget { .. } | Request::Drop { .. } | Request::Status
-            );
+            let operator = !matches!(request, Request::Submit { .. } | Request::Send { .. });
             if operator && peer.uid() != 0 && peer.uid() != own_user()? {
                 Reply::Refused(
-                    "only root and the service's own user may look into the queue or change it".to_owned(),
+                    "only root and the service's own user may look into the queue, change it or mute"
+                        .to_owned(),
                 )
             } else {
                 answer(request, content, intake, place, waiting).await
@@ -263,9 +291,8 @@ async fn answer(
                 Ok(kept) => kept,
                 Err(problem) => return not_kept(&problem),
             };
-            let (Some(seconds), Some(event)) = (wait, kept.events.first()) else {
-                return Reply::Queued { id: kept.id };
-            };
+            let Some(event) = kept.events.first() else { return not_sent(intake, kept.id).await };
+            let Some(seconds) = wait else { return Reply::Queued { id: kept.id } };
             // Who waits for SIGNL4 keeps nobody else from the service.
             drop(place);
             match waiting.try_acquire() {
@@ -286,6 +313,7 @@ async fn answer(
         Request::Retarget { id, team } => retarget(intake, id, &team).await,
         Request::Status => status(intake).await,
         Request::Drop { id } => drop_mail(intake, id).await,
+        Request::Mute { .. } | Request::EndMute { .. } => mute(intake, request).await,
     }
 }
 
@@ -294,6 +322,14 @@ fn own(envelope: &mut Envelope, intake: &Intake, origin: Origin) {
     envelope.received_at = intake.now();
     envelope.origin = origin;
     envelope.client = Client::default();
+}
+
+/// The answer for an event that is kept and not sent.
+pub async fn not_sent(intake: &Intake, id: MailId) -> Reply {
+    let shown = intake.spool().reader().show(id).await.ok().flatten();
+    let event = shown.and_then(|shown| shown.events.into_iter().next());
+    let reason = event.and_then(|event| event.listed.reason);
+    Reply::Kept { id, reason: reason.unwrap_or_else(|| "`queue show` tells why".to_owned()) }
 }
 
 fn not_kept(problem: &PutError) -> Reply {
@@ -307,7 +343,11 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
         Ok(Some(Outcome::Failed { reason, .. } | Outcome::Deferred { reason, .. })) => {
             Reply::Waiting { id, reason }
         }
-        Ok(None) => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
+        // It is no longer queued, or the service stops.
+        Ok(None) => match intake.spool().reader().find(event.seq).await {
+            Ok(Some(listed)) if listed.state != spool::State::Queued => not_sent(intake, id).await,
+            _ => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
+        },
         Err(_) => Reply::Waiting { id, reason: format!("not delivered within {seconds} s; it stays queued") },
     }
 }
@@ -371,6 +411,57 @@ pub async fn drop_mail(intake: &Intake, id: MailId) -> Reply {
         }
         Err(problem) => not_changed(&problem),
     }
+}
+
+/// Begins or ends a mute.
+pub async fn mute(intake: &Intake, request: Request) -> Reply {
+    match request {
+        Request::Mute { until, conditions, reason, critical } => {
+            let id = begin_mute(intake, until, conditions, reason, critical).await;
+            id.map_or_else(|refused| refused, |id| Reply::Mutes { ids: vec![id] })
+        }
+        Request::EndMute { id } => end_mutes(intake, id).await,
+        _ => Reply::Refused("this is about no mute".to_owned()),
+    }
+}
+
+async fn begin_mute(
+    intake: &Intake,
+    until: Timestamp,
+    conditions: Vec<String>,
+    reason: Option<String>,
+    critical: bool,
+) -> Result<String, Reply> {
+    let mutes = &intake.lookout().mutes;
+    mutes.conditions(&conditions).map_err(Reply::Refused)?;
+    let known = mutes.ids();
+    // Four digits are easy to type, and a stale one hardly ever names another mute.
+    let mut ids = std::iter::repeat_with(|| format!("{:04x}", fastrand::u16(..)));
+    let id = ids.find(|id| !known.contains(id)).expect("there are more ids than anybody has mutes");
+    let mute = Mute { id: id.clone(), since: intake.now(), until, conditions, reason, critical };
+    if let Err(problem) = intake.spool().remember(vec![mute::memo(&mute)]).await {
+        return Err(Reply::Temporary(problem.to_string()));
+    }
+    info!(id, %until, conditions = ?mute.conditions, reason = ?mute.reason, critical, "an operator begins a mute");
+    mutes.begin(mute).map_err(Reply::Refused)?;
+    intake.lookout().wake();
+    Ok(id)
+}
+
+async fn end_mutes(intake: &Intake, id: Option<String>) -> Reply {
+    let mutes = &intake.lookout().mutes;
+    let mut ids = mutes.ids();
+    ids.retain(|known| id.as_ref().is_none_or(|id| id == known));
+    if let (Some(id), true) = (id, ids.is_empty()) {
+        return Reply::Refused(format!("there is no mute {}", id.escape_debug()));
+    }
+    if let Err(problem) = intake.spool().remember(mute::forget(&ids)).await {
+        return Reply::Temporary(problem.to_string());
+    }
+    mutes.end(&ids);
+    info!(mutes = ids.join(", "), "an operator ends mutes");
+    intake.lookout().wake();
+    Reply::Mutes { ids }
 }
 
 fn not_changed(problem: &spool::Error) -> Reply {

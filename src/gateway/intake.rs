@@ -9,14 +9,17 @@ use jiff::Timestamp;
 use serde_json::json;
 use tracing::{error, info};
 
+use crate::authenticity::Checker;
 use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
 use crate::event::Event;
-use crate::mail::{Envelope, Mail, MailId, Message};
+use crate::mail::{Envelope, Mail, MailId, Message, Origin};
 use crate::rules::{Judgement, RuleSet, Subject};
 use crate::smtp::{Accept, Refusal};
-use crate::spool::{Entry, PutError, Queued, Spool};
+use crate::spool::{Entry, Memo, PutError, Queued, Spool};
+
+use super::lookout::{Lookout, Sight};
 
 /// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
 /// not hold up the sessions that share its worker.
@@ -38,6 +41,7 @@ pub struct Intake {
     salt: AtomicU16,
     /// Whether the last mail found no space.
     full: AtomicBool,
+    lookout: Lookout,
 }
 
 /// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
@@ -72,7 +76,7 @@ pub fn for_each_team(teams: &[String], judge: impl Fn(&str) -> Judgement) -> Vec
 pub struct Kept {
     /// The id.
     pub id: MailId,
-    /// The events that wait to be posted.
+    /// The events that wait to be posted; what is kept and not sent is not among them.
     pub events: Vec<Queued>,
 }
 
@@ -97,7 +101,14 @@ impl Intake {
             clock,
             salt: AtomicU16::new(salt),
             full: AtomicBool::new(false),
+            lookout: Lookout::default(),
         }
+    }
+
+    /// The same, watching for what is muted and what is expected.
+    #[must_use]
+    pub fn watching(self, lookout: Lookout) -> Self {
+        Self { lookout, ..self }
     }
 
     /// The rules in force.
@@ -142,7 +153,24 @@ impl Intake {
     /// # Errors
     /// The spool could not take it; nothing of it was kept.
     pub async fn take_event(&self, envelope: Envelope, event: Event) -> Result<Kept, PutError> {
-        self.keep(envelope, None, Judged { events: vec![event], dropped: None, story: json!(null) }).await
+        let mut judged = Judged { events: vec![event], ..Judged::default() };
+        judged.sight = self.lookout.look(&Message::parse(b""), &envelope, &[], &mut judged.events);
+        self.keep(envelope, None, judged).await
+    }
+
+    /// Keeps notices of the gateway's own, one for each team that is to be told, and with them what is to be
+    /// remembered of it. No rule judges them and nothing mutes them.
+    ///
+    /// # Errors
+    /// The spool could not take it; nothing of it was kept.
+    pub async fn notice(&self, mut events: Vec<Event>, memos: Vec<Memo>) -> Result<Kept, PutError> {
+        let rules = self.rules();
+        for event in &mut events {
+            event.source_system = Some("smtp2signl4".to_owned());
+            rules.page(event);
+        }
+        let envelope = Envelope { received_at: self.now(), origin: Origin::Gateway, ..Envelope::default() };
+        self.keep(envelope, None, Judged { events, memos, ..Judged::default() }).await
     }
 
     async fn keep(
@@ -165,20 +193,27 @@ impl Intake {
             events: judged.events,
             dropped: judged.dropped,
         };
-        let events = loop {
-            match self.spool.put(entry.clone()).await {
+        let at = entry.envelope.received_at;
+        let admitted = loop {
+            let mut memos = self.lookout.memos(&judged.sight, entry.id, at);
+            memos.extend(judged.memos.iter().cloned());
+            match self.spool.admit_with(entry.clone(), memos).await {
                 Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
                 done => break done?,
             }
         };
         let id = entry.id;
+        self.lookout.kept(&judged.sight, id, at);
         match dropped {
-            None => info!(mail = %id, client, from, recipients, size, events = events.len(), "accepted"),
+            None => info!(
+                mail = %id, client, from, recipients, size, events = admitted.queued.len(),
+                counted = admitted.counted, folded = admitted.folded, muted = admitted.muted, "accepted"
+            ),
             Some(reason) => {
                 info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
-        Ok(Kept { id, events })
+        Ok(Kept { id, events: admitted.queued })
     }
 
     /// Judges a kept mail by the rules in force, as if it came now.
@@ -187,7 +222,9 @@ impl Intake {
         envelope: &Envelope,
         content: &[u8],
     ) -> (Vec<Event>, Option<String>, serde_json::Value) {
-        let judged = self.judge(envelope, content);
+        let mut judged = self.judge(envelope, content);
+        // It is an operator's will that it goes out.
+        judged.events.iter_mut().for_each(|event| event.muted = None);
         (judged.events, judged.dropped, judged.story)
     }
 
@@ -198,7 +235,7 @@ impl Intake {
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let message = Message::parse(content);
-            let mut whole = Judged { events: Vec::new(), dropped: None, story: json!(null) };
+            let mut whole = Judged::default();
             let mut stories = Vec::new();
             let judgements =
                 for_each_team(&teams, |team| rules.judge(&Subject { message: &message, envelope, team }));
@@ -212,7 +249,11 @@ impl Intake {
                 whole.dropped = None;
             }
             rules.clean_files(&mut whole.events, content);
+            whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
             whole.story = json!({ "defects": message.defects, "teams": stories });
+            if let Some(found) = &envelope.authenticity {
+                whole.story["authenticity"] = json!(found.to_string());
+            }
             whole
         }));
         outcome.unwrap_or_else(|_| self.unjudged(envelope, content))
@@ -226,6 +267,7 @@ impl Intake {
             events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
             dropped: None,
             story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+            ..Judged::default()
         }
     }
 
@@ -235,10 +277,13 @@ impl Intake {
 }
 
 /// What the rules made of a mail.
+#[derive(Default)]
 struct Judged {
     events: Vec<Event>,
     dropped: Option<String>,
     story: serde_json::Value,
+    sight: Sight,
+    memos: Vec<Memo>,
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.
@@ -256,25 +301,40 @@ fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
 }
 
 /// The intake as the edge sees it.
-pub struct Edge(pub Arc<Intake>);
+pub struct Edge {
+    /// Takes the mails.
+    pub intake: Arc<Intake>,
+    /// Finds out whether they are from whom they say.
+    pub checker: Checker,
+}
 
 impl Accept for Edge {
     fn recipient(&self, address: &str) -> bool {
         // RFC 5321 section 4.5.1: postmaster is always there; his mail goes to the first team.
         let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-        local.eq_ignore_ascii_case("postmaster") || self.0.routes.teams(address).next().is_some()
+        local.eq_ignore_ascii_case("postmaster") || self.intake.routes.teams(address).next().is_some()
     }
 
-    async fn accept(&self, mail: Mail) -> Result<MailId, Refusal> {
-        match self.0.take(mail).await {
+    async fn accept(&self, mut mail: Mail) -> Result<MailId, Refusal> {
+        mail.envelope.authenticity = self.checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
+        if self.checker.refuses(&mail.envelope) {
+            let client = mail.envelope.client.address;
+            let from = mail.envelope.reverse_path.escape_debug().to_string();
+            info!(
+                client = client.map(tracing::field::display),
+                from, "refused: it fails DMARC, and its domain wants such mails refused"
+            );
+            return Err(Refusal::Unauthentic);
+        }
+        match self.intake.take(mail).await {
             Ok(kept) => {
-                if self.0.full.swap(false, Ordering::Relaxed) {
+                if self.intake.full.swap(false, Ordering::Relaxed) {
                     info!("there is space for mail again");
                 }
                 Ok(kept.id)
             }
             Err(PutError::Full) => {
-                if !self.0.full.swap(true, Ordering::Relaxed) {
+                if !self.intake.full.swap(true, Ordering::Relaxed) {
                     error!(
                         "there is no space for mail: senders are told to come again (452); make room on the spool's disk"
                     );
@@ -293,6 +353,11 @@ impl Intake {
     /// The clock that the gateway goes by.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What watches over what is muted and what is expected.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// The spool.

@@ -2,27 +2,36 @@
 //! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
 
 pub mod control;
+pub mod expect;
+pub mod heartbeat;
 mod intake;
+pub mod lookout;
+pub mod mute;
 mod notices;
 mod notify;
 mod rulebook;
+pub mod storm;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 
+use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Routes};
-use crate::delivery::{Delivery, SetupError, Target};
+use crate::delivery::{Delivery, Pinger, SetupError, Target};
 use crate::diagnostic::Diagnostic;
-use crate::smtp::Listener;
-use crate::spool::{OpenError, Spool};
+use crate::smtp::{Credentials, Inherited, Listener};
+use crate::spool::{self, OpenError, Spool};
+
+use heartbeat::{Door, Heart};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
+pub use lookout::Lookout;
 pub use notices::Smarthost;
 pub use notify::notify;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
@@ -43,6 +52,8 @@ pub enum Failure {
     Listen(io::Error),
     /// A socket cannot be opened.
     Socket(String, io::Error),
+    /// What the spool remembers cannot be read.
+    Memory(spool::Error),
 }
 
 impl std::fmt::Display for Failure {
@@ -58,6 +69,7 @@ impl std::fmt::Display for Failure {
             Self::Connection(error) => write!(f, "[signl4]: {error}"),
             Self::Listen(error) => write!(f, "{error}"),
             Self::Socket(what, error) => write!(f, "{what}: {error}"),
+            Self::Memory(error) => write!(f, "what the spool remembers of mutes and expected mail: {error}"),
         }
     }
 }
@@ -66,6 +78,7 @@ impl std::fmt::Display for Failure {
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     intake: Arc<Intake>,
+    credentials: Arc<Credentials>,
     stop: watch::Sender<bool>,
     smtp: tokio::task::JoinHandle<()>,
     control: tokio::task::JoinHandle<()>,
@@ -83,6 +96,19 @@ impl Gateway {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
+        Self::start_with(config, environment, clock, Inherited::default()).await
+    }
+
+    /// The same with the sockets that systemd handed over.
+    ///
+    /// # Errors
+    /// The config, the spool or a socket does not allow it.
+    pub async fn start_with(
+        config: &Config,
+        environment: &Environment,
+        clock: Arc<dyn Clock>,
+        inherited: Inherited,
+    ) -> Result<Self, Failure> {
         let mut problems = config.secret_problems(environment);
         problems.extend(config.connection_problem());
         let rules = match load_rules(config) {
@@ -92,11 +118,18 @@ impl Gateway {
                 None
             }
         };
-        let Some(rules) = rules.filter(|_| problems.is_empty()) else {
+        let credentials = match Credentials::load(&config.smtp) {
+            Ok(credentials) => Some(credentials),
+            Err(found) => {
+                problems.extend(found);
+                None
+            }
+        };
+        let (Some(rules), Some(credentials), true) = (rules, credentials, problems.is_empty()) else {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
-        let listener = Listener::bind(&config.smtp).map_err(Failure::Listen)?;
+        let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
         let control = control::bind(&config.socket)
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
 
@@ -114,9 +147,21 @@ impl Gateway {
         )
         .map_err(Failure::Connection)?;
         let offer = delivery.clone();
-        spool.tell(move |events| offer.offer(events));
+        let storms = Arc::new(Notify::new());
+        let hears = Arc::clone(&storms);
+        spool.tell(move |news| {
+            offer.offer(news.queued);
+            offer.withdraw(news.withdrawn);
+            if news.storms {
+                hears.notify_one();
+            }
+        });
+        // Those that were on go on where storms are no longer folded, until they are told to the end.
+        let storm = config.spool.incidents.storm.clone().unwrap_or_default();
+        tokio::spawn(storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone()));
         tokio::spawn(purge(spool.clone(), stopped.clone()));
-        let intake = Arc::new(Intake::new(
+        let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
+        let intake = Intake::new(
             rules,
             Routes::new(&config.teams),
             config.teams[0].name.clone(),
@@ -124,22 +169,41 @@ impl Gateway {
             Some(delivery.clone()),
             Arc::clone(&clock),
             fastrand::u16(..),
-        ));
-        let (hostname, environment) = (&config.smtp.hostname, environment.clone());
-        let watchman =
-            notices::Watchman::new(&config.notices, hostname, environment, Arc::clone(&intake), failed);
+        );
+        let intake = Arc::new(intake.watching(lookout));
+        tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
+        let watchman = notices::Watchman::new(
+            &config.notices,
+            &config.smtp.hostname,
+            environment.clone(),
+            Arc::clone(&intake),
+            failed,
+        );
         tokio::spawn(watchman.run(stopped.clone()));
         let addresses = listener.addresses();
-        for address in &addresses {
-            info!(%address, "listening");
+        if let Some(heartbeat) = &config.heartbeat {
+            let url = heartbeat
+                .url(environment)
+                .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
+            let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
+            let door = Door::of(listener.sockets());
+            let heart = Heart::new(door, Arc::clone(&intake), pinger, heartbeat.interval);
+            tokio::spawn(heartbeat::run(heart, heartbeat.interval, stopped.clone()));
         }
-        let smtp = tokio::spawn(listener.run(Arc::new(Edge(Arc::clone(&intake))), clock, stopped.clone()));
+        for (entrance, address) in listener.sockets() {
+            info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
+        }
+        let credentials = Arc::clone(listener.credentials());
+        let checker =
+            Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
+        let edge = Arc::new(Edge { intake: Arc::clone(&intake), checker });
+        let smtp = tokio::spawn(listener.run(edge, clock, stopped.clone()));
         let control =
             tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
-        Ok(Self { addresses, intake, stop, smtp, control, delivery, spool })
+        Ok(Self { addresses, intake, credentials, stop, smtp, control, delivery, spool })
     }
 
-    /// The addresses it listens on.
+    /// The addresses of a network that it listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
@@ -149,9 +213,13 @@ impl Gateway {
         &self.intake
     }
 
-    /// Loads the rules anew. What is wrong is told, and the rules in force stay.
+    /// Loads the rules and the maintenance windows anew. What is wrong is told, and those in force stay. Certificates
+    /// and users are looked at as well; what is wrong with them is logged.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
+        self.credentials.look();
         self.intake.replace_rules(Arc::new(load_rules(config)?));
+        self.intake.lookout().mutes.replace_windows(config.maintenance.clone());
+        self.intake.lookout().wake();
         Ok(())
     }
 

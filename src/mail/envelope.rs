@@ -7,6 +7,8 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::authenticity::Authenticity;
+
 /// Crockford's base32 digits: no I, L, O or U, so that an id survives being read out on the phone.
 const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
@@ -103,7 +105,7 @@ pub enum Origin {
     Submit,
     /// An event without a mail, from `smtp2signl4 send` or `close`.
     Command,
-    /// An event without a mail, from the gateway itself: a notice of its own.
+    /// A notice of the gateway's own, without a mail.
     Gateway,
 }
 
@@ -160,6 +162,9 @@ pub struct Envelope {
     /// What the listener repaired of what the client said, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<String>,
+    /// Whether it is from whom it says, as far as that was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub authenticity: Option<Box<Authenticity>>,
 }
 
 #[cfg(test)]

@@ -177,6 +177,11 @@ impl<'a> Field<'a> {
         Cow::Owned(out)
     }
 
+    /// The value unfolded, with encoded-words as they are: what one holds must not become structure.
+    pub(super) fn raw(&self) -> Cow<'a, str> {
+        self.unfolded(VALUE_LIMIT)
+    }
+
     /// The value unfolded and decoded, on one line.
     pub(super) fn text(&self) -> String {
         one_line(&decode_words(&self.unfolded(VALUE_LIMIT)))

@@ -23,6 +23,41 @@ pub struct Address {
     pub address: String,
 }
 
+/// The header of a message as [`Message::parse`] reads it, without its body.
+#[derive(Debug)]
+pub struct Header<'a>(Vec<Field<'a>>);
+
+/// Bytes that are read of a header alone: more than any relay takes, so that reading it never holds anybody up.
+const HEADER_LIMIT: usize = 512 * 1024;
+
+impl<'a> Header<'a> {
+    /// Reads the header of `content`, as far as it stands in the first 512 KiB; what has none gives one
+    /// without fields.
+    pub fn read(content: &'a [u8]) -> Self {
+        Self(mime::header_fields(&content[..content.len().min(HEADER_LIMIT)]))
+    }
+
+    /// Name and value of each field in order; values unfolded, encoded-words as they are.
+    pub fn fields(&self) -> impl Iterator<Item = (&'a str, Cow<'a, str>)> {
+        self.0.iter().map(|field| (field.name, field.raw()))
+    }
+
+    /// The names of the fields in order.
+    pub fn names(&self) -> impl Iterator<Item = &'a str> {
+        self.0.iter().map(|field| field.name)
+    }
+
+    /// The values of the Received fields, the latest hop first.
+    pub fn received(&self) -> impl Iterator<Item = String> {
+        self.0.iter().filter(|field| field.is("received")).map(Field::text)
+    }
+
+    /// The From mailboxes.
+    pub fn from(&self) -> Vec<Address> {
+        self.0.iter().filter(|field| field.is("from")).flat_map(Field::addresses).collect()
+    }
+}
+
 /// A part of the message that is not its text.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -65,6 +65,12 @@ pub(super) fn parts(content: &[u8]) -> Parts<'_> {
     parts
 }
 
+/// The fields of the message's own header as [`parts`] reads them, without a look at its body.
+pub(super) fn header_fields(content: &[u8]) -> Vec<Field<'_>> {
+    let section = header::section(content, Walk::new(content).start(), |_| false);
+    if section.is_plausible() { section.fields } else { Vec::new() }
+}
+
 /// The boundary that the body of a multipart seems to use: of the first line that begins with `--` and has
 /// a MIME header field below.
 fn guess_boundary(body: &[u8]) -> Option<&[u8]> {

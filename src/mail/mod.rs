@@ -1,9 +1,14 @@
 //! The mail: RFC 5321's mail object, an envelope and its content, and the message parsed out of that
 //! content. Plain data: no I/O, no clock.
 
+mod authenticity;
+
 mod envelope;
 mod file;
 mod message;
+pub mod trace;
+
+mod received;
 
 mod header;
 
@@ -17,16 +22,14 @@ mod html;
 
 mod text;
 
+pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
-pub use message::{Address, Attachment, Message, TextSource};
+pub use message::{Address, Attachment, Header, Message, TextSource};
+pub use received::Hop;
 pub use text::visible;
 
 use bytes::Bytes;
-
-/// The header field of the mails that the gateway itself sends when SIGNL4 cannot be reached; its value is
-/// the name of the machine. A mail that has it is not taken in: it would go around for ever.
-pub const NOTICE_HEADER: &str = "X-Smtp2signl4-Notice";
 
 /// A mail object (RFC 5321 section 2.3.1) as the edge took it in.
 #[derive(Debug, Clone)]

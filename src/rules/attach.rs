@@ -58,6 +58,15 @@ pub(super) fn kinds(text: &str) -> Option<String> {
     }
 }
 
+/// The kinds of the files that go along with `event`, written as [`kinds`] does; nothing if none goes.
+pub(super) fn kinds_of(event: &Event) -> Option<String> {
+    let types = event.attachments.iter().filter_map(|file| mail::file_type(&file.media_type));
+    let kinds: Vec<FileKind> = types.map(|found| found.kind).collect();
+    let named: Vec<&str> =
+        FileKind::WORDS.iter().filter(|(_, kind)| kinds.contains(kind)).map(|(word, _)| *word).collect();
+    (!named.is_empty()).then(|| named.join(","))
+}
+
 /// Chooses the files that go along with `event`, which is one of `pieces` of the mail, and names the others.
 pub(super) fn choose(
     rules: &RuleSet,

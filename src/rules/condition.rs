@@ -3,14 +3,11 @@
 
 use std::net::IpAddr;
 
-use jiff::Timestamp;
-use jiff::civil::Time;
-use jiff::tz::TimeZone;
-
 use crate::event::{Severity, Words};
 
 use super::field::Field;
 use super::pattern::Pattern;
+use super::schedule::Schedule;
 use crate::network::Network;
 
 /// Whether a rule speaks about a mail.
@@ -98,38 +95,6 @@ impl<T: PartialOrd + Copy> Bounds<T> {
     }
 }
 
-/// Times of the day and days of the week.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Schedule {
-    /// From the first until before the second; past midnight if the second is the earlier.
-    pub(super) between: Option<(Time, Time)>,
-    /// Monday first; with a span past midnight, the day is that on which the span began.
-    pub(super) days: Option<[bool; 7]>,
-    pub(super) zone: TimeZone,
-}
-
-impl Schedule {
-    pub(super) fn holds(&self, at: Timestamp) -> bool {
-        let zoned = at.to_zoned(self.zone.clone());
-        let time = zoned.time();
-        let mut day = zoned.weekday();
-        if let Some((from, until)) = self.between {
-            let within = if from <= until {
-                from <= time && time < until
-            } else {
-                if time < until {
-                    day = day.previous();
-                }
-                time >= from || time < until
-            };
-            if !within {
-                return false;
-            }
-        }
-        self.days.is_none_or(|days| days[day.to_monday_zero_offset() as usize])
-    }
-}
-
 impl Check {
     /// Whether `value` passes. Patterns, presence, flags and times are not decided by a text alone.
     pub(super) fn passes(&self, value: &str) -> bool {
@@ -190,19 +155,6 @@ impl Condition {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_night_belongs_to_the_day_on_which_it_began() {
-        let night = Schedule {
-            between: Some((Time::constant(22, 0, 0, 0), Time::constant(6, 0, 0, 0))),
-            days: Some([false, false, false, false, true, false, false]),
-            zone: TimeZone::UTC,
-        };
-        assert!(night.holds("2026-11-20T23:00:00Z".parse().unwrap()));
-        assert!(night.holds("2026-11-21T05:59:59Z".parse().unwrap()));
-        assert!(!night.holds("2026-11-20T05:00:00Z".parse().unwrap()));
-        assert!(!night.holds("2026-11-21T06:00:00Z".parse().unwrap()));
-    }
 
     #[test]
     fn numbers_may_have_a_unit() {

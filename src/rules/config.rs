@@ -23,6 +23,9 @@ pub struct Config {
     pub shipped: bool,
     /// The networks whose mails may steer by `X-S4-*`. Default: loopback and private networks.
     pub trusted: Vec<Network>,
+    /// Whether a mail from outside those networks closes and acknowledges though nothing proves who sent it.
+    /// Default: no, it is a page.
+    pub unproven_closes: bool,
     /// Mails above this leave as a bare notice. Default: no limit.
     pub tlp_limit: Option<Tlp>,
     /// The shipped sets of redaction patterns that apply. Default: passwords and tokens.
@@ -46,6 +49,7 @@ impl Default for Config {
             paths: Vec::new(),
             shipped: true,
             trusted: Network::private(),
+            unproven_closes: false,
             tlp_limit: None,
             redact: vec![RedactSet::Passwords, RedactSet::Tokens],
             redact_patterns: Vec::new(),
@@ -78,6 +82,17 @@ impl Config {
                         "write \"192.0.2.0/24\", \"2001:db8::/32\" or one address",
                     ),
                 }
+            }
+        }
+        if let Some(unproven) = table.string("unproven-close") {
+            match unproven.value.as_str() {
+                "page" => config.unproven_closes = false,
+                "pass" => config.unproven_closes = true,
+                _ => table.error(
+                    unproven.span,
+                    format!("`unproven-close` cannot be `{}`", unproven.value.escape_debug()),
+                    "\"page\": the mail pages; \"pass\": it closes",
+                ),
             }
         }
         config.tlp_limit = table.word("tlp-limit");
@@ -125,6 +140,7 @@ impl Config {
             colors,
             teams,
             trusted: self.trusted.clone(),
+            unproven_closes: self.unproven_closes,
             severities: self.severities.clone(),
             tlp_limit: self.tlp_limit,
             redaction: Redaction::new(&self.redact, self.redact_patterns.iter().cloned()),
@@ -162,7 +178,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = concat!(
-            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\ntlp-limit = 'amber'\n",
+            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\nunproven-close = 'pass'\ntlp-limit = 'amber'\n",
             "redact = ['cards']\nredact-patterns = ['x+']\ntime-zone = 'UTC'\n",
             "[rules.severity]\nhigh = { service = 'S', color = 'red', scenario = 'multi_ack' }\n",
             "[rules.values]\nthehive = 'https://hive.example'\n",
@@ -175,6 +191,7 @@ mod tests {
         });
         let config = config.unwrap();
         assert_eq!((config.paths.len(), config.shipped, config.tlp_limit), (2, false, Some(Tlp::Amber)));
+        assert!(config.unproven_closes);
         assert_eq!(config.redact, [RedactSet::Cards]);
         assert_eq!(config.severities[0].1.service.as_deref(), Some("S"));
         assert_eq!(config.values, [("thehive".to_owned(), "https://hive.example".to_owned())]);

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
-use crate::document::{Located, Table, Value};
+use crate::document::{Located, Table, Value, duration_text};
 use crate::event::Event;
-use crate::mail::{Client, Envelope, Message};
+use crate::mail::{Authenticity, Client, Envelope, Message};
 
 use super::field::Key;
 use super::file::Reader;
@@ -24,6 +24,7 @@ pub struct Example {
     mail: ExampleMail,
     client: IpAddr,
     user: Option<String>,
+    authenticated: bool,
     sender: Option<String>,
     recipients: Vec<String>,
     team: Option<String>,
@@ -132,6 +133,7 @@ impl Example {
             } else {
                 self.recipients.clone()
             },
+            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
             ..Envelope::default()
         }
     }
@@ -261,6 +263,8 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
         "location" => event.location.clone(),
         "filtering" => event.filtering.map(|filtering| filtering.to_string()),
         "source-system" => event.source_system.clone(),
+        "repeat" => event.repeat.map(|repeat| repeat.to_string()),
+        "quiet" => event.quiet.map(duration_text),
         "tlp" => tile("TLP"),
         "link" => tile("Link"),
         "reference" => tile("Reference"),
@@ -297,6 +301,7 @@ impl Reader<'_> {
             }
             found
         });
+        let authenticated = table.boolean("authenticated").unwrap_or(false);
         let mut text = |key| table.string(key).map(|text| text.value);
         let (user, sender, team) = (text("user"), text("sender"), text("team"));
         let recipients = table.strings("recipient").unwrap_or_default();
@@ -323,6 +328,7 @@ impl Reader<'_> {
             },
             client: client.unwrap_or(IpAddr::from([127, 0, 0, 1])),
             user,
+            authenticated,
             sender,
             recipients: recipients.into_iter().map(|text| text.value).collect(),
             team,

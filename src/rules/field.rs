@@ -43,7 +43,14 @@ pub(super) enum MailField {
     Client,
     Helo,
     User,
+    TlsSubject,
     Trusted,
+    Authenticated,
+    Spf,
+    Dkim,
+    DkimDomain,
+    Dmarc,
+    Arc,
     Received,
     Team,
 }
@@ -78,14 +85,21 @@ impl MailField {
         ("client", Self::Client),
         ("helo", Self::Helo),
         ("user", Self::User),
+        ("tls-subject", Self::TlsSubject),
         ("trusted", Self::Trusted),
+        ("authenticated", Self::Authenticated),
+        ("spf", Self::Spf),
+        ("dkim", Self::Dkim),
+        ("dkim-domain", Self::DkimDomain),
+        ("dmarc", Self::Dmarc),
+        ("arc", Self::Arc),
         ("received", Self::Received),
         ("team", Self::Team),
     ];
 
     pub(super) fn nature(self) -> Nature {
         match self {
-            Self::Encrypted | Self::Trusted => Nature::Flag,
+            Self::Encrypted | Self::Trusted | Self::Authenticated => Nature::Flag,
             Self::Received => Nature::Time,
             _ => Nature::Text,
         }
@@ -115,6 +129,8 @@ pub(super) enum Key {
     Link,
     Reference,
     Attach,
+    Repeat,
+    Quiet,
 }
 
 impl Key {
@@ -135,6 +151,8 @@ impl Key {
         ("link", Self::Link),
         ("reference", Self::Reference),
         ("attach", Self::Attach),
+        ("repeat", Self::Repeat),
+        ("quiet", Self::Quiet),
     ];
 
     pub(super) fn name(self) -> &'static str {

@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Located, Table, Value};
-use crate::event::{Scenario, Severity, Status, Words, refuse_field};
+use crate::event::{Repeat, Scenario, Severity, Status, Words, refuse_field};
 
 use super::attach;
 use super::condition::{Check, Condition};
@@ -112,6 +112,7 @@ pub(super) fn words_of(key: Key) -> Option<Vec<&'static str>> {
         Key::Severity => words::<Severity>(),
         Key::Scenario => words::<Scenario>(),
         Key::Tlp => words::<Tlp>(),
+        Key::Repeat => words::<Repeat>(),
         Key::Filtering => Some(vec!["true", "false"]),
         _ => None,
     }
@@ -125,15 +126,7 @@ pub(super) fn is_location(text: &str) -> bool {
 
 /// Reads `source`. What is wrong goes to `found`; there is a file unless the TOML itself is broken.
 pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>) -> Option<File> {
-    let mut reader = Reader {
-        source,
-        zone,
-        errors: Vec::new(),
-        tables: Tables::new(),
-        engine: Engine::new(Tables::new()),
-        names_lost: false,
-        patched: false,
-    };
+    let mut reader = Reader::new(source, zone);
     let mut file = None;
     let read = document::read(source, |root| file = Some(reader.file(root)));
     found.extend(read.err().unwrap_or_default());
@@ -152,6 +145,20 @@ pub(super) struct Reader<'s> {
     pub(super) names_lost: bool,
     /// Whether a pattern of the file was wrong, and another stands in its place.
     patched: bool,
+}
+
+impl<'s> Reader<'s> {
+    pub(super) fn new(source: &'s Source, zone: &'s TimeZone) -> Self {
+        Self {
+            source,
+            zone,
+            errors: Vec::new(),
+            tables: Tables::new(),
+            engine: Engine::new(Tables::new()),
+            names_lost: false,
+            patched: false,
+        }
+    }
 }
 
 impl Reader<'_> {
@@ -390,6 +397,13 @@ impl Reader<'_> {
         }
         if key == Key::Location && !is_location(literal) {
             value.error(format!("`{literal}` is not a location"), "write \"latitude,longitude\" in degrees");
+            return None;
+        }
+        if key == Key::Quiet && document::parse_duration(literal).is_none() {
+            value.error(
+                format!("`{literal}` is not a duration"),
+                "a whole number and its unit: \"90s\", \"10m\", \"3h\" or \"7d\"",
+            );
             return None;
         }
         Some(template)

@@ -3,9 +3,8 @@
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
-use std::net::IpAddr;
 
-use crate::mail::{Address, Envelope, Message, Origin};
+use crate::mail::{Address, Authenticity, Envelope, Message};
 
 use super::Subject;
 use super::field::{Field, MailField};
@@ -24,6 +23,7 @@ pub(super) struct Ground<'m> {
     made: OnceCell<Made>,
     own_text: OnceCell<Cow<'m, str>>,
     trusted: OnceCell<bool>,
+    authenticated: OnceCell<bool>,
     pub(super) found: Vec<OnceCell<Found>>,
 }
 
@@ -45,6 +45,7 @@ impl<'m> Ground<'m> {
             made: OnceCell::new(),
             own_text: OnceCell::new(),
             trusted: OnceCell::new(),
+            authenticated: OnceCell::new(),
             found: (0..filters).map(|_| OnceCell::new()).collect(),
         }
     }
@@ -76,7 +77,18 @@ impl<'m> Ground<'m> {
                 F::Client => self.made().client.as_deref().is_some_and(one),
                 F::Helo => one(&self.envelope.client.helo),
                 F::User => self.envelope.client.user.as_deref().is_some_and(one),
+                F::TlsSubject => {
+                    self.envelope.client.tls.as_ref().and_then(|tls| tls.subject.as_deref()).is_some_and(one)
+                }
                 F::Trusted => one(flag(self.trusted())),
+                F::Authenticated => one(flag(self.authenticated())),
+                F::Spf => self.found_out().is_some_and(|found| one(found.spf.word())),
+                F::Dkim => self.found_out().is_some_and(|found| one(found.dkim.word())),
+                F::DkimDomain => {
+                    self.found_out().is_some_and(|found| found.dkim_domains.iter().any(|domain| one(domain)))
+                }
+                F::Dmarc => self.found_out().is_some_and(|found| one(found.dmarc.word())),
+                F::Arc => self.found_out().is_some_and(|found| one(found.arc.word())),
                 F::Received => one(&self.made().received),
                 F::Team => one(self.team),
             },
@@ -111,25 +123,30 @@ impl<'m> Ground<'m> {
         })
     }
 
-    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, and every hop that a
-    /// Received field names, is in a trusted network. A relay puts the address of its own client first,
+    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, the proxy or relay that named
+    /// it, and every hop that a Received field names, is in a trusted network. A relay puts the address of its own client first,
     /// so that mail from outside is not trusted for having come through a relay inside.
     pub(super) fn trusted(&self) -> bool {
         *self.trusted.get_or_init(|| {
-            let trusted =
-                |address: IpAddr| self.trusted_networks.iter().any(|network| network.contains(address));
-            let client = match (self.envelope.origin, self.envelope.client.address) {
-                (Origin::Smtp, None) => false,
-                (Origin::Smtp, Some(address)) => trusted(address),
-                (Origin::Submit | Origin::Command | Origin::Gateway, _) => true,
-            };
-            client
-                && self.message.header("Received").all(|hop| match hop_address(hop) {
-                    Hop::Local => true,
-                    Hop::From(addresses) => addresses.into_iter().all(trusted),
-                    Hop::Unknown => false,
-                })
+            self.envelope.is_from_within(self.message.header("Received"), self.trusted_networks)
         })
+    }
+
+    /// Whether something proves who sent the mail: its client has authenticated itself, or the domain of From
+    /// vouches for it. A client inside the trusted networks that passes on a mail from outside is a relay:
+    /// who it is says nothing of the writer.
+    pub(super) fn authenticated(&self) -> bool {
+        *self.authenticated.get_or_init(|| {
+            let client = &self.envelope.client;
+            let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+            let relay = || self.envelope.client_is_within(self.trusted_networks) && !self.trusted();
+            self.found_out().is_some_and(|found| found.vouches_for(&self.message.from)) || (known && !relay())
+        })
+    }
+
+    /// What was found out about the mail, if it was checked.
+    fn found_out(&self) -> Option<&'m Authenticity> {
+        self.envelope.authenticity.as_deref()
     }
 
     fn own_text(&self) -> &str {
@@ -154,49 +171,6 @@ impl<'m> Ground<'m> {
 
 fn flag(value: bool) -> &'static str {
     if value { "true" } else { "false" }
-}
-
-/// What a Received field (RFC 5321 section 4.4) tells of where the mail came from.
-enum Hop {
-    /// It has no `from` clause: the mail was made on the machine.
-    Local,
-    /// Every address before the receiver's `by`: its own word on the client, and what the client said.
-    From(Vec<IpAddr>),
-    /// It came from somewhere, and that is all.
-    Unknown,
-}
-
-fn hop_address(received: &str) -> Hop {
-    let received = received.trim_start();
-    let Some(from) = received.get(..5).filter(|head| head.eq_ignore_ascii_case("from ")) else {
-        return Hop::Local;
-    };
-    let clause = before_last_by(&received[from.len()..]);
-    // The client writes its name, the receiver the comment behind it: the last brackets are the receiver's.
-    let bracketed = clause.rsplit_once('[').map(|(_, rest)| rest.split(']').next().unwrap_or(""));
-    // Exchange writes parentheses alone.
-    let parted = || clause.rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
-    if bracketed.or_else(parted).and_then(address).is_none() {
-        return Hop::Unknown;
-    }
-    // But relays differ in where they write what, and a name can look like a comment: so all count.
-    let parts = clause.split(|c: char| c.is_whitespace() || "[]()<>=,;".contains(c));
-    Hop::From(parts.filter_map(address).collect())
-}
-
-/// What stands before the last word `by`. The first may be the client's, which says what it likes in HELO;
-/// a later one than the receiver's only adds addresses that must be trusted.
-fn before_last_by(clause: &str) -> &str {
-    let blank = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_whitespace);
-    let bytes = clause.as_bytes();
-    let by = (1..bytes.len().saturating_sub(1)).rev().find(|&at| {
-        bytes[at..at + 2].eq_ignore_ascii_case(b"by") && blank(bytes.get(at - 1)) && blank(bytes.get(at + 2))
-    });
-    &clause[..by.unwrap_or(clause.len())]
-}
-
-fn address(text: &str) -> Option<IpAddr> {
-    text.strip_prefix("IPv6:").unwrap_or(text).parse().ok()
 }
 
 /// The first mailbox of a list, for the message of a mail without text.

@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::document::parse_duration;
+
 use super::attach;
 use super::condition::{Check, Condition, Test};
 use super::field::{Field, Key};
@@ -75,7 +77,7 @@ impl Draft {
 }
 
 /// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
-const TEXT_LIMIT: usize = 1 << 20;
+pub(super) const TEXT_LIMIT: usize = 1 << 20;
 
 /// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
 pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {
@@ -267,7 +269,11 @@ impl<'g> Run<'g> {
             let fits = match words_of(*key) {
                 None if *key == Key::Attach => attach::kinds(&text).is_some(),
                 Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(&text)),
-                None => *key != Key::Location || is_location(&text),
+                None => match key {
+                    Key::Location => is_location(&text),
+                    Key::Quiet => parse_duration(&text).is_some(),
+                    _ => true,
+                },
             };
             if !text.is_empty() && !fits {
                 let shown = clip(&text);

@@ -5,6 +5,7 @@
 //! mail gets a judgement, no input makes it slower than linear, and the same rules and mail give the same
 //! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
 
+mod alone;
 mod attach;
 mod condition;
 mod config;
@@ -20,14 +21,17 @@ mod parameters;
 mod pattern;
 mod reach;
 mod redact;
+mod schedule;
 mod template;
 mod tlp;
 mod trace;
 mod when;
 
+pub use alone::When;
 pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
 pub use redact::{RedactSet, Redaction};
+pub use schedule::{Schedule, read_zone};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 
@@ -100,6 +104,8 @@ pub struct Site {
     pub trusted: Vec<Network>,
     /// How each severity pages, where the rules do not say.
     pub severities: Vec<(Severity, Paging)>,
+    /// Whether a mail from outside the trusted networks closes and acknowledges though nothing proves who sent it.
+    pub unproven_closes: bool,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
     /// What is replaced in everything that leaves.
@@ -196,6 +202,15 @@ impl RuleSet {
     pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.sheets.iter().flat_map(|sheet| sheet.rules.iter().map(move |rule| (sheet, rule)));
         all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
+    }
+
+    /// How an event pages that no rule made: as the site says for its severity.
+    pub fn page(&self, event: &mut Event) {
+        let Some(paging) = event.severity.and_then(|severity| self.site.paging_of(severity)) else { return };
+        event.color = paging.color.clone();
+        let of_color = || paging.color.as_deref().and_then(|color| self.site.service_of(color));
+        event.service = paging.service.as_deref().or_else(of_color).map(str::to_owned);
+        event.scenario = paging.scenario;
     }
 
     /// What the rules make of a mail. The trace tells which rules held, and no more.

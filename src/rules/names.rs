@@ -236,6 +236,12 @@ pub(super) fn always_there(field: &Field) -> bool {
                 | F::AttachmentType
                 | F::Client
                 | F::User
+                | F::TlsSubject
+                | F::Spf
+                | F::Dkim
+                | F::DkimDomain
+                | F::Dmarc
+                | F::Arc
         ),
         _ => false,
     }

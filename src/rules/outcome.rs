@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use crate::document::parse_duration;
 use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
 use crate::mail;
 
@@ -58,11 +59,14 @@ pub(super) fn events(
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
         severity: draft.text(Key::Severity).and_then(Words::from_word),
+        repeat: draft.text(Key::Repeat).and_then(Words::from_word),
+        quiet: draft.text(Key::Quiet).and_then(parse_duration),
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
         ..Event::default()
     };
     page(rules, draft, &mut event);
     key(ground, draft, part, &mut event, &mut notes);
+    let unproven = prove(rules, ground, &mut event, &mut notes);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);
     for (name, text) in [
@@ -84,6 +88,9 @@ pub(super) fn events(
         notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
     }
     attach::choose(rules, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
+    if let Some(warning) = unproven {
+        event.message = format!("{warning}\n\n{}", event.message);
+    }
     clean(rules, &mut event);
 
     if full {
@@ -204,6 +211,34 @@ fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes:
         id.push_str(&format!("/{}", part.at + 1));
     }
     event.external_id = Some(bounded_id(&id));
+}
+
+/// Makes a page of what would close or acknowledge if the mail is from outside and nothing proves who sent
+/// it: whoever knows the key of an alert could else make it go away. Returns what to tell the reader.
+fn prove(
+    rules: &RuleSet,
+    ground: &Ground<'_>,
+    event: &mut Event,
+    notes: &mut Vec<String>,
+) -> Option<&'static str> {
+    if event.status == Status::New || rules.site.unproven_closes || ground.trusted() || ground.authenticated()
+    {
+        return None;
+    }
+    notes.push(format!(
+        "status: new, as nothing proves who sent this mail from outside: it would be {}",
+        event.status
+    ));
+    let warning = match event.status {
+        Status::Resolved => {
+            "This mail would close the alert, but nothing proves who sent it: the alert stays open."
+        }
+        _ => {
+            "This mail would acknowledge the alert, but nothing proves who sent it: the alert stays as it is."
+        }
+    };
+    event.status = Status::New;
+    Some(warning)
 }
 
 /// `id` within the bound; what is cut off is kept apart by a hash of the whole.

@@ -129,6 +129,7 @@ fn single(field: &Field) -> bool {
                 | F::Attachment
                 | F::AttachmentType
                 | F::Recipient
+                | F::DkimDomain
         ),
         Field::Header(_) => false,
         _ => true,

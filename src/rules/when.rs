@@ -1,16 +1,14 @@
 //! Reads conditions: `when` and what is nested in it.
 
-use jiff::civil::Time;
-use jiff::tz::TimeZone;
-
 use crate::diagnostic::suggest;
 use crate::document::{Located, Table, Value};
 use crate::event::Severity;
 
-use super::condition::{Bounds, Check, Condition, Schedule, Test};
+use super::condition::{Bounds, Check, Condition, Test};
 use super::field::{Field, Key, Nature};
 use super::file::{Reader, words_of};
 use super::pattern::Pattern;
+use super::schedule::Schedule;
 use crate::network::Network;
 
 /// Deepest nesting of conditions; deeper ones nobody can read.
@@ -266,59 +264,12 @@ impl Reader<'_> {
     }
 
     fn schedule(&mut self, value: &Value<'_>) -> Option<Schedule> {
-        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
         let mut table = value.table()?;
-        let mut schedule = Schedule { between: None, days: None, zone: self.zone.clone() };
-        if let Some(times) = table.strings("between") {
-            let mut read = Vec::new();
-            for text in &times {
-                match Time::strptime("%H:%M", &text.value) {
-                    Ok(time) => read.push(time),
-                    Err(_) => self.error(
-                        text.span.clone(),
-                        format!("`{}` is not a time of the day", text.value),
-                        "write \"22:00\"",
-                    ),
-                }
-            }
-            match read[..] {
-                [from, until] if times.len() == 2 => schedule.between = Some((from, until)),
-                _ if times.len() == 2 => (),
-                _ => self.error(
-                    table.span(),
-                    "`between` needs two times",
-                    "write between = [\"22:00\", \"06:00\"]",
-                ),
-            }
-        }
-        if let Some(days) = table.strings("days") {
-            let mut set = [false; 7];
-            for text in days {
-                match DAYS.iter().position(|day| day.eq_ignore_ascii_case(&text.value)) {
-                    Some(at) => set[at] = true,
-                    None => self.error(
-                        text.span,
-                        format!("`{}` is not a day", text.value),
-                        suggest(&text.value, DAYS),
-                    ),
-                }
-            }
-            schedule.days = Some(set);
-        }
-        if let Some(zone) = table.string("zone") {
-            match TimeZone::get(&zone.value) {
-                Ok(found) => schedule.zone = found,
-                Err(_) => self.error(
-                    zone.span,
-                    format!("there is no time zone `{}`", zone.value),
-                    "a name of the tz database, such as \"Europe/Berlin\"",
-                ),
-            }
-        }
-        if schedule.between.is_none() && schedule.days.is_none() {
+        let schedule = Schedule::read(&mut table, self.zone);
+        if schedule.is_none() {
             self.error(table.span(), "there is no time here", "write `between`, `days` or both");
         }
         table.finish();
-        Some(schedule)
+        schedule
     }
 }

@@ -8,6 +8,7 @@
 //!   `<>`, takes the quotes off a quoted name so that `"a@b"@c` reads `a@b@c`, accepts parameters
 //!   that were never offered, and lets a SIZE of more than twenty digits wrap around.
 //! - DATA with an argument is refused: smtp-proto ignores the argument.
+//! - BDAT is read by [`chunk`](super::chunk), so that a size which does not fit is still a size.
 //!
 //! What a path means is not looked at: a reverse-path is only shown, and whether a forward-path is known
 //! is asked of [`Accept`](super::Accept). Names and domains may be UTF-8 with and without SMTPUTF8, as
@@ -17,8 +18,12 @@ use std::borrow::Cow;
 
 use smtp_proto::{Error, Request};
 
+use super::chunk;
+use super::chunk::Announced;
 use super::reply;
 use super::reply::Reply;
+use super::xclient;
+use super::xclient::Said;
 
 /// The longest line that can be a command, with its line end. RFC 5321 section 4.5.3.1.4 asks for 512
 /// octets and each extension for some more; this leaves room for every one, and for long addresses.
@@ -40,6 +45,10 @@ pub enum Command<'a> {
         path: &'a str,
         /// The SIZE that was declared (RFC 1870).
         size: Option<u64>,
+        /// Whether the mail may be binary (BODY=BINARYMIME, RFC 3030 section 3).
+        binary: bool,
+        /// Whether its header may be in UTF-8 (SMTPUTF8, RFC 6531).
+        utf8: bool,
     },
     /// RCPT TO, with the forward-path without its brackets.
     Rcpt(&'a str),
@@ -55,9 +64,24 @@ pub enum Command<'a> {
     Help,
     /// QUIT.
     Quit,
+    /// STARTTLS (RFC 3207).
+    Starttls,
+    /// AUTH (RFC 4954).
+    Auth {
+        /// The mechanism, as it was written.
+        mechanism: &'a str,
+        /// The initial response, if there is one.
+        initial: Option<&'a str>,
+    },
     /// The first line of an HTTP request: a web page had a browser send it here, with commands in its
     /// body.
     Http,
+    /// LHLO, the greeting of LMTP (RFC 2033 section 4.1).
+    Lhlo(Cow<'a, str>),
+    /// BDAT (RFC 3030 section 2).
+    Bdat(Announced),
+    /// XCLIENT, with what the relay says of its client; none if it cannot be read.
+    Xclient(Option<Said>),
 }
 
 /// Reads a line, which ends in LF or CRLF. A bare LF ends a command, but never data: scripts that write
@@ -85,12 +109,25 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, &'static Reply> {
     if verb_is("DATA") && !argument.is_empty() {
         return Err(&reply::NO_ARGUMENT);
     }
+    if verb_is("STARTTLS") {
+        return if argument.is_empty() { Ok(Command::Starttls) } else { Err(&reply::NO_ARGUMENT) };
+    }
+    if verb_is("AUTH") {
+        return auth(argument);
+    }
+    if verb_is("BDAT") {
+        return chunk::announced(argument).map(Command::Bdat).ok_or(&reply::BDAT_SYNTAX);
+    }
+    if verb_is("XCLIENT") {
+        return Ok(Command::Xclient(xclient::said(argument)));
+    }
     if ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT"].into_iter().any(verb_is) {
         return Ok(Command::Http);
     }
     match Request::parse(&mut line.iter()) {
         Ok(Request::Ehlo { host }) => Ok(Command::Ehlo(host)),
         Ok(Request::Helo { host }) => Ok(Command::Helo(host)),
+        Ok(Request::Lhlo { host }) => Ok(Command::Lhlo(host)),
         Ok(Request::Data) => Ok(Command::Data),
         Ok(Request::Rset) => Ok(Command::Rset),
         Ok(Request::Noop { .. }) => Ok(Command::Noop),
@@ -98,11 +135,20 @@ pub fn parse(line: &[u8]) -> Result<Command<'_>, &'static Reply> {
         Ok(Request::Help { .. }) => Ok(Command::Help),
         Ok(Request::Quit) => Ok(Command::Quit),
         Ok(_) => Err(&reply::NOT_IMPLEMENTED),
-        Err(Error::SyntaxError { .. }) if verb_is("EHLO") => Err(&reply::EHLO_SYNTAX),
+        Err(Error::SyntaxError { .. }) if verb_is("EHLO") || verb_is("LHLO") => Err(&reply::EHLO_SYNTAX),
         Err(Error::SyntaxError { .. }) if verb_is("HELO") => Err(&reply::HELO_SYNTAX),
         Err(Error::SyntaxError { .. }) if verb_is("VRFY") => Err(&reply::MISSING_ARGUMENT),
         Err(Error::SyntaxError { .. }) => Err(&reply::NOT_IMPLEMENTED),
         Err(_) => Err(&reply::UNKNOWN_COMMAND),
+    }
+}
+
+/// Reads `mechanism [initial-response]`. smtp-proto takes more than that, and base64 apart that is none.
+fn auth(argument: &[u8]) -> Result<Command<'_>, &'static Reply> {
+    let mut words = str::from_utf8(argument).map_err(|_| &reply::AUTH_SYNTAX)?.split_ascii_whitespace();
+    match (words.next(), words.next(), words.next()) {
+        (Some(mechanism), initial, None) => Ok(Command::Auth { mechanism, initial }),
+        _ => Err(&reply::AUTH_SYNTAX),
     }
 }
 
@@ -111,7 +157,7 @@ fn mail(argument: &[u8]) -> Result<Command<'_>, &'static Reply> {
         Wrong::Syntax => &reply::MAIL_SYNTAX,
         Wrong::Address => &reply::BAD_SENDER,
     })?;
-    let mut size = None;
+    let (mut size, mut binary, mut utf8) = (None, false, false);
     for parameter in parameters.split_ascii_whitespace() {
         let (key, value) = match parameter.split_once('=') {
             Some((key, value)) => (key, Some(value)),
@@ -121,16 +167,17 @@ fn mail(argument: &[u8]) -> Result<Command<'_>, &'static Reply> {
         if key_is("SIZE") {
             size = Some(value.and_then(declared).ok_or(&reply::BAD_PARAMETER)?);
         } else if key_is("BODY") {
-            // Data is kept as it comes, so that the two mean the same here. BINARYMIME is not offered.
+            // Data is kept as it comes, so that the first two mean the same here.
             match value {
                 Some(v) if v.eq_ignore_ascii_case("7BIT") || v.eq_ignore_ascii_case("8BITMIME") => (),
-                Some(v) if v.eq_ignore_ascii_case("BINARYMIME") => return Err(&reply::UNKNOWN_PARAMETER),
+                Some(v) if v.eq_ignore_ascii_case("BINARYMIME") => binary = true,
                 _ => return Err(&reply::BAD_PARAMETER),
             }
         } else if key_is("SMTPUTF8") {
             if value.is_some() {
                 return Err(&reply::BAD_PARAMETER);
             }
+            utf8 = true;
         } else if key_is("AUTH") {
             // Who wrote the mail in the sender's view (RFC 4954 section 5); nobody here depends on it.
             if value.is_none_or(str::is_empty) {
@@ -140,7 +187,7 @@ fn mail(argument: &[u8]) -> Result<Command<'_>, &'static Reply> {
             return Err(&reply::UNKNOWN_PARAMETER);
         }
     }
-    Ok(Command::Mail { path, size })
+    Ok(Command::Mail { path, size, binary, utf8 })
 }
 
 /// The value of SIZE. More than fits is as good as the most that fits: both are too large.
@@ -245,7 +292,7 @@ mod tests {
     use super::*;
 
     fn mail(path: &str, size: Option<u64>) -> Result<Command<'_>, &'static Reply> {
-        Ok(Command::Mail { path, size })
+        Ok(Command::Mail { path, size, binary: false, utf8: false })
     }
 
     #[test]
@@ -259,6 +306,13 @@ mod tests {
         assert_eq!(parse(b"HELP DATA\r\n"), Ok(Command::Help));
         assert_eq!(parse(b"quit\r\n"), Ok(Command::Quit));
         assert_eq!(parse(b"rset\r\n"), Ok(Command::Rset));
+        assert_eq!(parse(b"starttls\r\n"), Ok(Command::Starttls));
+        let auth = |initial| Ok(Command::Auth { mechanism: "login", initial });
+        assert_eq!(parse(b"Auth login \r\n"), auth(None));
+        assert_eq!(parse(b"AUTH login =\r\n"), auth(Some("=")));
+        assert_eq!(parse(b"lhlo relay\r\n"), Ok(Command::Lhlo("relay".into())));
+        assert_eq!(parse(b"bdat 86 last\r\n"), Ok(Command::Bdat(Announced { size: 86, last: true })));
+        assert_eq!(parse(b"XCLIENT ADDR=1\r\n"), Ok(Command::Xclient(None)));
     }
 
     #[test]
@@ -322,13 +376,17 @@ mod tests {
     #[test]
     fn parameters_that_were_offered_are_taken_and_all_others_refused() {
         assert_eq!(parse(b"mail FROM:<a> size=473\r\n"), mail("a", Some(473)));
-        assert_eq!(parse(b"MAIL FROM:<a> BODY=8BITMIME SMTPUTF8  AUTH=<> SIZE=0\r\n"), mail("a", Some(0)));
+        assert_eq!(parse(b"MAIL FROM:<a> BODY=8BITMIME  AUTH=<> SIZE=0\r\n"), mail("a", Some(0)));
+        assert_eq!(
+            parse(b"MAIL FROM:<a> BODY=binarymime SMTPUTF8\r\n"),
+            Ok(Command::Mail { path: "a", size: None, binary: true, utf8: true })
+        );
         assert_eq!(parse(b"MAIL FROM:<a> SIZE=99999999999999999999999\r\n"), mail("a", Some(u64::MAX)));
         for bad in ["SIZE", "SIZE=", "SIZE=-1", "SIZE=1k", "BODY", "BODY=9BIT", "SMTPUTF8=yes", "AUTH="] {
             let line = format!("MAIL FROM:<a> {bad}\r\n");
             assert_eq!(parse(line.as_bytes()), Err(&reply::BAD_PARAMETER), "{bad}");
         }
-        for unknown in ["RET=HDRS", "BODY=BINARYMIME", "X", "HOLDFOR=1", "=", "SIZ=1"] {
+        for unknown in ["RET=HDRS", "X", "HOLDFOR=1", "=", "SIZ=1"] {
             let line = format!("MAIL FROM:<a> {unknown}\r\n");
             assert_eq!(parse(line.as_bytes()), Err(&reply::UNKNOWN_PARAMETER), "{unknown}");
         }
@@ -351,9 +409,11 @@ mod tests {
         assert_eq!(parse(b"EHLO\r\n"), Err(&reply::EHLO_SYNTAX));
         assert_eq!(parse(b"HELO \r\n"), Err(&reply::HELO_SYNTAX));
         assert_eq!(parse(b"VRFY\r\n"), Err(&reply::MISSING_ARGUMENT));
-        for line in
-            ["EXPN staff", "EXPN", "STARTTLS", "AUTH LOGIN", "AUTH", "BDAT 1 LAST", "ETRN x", "LHLO x"]
-        {
+        assert_eq!(parse(b"STARTTLS now\r\n"), Err(&reply::NO_ARGUMENT));
+        assert_eq!(parse(b"AUTH\r\n"), Err(&reply::AUTH_SYNTAX));
+        assert_eq!(parse(b"AUTH PLAIN a b\r\n"), Err(&reply::AUTH_SYNTAX));
+        assert_eq!(parse(b"BDAT\r\n"), Err(&reply::BDAT_SYNTAX));
+        for line in ["EXPN staff", "EXPN", "ETRN x"] {
             assert_eq!(parse(format!("{line}\r\n").as_bytes()), Err(&reply::NOT_IMPLEMENTED), "{line}");
         }
         assert_eq!(parse(b"POST / HTTP/1.1\r\n"), Ok(Command::Http));

@@ -1,5 +1,5 @@
-//! Runs a session over a stream: bytes, time and memory. Any stream will do, so that TLS, a pipe and the
-//! tests fit.
+//! Runs a session over a stream: bytes, time, memory and the change to TLS. Any stream will do, so that a socket
+//! of any family, a pipe and the tests fit.
 //!
 //! Replies that are ready together are written together, and each of them in one write: some clients
 //! take what one read gives them for the whole reply. A client that only waits costs no buffer: one is
@@ -7,7 +7,6 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,22 +15,35 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
+use super::auth::Login;
+use super::entrance::TlsMode;
+use super::logins::{Logins, Verdict};
 use super::memory::{Budget, Share};
+use super::rates::Rates;
 use super::reply;
 use super::session::{Session, Step};
-use super::{Accept, Config, Entrance};
+use super::stream::Stream;
+use super::{Accept, Config, Credentials, Entrance};
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
 
+/// How much of a message a client must send within `data-timeout`, where there is so much left: a client that
+/// sends a byte now and then would else hold what it has sent before for as long as a message may take.
+const BLOCK: usize = 4 << 10;
+
 /// How long a client that was turned out may go on sending. Were the socket closed at once over what it
 /// sent, the system would reset the connection, and the client might never read why.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// How long a client may take for the handshake of TLS: a few round trips, and time for a slow machine to reckon.
+const HANDSHAKE: Duration = Duration::from_secs(30);
 
 /// What all connections share.
 pub struct Edge<A> {
@@ -43,56 +55,89 @@ pub struct Edge<A> {
     pub clock: Arc<dyn Clock>,
     /// The memory for the mails.
     pub budget: Budget,
+    /// The certificates and the users.
+    pub credentials: Arc<Credentials>,
+    /// The state of all logins.
+    pub logins: Logins,
+    /// How often mails may come.
+    pub rates: Arc<Rates>,
 }
 
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
 pub type Ending = watch::Receiver<Option<Instant>>;
 
-/// Serves the client at `address`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and no
-/// other.
-pub async fn serve<A, S>(
-    edge: &Edge<A>,
-    entrance: &Arc<Entrance>,
-    mut stream: S,
-    address: Option<IpAddr>,
-    ending: Ending,
-) where
+/// Serves `client`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and
+/// no other.
+pub async fn serve<A, S>(edge: &Edge<A>, entrance: &Arc<Entrance>, stream: S, client: Client, ending: Ending)
+where
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let session =
-        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), address);
+    // On the heap once, as it would be in the future several times over.
+    let session = Box::new(
+        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), client)
+            .counted_by(Arc::clone(&edge.rates)),
+    );
     let client = session.peer();
+    let mut stream = Stream::Plain(stream);
     debug!(%client, "connect");
-    let connection = Connection {
+    let now = Instant::now();
+    let mut connection = Connection {
         edge,
+        entrance,
         stream: &mut stream,
         session,
         share: edge.budget.share(),
         ending,
-        since: Instant::now(),
+        since: now,
+        productive: now,
+        message_since: None,
+        block: Block::new(&edge.config),
     };
     match caught(connection.run()).await {
-        Some(Ok(())) => debug!(%client, "disconnect"),
+        Some(Ok(())) => debug!(%client, repaired = connection.session.repaired(), "disconnect"),
         Some(Err(error)) => debug!(%client, %error, "connection lost"),
         None => {
             error!(%client, "a session broke; the others go on");
             let mut output = Vec::new();
             reply::INTERNAL_ERROR.write(&mut output);
             // The client may be gone, or may not read.
-            let _ = timeout(LINGER, stream.write_all(&output)).await;
+            let _ = timeout(LINGER, async {
+                connection.stream.write_all(&output).await?;
+                connection.stream.flush().await
+            })
+            .await;
         }
     }
 }
 
 struct Connection<'a, A, S> {
     edge: &'a Edge<A>,
-    stream: &'a mut S,
-    session: Session,
+    entrance: &'a Entrance,
+    stream: &'a mut Stream<S>,
+    session: Box<Session>,
     share: Share,
     ending: Ending,
-    /// The last reply: commands, and a message as a whole, are timed from there.
+    /// The last reply: commands are timed from there.
     since: Instant,
+    /// The last mail that was taken, or the beginning: the session is timed from there.
+    productive: Instant,
+    /// When the message began that the client is in.
+    message_since: Option<Instant>,
+    block: Block,
+}
+
+/// The block of a message that the client is in.
+struct Block {
+    /// How long the client may still take for it. Only what it takes itself counts.
+    left: Duration,
+    bytes: usize,
+}
+
+impl Block {
+    fn new(config: &Config) -> Self {
+        Self { left: config.data_timeout, bytes: 0 }
+    }
 }
 
 /// What the client said.
@@ -106,7 +151,11 @@ enum Heard {
 }
 
 impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
-    async fn run(mut self) -> io::Result<()> {
+    async fn run(&mut self) -> io::Result<()> {
+        // What few sessions do, and once, is on the heap, so that one that only waits has no room for it.
+        if self.entrance.tls == TlsMode::Implicit {
+            Box::pin(self.encrypt()).await?;
+        }
         let mut input = Vec::new();
         let mut used = 0;
         loop {
@@ -121,13 +170,23 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 }
                 Step::Accept(mail) => {
                     self.write().await?;
-                    // On the heap, so that a session that only waits has no room for a mail.
                     let outcome = Box::pin(self.edge.accept.accept(mail)).await;
+                    if outcome.is_ok() {
+                        self.productive = Instant::now();
+                    }
+                    self.message_since = None;
                     self.session.mail_is(outcome);
                 }
+                Step::StartTls => {
+                    self.write().await?;
+                    (input, used) = (Vec::new(), 0);
+                    Box::pin(self.encrypt()).await?;
+                }
+                Step::Authenticate(login) => Box::pin(self.authenticate(login)).await,
                 Step::Close { asked } => {
                     self.write().await?;
-                    self.stream.shutdown().await?;
+                    // Under TLS it takes a few bytes more, which a client that reads nothing would not take.
+                    timeout(LINGER, self.stream.shutdown()).await??;
                     if !asked {
                         self.linger().await;
                     }
@@ -158,6 +217,44 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 }
             }
         }
+    }
+
+    /// Changes to TLS. A handshake can be broken off at any time: there is nothing to lose in it.
+    async fn encrypt(&mut self) -> io::Result<()> {
+        let Some(identity) = &self.edge.credentials.identity else {
+            return Err(io::Error::other("there is no certificate"));
+        };
+        let handshake = self.stream.encrypt(identity.server());
+        let outcome = tokio::select! {
+            biased;
+            outcome = timeout(HANDSHAKE, handshake) => outcome.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+            () = over(&mut self.ending, false) => Err(io::ErrorKind::Interrupted.into()),
+        };
+        match outcome {
+            Ok(tls) => {
+                debug!(client = %self.session.peer(), version = tls.version, cipher = tls.cipher, subject = ?tls.subject, "TLS");
+                self.session.encrypted(tls);
+                self.since = Instant::now();
+                Ok(())
+            }
+            Err(error) => {
+                info!(client = %self.session.peer(), %error, "TLS handshake failed");
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds out whether a login is right. The wrong ones are answered late.
+    async fn authenticate(&mut self, login: Login) {
+        let name = login.name.clone();
+        let verdict = match &self.edge.credentials.users {
+            Some(users) => self.edge.logins.check(users.names(), login, self.session.address()).await,
+            None => Verdict::Later,
+        };
+        if let Verdict::Wrong(delay) = verdict {
+            sleep(delay).await;
+        }
+        self.session.login_is(name, verdict);
     }
 
     /// Writes the replies that are ready, all at once.
@@ -192,15 +289,30 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             return Ok(Heard::Ending);
         }
         let config = &self.edge.config;
-        let deadline = if in_data {
-            (Instant::now() + config.data_timeout).min(self.since + config.message_timeout)
-        } else {
-            self.since + config.command_timeout
+        let now = Instant::now();
+        if !in_data {
+            self.message_since = None;
+        } else if self.message_since.is_none() {
+            self.message_since = Some(now);
+            self.block = Block::new(config);
+        }
+        let deadline = match self.message_since {
+            Some(since) => (now + self.block.left).min(since + config.message_timeout),
+            None => (self.since + config.command_timeout).min(self.productive + config.session_timeout),
         };
+        // So that a client which never stops has an end as well.
+        if now >= deadline {
+            return Ok(Heard::Silence);
+        }
         tokio::select! {
             biased;
             bytes = receive(self.stream) => {
                 let bytes = bytes?;
+                self.block.left = self.block.left.saturating_sub(now.elapsed());
+                self.block.bytes += bytes.len();
+                if self.block.bytes >= BLOCK {
+                    self.block = Block::new(config);
+                }
                 Ok(if bytes.is_empty() { Heard::End } else { Heard::Bytes(bytes) })
             }
             () = over(&mut self.ending, in_data) => Ok(Heard::Ending),

@@ -11,6 +11,9 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
+use super::content::Content;
+pub use super::content::Lost;
+
 /// Where the reader stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -28,29 +31,18 @@ enum State {
     End,
 }
 
-/// Why a message was not kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
-    /// It is longer than a message may be.
-    TooLarge,
-    /// There was no memory for it.
-    NoMemory,
-}
-
 /// A message on its way in.
 #[derive(Debug)]
 pub struct Data {
     state: State,
-    content: Vec<u8>,
-    limit: usize,
-    lost: Option<Lost>,
+    content: Content,
 }
 
 impl Data {
     /// A message of which nothing is read yet and which may have `limit` bytes, without its
     /// transparency dots.
     pub fn new(limit: usize) -> Self {
-        Self { state: State::LineStart, content: Vec::new(), limit, lost: None }
+        Self { state: State::LineStart, content: Content::new(limit) }
     }
 
     /// Reads from the front of `input` up to its end or to that of the message, and says whether the
@@ -73,12 +65,12 @@ impl Data {
                 }
                 // The CR was text after all, and may yet begin a line end.
                 (State::DotCr, _) => {
-                    self.keep(b"\r");
+                    self.content.keep(b"\r");
                     State::Cr
                 }
                 (State::Cr, b'\n') => {
                     *input = behind;
-                    self.keep(b"\n");
+                    self.content.keep(b"\n");
                     State::LineStart
                 }
                 (State::LineStart | State::Dot | State::Text | State::Cr, _) => self.run(input),
@@ -93,11 +85,11 @@ impl Data {
         static DOT_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n."));
         if let Some(at) = DOT_LINE.find(input) {
             let (text, behind) = input.split_at(at + 2);
-            self.keep(text);
+            self.content.keep(text);
             *input = &behind[1..];
             return State::Dot;
         }
-        self.keep(input);
+        self.content.keep(input);
         let state = match input {
             [.., b'\r', b'\n'] => State::LineStart,
             [.., b'\r'] => State::Cr,
@@ -107,32 +99,14 @@ impl Data {
         state
     }
 
-    fn keep(&mut self, text: &[u8]) {
-        if self.lost.is_some() {
-            return;
-        }
-        if text.len() > self.limit - self.content.len() {
-            self.lose(Lost::TooLarge);
-            return;
-        }
-        let needed = self.content.len() + text.len();
-        if needed > self.content.capacity() {
-            // Doubled, as a Vec would do, but never beyond the limit, which is what a mail may cost.
-            let capacity = needed.max(2 * self.content.capacity()).min(self.limit);
-            self.content.reserve_exact(capacity - self.content.len());
-        }
-        self.content.extend_from_slice(text);
-    }
-
     /// Gives up what was kept; the rest is read and not kept.
     pub fn lose(&mut self, why: Lost) {
-        self.lost.get_or_insert(why);
-        self.content = Vec::new();
+        self.content.lose(why);
     }
 
     /// The bytes of memory it holds.
     pub fn held(&self) -> usize {
-        self.content.capacity()
+        self.content.held()
     }
 
     /// The content of the message, once [`Data::read`] found its end.
@@ -140,10 +114,7 @@ impl Data {
     /// # Errors
     /// Why there is none.
     pub fn finish(self) -> Result<Vec<u8>, Lost> {
-        match self.lost {
-            Some(why) => Err(why),
-            None => Ok(self.content),
-        }
+        self.content.finish()
     }
 }
 

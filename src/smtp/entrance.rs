@@ -10,8 +10,11 @@ use crate::document::{Located, Table};
 use crate::event::Words;
 use crate::network::Network;
 
+use super::Senders;
+
 /// What an operator may write for an address.
-const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`";
+const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`; `unix:/PATH`; \
+     or `systemd:NAME`";
 
 /// An address to listen on and who comes in there, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,8 +30,19 @@ pub struct Entrance {
     /// `require-auth`: whether a mail may only come from a client that has authenticated itself, by AUTH or by a
     /// certificate (530 5.7.0 otherwise). No.
     pub require_auth: bool,
+    /// `auth`: whether clients may log in. By default where there are users.
+    pub auth: bool,
+    /// `auth-without-tls`: whether they may although everybody in between can read the password. No.
+    pub auth_without_tls: bool,
+    /// `accept-any-login`: the networks whose clients may log in as anybody with any password, which makes them
+    /// nobody: for senders that cannot do without AUTH and have no account. None.
+    pub accept_any_login: Vec<Network>,
+    /// `mode`: who may connect to a Unix socket, as permissions of its file. 0660: the service's user and group.
+    pub mode: u32,
     /// `allow`: the networks whose clients may come in. Everybody.
     pub allow: Option<Vec<Network>>,
+    /// `senders-allow` and `senders-deny`: who may send. Everybody, unless `[smtp]` says otherwise.
+    pub senders: Senders,
     /// `proxies`: the networks of the proxies that begin each connection with a PROXY header. None.
     pub proxies: Vec<Network>,
     /// `xclient`: the networks of the relays that may name the real client by XCLIENT. None.
@@ -82,6 +96,25 @@ impl Words for TlsMode {
         &[("off", Self::Off), ("starttls", Self::Starttls), ("implicit", Self::Implicit)];
 }
 
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Smtp => "smtp",
+            Self::Lmtp => "lmtp",
+        })
+    }
+}
+
+impl fmt::Display for TlsMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Starttls => "starttls",
+            Self::Implicit => "implicit",
+        })
+    }
+}
+
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -127,7 +160,12 @@ impl Entrance {
             tls: TlsMode::Off,
             require_tls: false,
             require_auth: false,
+            auth: false,
+            auth_without_tls: false,
+            accept_any_login: Vec::new(),
+            mode: 0o660,
             allow: None,
+            senders: Senders::default(),
             proxies: Vec::new(),
             xclient: Vec::new(),
             lenient: false,
@@ -136,7 +174,7 @@ impl Entrance {
     }
 
     /// Reads a `[[smtp.listener]]`; none if it has no address.
-    fn read(table: &mut Table<'_>) -> Option<Self> {
+    fn read(table: &mut Table<'_>, site: Site, senders: &Senders) -> Option<Self> {
         let span = table.span();
         let address = match table.string("address") {
             Some(text) => Address::read(table, text),
@@ -146,21 +184,105 @@ impl Entrance {
             }
         };
         let mut entrance = Self::new(address?);
+        let protocol = table.value("protocol").map(|value| value.span());
         entrance.protocol = table.word("protocol").unwrap_or_default();
+        if let (Some(span), Protocol::Lmtp, Address::Inet(address)) =
+            (protocol, entrance.protocol, &entrance.address)
+            && address.port() == 25
+        {
+            table.error(
+                span,
+                "LMTP must not be spoken on port 25",
+                "a mail server that comes here expects SMTP (RFC 2033 section 5): choose another port, or a socket",
+            );
+        }
         entrance.tls = table.word("tls").unwrap_or_default();
         entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
         entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
+        entrance.auth = table.boolean("auth").unwrap_or(site.users);
+        entrance.auth_without_tls = table.boolean("auth-without-tls").unwrap_or_default();
+        entrance.accept_any_login = networks(table, "accept-any-login").unwrap_or_default();
+        if let Some(mode) = table.string("mode") {
+            match u32::from_str_radix(&mode.value, 8) {
+                Ok(bits) if bits <= 0o777 => entrance.mode = bits,
+                _ => table.error(
+                    mode.span,
+                    format!("`{}` is not a file mode", mode.value.escape_debug()),
+                    "three octal digits for user, group and others, such as \"0660\" or \"0666\"",
+                ),
+            }
+        }
+        entrance.refuse_what_cannot_be(table, site);
         entrance.allow = networks(table, "allow");
+        entrance.senders = Senders::read(table, senders);
         entrance.proxies = networks(table, "proxies").unwrap_or_default();
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
+        let lenient = table.value("lenient").map(|value| value.span());
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
         entrance.public = table.boolean("public").unwrap_or(entrance.public && entrance.allow.is_none());
+        if let (Some(span), true, true) = (lenient, entrance.lenient, entrance.public) {
+            table.error(
+                span,
+                "a public listener cannot be lenient",
+                "what is read otherwise here than at the relay in front can carry a second mail past it: name the \
+                 legacy senders in `allow`, or give them a listener of their own",
+            );
+        }
         Some(entrance)
     }
 }
 
-/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`; none if neither is written.
-pub(super) fn read(table: &mut Table<'_>) -> Option<Vec<Entrance>> {
+/// What the rest of `[smtp]` has to offer to an entrance.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Site {
+    /// Whether there are certificates to present.
+    pub certificates: bool,
+    /// Whether there is an authority that identifies clients.
+    pub client_ca: bool,
+    /// Whether there are users.
+    pub users: bool,
+}
+
+impl Entrance {
+    /// Reports what is asked of clients and cannot be done by any.
+    fn refuse_what_cannot_be(&self, table: &mut Table<'_>, site: Site) {
+        let refuse = |table: &mut Table<'_>, key: &'static str, message: &str, help: &str| {
+            let span = table.value(key).map_or_else(|| table.span(), |value| value.span());
+            table.error(span, message, help);
+        };
+        let encrypted = self.tls != TlsMode::Off;
+        if encrypted && !site.certificates {
+            let help = "add [[smtp.certificate]] with `certificate` and `key`, or leave `tls` out";
+            refuse(table, "tls", "there is no certificate for TLS", help);
+        }
+        if self.require_tls && !encrypted {
+            let help = "add tls = \"starttls\" or tls = \"implicit\", or leave `require-tls` out";
+            refuse(table, "require-tls", "no mail can come in: TLS is required and not offered", help);
+        }
+        let login = self.auth && site.users && (encrypted || self.auth_without_tls);
+        if self.auth && !site.users {
+            let help = "name the file of users by `users` in [smtp], or leave `auth` out";
+            refuse(table, "auth", "nobody can log in: there are no users", help);
+        } else if self.require_auth && !login && !(encrypted && site.client_ca) {
+            let help = "clients need `users` or `client-ca` in [smtp], and `tls` here";
+            refuse(table, "require-auth", "no mail can come in: a login is required and not offered", help);
+        } else if self.auth && !login && table.has("auth") {
+            let help = "add tls = \"starttls\", or auth-without-tls = true where nobody can listen in";
+            refuse(
+                table,
+                "auth",
+                "nobody can log in: AUTH is offered under TLS only, and there is none",
+                help,
+            );
+        }
+    }
+}
+
+/// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`, or takes `default` if neither is written, and gives
+/// the senders of `[smtp]` to those that name none.
+pub(super) fn read(table: &mut Table<'_>, site: Site, default: Vec<Entrance>) -> Vec<Entrance> {
+    let senders = Senders::read(table, &Senders::default());
+    let plain = |entrance| Entrance { senders: senders.clone(), auth: site.users, ..entrance };
     let span = table.value("listen").map(|value| value.span());
     let listen = table.strings("listen");
     let listeners = table.tables("listener");
@@ -170,21 +292,21 @@ pub(super) fn read(table: &mut Table<'_>) -> Option<Vec<Entrance>> {
         table.error(span, "`listen` is empty", ADDRESS_HELP);
     }
     if listen.is_none() && listeners.is_empty() {
-        return None;
+        return default.into_iter().map(plain).collect();
     }
     let mut found: Vec<Entrance> = listen
         .into_iter()
         .flatten()
-        .filter_map(|text| Address::read(table, text).map(Entrance::new))
+        .filter_map(|text| Address::read(table, text).map(Entrance::new).map(plain))
         .collect();
     for mut listener in listeners {
-        found.extend(Entrance::read(&mut listener));
+        found.extend(Entrance::read(&mut listener, site, &senders));
         listener.finish();
     }
-    Some(found)
+    found
 }
 
-fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
+pub(super) fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
     let written = table.strings(key)?;
     let mut found = Vec::with_capacity(written.len());
     for text in written {
@@ -198,4 +320,48 @@ fn networks(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Network>> {
         }
     }
     Some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::document;
+
+    fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
+        let site = Site { certificates: false, client_ca: false, users: false };
+        let read = |table: &mut Table<'_>| read(table, site, Vec::new());
+        document::read(&Source::new("t.toml", text), read).map_err(|found| {
+            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+        })
+    }
+
+    #[test]
+    fn lmtp_is_not_spoken_on_the_port_of_smtp() {
+        assert_eq!(
+            listeners("[[listener]]\naddress = '127.0.0.1:25'\nprotocol = 'lmtp'\n").unwrap_err(),
+            ["3:12: LMTP must not be spoken on port 25"]
+        );
+        for address in ["127.0.0.1:24", "unix:/run/lmtp"] {
+            let text = format!("[[listener]]\naddress = '{address}'\nprotocol = 'lmtp'\n");
+            assert_eq!(listeners(&text).unwrap()[0].protocol, Protocol::Lmtp);
+        }
+        assert!(listeners("[[listener]]\naddress = '127.0.0.1:25'\n").is_ok());
+    }
+
+    #[test]
+    fn only_an_entrance_that_is_not_public_may_be_lenient() {
+        let entrance = |rest: &str| listeners(&format!("[[listener]]\nlenient = true\n{rest}\n"));
+        let refused = Err(vec!["2:11: a public listener cannot be lenient".to_owned()]);
+        assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
+        assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
+        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
+        for good in [
+            "address = '127.0.0.1:25'",
+            "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']",
+            "address = 'unix:/s'",
+        ] {
+            assert!(entrance(good).unwrap()[0].lenient, "{good}");
+        }
+    }
 }

@@ -3,28 +3,30 @@
 //! An error of accept never ends it: one of the connection concerns that client only, and for any other,
 //! such as no file descriptor left, it waits a little and tries again.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use jiff::Timestamp;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
+use crate::mail::Client;
 
 use super::admission::{Admission, Seat};
 use super::connection::{self, Edge, Ending};
+use super::logins::Logins;
 use super::memory::Budget;
+use super::proxy::{self, Named};
+use super::rates::Rates;
 use super::reply::Reply;
-use super::{Accept, Address, Config, Entrance};
-
-/// How many connections the system may hold until they are accepted: a storm of alerts comes in bursts,
-/// and what does not fit comes back a second later or not at all. The system may allow less.
-const BACKLOG: u32 = 1024;
+use super::socket::{Incoming, Inherited, Socket};
+use super::{Accept, Config, Credentials, Entrance, TlsMode, descriptors};
 
 /// The first and the longest wait after an error that is not one of a connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -32,35 +34,65 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from
 /// What a session may take beyond the time to drain, to say goodbye.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// How often the files of certificates and users are looked at, and how often an operator is told what should be
+/// done about them.
+const LOOK: Duration = Duration::from_secs(60);
+const WARN: Duration = Duration::from_secs(24 * 3600);
+
 /// The sockets that listen.
 #[derive(Debug)]
 pub struct Listener {
     config: Arc<Config>,
-    sockets: Vec<(Arc<Entrance>, TcpListener)>,
+    credentials: Arc<Credentials>,
+    sockets: Vec<(Arc<Entrance>, Socket)>,
 }
 
 impl Listener {
     /// Listens on every address of `config`. It must be called within a tokio runtime.
     ///
     /// # Errors
-    /// The first address that cannot be had, by name.
+    /// The first file or address that cannot be had, by name.
     pub fn bind(config: &Config) -> io::Result<Self> {
-        let sockets = config
-            .entrances
-            .iter()
-            .map(|entrance| {
-                let socket = listen(&entrance.address).map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
-                })?;
-                Ok((Arc::new(entrance.clone()), socket))
-            })
-            .collect::<io::Result<_>>()?;
-        Ok(Self { config: Arc::new(config.clone()), sockets })
+        let credentials = Credentials::load(config).map_err(|problems| {
+            io::Error::other(problems.first().map_or_else(String::new, ToString::to_string))
+        })?;
+        Self::open(config, credentials, Inherited::default())
     }
 
-    /// The addresses that it listens on, with the ports that the system chose where the config has 0.
+    /// The same with files that were read already, and with the sockets of systemd.
+    ///
+    /// # Errors
+    /// The first address that cannot be had, by name.
+    pub fn open(config: &Config, credentials: Credentials, mut inherited: Inherited) -> io::Result<Self> {
+        let mut sockets = Vec::new();
+        for entrance in &config.entrances {
+            let opened = Socket::listen(entrance, &mut inherited).map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
+            })?;
+            let entrance = Arc::new(entrance.clone());
+            sockets.extend(opened.into_iter().map(|socket| (Arc::clone(&entrance), socket)));
+        }
+        for name in inherited.left() {
+            warn!(name, "systemd handed over a socket that no listener names; it is closed");
+        }
+        let mut config = config.clone();
+        config.max_sessions = descriptors::sessions(config.max_sessions);
+        Ok(Self { config: Arc::new(config), credentials: Arc::new(credentials), sockets })
+    }
+
+    /// The certificates and the users, which whoever is told to can read anew.
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
+    }
+
+    /// Every socket that it listens on: its entrance, and its address in words.
+    pub fn sockets(&self) -> impl Iterator<Item = (&Entrance, String)> {
+        self.sockets.iter().map(|(entrance, socket)| (&**entrance, socket.name()))
+    }
+
+    /// The addresses of a network that it listens on, with the ports that the system chose where the config has 0.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.sockets.iter().filter_map(|(_, socket)| socket.local_addr().ok()).collect()
+        self.sockets.iter().filter_map(|(_, socket)| socket.address()).collect()
     }
 
     /// Serves until `stop` is true. Then nobody is let in any more, sessions outside DATA are told and
@@ -72,13 +104,19 @@ impl Listener {
         mut stop: watch::Receiver<bool>,
     ) {
         let config = self.config;
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let admission = Admission::new(Arc::clone(&config), Arc::clone(&rates));
         let edge = Arc::new(Edge {
             config: Arc::clone(&config),
             accept,
             clock,
             budget: Budget::new(config.max_memory),
+            credentials: self.credentials,
+            logins: Logins::default(),
+            rates,
         });
-        let admission = Admission::new(config.max_sessions, config.max_sessions_per_client);
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
         for (entrance, socket) in self.sockets {
@@ -88,6 +126,7 @@ impl Listener {
         // Whoever could say stop and is gone has stopped.
         let _ = stop.wait_for(|stop| *stop).await;
         end.send_replace(Some(Instant::now() + config.drain));
+        drop(upkeep);
         while let Some(ended) = doors.join_next().await {
             if let Err(error) = ended {
                 std::panic::resume_unwind(error.into_panic());
@@ -96,19 +135,28 @@ impl Listener {
     }
 }
 
-fn listen(address: &Address) -> io::Result<TcpListener> {
-    let &Address::Inet(address) = address else { return Err(ErrorKind::Unsupported.into()) };
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // So that a restart need not wait for the last connections to be forgotten.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+/// Looks after the files of certificates and users.
+async fn keep_up(credentials: Arc<Credentials>, clock: Arc<dyn Clock>) {
+    let mut next = tokio::time::interval(LOOK);
+    let mut warned: Option<Instant> = None;
+    loop {
+        let now = next.tick().await;
+        let files = Arc::clone(&credentials);
+        // A panic there is told by itself, and the next look may go well.
+        let _ = tokio::task::spawn_blocking(move || files.look()).await;
+        if warned.is_none_or(|at| now - at >= WARN) {
+            warned = Some(now);
+            for warning in credentials.warnings(clock.now()) {
+                warn!("{warning}");
+            }
+        }
+    }
 }
 
 /// Lets clients in at one socket until the end is known, then waits for their sessions.
 async fn door<A: Accept>(
     entrance: Arc<Entrance>,
-    socket: TcpListener,
+    socket: Socket,
     edge: Arc<Edge<A>>,
     admission: Arc<Admission>,
     mut ending: Ending,
@@ -122,16 +170,25 @@ async fn door<A: Accept>(
             // Only to forget them; a session that panicked has said so itself.
             Some(_) = sessions.join_next() => (),
             accepted = socket.accept() => match accepted {
-                Ok((stream, address)) => {
+                Ok(incoming) => {
                     backoff = BACKOFF.0;
-                    // Behind a socket of both families, an IPv4 client is the same as before one of its own.
-                    let client = address.ip().to_canonical();
-                    match admission.admit(client) {
-                        Ok(seat) => {
-                            let (edge, ending) = (Arc::clone(&edge), ending.clone());
-                            sessions.spawn(attend(edge, Arc::clone(&entrance), stream, client, seat, ending));
+                    let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
+                    let proxied = incoming.client().is_some_and(named);
+                    let admitted = admission.admit_connection().and_then(|mut seat| {
+                        // Whom a proxy comes for is known when it has said so; a Unix socket has no address to count by.
+                        if let Some(peer) = incoming.client()
+                            && !proxied
+                        {
+                            seat.admit_client(peer, &entrance, edge.clock.now())?;
                         }
-                        Err(reply) => turn_away(stream, client, reply),
+                        Ok(seat)
+                    });
+                    match admitted {
+                        Ok(seat) => {
+                            let (edge, entrance, ending) = (Arc::clone(&edge), Arc::clone(&entrance), ending.clone());
+                            sessions.spawn(attend(edge, entrance, incoming, proxied, seat, ending));
+                        }
+                        Err(reply) => turn_away(&entrance, incoming, reply),
                     }
                 }
                 Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
@@ -158,31 +215,100 @@ async fn ended(ending: &mut Ending) -> Instant {
     ending.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
 }
 
+/// Serves a client, whatever it came by: a header of its proxy if there is one, TLS where the entrance has it from
+/// the first byte, and the session.
 async fn attend<A: Accept>(
     edge: Arc<Edge<A>>,
     entrance: Arc<Entrance>,
-    stream: TcpStream,
-    client: IpAddr,
-    seat: Seat,
-    ending: Ending,
+    incoming: Incoming,
+    proxied: bool,
+    mut seat: Seat,
+    mut ending: Ending,
 ) {
-    // Each reply is one write, and the next command waits for it: there is nothing to collect.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%client, %error, "connection lost at once");
-        return;
+    match incoming {
+        Incoming::Tcp(mut stream, peer) => {
+            // Each reply is one write, and the next command waits for it: there is nothing to collect.
+            if let Err(error) = stream.set_nodelay(true) {
+                debug!(client = %peer, %error, "connection lost at once");
+                return;
+            }
+            let mut client = Client { address: Some(peer), ..Client::default() };
+            if proxied {
+                let Some(named) = named_by(peer, &mut stream, &mut ending).await else { return };
+                let admitted;
+                (client, admitted) = admit_named(&mut seat, &entrance, peer, named, edge.clock.now());
+                if let Err(reply) = admitted {
+                    turn_away(&entrance, Incoming::Tcp(stream, client.address.unwrap_or(peer)), reply);
+                    return;
+                }
+            }
+            connection::serve(&edge, &entrance, stream, client, ending).await;
+        }
+        Incoming::Unix(stream) => {
+            connection::serve(&edge, &entrance, stream, Client::default(), ending).await;
+        }
     }
-    connection::serve(&edge, &entrance, stream, Some(client), ending).await;
     drop(seat);
 }
 
-/// Says why to a client that cannot come in. Nothing waits for it: a fresh socket has room for a line.
-fn turn_away(stream: TcpStream, client: IpAddr, reply: &Reply) {
-    info!(%client, %reply, "connection refused");
-    let mut output = Vec::new();
-    reply.write(&mut output);
-    if let Ok(mut stream) = stream.into_std() {
-        // If the client is gone already, it has its answer.
-        let _ = stream.write(&output);
+/// Whom `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
+/// nothing.
+async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Named> {
+    let named = tokio::select! {
+        named = timeout(proxy::TIME, proxy::read(stream)) => named,
+        _ = ended(ending) => return None,
+    };
+    let named = match named {
+        Ok(Ok(named)) => named,
+        Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
+            warn!(%proxy, "connection closed: the proxy did not begin with a PROXY header");
+            return None;
+        }
+        Ok(Err(error)) => {
+            debug!(%proxy, %error, "connection lost before its PROXY header");
+            return None;
+        }
+        Err(_) => {
+            warn!(%proxy, "connection closed: the proxy sent no PROXY header in time");
+            return None;
+        }
+    };
+    Some(named)
+}
+
+/// Lets in whom `proxy` named, and says what is known of them.
+fn admit_named(
+    seat: &mut Seat,
+    entrance: &Entrance,
+    proxy: IpAddr,
+    named: Named,
+    now: Timestamp,
+) -> (Client, Result<(), &'static Reply>) {
+    match named {
+        Named::Client(address) => {
+            let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_client(address, entrance, now))
+        }
+        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        Named::Unknown => {
+            let client = Client { relay: Some(proxy), ..Client::default() };
+            (client, seat.admit_unknown(proxy, entrance, now))
+        }
+        Named::Local => {
+            (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now))
+        }
+    }
+}
+
+/// Closes a connection that cannot come in, and says why where that can be understood. Nothing waits for it: a fresh
+/// socket has room for a line. For QUIT, for which RFC 5321 section 3.1 would have us wait after 554, whoever may
+/// not come in could let us wait long.
+fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
+    let client = incoming.client().map_or_else(|| "local".to_owned(), |client| client.to_string());
+    info!(client, listener = %entrance.address, %reply, "connection refused");
+    // A client that waits for a handshake would take a reply for a broken one.
+    if entrance.tls != TlsMode::Implicit {
+        incoming.tell(reply);
     }
 }
 
@@ -200,12 +326,13 @@ fn is_of_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::task::JoinHandle;
 
     use super::*;
     use crate::clock::System;
     use crate::mail::{Mail, MailId};
-    use crate::smtp::Refusal;
+    use crate::smtp::{Address, Refusal};
 
     struct Taker;
 

@@ -10,28 +10,62 @@
 //! held within the limits of the [`Config`]. What it needs of the rest of the gateway it asks of the
 //! trait; it knows neither rules nor spool.
 //!
+//! Who comes in is looked at in this order, and each refusal has its reply and its line in the log:
+//!
+//! ```text
+//! connection   the sessions of all, the networks of the entrance, the sessions and the rate of the client
+//! greeting     that it is one
+//! sender       the patterns of the entrance
+//! recipient    that a team takes mail for it
+//! size         what MAIL declares and what comes
+//! rate         the mails of the client, of the sender and for the recipient
+//! ```
+//!
+//! It cannot be an open relay: a mail goes to [`Accept`] and nowhere else, and there is nothing here that
+//! could send one.
+//!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
-//! envelope. TLS, AUTH and LMTP are not there yet.
+//! envelope.
 
 mod admission;
+pub mod auth;
+pub mod chunk;
 pub mod command;
 mod connection;
+mod content;
+mod credentials;
 pub mod data;
+mod descriptors;
 pub mod entrance;
+pub mod lenience;
 mod listener;
+pub mod logins;
 mod memory;
+pub mod proxy;
+pub mod rates;
 pub mod reply;
+mod senders;
 pub mod session;
+mod socket;
+mod stamp;
+mod stream;
+pub mod tls;
+pub mod users;
+pub mod xclient;
 
+pub use credentials::Credentials;
 pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
+pub use socket::Inherited;
+pub use rates::Limits;
+pub use senders::Senders;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::document::Table;
+use crate::document::{NamedFile, Table};
 use crate::mail::{Mail, MailId};
 
 /// What the edge needs of the gateway behind it.
@@ -44,13 +78,15 @@ pub trait Accept: Send + Sync + 'static {
     fn accept(&self, mail: Mail) -> impl Future<Output = Result<MailId, Refusal>> + Send;
 }
 
-/// Why a mail was not taken. The client is asked to come again.
+/// Why a mail was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// There is no space: 452 4.3.1.
     Full,
     /// An I/O error, or the gateway shuts down: 451 4.3.0.
     Unavailable,
+    /// It is not from whom it says, and the domain that it names wants such mails refused: 550 5.7.26.
+    Unauthentic,
 }
 
 /// The `[smtp]` section. The defaults are those of [`Config::default`].
@@ -58,6 +94,10 @@ pub enum Refusal {
 pub struct Config {
     /// `listen` and `[[listener]]`: where clients come in, and by which rules. `listen = ["127.0.0.1:2525"]`.
     pub entrances: Vec<Entrance>,
+    /// `[[certificate]]` and `client-ca`: what is presented under TLS, and whom clients' certificates may be from.
+    pub tls: tls::Config,
+    /// `users`: the file of those who may log in. Nobody.
+    pub users: Option<NamedFile>,
     /// `hostname`: the name in the greeting. That of the system.
     pub hostname: String,
     /// `max-message-size`: the largest content of a mail, in bytes. 25 MiB.
@@ -71,19 +111,28 @@ pub struct Config {
     /// `max-sessions-per-client`: how many of them may come from one address. 100: five Postfix behind
     /// one address, which open at most 20 each.
     pub max_sessions_per_client: usize,
+    /// `[smtp.rates]`: how often clients may come.
+    pub rates: Limits,
     /// `max-errors`: at how many refused commands, with no mail taken between, the session ends. 20, as in
     /// Postfix.
     pub max_errors: usize,
     /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB.
     pub max_memory: usize,
+    /// `max-hops`: how many Received fields a mail may have; one with more goes round in circles. 100, the least
+    /// that RFC 5321 section 6.3 asks for: a loop is found as surely, and no mail is refused that only has far
+    /// to go.
+    pub max_hops: usize,
     /// `command-timeout`: how long a client may take for a command. 5 minutes, as RFC 5321 section
     /// 4.5.3.2.7 asks.
     pub command_timeout: Duration,
-    /// `data-timeout`: how long a client may be silent within a message. 3 minutes, the time that RFC
-    /// 5321 section 4.5.3.2.5 gives a client for a block.
+    /// `data-timeout`: how long a client may take within a message for a block of 4 KiB, or for the rest. 3
+    /// minutes, the time that RFC 5321 section 4.5.3.2.5 gives a client for a block.
     pub data_timeout: Duration,
-    /// `message-timeout`: how long a message may take from DATA to its end. 15 minutes.
+    /// `message-timeout`: how long a message may take from DATA or the first BDAT to its end. 15 minutes.
     pub message_timeout: Duration,
+    /// `session-timeout`: how long a session may go on without that a mail is taken. 30 minutes: a session
+    /// that is kept open and works has no end, and one that only keeps its seat has.
+    pub session_timeout: Duration,
     /// `drain`: how long sessions that are inside DATA may go on when the service stops. 10 seconds, well
     /// below the 90 after which systemd would kill it.
     pub drain: Duration,
@@ -93,16 +142,21 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 2525))))],
+            tls: tls::Config::default(),
+            users: None,
             hostname: system_hostname(),
             max_message_size: 25 << 20,
             max_recipients: 1000,
             max_sessions: 900,
             max_sessions_per_client: 100,
+            rates: Limits::default(),
             max_errors: 20,
             max_memory: 256 << 20,
+            max_hops: 100,
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(180),
             message_timeout: Duration::from_secs(900),
+            session_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(10),
         }
     }
@@ -112,8 +166,14 @@ impl Config {
     /// Reads the section. What is wrong with it is reported at its place; [`Table::finish`] is left to
     /// the caller.
     pub fn read(table: &mut Table<'_>) -> Self {
-        let mut config = Self::default();
-        set(&mut config.entrances, entrance::read(table));
+        let (tls, users) = (tls::Config::read(table), table.file("users"));
+        let mut config = Self { tls, users, ..Self::default() };
+        let site = entrance::Site {
+            certificates: table.has("certificate"),
+            client_ca: config.tls.client_ca.is_some(),
+            users: config.users.is_some(),
+        };
+        config.entrances = entrance::read(table, site, std::mem::take(&mut config.entrances));
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -147,10 +207,13 @@ impl Config {
         set(&mut config.max_recipients, count(table, "max-recipients", 100..=100_000));
         set(&mut config.max_sessions, count(table, "max-sessions", 1..=1_000_000));
         set(&mut config.max_sessions_per_client, count(table, "max-sessions-per-client", 1..=1_000_000));
+        set(&mut config.rates, table.table("rates").map(Limits::read));
         set(&mut config.max_errors, count(table, "max-errors", 1..=1_000_000));
+        set(&mut config.max_hops, count(table, "max-hops", 10..=10_000));
         set(&mut config.command_timeout, timeout(table, "command-timeout"));
         set(&mut config.data_timeout, timeout(table, "data-timeout"));
         set(&mut config.message_timeout, timeout(table, "message-timeout"));
+        set(&mut config.session_timeout, timeout(table, "session-timeout"));
         set(&mut config.drain, table.duration("drain"));
         config
     }
@@ -185,14 +248,11 @@ fn is_hostname(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_[]:".contains(&byte))
 }
 
-/// The name of this machine, or `localhost` where it has none.
+/// The name of this machine, or `localhost` where it has none. Asked of the system and not read from /proc, which
+/// a service manager may hide.
 fn system_hostname() -> String {
-    ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .into_iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
-        .map(|name| name.trim().to_owned())
-        .find(|name| is_hostname(name))
-        .unwrap_or_else(|| "localhost".to_owned())
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_hostname(&name) { name } else { "localhost".to_owned() }
 }
 
 #[cfg(test)]
@@ -217,25 +277,44 @@ mod tests {
         let found = config(
             "listen = ['[::1]:25', '0.0.0.0:465']\nhostname = 'mx'\nmax-message-size = '1 MiB'\nmax-recipients = 100\n\
              max-sessions = 2\nmax-sessions-per-client = 1\nmax-errors = 3\nmax-memory = '2 MiB'\ncommand-timeout = '1m'\n\
-             data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\n",
+             data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\nmax-hops = 50\nsession-timeout = '5m'\n",
         );
         let wanted = Config {
             entrances: ["[::1]:25", "0.0.0.0:465"]
                 .map(|address| Entrance::new(Address::Inet(address.parse().unwrap())))
                 .into(),
             hostname: "mx".into(),
+            tls: tls::Config::default(),
+            users: None,
             max_message_size: 1 << 20,
             max_recipients: 100,
             max_sessions: 2,
             max_sessions_per_client: 1,
+            rates: Limits::default(),
             max_errors: 3,
             max_memory: 2 << 20,
+            max_hops: 50,
             command_timeout: Duration::from_secs(60),
             data_timeout: Duration::from_secs(120),
             message_timeout: Duration::from_secs(180),
+            session_timeout: Duration::from_secs(300),
             drain: Duration::from_secs(4),
         };
         assert_eq!(found, Ok(wanted));
+    }
+
+    #[test]
+    fn the_senders_of_all_entrances_are_those_of_an_entrance_that_names_none() {
+        let found = config(
+            "listen = '[::1]:25'\nsenders-deny = '*@spam.example'\n[[listener]]\naddress = '[::1]:26'\n\
+             [[listener]]\naddress = '[::1]:27'\nsenders-allow = 'a@spam.example'\nsenders-deny = []\n",
+        )
+        .unwrap();
+        let admits = |at: usize, sender: &str| found.entrances[at].senders.admit(sender);
+        assert_eq!([0, 1, 2].map(|at| admits(at, "a@spam.example")), [false, false, true]);
+        assert_eq!([0, 1, 2].map(|at| admits(at, "b@site.example")), [true, true, false]);
+        let unnamed = config("senders-allow = 'a@b'\n").unwrap();
+        assert!(!unnamed.entrances[0].senders.admit("c@d"));
     }
 
     #[test]
@@ -251,6 +330,15 @@ mod tests {
                 "2:12: `a b` is not a hostname",
                 "3:14: `max-memory` has no room for a mail of `max-message-size`",
                 "4:18: `max-recipients` is out of range",
+            ]
+        );
+        assert_eq!(
+            config("[rates]\nclient = '600'\nsender = 600\nexempt = ['here']\nsendr = 'off'\n").unwrap_err(),
+            [
+                "2:10: `600` is not a rate",
+                "3:10: `rates.sender` is an integer",
+                "4:11: `here` is not a network",
+                "5:1: unknown field `sendr` in `rates`",
             ]
         );
         assert_eq!(config("listen = []\n").unwrap_err(), ["1:10: `listen` is empty"]);

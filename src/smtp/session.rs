@@ -1,8 +1,9 @@
 //! The session: SMTP as a state machine without I/O (RFC 5321). Bytes go in, replies come out, and a
 //! [`Step`] says what is to be done outside. It makes the same of a stream however that is cut.
 //!
-//! It leaves out time and sockets, which are the connection's. STARTTLS and AUTH would each be one more
-//! step.
+//! It leaves out time and sockets, which are the connection's, and so the handshake of STARTTLS and the
+//! checking of passwords: each of them is a step. LMTP (RFC 2033) is the same but for its greeting and for
+//! the replies to the end of a mail.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,18 +12,31 @@ use std::sync::Arc;
 use tracing::{debug, info};
 
 use crate::clock::Clock;
-use crate::mail::{Client, Envelope, Mail, MailId, Origin};
+use crate::mail::{Client, Mail};
 
-use super::command::{self, Command};
+use super::auth::{Exchange, Login};
+use super::chunk::Chunk;
+use super::command::Command;
+use super::content::Content;
 use super::data::{Data, Lost};
+use super::lenience::{self, Repairs};
+use super::rates::Rates;
 use super::reply::{self, Reply};
-use super::{Config, Entrance, Refusal};
+use super::xclient::Said;
+use super::{Config, Entrance, Protocol};
+
+mod chunking;
+mod content;
+mod naming;
+mod rate;
+mod security;
 
 /// Replies that wait to be written are written when they are more than this, so that a client that
 /// pipelines without end and reads nothing costs no more than that.
 const MAX_OUTPUT: usize = 4096;
 
 /// What is to be done before the session can go on. Whatever it is, the output is to be written first.
+#[allow(clippy::large_enum_variant, reason = "a step is done at once and never kept")]
 #[derive(Debug)]
 pub enum Step {
     /// Read: all input is used up.
@@ -38,6 +52,10 @@ pub enum Step {
         /// Whether the client asked for it.
         asked: bool,
     },
+    /// Begin with TLS, then call [`Session::encrypted`]. Input in hand is to be forgotten.
+    StartTls,
+    /// Find out whether the login is right, then call [`Session::login_is`].
+    Authenticate(Login),
 }
 
 /// A session with one client.
@@ -46,7 +64,15 @@ pub struct Session {
     /// The rules of the entrance that the client came in by.
     entrance: Arc<Entrance>,
     clock: Arc<dyn Clock>,
+    /// Counts its mails; none where nobody does.
+    rates: Option<Arc<Rates>>,
     client: Client,
+    /// Where the client itself is, whoever it says that it speaks for.
+    speaker: Option<IpAddr>,
+    /// The proxy that said where it is.
+    proxy: Option<IpAddr>,
+    /// What it said by XCLIENT.
+    named: Said,
     phase: Phase,
     /// The start of a command line whose end is yet to come.
     partial: Vec<u8>,
@@ -55,6 +81,16 @@ pub struct Session {
     errors: usize,
     /// Whether the last command was a DATA that was refused.
     data_refused: bool,
+    /// The login that the next line belongs to.
+    exchange: Option<Exchange>,
+    /// Whether the client has logged in, by a user of ours or by what its network may say.
+    logged_in: bool,
+    /// What was repaired of the greeting.
+    greeting: Repairs,
+    /// How often anything was repaired.
+    repaired: u32,
+    /// How many replies the end of the mail in hand has.
+    replies: usize,
     output: Vec<u8>,
 }
 
@@ -62,12 +98,21 @@ pub struct Session {
 enum Phase {
     /// A command.
     Command,
-    /// A command line that is too long: it is read to its end and refused.
-    LongLine,
+    /// A command line that is too long: it is read to its end and refused. How it began, and its last
+    /// octet so far.
+    LongLine { verb: [u8; 4], last: u8 },
     /// A message.
     Data(Box<Data>),
+    /// A part of a message, of which it is known how long it is.
+    Chunk(Chunk),
     /// Nothing: the session is over, as the client asked or not.
     Closed { asked: bool },
+}
+
+/// A line that is too long to be looked at: how it began, and what its client is told.
+struct Overlong {
+    verb: [u8; 4],
+    reply: &'static Reply,
 }
 
 /// A mail on its way in: what MAIL and RCPT said so far.
@@ -77,33 +122,59 @@ struct Transaction {
     recipients: Vec<String>,
     /// How many RCPT commands there were, the refused ones too.
     asked: usize,
+    /// How many of them were accepted.
+    accepted: usize,
+    /// What BDAT brought so far; none before the first.
+    chunks: Option<Content>,
+    /// Whether it may be binary, and whether its header may be in UTF-8.
+    binary: bool,
+    utf8: bool,
+    /// What was repaired so far.
+    repairs: Repairs,
+    /// What the client was told, if it is one mail too many.
+    over_rate: Option<&'static Reply>,
     /// Whether it had to be given up for want of memory.
     given_up: bool,
 }
 
 impl Session {
-    /// A session with the client at `address`, none if it did not come over the network. The greeting is
-    /// its first output.
-    pub fn new(
-        config: Arc<Config>,
-        entrance: Arc<Entrance>,
-        clock: Arc<dyn Clock>,
-        address: Option<IpAddr>,
-    ) -> Self {
+    /// A session with `client`, as far as it is known before it says anything: its address (none if it did
+    /// not come over the network), and the proxy that named it. The greeting is the first output.
+    pub fn new(config: Arc<Config>, entrance: Arc<Entrance>, clock: Arc<dyn Clock>, client: Client) -> Self {
         let mut session = Self {
             config,
             entrance,
             clock,
-            client: Client { address, ..Client::default() },
+            rates: None,
+            speaker: client.address,
+            proxy: client.relay,
+            client,
+            named: Said::default(),
             phase: Phase::Command,
             partial: Vec::new(),
             transaction: None,
             errors: 0,
             data_refused: false,
+            exchange: None,
+            logged_in: false,
+            greeting: Repairs::default(),
+            repaired: 0,
+            replies: 1,
             output: Vec::new(),
         };
-        reply::greeting(&session.config.hostname).write(&mut session.output);
+        session.greet_client();
         session
+    }
+
+    /// The session, whose mails are held to `rates`.
+    pub fn counted_by(mut self, rates: Arc<Rates>) -> Self {
+        self.rates = Some(rates);
+        self
+    }
+
+    /// The server's greeting.
+    fn greet_client(&mut self) {
+        self.answer(&reply::greeting(&self.config.hostname, self.entrance.protocol));
     }
 
     /// Goes on with `input`, from whose front it takes what it uses, up to the next step.
@@ -119,11 +190,27 @@ impl Session {
                         return step;
                     }
                 }
-                Phase::Command | Phase::LongLine => match self.line(input) {
+                Phase::Chunk(_) => {
+                    if !self.read_chunk(input) {
+                        return Step::Read;
+                    }
+                    if let Some(step) = self.end_of_chunk() {
+                        return step;
+                    }
+                }
+                Phase::Command | Phase::LongLine { .. } => match self.line(input) {
                     None => return Step::Read,
-                    Some(Err(reply)) => self.not_a_command(b"", reply),
+                    Some(Err(Overlong { verb, reply })) => {
+                        // How a line of a login begins says nothing.
+                        let verb = if self.exchange.take().is_some() { &[][..] } else { &verb };
+                        self.not_a_command(verb, reply, !input.is_empty());
+                    }
                     Some(Ok(line)) => {
-                        if let Some(step) = self.obey(&line, !input.is_empty()) {
+                        let step = match self.exchange.take() {
+                            Some(exchange) => self.converse(exchange, &line),
+                            None => self.obey(&line, !input.is_empty()),
+                        };
+                        if let Some(step) = step {
                             return step;
                         }
                     }
@@ -140,9 +227,25 @@ impl Session {
         std::mem::take(&mut self.output)
     }
 
-    /// Whether it is inside a message.
+    /// Whether a mail's content is on its way: in a message, in a chunk, or between two of them.
     pub fn in_data(&self) -> bool {
+        let begun = self.transaction.as_ref().is_some_and(|mail| mail.chunks.is_some());
+        begun || self.in_message() || self.in_chunk()
+    }
+
+    /// Whether the next octet belongs to a message, behind DATA.
+    pub fn in_message(&self) -> bool {
         matches!(self.phase, Phase::Data(_))
+    }
+
+    /// Whether the next octet belongs to a chunk, behind BDAT.
+    pub fn in_chunk(&self) -> bool {
+        matches!(self.phase, Phase::Chunk(_))
+    }
+
+    /// How often anything was repaired of what the client said.
+    pub fn repaired(&self) -> u32 {
+        self.repaired
     }
 
     /// The bytes of memory that it holds for the mail that is coming in.
@@ -151,6 +254,7 @@ impl Session {
         let envelope = self.transaction.as_ref().map_or(0, |mail| {
             mail.recipients.iter().map(String::capacity).sum::<usize>()
                 + mail.recipients.capacity() * size_of::<String>()
+                + mail.chunks.as_ref().map_or(0, Content::held)
         });
         content + envelope
     }
@@ -163,6 +267,9 @@ impl Session {
         if let Some(mail) = &mut self.transaction {
             mail.recipients = Vec::new();
             mail.given_up = true;
+            if let Some(content) = &mut mail.chunks {
+                content.lose(Lost::NoMemory);
+            }
         }
     }
 
@@ -177,6 +284,7 @@ impl Session {
         match &mut self.transaction {
             Some(mail) if known => {
                 mail.recipients.push(recipient);
+                mail.accepted += 1;
                 self.answer(&reply::RECIPIENT_OK);
             }
             _ => {
@@ -187,43 +295,43 @@ impl Session {
         }
     }
 
-    /// The answer to [`Step::Accept`].
-    pub fn mail_is(&mut self, outcome: Result<MailId, Refusal>) {
-        match outcome {
-            Ok(id) => {
-                self.errors = 0;
-                self.answer(&reply::queued(id));
-            }
-            Err(Refusal::Full) => self.refuse_mail(&reply::NO_ROOM),
-            Err(Refusal::Unavailable) => self.refuse_mail(&reply::CANNOT_STORE),
-        }
-    }
-
     /// Where the client is, for log lines.
     pub fn peer(&self) -> String {
-        self.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string())
+        match (self.client.address, self.client.relay) {
+            (Some(address), _) => address.to_string(),
+            (None, Some(relay)) => format!("unknown, by way of {relay}"),
+            (None, None) => "local".to_owned(),
+        }
     }
 
     /// Takes a command line from the front of `input`: none if its end is not there yet, an error if it
     /// is too long to be looked at.
-    fn line<'i>(&mut self, input: &mut &'i [u8]) -> Option<Result<Cow<'i, [u8]>, &'static Reply>> {
+    fn line<'i>(&mut self, input: &mut &'i [u8]) -> Option<Result<Cow<'i, [u8]>, Overlong>> {
         let end = memchr::memchr(b'\n', input).map(|at| at + 1);
         let (head, rest) = input.split_at(end.unwrap_or(input.len()));
         *input = rest;
-        if self.partial.len() + head.len() > command::MAX_LINE {
+        let longest = self.max_line(head);
+        if matches!(self.phase, Phase::Command) && self.partial.len() + head.len() > longest {
+            let start = self.partial.iter().chain(head).skip_while(|octet| octet.is_ascii_whitespace());
+            let mut verb = [0; 4];
+            verb.iter_mut().zip(start).for_each(|(place, octet)| *place = *octet);
+            let last = *self.partial.last().unwrap_or(&0);
             self.partial = Vec::new();
-            self.phase = Phase::LongLine;
+            self.phase = Phase::LongLine { verb, last };
         }
-        let too_long = matches!(self.phase, Phase::LongLine);
+        if let Phase::LongLine { verb, last } = &mut self.phase {
+            let before_end = head.len().checked_sub(2).and_then(|at| head.get(at)).unwrap_or(last);
+            let bare = *before_end != b'\r' && self.entrance.public;
+            *last = *head.last().unwrap_or(last);
+            end?;
+            let verb = *verb;
+            self.phase = Phase::Command;
+            let reply = if bare { &reply::BARE_LF } else { &reply::LINE_TOO_LONG };
+            return Some(Err(Overlong { verb, reply }));
+        }
         if end.is_none() {
-            if !too_long {
-                self.partial.extend_from_slice(head);
-            }
+            self.partial.extend_from_slice(head);
             return None;
-        }
-        self.phase = Phase::Command;
-        if too_long {
-            return Some(Err(&reply::LINE_TOO_LONG));
         }
         if self.partial.is_empty() {
             return Some(Ok(Cow::Borrowed(head)));
@@ -235,24 +343,51 @@ impl Session {
 
     /// Obeys a command line. `followed` says whether more input is in hand behind it.
     fn obey(&mut self, line: &[u8], followed: bool) -> Option<Step> {
-        let command = match command::parse(line) {
-            Ok(command) => command,
+        if self.entrance.public && !line.ends_with(b"\r\n") {
+            self.not_a_command(line, &reply::BARE_LF, followed);
+            return None;
+        }
+        let mut straightened = Vec::new();
+        let (command, repairs) = match lenience::read(line, self.entrance.lenient, &mut straightened) {
+            Ok(read) => read,
             Err(reply) => {
-                self.not_a_command(line, reply);
+                self.not_a_command(line, reply, followed);
                 return None;
             }
         };
+        self.repaired += repairs.count();
+        if let Some(mail) = &mut self.transaction {
+            mail.repairs.join(repairs);
+        }
         self.data_refused = false;
-        match command {
-            Command::Ehlo(name) => {
-                let reply = reply::offers(&self.config.hostname, self.config.max_message_size);
-                self.greet(name.into_owned(), &reply);
+        match (command, self.entrance.protocol) {
+            (Command::Ehlo(name), Protocol::Smtp) | (Command::Lhlo(name), Protocol::Lmtp) => {
+                let more = self.extensions();
+                let reply = reply::offers(&self.config.hostname, self.config.max_message_size, &more);
+                self.greet(name.into_owned(), repairs, &reply);
             }
-            Command::Helo(name) => {
+            (Command::Helo(name), Protocol::Smtp) => {
                 let reply = reply::hello(&self.config.hostname);
-                self.greet(name.into_owned(), &reply);
+                self.greet(name.into_owned(), repairs, &reply);
             }
-            Command::Mail { path, size } => self.mail(path, size),
+            (command, _) => return self.obey_command(command, repairs, followed),
+        }
+        None
+    }
+
+    fn obey_command(&mut self, command: Command<'_>, repairs: Repairs, followed: bool) -> Option<Step> {
+        match command {
+            Command::Ehlo(_) | Command::Helo(_) => self.refuse(&reply::NEED_LHLO),
+            Command::Lhlo(_) => self.refuse(&reply::NOT_IMPLEMENTED),
+            Command::Mail { path, size, binary, utf8 } => {
+                if self.mail(path, size)
+                    && let Some(mail) = &mut self.transaction
+                {
+                    mail.repairs = self.greeting;
+                    mail.repairs.join(repairs);
+                    (mail.binary, mail.utf8) = (binary, utf8);
+                }
+            }
             Command::Rcpt(path) => return self.rcpt(path),
             Command::Data => self.data(followed),
             Command::Rset => {
@@ -267,20 +402,34 @@ impl Session {
                 self.phase = Phase::Closed { asked: true };
             }
             Command::Http => self.close(&reply::NOT_HTTP),
+            Command::Starttls => return self.starttls(followed),
+            Command::Auth { mechanism, initial } => return self.auth(mechanism, initial),
+            Command::Bdat(announced) => self.bdat(announced),
+            Command::Xclient(said) => self.name_client(said),
         }
         None
     }
 
     /// Answers a line that cannot be obeyed. A client that was refused DATA and then sends such a line
-    /// sends its message.
-    fn not_a_command(&mut self, line: &[u8], reply: &Reply) {
+    /// sends its message; so does one that spoils DATA or BDAT itself. `followed` as for [`Session::obey`].
+    fn not_a_command(&mut self, line: &[u8], reply: &'static Reply, followed: bool) {
         if self.data_refused {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
             return;
         }
+        let start = line.trim_ascii_start();
+        let begins_like = |verb: &[u8]| start.get(..4).is_some_and(|start| start.eq_ignore_ascii_case(verb));
+        if *reply == reply::BARE_LF || begins_like(b"BDAT") {
+            self.close(reply);
+            return;
+        }
+        if begins_like(b"DATA") {
+            self.refuse_data(reply, followed);
+            return;
+        }
         // The words of MAIL and RCPT tell an operator what to put right. Those of other lines are not
         // written anywhere: a client that sends AUTH unasked sends its password.
-        let verb = line.get(..4).unwrap_or_default();
+        let verb = line.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT") {
             let line = String::from_utf8_lossy(line);
             info!(client = %self.peer(), helo = ?self.client.helo, line = ?line.trim_end(), %reply, "command refused");
@@ -291,23 +440,33 @@ impl Session {
     }
 
     /// EHLO and HELO also do what RSET does (RFC 5321 section 4.1.4).
-    fn greet(&mut self, name: String, reply: &Reply) {
+    fn greet(&mut self, name: String, repairs: Repairs, reply: &Reply) {
         self.client.helo = name;
+        self.greeting = repairs;
         self.transaction = None;
         self.answer(reply);
     }
 
-    /// MAIL, also from a client that did not greet: Zabbix with no name set does not.
-    fn mail(&mut self, path: &str, size: Option<u64>) {
-        if self.transaction.is_some() {
+    /// MAIL, also from a client that did not greet: Zabbix with no name set does not. Whether it was taken.
+    fn mail(&mut self, path: &str, size: Option<u64>) -> bool {
+        if let Some(reply) = self.unready() {
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, %reply, "mail refused");
+            self.refuse(reply);
+        } else if self.transaction.is_some() {
             self.refuse(&reply::NESTED_MAIL);
+        } else if !self.entrance.senders.admit(path) {
+            // Not counted as an error: a relay may have mails of many senders.
+            info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
+            self.answer(&reply::SENDER_REFUSED);
         } else if size.is_some_and(|size| size > self.config.max_message_size as u64) {
             info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, size, "mail refused: too large");
             self.refuse(&reply::TOO_LARGE);
         } else {
             self.transaction = Some(Transaction { reverse_path: path.to_owned(), ..Transaction::default() });
             self.answer(&reply::SENDER_OK);
+            return true;
         }
+        false
     }
 
     fn rcpt(&mut self, path: &str) -> Option<Step> {
@@ -315,7 +474,9 @@ impl Session {
             self.refuse(&reply::NEED_MAIL);
             return None;
         };
-        if mail.given_up {
+        if mail.chunks.is_some() {
+            self.refuse(&reply::CHUNKS_BEGUN);
+        } else if mail.given_up {
             self.answer(&reply::NO_ROOM);
         } else if mail.asked >= self.config.max_recipients {
             info!(client = %self.peer(), recipient = ?path, "recipient refused: too many");
@@ -327,64 +488,8 @@ impl Session {
         None
     }
 
-    /// DATA. When it is refused, its message may come nevertheless, from a client that does not wait for
-    /// the reply, and must not be taken for commands: whoever wrote the message would write them.
-    ///
-    /// By RFC 2920 section 3.1 nothing may be pipelined behind DATA. So if anything is, it can only be
-    /// that message, and the session ends; and it ends if the next line is no command. That a message
-    /// which comes late begins with a command cannot be told from a client that goes on, as it may.
-    fn data(&mut self, followed: bool) {
-        let refusal = match &self.transaction {
-            None => &reply::NEED_MAIL,
-            Some(mail) if mail.given_up => &reply::NO_ROOM,
-            Some(mail) if !mail.recipients.is_empty() => {
-                self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
-                self.answer(&reply::START_MAIL);
-                return;
-            }
-            Some(mail) if mail.asked > 0 => &reply::NO_VALID_RECIPIENTS,
-            Some(_) => &reply::NEED_RCPT,
-        };
-        info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
-        self.data_refused = true;
-        self.refuse(refusal);
-        if followed {
-            self.close(&reply::NO_COMMANDS_AFTER_DATA);
-        }
-    }
-
-    fn end_of_data(&mut self) -> Option<Step> {
-        let Phase::Data(data) = std::mem::replace(&mut self.phase, Phase::Command) else { return None };
-        let transaction = self.transaction.take()?;
-        match data.finish() {
-            Ok(content) => Some(Step::Accept(Mail {
-                envelope: Envelope {
-                    received_at: self.clock.now(),
-                    origin: Origin::Smtp,
-                    client: self.client.clone(),
-                    reverse_path: transaction.reverse_path,
-                    recipients: transaction.recipients,
-                    ..Envelope::default()
-                },
-                content: content.into(),
-            })),
-            Err(why) => {
-                self.refuse_mail(match why {
-                    Lost::TooLarge => &reply::TOO_LARGE,
-                    Lost::NoMemory => &reply::NO_ROOM,
-                });
-                None
-            }
-        }
-    }
-
     fn answer(&mut self, reply: &Reply) {
         reply.write(&mut self.output);
-    }
-
-    fn refuse_mail(&mut self, reply: &Reply) {
-        info!(client = %self.peer(), helo = ?self.client.helo, %reply, "mail refused");
-        self.answer(reply);
     }
 
     /// Answers an error, and ends the session at one too many.

@@ -1,10 +1,11 @@
-//! The `[spool]` section of the config.
+//! The `[spool]` section of the config, and what the spool must know of `[incidents]`.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::document::Table;
 use crate::event::Words;
+use crate::incident;
 
 /// Where the spool lies, how long it keeps what is done, and how full it may make the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// Whether a commit waits for the disk.
     pub sync: Sync,
+    /// When a mail about a known incident pages: a section of its own, decided when a mail is taken.
+    pub incidents: incident::Config,
 }
 
 /// Whether a commit waits for the disk.
@@ -51,6 +54,7 @@ impl Default for Config {
             min_free: 64 << 20,
             max_size: None,
             sync: Sync::Full,
+            incidents: incident::Config::default(),
         }
     }
 }
@@ -107,6 +111,7 @@ mod tests {
             min_free: 1 << 30,
             max_size: Some(2 << 30),
             sync: Sync::Off,
+            incidents: incident::Config::default(),
         };
         assert_eq!(config, expected);
         assert_eq!(document::read(&Source::new("t.toml", ""), Config::read), Ok(Config::default()));

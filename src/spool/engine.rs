@@ -4,17 +4,22 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
-use super::entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown};
-use crate::event::{Attachment, Event, Status, TITLE_LIMIT, bounded};
-use crate::mail::MailId;
+use super::entry::{
+    Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
+    Selection, Shown, Storm, Told, Unheard, Withdrawn,
+};
+use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
+use crate::mail::{MailId, Origin};
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
 pub(super) enum Change {
     /// Takes a mail.
-    Put(Parcel),
+    Put(Box<Parcel>),
+    /// Forgets incidents: team, external id, and the last event by which they were found to be old.
+    Forget { incidents: Vec<(String, String, i64)>, storms_before: Timestamp },
     /// Notes how deliveries ended.
     Record(Vec<Outcome>),
     /// Puts those of these events that failed or were deferred back into the queue.
@@ -29,6 +34,8 @@ pub(super) enum Change {
     Purge { after: u64, horizon: Horizon },
     /// Gives a little of the space that is no longer used back to the disk.
     Shrink,
+    /// Keeps and forgets what must outlive a restart.
+    Remember(Vec<Memo>),
 }
 
 /// Until when a mail must have been settled to be purged.
@@ -49,6 +56,12 @@ pub(super) struct Parcel {
     pub envelope: String,
     pub content: Content,
     pub judged: Judged,
+    /// What is remembered from the moment at which the mail is taken.
+    pub memos: Vec<Memo>,
+    /// Whether its events are the gateway's own notices.
+    pub notice: bool,
+    /// What it tells of a storm, if it is a digest.
+    pub told: Option<Told>,
 }
 
 /// The content of a mail.
@@ -96,6 +109,11 @@ pub(super) struct Fresh {
     pub queued: Queued,
     pub status: Status,
     pub title: String,
+    /// The product that the mail came from; empty if that is not known.
+    pub source: String,
+    pub repeat: Option<Repeat>,
+    pub quiet: Option<SignedDuration>,
+    pub muted: Option<String>,
 }
 
 impl Parcel {
@@ -108,6 +126,9 @@ impl Parcel {
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
             judged: Judged::new(id, &story, events, dropped, now),
+            memos: Vec::new(),
+            notice: envelope.origin == Origin::Gateway,
+            told: None,
         }
     }
 }
@@ -135,12 +156,19 @@ impl Judged {
                     team: event.team,
                     external_id: event.external_id,
                     severity: event.severity,
+                    status: event.status,
                     accepted_at: now,
                     attempts: 0,
                     next_at: now,
                     reason: None,
                     attachments: event.attachments,
                 },
+                source: event.source_system.unwrap_or_default(),
+                repeat: event.repeat,
+                quiet: event
+                    .quiet
+                    .map(|quiet| SignedDuration::try_from(quiet).unwrap_or(SignedDuration::MAX)),
+                muted: event.muted,
             })
             .collect();
         Self { story: story.to_string(), events, dropped }
@@ -172,6 +200,8 @@ impl Change {
             Self::Rejudge { judged: again, .. } => ROW + judged(again),
             Self::Record(outcomes) => ROW * outcomes.len(),
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
+            Self::Remember(memos) => ROW * memos.len(),
+            Self::Forget { incidents, .. } => ROW * incidents.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
             // About a mail's events, each with a payload of an ordinary length.
             Self::Retarget { .. } => 16 * ROW,
@@ -192,6 +222,15 @@ fn attachment_size(file: &Attachment) -> usize {
 pub(super) struct Applied {
     /// The events that it put into the queue, in order.
     pub queued: Vec<Queued>,
+    /// The events that it took out of the queue before they were tried.
+    pub withdrawn: Vec<Withdrawn>,
+    /// How many events were kept and not sent, as repeats and the like, since somebody wants quiet, and in
+    /// the digest of a storm.
+    pub counted: usize,
+    pub muted: usize,
+    pub folded: usize,
+    /// Whether there is news of a storm.
+    pub storms: bool,
     /// How many mails it deleted, or events it dropped.
     pub count: usize,
     /// Where to go on, if there is more to do.
@@ -205,6 +244,8 @@ pub(super) enum Refused {
     IdTaken,
     NoSuchMail,
     NoPlace,
+    /// The storm that the digest tells of has changed.
+    Outdated,
 }
 
 /// Why a batch was not made as a whole.
@@ -249,6 +290,24 @@ pub(super) trait Store: Send + Sync + 'static {
     fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure>;
     fn count_mails(&self, from: MailId) -> Result<u64, Failure>;
     fn counts(&self) -> Result<Vec<Count>, Failure>;
+    /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
+    /// the reason `label`, with or without a colon and more behind it.
+    fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure>;
+    /// The names and values of the memos of a kind, in the order of the names.
+    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure>;
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure>;
+    /// The incidents to forget: the closed ones whose last mail came before `closed`, the others that were
+    /// not heard of since `open` and of which no event is left. At most `limit`.
+    fn old_incidents(
+        &self,
+        closed: Timestamp,
+        open: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(String, String, i64)>, Failure>;
+    /// The storms that have news to come.
+    fn storms(&self) -> Result<Vec<Storm>, Failure>;
+    /// What a storm has folded, in order.
+    fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure>;
     /// Lets go of everything that is not in use.
     fn close(&self);
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Attachment, Event, Severity, Status, Words};
+use crate::incident::Incident;
 use crate::mail::{Envelope, MailId};
 
 /// A mail with what the rules made of it: what `250` promises to keep.
@@ -29,6 +30,33 @@ pub struct Entry {
     pub dropped: Option<String>,
 }
 
+/// Something small that must outlive a restart, such as when an expected mail came last. The spool keeps it and does
+/// not look into it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memo {
+    /// What it is about: one word for each kind of owner.
+    pub kind: &'static str,
+    /// Which of its kind.
+    pub name: String,
+    /// What to keep from now on, in the place of what there was; none to forget it.
+    pub value: Option<serde_json::Value>,
+}
+
+/// An incident that is open and that nobody was told of, as its mails were muted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unheard {
+    /// Its team.
+    pub team: String,
+    /// What ties its mails together; an event that has none is its own.
+    pub external_id: Option<String>,
+    /// The title of its last mail.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Option<Severity>,
+    /// When its last mail came into the spool.
+    pub at: Timestamp,
+}
+
 /// An event that waits for its delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,6 +71,8 @@ pub struct Queued {
     pub external_id: Option<String>,
     /// How bad it is.
     pub severity: Option<Severity>,
+    /// What it does.
+    pub status: Status,
     /// When it came into the queue, to the millisecond: when the mail was accepted, or an operator put the
     /// event back. How long delivery keeps trying counts from here.
     pub accepted_at: Timestamp,
@@ -57,6 +87,39 @@ pub struct Queued {
     /// Files of the mail that go along.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub attachments: Vec<Attachment>,
+}
+
+/// What became of the events of a mail that was taken.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// Those that wait for their delivery, in order.
+    pub queued: Vec<Queued>,
+    /// How many were kept and not sent: repeats of what was paged, and closes of what never was.
+    pub counted: usize,
+    /// How many were kept and not sent, since somebody wants quiet.
+    pub muted: usize,
+    /// How many are told in the digest of a storm.
+    pub folded: usize,
+}
+
+/// What a batch of changes did to the queue, once it is safe.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct News {
+    /// The events that came into it, in order.
+    pub queued: Vec<Queued>,
+    /// The events that were taken out of it untried.
+    pub withdrawn: Vec<Withdrawn>,
+    /// Whether a storm began, has grown since its digest, or has none of its incidents open any more.
+    pub storms: bool,
+}
+
+/// An event that was taken out of the queue before it was tried, as its close came meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Withdrawn {
+    /// Its team.
+    pub team: String,
+    /// Its number.
+    pub seq: u64,
 }
 
 /// How an attempt to deliver an event ended.
@@ -105,6 +168,12 @@ pub enum State {
     Delivered,
     /// Taken out of the queue by an operator, or never made because a rule dropped the mail.
     Dropped,
+    /// Kept and not sent, since the incident is told already or was closed before it was.
+    Counted,
+    /// Kept and not sent, since somebody wants quiet.
+    Muted,
+    /// Kept, and told in the digest of a storm.
+    Folded,
 }
 
 impl Words for State {
@@ -113,6 +182,9 @@ impl Words for State {
         ("failed", Self::Failed),
         ("delivered", Self::Delivered),
         ("dropped", Self::Dropped),
+        ("counted", Self::Counted),
+        ("muted", Self::Muted),
+        ("folded", Self::Folded),
     ];
 }
 
@@ -124,6 +196,9 @@ impl State {
             Self::Failed => "failed",
             Self::Delivered => "delivered",
             Self::Dropped => "dropped",
+            Self::Counted => "counted",
+            Self::Muted => "muted",
+            Self::Folded => "folded",
         }
     }
 }
@@ -135,6 +210,8 @@ pub struct Filter {
     pub states: Vec<State>,
     /// Those of this team.
     pub team: Option<String>,
+    /// Those that this storm's digest tells.
+    pub digest: Option<u64>,
     /// Those with a smaller number: the last one of a page, to list the next.
     pub before: Option<u64>,
     /// At most so many.
@@ -143,7 +220,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { states: Vec::new(), team: None, before: None, limit: 100 }
+        Self { states: Vec::new(), team: None, digest: None, before: None, limit: 100 }
     }
 }
 
@@ -171,12 +248,14 @@ pub struct Listed {
     pub attempts: u32,
     /// When it is to be tried next, if it is queued.
     pub next_at: Option<Timestamp>,
-    /// When it was delivered, failed or was dropped, if it is not queued.
+    /// When it was delivered, failed, was dropped or was kept and not sent, if it is not queued.
     pub settled_at: Option<Timestamp>,
-    /// Why it failed, waits or was dropped.
+    /// Why it failed, waits, was dropped or was not sent.
     pub reason: Option<String>,
     /// SIGNL4's id of it, if it was delivered.
     pub event_id: Option<String>,
+    /// The storm whose digest tells it, if it is folded.
+    pub digest: Option<u64>,
 }
 
 /// A mail with all that the spool knows of it but its content.
@@ -247,4 +326,109 @@ pub struct Count {
     pub failed: u64,
     /// When the oldest event that waits came into the queue.
     pub oldest: Option<Timestamp>,
+}
+
+/// Which incidents to list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IncidentFilter {
+    /// Those that are not closed.
+    pub open: bool,
+    /// Those of this team.
+    pub team: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// An incident, and what SIGNL4 calls its events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KnownIncident {
+    /// The incident.
+    #[serde(flatten)]
+    pub incident: Incident,
+    /// SIGNL4's ids of the opens that it took since the incident opened, in order; of very many the last.
+    pub event_ids: Vec<String>,
+}
+
+/// Where a storm stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StormState {
+    /// What would page is folded.
+    Raging,
+    /// It is over, and incidents that it folded are open.
+    Over,
+    /// Nothing of it is left to tell.
+    Closed,
+}
+
+impl Words for StormState {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("raging", Self::Raging), ("over", Self::Over), ("closed", Self::Closed)];
+}
+
+impl StormState {
+    /// The word for it in the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Raging => "raging",
+            Self::Over => "over",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// A storm: pages that are told in a digest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Storm {
+    /// Its number.
+    pub id: u64,
+    /// The team that is flooded.
+    pub team: String,
+    /// The source that floods it; none if it is many.
+    pub source: Option<String>,
+    /// Where it stands.
+    pub state: StormState,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// When there were too many pages last.
+    pub excess_at: Timestamp,
+    /// When the first event was folded.
+    pub first_at: Timestamp,
+    /// When the last event was folded.
+    pub last_at: Timestamp,
+    /// How many were folded.
+    pub folded: u64,
+    /// How many incidents that were folded are open.
+    pub open: u64,
+    /// How many folded events have no external id, so that nobody will know when they are over.
+    pub keyless: u64,
+    /// How many of the folded events the last digest told.
+    pub told: u64,
+    /// When that was made; none if there was none yet.
+    pub told_at: Option<Timestamp>,
+}
+
+/// An event that a storm has folded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Folded {
+    /// Its number.
+    pub seq: u64,
+    /// Its title.
+    pub title: String,
+    /// How bad it is.
+    pub severity: Option<Severity>,
+}
+
+/// What a digest tells of its storm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// The storm.
+    pub storm: u64,
+    /// Where it stands by it.
+    pub state: StormState,
+    /// How many folded events it tells.
+    pub folded: u64,
+    /// The last excess that its maker saw: if there was another since, a storm is not over.
+    pub excess_at: Timestamp,
 }

@@ -26,6 +26,7 @@ mod sqlite;
 mod writer;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -34,7 +35,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task;
 
 pub use config::{Config, Sync};
-pub use entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown, ShownEvent, State};
+pub use entry::{
+    Admission, Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, News, Outcome,
+    Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
+};
 pub use error::{Error, OpenError, PutError};
 
 use crate::clock::Clock;
@@ -49,6 +53,15 @@ const READERS: usize = 4;
 /// Events that are put back into the queue in one step, so that mail in between does not wait.
 const REQUEUE_STEP: usize = 256;
 
+/// Events that SIGNL4 takes in 15 seconds from an account of the free plan, as far as nobody knows better.
+const FREE_ALLOWANCE: u32 = 10;
+
+/// How long an open incident is remembered after its last mail, at least.
+const OPEN_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+/// Incidents that are forgotten in one step, so that mail in between does not wait.
+const FORGET_STEP: usize = 256;
+
 /// The spool, open for writing. Cheap to clone; when the last clone goes, what was asked for is written
 /// and the spool is closed.
 #[derive(Clone)]
@@ -57,6 +70,7 @@ pub struct Spool {
     status: watch::Receiver<Status>,
     reader: Reader,
     listener: Arc<OnceLock<Listener>>,
+    allowance: Arc<AtomicU32>,
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
 }
@@ -70,27 +84,68 @@ impl Spool {
         if config.sync == Sync::Off {
             tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
         }
-        let (engine, store) = sqlite::open(config)?;
+        let allowance = Arc::new(AtomicU32::new(FREE_ALLOWANCE));
+        let (engine, store) = sqlite::open(config, Arc::clone(&allowance))?;
         let listener = Arc::default();
         let started = writer::start(Box::new(engine), Arc::clone(&listener));
         let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
         let reader = Reader::new(Arc::new(store));
-        Ok(Self { inbox, status, reader, listener, clock, config: Arc::new(config.clone()) })
+        Ok(Self { inbox, status, reader, listener, allowance, clock, config: Arc::new(config.clone()) })
     }
 
-    /// Tells `listener` of all events that go into the queue from now on, each batch once it is safe and
-    /// before anybody is answered, so that it hears of them in the order of the commits. It must not block.
-    /// There is one; a second is not heard.
-    pub fn tell(&self, listener: impl Fn(Vec<Queued>) + Send + std::marker::Sync + 'static) {
+    /// Tells `listener` of all that goes into the queue or is withdrawn from it from now on, each batch once it
+    /// is safe and before anybody is answered, so that it hears of them in the order of the commits. It must
+    /// not block. There is one; a second is not heard.
+    pub fn tell(&self, listener: impl Fn(News) + Send + std::marker::Sync + 'static) {
         _ = self.listener.set(Box::new(listener));
     }
 
-    /// Takes a mail for good. `Ok` when it is on disk: then its events are queued, and returned.
+    /// How many events the account of the teams lets go in 15 seconds: what a storm is measured by. At the
+    /// start it is the free plan's number.
+    pub fn allow(&self, events: u32) {
+        self.allowance.store(events, Ordering::Relaxed);
+    }
+
+    /// Takes a mail for good. `Ok` when it is on disk: then those of its events that are to be sent are queued,
+    /// and returned.
     ///
     /// # Errors
     /// The mail is not taken, or not for sure.
     pub async fn put(&self, entry: Entry) -> Result<Vec<Queued>, PutError> {
-        let mut parcel = Parcel::new(entry, self.clock.now());
+        Ok(self.admit(entry).await?.queued)
+    }
+
+    /// The same, with what became of the events that are not sent.
+    ///
+    /// # Errors
+    /// As those of [`Spool::put`].
+    pub async fn admit(&self, entry: Entry) -> Result<Admission, PutError> {
+        self.admit_with(entry, Vec::new()).await
+    }
+
+    /// The same, and with it `memos` are [remembered](Spool::remember): both or neither, whatever happens.
+    ///
+    /// # Errors
+    /// As those of [`Spool::put`].
+    pub async fn admit_with(&self, entry: Entry, memos: Vec<Memo>) -> Result<Admission, PutError> {
+        let parcel = Parcel { memos, ..Parcel::new(entry, self.clock.now()) };
+        let applied = self.take(parcel).await?;
+        let Applied { queued, counted, muted, folded, .. } = applied.ok_or(PutError::Full)?;
+        Ok(Admission { queued, counted, muted, folded })
+    }
+
+    /// Takes a digest, and notes in the same transaction what it `tells` of its storm. False if the storm is
+    /// no longer as it says; then nothing is taken.
+    ///
+    /// # Errors
+    /// As those of [`Spool::put`].
+    pub async fn put_digest(&self, entry: Entry, told: Told) -> Result<bool, PutError> {
+        let parcel = Parcel { told: Some(told), ..Parcel::new(entry, self.clock.now()) };
+        Ok(self.take(parcel).await?.is_some())
+    }
+
+    /// None if the parcel is a digest that is outdated.
+    async fn take(&self, mut parcel: Parcel) -> Result<Option<Applied>, PutError> {
         let mut aside = None;
         if let Content::Here(content) = &parcel.content
             && content.len() >= LARGE
@@ -99,7 +154,7 @@ impl Spool {
             parcel.content = self.reader.block(move |store| store.lay_aside(id, content)).await?;
             aside = Some(parcel.content.clone());
         }
-        let answer = self.change(Change::Put(parcel)).await;
+        let answer = self.change(Change::Put(Box::new(parcel))).await;
         // If nobody knows what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside
             && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_)))
@@ -112,10 +167,19 @@ impl Spool {
             let _ = forgotten.await;
         }
         match answer? {
-            Ok(applied) => Ok(applied.queued),
+            Ok(applied) => Ok(Some(applied)),
+            Err(Refused::Outdated) => Ok(None),
             Err(Refused::IdTaken) => Err(PutError::IdTaken),
             Err(_) => Err(PutError::Full),
         }
+    }
+
+    /// Keeps `memos`, each in the place of the one with its kind and name, until they are forgotten.
+    ///
+    /// # Errors
+    /// They are not kept.
+    pub async fn remember(&self, memos: Vec<Memo>) -> Result<(), Error> {
+        self.apply(Change::Remember(memos)).await.map(drop)
     }
 
     /// Notes how deliveries ended. An event that is no longer queued stays as it is, unless it was
@@ -206,8 +270,27 @@ impl Spool {
             purged += applied.count;
             next = applied.next;
         }
+        self.forget(now, before).await?;
         while self.apply(Change::Shrink).await?.next.is_some() {}
         Ok(purged)
+    }
+
+    /// Forgets the incidents that nobody asks for any more.
+    async fn forget(
+        &self,
+        now: Timestamp,
+        before: impl Fn(std::time::Duration) -> Timestamp,
+    ) -> Result<(), Error> {
+        let closed = before(self.config.retention);
+        let open = closed.min(now.checked_sub(OPEN_RETENTION).unwrap_or(Timestamp::MIN));
+        loop {
+            let old = self.reader.ask(move |store| store.old_incidents(closed, open, FORGET_STEP)).await?;
+            let last = old.len() < FORGET_STEP;
+            self.apply(Change::Forget { incidents: old, storms_before: open }).await?;
+            if last {
+                return Ok(());
+            }
+        }
     }
 
     /// The events of `team` that wait, with numbers greater than `after`, at most `limit`, in order.
@@ -276,7 +359,7 @@ impl Spool {
             Ok(Ok(applied)) => Ok(applied),
             Ok(Err(Refused::NoSuchMail)) => Err(Error::NoSuchMail(mail)),
             Ok(Err(Refused::NoPlace)) => Err(Error::NoPlace(mail)),
-            Ok(Err(Refused::Full | Refused::IdTaken)) => Err(Error::Full),
+            Ok(Err(Refused::Full | Refused::IdTaken | Refused::Outdated)) => Err(Error::Full),
             Err(failure) => Err(failure.into()),
         }
     }
@@ -393,6 +476,53 @@ impl Reader {
         self.ask(|store| store.counts()).await
     }
 
+    /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
+    /// the reason `label`, with or without a colon and more behind it. Those that were paged and have become worse
+    /// since are among them. In the order of their last mails.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Error> {
+        let label = label.to_owned();
+        self.ask(move |store| store.unheard(&label, since)).await
+    }
+
+    /// The memos of `kind` by name, in the order of the names. One that is no JSON is left out.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn memos(&self, kind: &'static str) -> Result<Vec<(String, serde_json::Value)>, Error> {
+        let found = self.ask(move |store| store.memos(kind)).await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, serde_json::from_str(&value).ok()?)))
+            .collect())
+    }
+
+    /// The incidents that `filter` lets through, the last heard of first.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn incidents(&self, filter: IncidentFilter) -> Result<Vec<KnownIncident>, Error> {
+        self.ask(move |store| store.incidents(&filter)).await
+    }
+
+    /// The storms that are on, and those that are over and of whose incidents some are open.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn storms(&self) -> Result<Vec<Storm>, Error> {
+        self.ask(|store| store.storms()).await
+    }
+
+    /// What `storm` has folded, with numbers greater than `after`, at most `limit`, in order.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Error> {
+        self.ask(move |store| store.folded(storm, after, limit)).await
+    }
+
     /// Asks on a thread that may block, when it is this question's turn.
     async fn ask<T: Send + 'static>(
         &self,
@@ -445,7 +575,7 @@ mod tests {
     async fn after_a_flush_that_failed_every_mail_is_refused_and_the_process_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::at(folder.path());
-        let (_engine, store) = sqlite::open(&config).unwrap();
+        let (_engine, store) = sqlite::open(&config, Arc::default()).unwrap();
         let (inbox, status) = writer::start(Box::new(Lost), Arc::default()).unwrap();
         let reader = Reader::new(Arc::new(store));
         let spool = Spool {
@@ -453,6 +583,7 @@ mod tests {
             status,
             reader,
             listener: Arc::default(),
+            allowance: Arc::default(),
             clock: Arc::new(System),
             config: Arc::new(config),
         };

@@ -10,7 +10,7 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::engine::{Applied, Change, Failure, Refused, Writer};
-use super::entry::Queued;
+use super::entry::News;
 
 /// Changes in a batch, and in the queue before it: more would only lengthen the wait of the first.
 pub(super) const BATCH: usize = 512;
@@ -28,8 +28,8 @@ pub(super) enum Request {
 
 pub(super) type Answer = Result<Result<Applied, Refused>, Failure>;
 
-/// Hears of the events of each batch once they are safe, in the order of the commits.
-pub(super) type Listener = Box<dyn Fn(Vec<Queued>) + Send + Sync>;
+/// Hears what each batch did to the queue once it is safe, in the order of the commits.
+pub(super) type Listener = Box<dyn Fn(News) + Send + Sync>;
 
 /// Whether the thread runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,8 +138,7 @@ fn commit(
         Ok(answers) => {
             debug_assert_eq!(answers.len(), waiters.len());
             if let Some(listener) = listener {
-                let fresh = answers.iter().flatten().flat_map(|applied| applied.queued.iter().cloned());
-                listener(fresh.collect());
+                listener(news(&answers));
             }
             for (waiter, answer) in waiters.into_iter().zip(answers) {
                 // Who has gone away has lost nothing: the change is made.
@@ -160,6 +159,21 @@ fn commit(
             if matches!(failure, Failure::Lost(_)) { Err(failure) } else { Ok(()) }
         }
     }
+}
+
+/// What the answers of a batch together mean for the queue.
+fn news(answers: &[Result<Applied, Refused>]) -> News {
+    let mut news = News::default();
+    for applied in answers.iter().flatten() {
+        news.queued.extend(applied.queued.iter().cloned());
+        news.withdrawn.extend(applied.withdrawn.iter().cloned());
+        news.storms |= applied.storms;
+    }
+    // What came and went in one batch was never there.
+    for withdrawn in &news.withdrawn {
+        news.queued.retain(|queued| queued.seq != withdrawn.seq);
+    }
+    news
 }
 
 #[cfg(test)]

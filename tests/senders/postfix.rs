@@ -128,6 +128,23 @@ async fn postfix_relays_one_domain_by_a_transport_map() {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs Postfix"]
+async fn postfix_relays_one_domain_by_lmtp() {
+    let standin = standin().await;
+    let mut site = Site::new(&standin);
+    site.unset("smtp", "listen");
+    site.append("[[smtp.listener]]\naddress = '127.0.0.1:0'\nprotocol = 'lmtp'\n");
+    let scene = Scene::of(standin, site);
+    let map =
+        format!("transport_maps = inline:{{ {{ soc.example = lmtp:inet:[127.0.0.1]:{} }} }}", scene.port());
+    let postfix = Postfix::start(&map, "lmtp unix - - n - - lmtp");
+    postfix.sendmail("oncall@soc.example", MAIL);
+    let sent = postfix.wait_for("status=");
+    assert!(sent.contains("status=sent (250 2.0.0 "), "{sent}");
+    scene.ends_with(1, "postfix-relayed").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs Postfix"]
 async fn postfix_relays_everything_to_its_relayhost() {
     let scene = Scene::set().await;
     let postfix = Postfix::start(&format!("relayhost = [127.0.0.1]:{}", scene.port()), "");

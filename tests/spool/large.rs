@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use smtp2signl4::spool::{Config, Entry, Outcome, PutError, Spool};
 
-use crate::{clock, content, id, mail, open, open_at, sized, start};
+use crate::{clock, config, content, id, mail, open, open_at, sized, start};
 
 const SIZE: usize = 3 << 20;
 
@@ -41,7 +41,7 @@ async fn a_large_mail_whose_id_is_taken_leaves_the_other_as_it_is() {
 #[tokio::test]
 async fn a_large_mail_that_does_not_fit_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { max_size: Some(5 << 20), ..Config::at(folder.path()) };
+    let config = Config { max_size: Some(5 << 20), ..config(folder.path()) };
     let spool = Spool::open(&config, clock()).unwrap();
     spool.put(sized(1, "soc", SIZE)).await.unwrap();
     assert_eq!(spool.put(sized(2, "soc", SIZE)).await, Err(PutError::Full));

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a helper that cannot go on fails its test")]
 
 mod crash;
+mod incidents;
 mod large;
+mod memo;
 mod open;
 mod queue;
 mod upkeep;
@@ -14,7 +16,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use smtp2signl4::clock::{Clock, Manual};
-use smtp2signl4::event::Event;
+use smtp2signl4::event::{Event, Repeat};
+use smtp2signl4::incident;
 use smtp2signl4::mail::{Client, Envelope, MailId, Origin};
 use smtp2signl4::spool::{Config, Entry, Spool};
 
@@ -28,14 +31,20 @@ fn clock() -> Arc<Manual> {
     Arc::new(Manual::new(start()))
 }
 
-/// The spool in `folder`, with the defaults.
+/// The defaults, but that every event goes out: what is tested with it is not the law of incidents.
+fn config(folder: &Path) -> Config {
+    let incidents = incident::Config { repeat: Repeat::Update, storm: None, ..incident::Config::default() };
+    Config { incidents, ..Config::at(folder) }
+}
+
+/// The spool in `folder`.
 fn open(folder: &Path) -> Spool {
     open_at(folder, &clock())
 }
 
 fn open_at(folder: &Path, clock: &Arc<Manual>) -> Spool {
     let clock: Arc<dyn Clock> = clock.clone();
-    Spool::open(&Config::at(folder), clock).unwrap()
+    Spool::open(&config(folder), clock).unwrap()
 }
 
 /// The id of the `n`th mail.

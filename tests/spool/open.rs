@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use smtp2signl4::spool::{Config, Filter, OpenError, Reader, Spool, Sync};
 
-use crate::{clock, content, id, mail, open, sized};
+use crate::{clock, config, content, id, mail, open, sized};
 
 /// The database and its log, byte for byte; an empty log is none.
 fn files(folder: &Path) -> BTreeMap<&'static str, Vec<u8>> {
@@ -29,7 +29,7 @@ fn copy(from: &Path, to: &Path) {
 /// The error of opening `folder`, which must leave it as it is.
 fn refusal(folder: &Path) -> OpenError {
     let before = files(folder);
-    let error = Spool::open(&Config::at(folder), clock()).err().expect("the spool is refused");
+    let error = Spool::open(&config(folder), clock()).err().expect("the spool is refused");
     assert!(files(folder) == before, "a refused spool is changed");
     error
 }
@@ -68,7 +68,7 @@ async fn the_folder_and_its_files_are_for_the_owner_only() {
 async fn a_second_process_is_refused_and_told_who_has_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    let error = Spool::open(&Config::at(folder.path()), clock()).err().unwrap();
+    let error = Spool::open(&config(folder.path()), clock()).err().unwrap();
     assert!(matches!(error, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
     assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())));
     spool.put(mail(1, "soc")).await.unwrap();
@@ -101,7 +101,7 @@ async fn a_newer_schema_is_refused_with_both_versions_and_not_touched() {
     db.pragma_update(None, "user_version", 99).unwrap();
     drop(db);
     let error = refusal(folder.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1.., .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2.., .. }), "{error}");
     assert!(error.to_string().contains("version 99"));
 }
 
@@ -169,7 +169,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("spool.db"), &whole["spool.db"]).unwrap();
         fs::write(folder.path().join("spool.db-wal"), torn).unwrap();
-        let config = Config { sync: Sync::Off, ..Config::at(folder.path()) };
+        let config = Config { sync: Sync::Off, ..config(folder.path()) };
         let spool = Spool::open(&config, clock()).unwrap();
         let safe = acknowledged.iter().filter(|&&length| length <= cut as u64).count();
         let waiting = spool.waiting("soc", 0, 100).await.unwrap();
@@ -204,4 +204,40 @@ async fn a_spool_can_be_read_beside_its_owner_and_when_it_has_none() {
     assert!(!running.path().join("spool.db-wal").exists(), "a closed spool is one file");
     assert_eq!(list(running.path()).await, 1);
     assert!(matches!(Reader::open(&running.path().join("none")), Err(OpenError::Io { .. })));
+}
+
+#[tokio::test]
+async fn a_spool_of_the_first_version_is_brought_up_to_date_and_keeps_everything() {
+    let folder = tempfile::tempdir().unwrap();
+    let db = Connection::open(folder.path().join("spool.db")).unwrap();
+    db.execute_batch(include_str!("version-1.sql")).unwrap();
+    let rows = |db: &Connection| -> Vec<Vec<rusqlite::types::Value>> {
+        let columns = "seq, mail, team, state, attempts, queued_at, next_at, settled_at, reason, event_id, \
+                       external_id, severity, status, title, payload";
+        let mut rows = db.prepare(&format!("SELECT {columns} FROM event ORDER BY seq")).unwrap();
+        let row = |row: &rusqlite::Row<'_>| (0..15).map(|column| row.get(column)).collect();
+        rows.query_map([], row).unwrap().map(Result::unwrap).collect()
+    };
+    let before = rows(&db);
+    assert_eq!(before.len(), 5);
+    drop(db);
+
+    // Somebody who only looks does not change it, and says what is to be done.
+    let error = Reader::open(folder.path()).err().unwrap();
+    assert!(error.to_string().contains("older version"), "{error}");
+
+    let spool = open(folder.path());
+    let waiting = spool.waiting("default", 0, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|event| event.seq).collect::<Vec<_>>(), [4096, 5120]);
+    assert_eq!(waiting[1].status, smtp2signl4::event::Status::Resolved);
+    let listed = spool.reader().list(Filter::default()).await.unwrap();
+    assert_eq!(listed.len(), 5);
+    for event in listed {
+        assert!(spool.reader().show(event.id).await.unwrap().is_some());
+    }
+    let next = spool.put(mail(1, "default")).await.unwrap()[0].seq;
+    assert_eq!(next, 6144, "no number is given twice");
+    spool.close().await;
+    let after = rows(&Connection::open(folder.path().join("spool.db")).unwrap());
+    assert_eq!(after[..5], before);
 }

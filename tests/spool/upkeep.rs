@@ -7,10 +7,10 @@ use std::process::Command;
 use jiff::{SignedDuration, Timestamp};
 use smtp2signl4::spool::{Config, Filter, Outcome, PutError, Spool, State, Sync};
 
-use crate::{clock, id, mail, open_at, sized, start};
+use crate::{clock, config, id, mail, open_at, sized, start};
 
 fn unsynced(folder: &Path) -> Spool {
-    Spool::open(&Config { sync: Sync::Off, ..Config::at(folder) }, clock()).unwrap()
+    Spool::open(&Config { sync: Sync::Off, ..config(folder) }, clock()).unwrap()
 }
 
 fn length(folder: &Path, name: &str) -> u64 {
@@ -131,7 +131,7 @@ async fn a_number_is_never_given_twice_even_if_all_mail_is_purged() {
 async fn after_an_outage_the_space_goes_back_to_the_disk() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let config = Config { sync: Sync::Off, ..Config::at(folder.path()) };
+    let config = Config { sync: Sync::Off, ..config(folder.path()) };
     let spool = Spool::open(&config, clock.clone()).unwrap();
     relay(&spool, 0..300, 200 << 10).await;
     spool.close().await;
@@ -155,7 +155,7 @@ async fn after_an_outage_the_space_goes_back_to_the_disk() {
 async fn a_full_spool_refuses_mail_notes_deliveries_and_takes_mail_again_when_there_is_space() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
-    let config = Config { max_size: Some(2 << 20), ..Config::at(folder.path()) };
+    let config = Config { max_size: Some(2 << 20), ..config(folder.path()) };
     let spool = Spool::open(&config, clock.clone()).unwrap();
     let mut seqs = Vec::new();
     let mut n = 0;
@@ -181,7 +181,7 @@ async fn a_full_spool_refuses_mail_notes_deliveries_and_takes_mail_again_when_th
 #[tokio::test]
 async fn the_reserve_of_the_disk_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
-    let config = Config { min_free: u64::MAX, ..Config::at(folder.path()) };
+    let config = Config { min_free: u64::MAX, ..config(folder.path()) };
     let spool = Spool::open(&config, clock()).unwrap();
     assert_eq!(spool.put(mail(1, "soc")).await, Err(PutError::Full));
 }
@@ -216,7 +216,7 @@ async fn a_full_disk_refuses_mail_loses_nothing_and_takes_mail_again_when_there_
     let disk = SmallDisk::new("24m");
     let folder = disk.0.path().join("spool");
     // No reserve: the disk itself says that it is full.
-    let config = Config { min_free: 0, ..Config::at(&folder) };
+    let config = Config { min_free: 0, ..config(&folder) };
     let spool = Spool::open(&config, clock()).unwrap();
     let ballast = disk.0.path().join("ballast");
     fs::write(&ballast, vec![1; 8 << 20]).unwrap();

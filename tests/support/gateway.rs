@@ -91,7 +91,9 @@ impl Site {
     pub fn start(&self) -> Gateway {
         let process = Process::spawn(self.command(&["run"]), "");
         let address = process.wait_for("address that it listens on", |line| {
-            let line: Value = serde_json::from_str(line).ok()?;
+            let Ok(line) = serde_json::from_str::<Value>(line) else {
+                return line.split_once("listening address=")?.1.parse().ok();
+            };
             line["address"].as_str().filter(|_| line["message"] == "listening")?.parse().ok()
         });
         Gateway { process, address }

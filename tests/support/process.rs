@@ -30,13 +30,19 @@ pub fn run(command: Command, input: &str) -> String {
 
 impl Process {
     /// Starts `command` with `input` on its standard input, which then ends.
-    pub fn spawn(mut command: Command, input: &str) -> Self {
+    pub fn spawn(command: Command, input: &str) -> Self {
+        let mut process = Self::with_stdin(command, Stdio::piped());
+        // A program may end without reading its input.
+        let _ = process.child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        process
+    }
+
+    /// Starts `command` with this for its standard input.
+    pub fn with_stdin(mut command: Command, stdin: Stdio) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let (reader, writer) = io::pipe().unwrap();
-        command.stdout(writer.try_clone().unwrap()).stderr(writer).stdin(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
-        // A program may end without reading its input.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+        command.stdout(writer.try_clone().unwrap()).stderr(writer).stdin(stdin);
+        let child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let output = Arc::default();
         read(reader, Arc::clone(&output));
         Self { name, child, output }
@@ -45,6 +51,13 @@ impl Process {
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The peak of its resident memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     /// Every line that it wrote so far, on standard output and standard error.

@@ -1,12 +1,16 @@
 //! A scripted SMTP client: says what it is told, and hands back the replies.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::ClientConfig;
 
 use super::PATIENCE;
+use super::tls::{self, Encrypted};
 
 /// A connection to an SMTP server.
-pub struct Smtp(BufReader<TcpStream>);
+pub struct Smtp<S = TcpStream>(BufReader<S>);
 
 impl Smtp {
     /// Connects and reads the greeting.
@@ -14,9 +18,37 @@ impl Smtp {
         let stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;
+        Self::over(stream)
+    }
+
+    /// Goes on under TLS, as whoever said STARTTLS and heard 220 does.
+    pub fn encrypt(self, config: &Arc<ClientConfig>, host: &str) -> io::Result<Smtp<Encrypted>> {
+        Ok(Smtp(BufReader::new(tls::handshake(self.0.into_inner(), config, host)?)))
+    }
+
+    /// Says STARTTLS, which must be taken, and goes on under TLS.
+    pub fn starttls(mut self, config: &Arc<ClientConfig>, host: &str) -> io::Result<Smtp<Encrypted>> {
+        assert_eq!(self.say("STARTTLS")?, "220 2.0.0 ready for TLS");
+        self.encrypt(config, host)
+    }
+}
+
+impl<S: Read + Write> Smtp<S> {
+    /// Reads the greeting on a stream.
+    pub fn over(stream: S) -> io::Result<Self> {
         let mut smtp = Self(BufReader::new(stream));
         smtp.reply()?;
         Ok(smtp)
+    }
+
+    /// The stream.
+    pub fn stream(&mut self) -> &mut S {
+        self.0.get_mut()
+    }
+
+    /// Whether the server closes the connection in order, with nothing more to say.
+    pub fn is_closed(&mut self) -> bool {
+        self.0.read(&mut [0]).is_ok_and(|read| read == 0)
     }
 
     /// Sends a command line and reads its reply.

@@ -25,6 +25,7 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         team: "soc".into(),
         external_id: lane.map(str::to_owned),
         severity: None,
+        status: crate::event::Status::New,
         accepted_at: at(0),
         attempts: 0,
         next_at: at(0),
@@ -396,6 +397,23 @@ fn a_storm_of_one_lane_takes_no_more_than_its_share_and_delays_no_other() {
         assert_eq!(bench.posts(at(2)), [seq + 1]);
     }
     assert!(bench.pages < 250, "{} pages for 1000 events", bench.pages);
+}
+
+#[test]
+fn what_the_spool_withdraws_is_not_posted_and_what_is_under_way_is_waited_for() {
+    let mut bench = Bench::open();
+    let held = Queued { next_at: at(60), ..queued(2, Some("a")) };
+    bench.spool.insert(2, held.clone());
+    bench.team.offer(held, at(1));
+    bench.put(3, Some("b"), at(1));
+    assert_eq!(bench.posts(at(1)), [3], "2 is held until its time");
+    bench.spool.clear();
+    bench.team.withdraw(2, at(2));
+    bench.team.withdraw(3, at(2));
+    bench.put(4, Some("a"), at(2));
+    assert_eq!(bench.posts(at(60)), [4]);
+    assert!(bench.answer(3, 201, at(61)).is_empty());
+    assert_eq!(bench.team.in_flight(), 1);
 }
 
 #[test]

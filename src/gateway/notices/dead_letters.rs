@@ -2,9 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::event::{Event, Severity};
-
-use super::SOURCE_SYSTEM;
+use crate::event::{Event, Repeat, Severity};
 
 /// The external id of the notice.
 pub(super) const EXTERNAL_ID: &str = "smtp2signl4:dead-letter";
@@ -60,8 +58,9 @@ impl DeadLetters {
             title: format!("{many} failed for good"),
             message,
             external_id: Some(EXTERNAL_ID.to_owned()),
-            source_system: Some(SOURCE_SYSTEM.to_owned()),
             severity: Some(Severity::High),
+            // It is rare enough as it is, and tells of others than the one before: it is never only counted.
+            repeat: Some(Repeat::Update),
             ..Event::default()
         })
     }

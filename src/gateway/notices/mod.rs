@@ -22,15 +22,12 @@ pub use smarthost::Smarthost;
 
 use crate::config::{Environment, Notices};
 use crate::delivery::{self, Backlog, BacklogError, State};
-use crate::mail::{Envelope, MailId, Origin};
+use crate::mail::{MailId, Origin};
 use crate::spool::{self, Count, Filter, Outcome, Queued, Spool};
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
 use super::{Intake, notify};
-
-/// The source that the gateway's own events name.
-const SOURCE_SYSTEM: &str = "smtp2signl4";
 
 /// How often it is looked how the teams stand.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -184,8 +181,7 @@ impl Watchman {
         let Some(team) = &self.team else { return };
         let now = self.intake.now();
         let Some(event) = self.letters.due(team, now) else { return };
-        let envelope = Envelope { received_at: now, origin: Origin::Gateway, ..Envelope::default() };
-        match self.intake.take_event(envelope, event).await {
+        match self.intake.notice(vec![event], Vec::new()).await {
             Ok(_) => self.letters.told(now),
             Err(problem) => {
                 warn!(%problem, "the notice of dead letters cannot be kept; it is tried again");

@@ -13,7 +13,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
 use crate::config::{Environment, MailTls, NoticeMail};
-use crate::mail::NOTICE_HEADER;
+use crate::mail::trace::NOTICE;
 
 /// The longest wait for a connection or a reply.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -97,7 +97,7 @@ impl Smarthost {
             .body(text.to_owned())
             .map_err(|error| error.to_string())?;
         // RFC 3834 section 5: nobody's vacation notice answers it.
-        for (name, value) in [(NOTICE_HEADER, self.hostname.as_str()), ("Auto-Submitted", "auto-generated")] {
+        for (name, value) in [(NOTICE, self.hostname.as_str()), ("Auto-Submitted", "auto-generated")] {
             let name = HeaderName::new_from_ascii(name.to_owned()).expect("these are names of header fields");
             message.headers_mut().insert_raw(HeaderValue::new(name, value.to_owned()));
         }

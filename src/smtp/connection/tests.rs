@@ -37,9 +37,12 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
     change(&mut config);
     Arc::new(Edge {
         budget: Budget::new(config.max_memory),
+        rates: Arc::new(Rates::new(config.rates.clone())),
         config: Arc::new(config),
         accept: Arc::new(Taker::default()),
         clock: Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap())),
+        credentials: Arc::default(),
+        logins: Logins::default(),
     })
 }
 
@@ -58,10 +61,15 @@ struct Dialogue {
 
 impl Dialogue {
     fn start(edge: Arc<Edge<Taker>>) -> Self {
+        Self::at(edge, entrance())
+    }
+
+    fn at(edge: Arc<Edge<Taker>>, entrance: Arc<Entrance>) -> Self {
         let (stream, ours) = tokio::io::duplex(1024);
         let (end, ending) = watch::channel(None);
         let task = Arc::clone(&edge);
-        let served = tokio::spawn(async move { serve(&task, &entrance(), ours, None, ending).await });
+        let served =
+            tokio::spawn(async move { serve(&task, &entrance, ours, Client::default(), ending).await });
         Self { edge, stream, end, served, began: Instant::now() }
     }
 
@@ -135,12 +143,12 @@ async fn each_reply_is_one_write_and_so_are_those_to_pipelined_commands() {
         writes: Vec::new(),
     };
     let (_end, ending) = watch::channel(None);
-    serve(&edge(|_| ()), &entrance(), &mut script, None, ending).await;
+    serve(&edge(|_| ()), &entrance(), &mut script, Client::default(), ending).await;
     assert_eq!(
         script.writes,
         [
             "220 mx ESMTP smtp2signl4\r\n",
-            "250-mx\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n",
+            "250-mx\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 BINARYMIME\r\n",
             "250 2.1.0 sender OK\r\n250 2.1.5 recipient OK\r\n354 end data with <CR><LF>.<CR><LF>\r\n",
             "250 2.0.0 queued as 000000000000\r\n221 2.0.0 goodbye\r\n",
         ]
@@ -177,15 +185,76 @@ async fn a_message_has_its_own_times() {
     assert!(silent.rest().await.starts_with("421 4.4.2"));
     assert_eq!(silent.passed(), Duration::from_secs(180));
 
-    let mut dribbling = Dialogue::start(edge(|_| ()));
-    dribbling.up_to_data("a").await;
+    let mut slow = Dialogue::start(edge(|_| ()));
+    slow.up_to_data("a").await;
+    let block = "x".repeat(BLOCK);
     for _ in 0..8 {
         tokio::time::sleep(Duration::from_secs(110)).await;
-        dribbling.says("x\r\n").await;
+        slow.says(&block).await;
     }
-    assert!(dribbling.rest().await.starts_with("421 4.4.2"));
-    assert_eq!(dribbling.passed(), Duration::from_secs(900));
-    assert!(dribbling.edge.accept.0.lock().unwrap().is_empty());
+    assert!(slow.rest().await.starts_with("421 4.4.2"));
+    assert_eq!(slow.passed(), Duration::from_secs(900));
+    assert!(slow.edge.accept.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_dribbles_a_message_gains_no_time() {
+    for start in ["DATA\r\n", "BDAT 9999\r\n", "BDAT 0\r\n"] {
+        let mut dribbling = Dialogue::start(edge(|_| ()));
+        dribbling.says("MAIL FROM:<a>\r\nRCPT TO:<b>\r\n").await;
+        dribbling.says(start).await;
+        dribbling.says(&"x".repeat(BLOCK + 1)).await;
+        let began = Instant::now();
+        for _ in 0..17 {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            dribbling.says("x").await;
+        }
+        assert!(dribbling.rest().await.ends_with("421 4.4.2 timeout, closing connection\r\n"), "{start}");
+        assert_eq!(began.elapsed(), Duration::from_secs(180), "{start}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_in_chunks_has_the_time_of_a_message() {
+    let mut chatting = Dialogue::start(edge(|_| ()));
+    let text = "x".repeat(BLOCK);
+    chatting.says(&format!("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nBDAT {BLOCK}\r\n{text}")).await;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_secs(110)).await;
+        chatting.says(&format!("NOOP\r\nBDAT {BLOCK}\r\n{text}")).await;
+    }
+    assert!(chatting.rest().await.ends_with("421 4.4.2 timeout, closing connection\r\n"));
+    assert_eq!(chatting.passed(), Duration::from_secs(900));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_only_keeps_its_seat_ends_and_one_that_works_does_not() {
+    let mut idle = Dialogue::start(edge(|_| ()));
+    let mut works = Dialogue::start(edge(|_| ()));
+    works.hears().await;
+    for minute in (4..30).step_by(4) {
+        tokio::time::sleep(Duration::from_secs(240)).await;
+        idle.says("NOOP\r\n").await;
+        works.up_to_data("a").await;
+        works.says(".\r\n").await;
+        assert!(works.hears().await.starts_with("250"), "after {minute} minutes");
+    }
+    assert!(idle.rest().await.ends_with("250 2.0.0 OK\r\n421 4.4.2 timeout, closing connection\r\n"));
+    assert_eq!(idle.passed(), Duration::from_secs(1800));
+    works.says("NOOP\r\n").await;
+    assert!(works.hears().await.starts_with("250"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_session_never_comes_within_a_mail() {
+    let mut late = Dialogue::start(edge(|config| config.session_timeout = Duration::from_secs(60)));
+    late.up_to_data("a").await;
+    tokio::time::sleep(Duration::from_secs(100)).await;
+    late.says(".\r\n").await;
+    assert!(late.hears().await.starts_with("250"));
+    // It worked, so it may go on.
+    assert_eq!(late.rest().await, "421 4.4.2 timeout, closing connection\r\n");
+    assert_eq!(late.passed(), Duration::from_secs(160));
 }
 
 #[tokio::test(start_paused = true)]
@@ -300,6 +369,86 @@ async fn a_client_that_waits_costs_little() {
     let edge = edge(|_| ());
     let (_end, ending) = watch::channel(None);
     let entrance = entrance();
-    let future = serve(&edge, &entrance, stream, None, ending);
+    let future = serve(&edge, &entrance, stream, Client::default(), ending);
     assert!(size_of_val(&future) < 4096, "{} bytes", size_of_val(&future));
+}
+
+/// An edge whose certificate and users are made for the test, with the folder they lie in.
+fn credible() -> (Arc<Edge<Taker>>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["mx".to_owned()]).unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("c.pem", made.cert.pem());
+    write("c.key", made.signing_key.serialize_pem());
+    write("users", crate::smtp::users::line("hive", "right").unwrap());
+    let text = "users = 'users'\n[[certificate]]\ncertificate = 'c.pem'\nkey = 'c.key'\n";
+    let source = crate::diagnostic::Source::new(folder.path().join("c.toml").display().to_string(), text);
+    let config = crate::document::read(&source, Config::read).unwrap();
+    let mut edge = Arc::into_inner(edge(|_| ())).unwrap();
+    edge.credentials = Arc::new(Credentials::load(&config).unwrap());
+    (Arc::new(edge), folder)
+}
+
+fn entrance_with(change: impl FnOnce(&mut Entrance)) -> Arc<Entrance> {
+    let mut entrance = Entrance::clone(&entrance());
+    change(&mut entrance);
+    Arc::new(entrance)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_begins_no_handshake_is_closed() {
+    let (edge, _folder) = credible();
+    let starttls = entrance_with(|entrance| entrance.tls = TlsMode::Starttls);
+    let mut asked = Dialogue::at(Arc::clone(&edge), starttls);
+    asked.says("STARTTLS\r\n").await;
+    assert!(asked.rest().await.ends_with("220 2.0.0 ready for TLS\r\n"));
+    assert_eq!(asked.passed(), HANDSHAKE);
+
+    let implicit = entrance_with(|entrance| entrance.tls = TlsMode::Implicit);
+    let mut silent = Dialogue::at(edge, implicit);
+    assert_eq!(silent.rest().await, "");
+    assert_eq!(silent.passed(), HANDSHAKE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_does_not_hold_up_the_end_of_the_service() {
+    let (edge, _folder) = credible();
+    let mut dialogue = Dialogue::at(edge, entrance_with(|entrance| entrance.tls = TlsMode::Implicit));
+    dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
+    assert_eq!(dialogue.rest().await, "");
+    assert_eq!(dialogue.passed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wrong_login_is_answered_later_each_time_and_a_right_one_at_once() {
+    let (edge, _folder) = credible();
+    let plain = entrance_with(|entrance| {
+        entrance.auth = true;
+        entrance.auth_without_tls = true;
+    });
+    let mut dialogue = Dialogue::at(Arc::clone(&edge), Arc::clone(&plain));
+    dialogue.hears().await;
+    for seconds in [1, 2, 4, 8, 8] {
+        let asked = Instant::now();
+        dialogue.says("AUTH PLAIN AGhpdmUAd3Jvbmc=\r\n").await;
+        assert_eq!(dialogue.hears().await, "535 5.7.8 authentication failed\r\n");
+        assert_eq!(asked.elapsed(), Duration::from_secs(seconds));
+    }
+    let asked = Instant::now();
+    dialogue.says("AUTH PLAIN AGhpdmUAcmlnaHQ=\r\n").await;
+    assert_eq!(dialogue.hears().await, "235 2.7.0 authentication succeeded\r\n");
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+
+    // A name that nobody has fails alike, and after too many failures the client goes.
+    let mut guessing = Dialogue::at(edge, plain);
+    guessing.hears().await;
+    let mut said = String::new();
+    while !said.starts_with("421") {
+        guessing.says("AUTH PLAIN AG5vYm9keQB3cm9uZw==\r\n").await;
+        said = guessing.hears().await;
+        assert!(
+            said.starts_with("535 5.7.8 ") || said.starts_with("421 4.7.0 too many failed logins"),
+            "{said}"
+        );
+    }
 }

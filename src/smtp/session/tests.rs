@@ -1,18 +1,39 @@
 //! The session by itself: bytes in, replies and mails out.
 
+use std::time::Duration;
+
 use super::*;
 use crate::clock::Manual;
+use crate::diagnostic::Source;
+use crate::document;
+use crate::mail::{Envelope, MailId, Origin, Tls};
+use crate::smtp::Refusal;
+use crate::smtp::command;
+use crate::smtp::logins::Verdict;
+
+mod chunking;
+mod entry;
+mod lmtp;
+mod naming;
+mod repairs;
 
 /// A session and what it did.
-struct Talk {
+pub(super) struct Talk {
     session: Session,
-    mails: Vec<Mail>,
+    clock: Arc<Manual>,
+    pub(super) mails: Vec<Mail>,
     outcome: Result<MailId, Refusal>,
-    closed: Option<bool>,
+    pub(super) closed: Option<bool>,
+    /// What STARTTLS leads to.
+    pub(super) tls: Tls,
 }
 
 fn id() -> MailId {
     MailId::new("2026-11-20T17:04:05Z".parse().unwrap(), 7)
+}
+
+fn client() -> Client {
+    Client { address: Some("192.0.2.7".parse().unwrap()), ..Client::default() }
 }
 
 impl Talk {
@@ -20,17 +41,33 @@ impl Talk {
         Self::with(|_| ())
     }
 
+    /// A session that was greeted, by the `[smtp]` section `text`.
+    fn configured(text: &str) -> Self {
+        let configured = document::read(&Source::new("t.toml", text), Config::read).unwrap();
+        let mut talk = Self::with(|config| *config = configured);
+        talk.says("");
+        talk
+    }
+
+    /// At an entrance with other rules.
+    pub(super) fn at(change: impl FnOnce(&mut Entrance)) -> Self {
+        Self::with(|config| change(&mut config.entrances[0]))
+    }
+
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
+        let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
         let entrance = Arc::new(config.entrances[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
-        let session = Session::new(Arc::new(config), entrance, clock, Some("192.0.2.7".parse().unwrap()));
-        Self { session, mails: Vec::new(), outcome: Ok(id()), closed: None }
+        let rates = Arc::new(Rates::new(config.rates.clone()));
+        let time = Arc::clone(&clock);
+        let session = Session::new(Arc::new(config), entrance, time, client()).counted_by(rates);
+        Self { session, clock, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
     /// What the session answers to `input`. Nobody takes mail for `nobody…`.
-    fn says(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn says(&mut self, input: impl AsRef<[u8]>) -> String {
         let mut input = input.as_ref();
         let mut output = Vec::new();
         loop {
@@ -51,13 +88,22 @@ impl Talk {
                     self.closed = Some(asked);
                     break;
                 }
+                Step::StartTls => {
+                    input = &[];
+                    self.session.encrypted(self.tls.clone());
+                }
+                Step::Authenticate(login) => {
+                    let right = login.password.expose() == "right";
+                    let verdict = if right { Verdict::Right } else { Verdict::Wrong(Duration::ZERO) };
+                    self.session.login_is(login.name, verdict);
+                }
             }
         }
         String::from_utf8(output).unwrap()
     }
 
     /// The codes, basic and enhanced, of what it answers.
-    fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
+    pub(super) fn codes(&mut self, input: impl AsRef<[u8]>) -> String {
         let said = self.says(input);
         let short = |line: &str| match line.split_once(' ') {
             Some((code, text)) => match text.split_once(' ') {
@@ -75,6 +121,15 @@ impl Talk {
             .join(", ")
     }
 
+    /// The handshake, whatever was said.
+    pub(super) fn session_encrypted(&mut self) {
+        self.session.encrypted(self.tls.clone());
+    }
+
+    pub(super) fn session_login_is(&mut self, verdict: Verdict) {
+        self.session.login_is("hive".into(), verdict);
+    }
+
     fn contents(&self) -> Vec<&[u8]> {
         self.mails.iter().map(|mail| &mail.content[..]).collect()
     }
@@ -86,7 +141,7 @@ fn a_mail_comes_out_with_its_envelope_and_its_id_goes_back() {
     assert_eq!(talk.says(""), "220 mx.example ESMTP smtp2signl4\r\n");
     assert_eq!(
         talk.says("EHLO hive.example\r\n"),
-        "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250 ENHANCEDSTATUSCODES\r\n"
+        "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 26214400\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-ENHANCEDSTATUSCODES\r\n250-CHUNKING\r\n250 BINARYMIME\r\n"
     );
     assert_eq!(talk.says("MAIL FROM:<hive@a.example>\r\n"), "250 2.1.0 sender OK\r\n");
     assert_eq!(talk.says("RCPT TO:<soc@b.example>\r\n"), "250 2.1.5 recipient OK\r\n");
@@ -208,6 +263,16 @@ fn what_comes_behind_a_refused_data_is_never_obeyed() {
     assert_eq!(long.codes("DATA\r\n"), "503 5.5.1");
     assert_eq!(long.codes("x".repeat(9999) + "\r\nRCPT TO:<b>\r\n"), "421 4.7.0");
 
+    let mut spoilt = Talk::new();
+    spoilt.says("MAIL FROM:<a>\r\nRCPT TO:<b>\r\n");
+    assert_eq!(spoilt.codes("DATA now\r\nQUIT\r\n"), "501 5.5.4, 421 4.7.0");
+    assert_eq!(spoilt.closed, Some(false));
+    for data in ["DATA \x07\r\n".to_owned(), format!("DATA{}\r\n", " ".repeat(9999))] {
+        let mut spoilt = Talk::new();
+        assert_eq!(spoilt.codes(data), "220, 500 5.5.2");
+        assert_eq!(spoilt.codes("Subject: x\r\nNOOP\r\n"), "421 4.7.0");
+    }
+
     let mut patient = Talk::new();
     patient.says("MAIL FROM:<a>\r\n");
     assert_eq!(patient.codes("DATA\r\n"), "503 5.5.1");
@@ -240,6 +305,11 @@ fn a_mail_that_is_not_kept_is_not_answered_250() {
     assert_eq!(
         talk.codes("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n"),
         "250 2.1.0, 250 2.1.5, 354, 451 4.3.0"
+    );
+    talk.outcome = Err(Refusal::Unauthentic);
+    assert_eq!(
+        talk.codes("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n"),
+        "250 2.1.0, 250 2.1.5, 354, 550 5.7.26"
     );
 }
 

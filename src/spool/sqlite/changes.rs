@@ -6,9 +6,10 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
 use crate::event::Attachment;
+use crate::incident::{self, Storms};
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
-use crate::spool::entry::Outcome;
+use crate::spool::entry::{Memo, Outcome, Queued, State};
 
 /// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
 const PURGE_STEP: i64 = 32;
@@ -30,6 +31,23 @@ pub(super) struct Work<'a> {
     pub quota: u64,
     /// The files that no row names any more once this is committed.
     pub unnamed: Vec<String>,
+    /// When a mail about a known incident pages.
+    pub incidents: &'a incident::Config,
+    /// What floods whom.
+    pub storms: &'a mut Storms,
+    /// How many events the account lets go in 15 seconds.
+    pub allowance: u32,
+}
+
+/// Whose word decides whether an event goes out.
+#[derive(Debug, Clone, Copy)]
+enum Will {
+    /// That of the laws of incidents.
+    Laws,
+    /// The same for a notice of the gateway's own.
+    Notice,
+    /// An operator's.
+    Operator,
 }
 
 pub(super) type Answer = rusqlite::Result<Result<Applied, Refused>>;
@@ -55,7 +73,12 @@ impl Work<'_> {
             Change::Drop { mail, now } => self.drop(*mail, *now),
             Change::Retarget { mail, team, now } => self.retarget(*mail, team, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
+            Change::Forget { incidents, storms_before } => self.forget_all(incidents, *storms_before),
             Change::Shrink => self.shrink(),
+            Change::Remember(memos) => {
+                self.remember(memos)?;
+                Ok(Ok(Applied::default()))
+            }
         }
     }
 
@@ -88,6 +111,12 @@ impl Work<'_> {
         if added == 0 {
             return Ok(Err(Refused::IdTaken));
         }
+        if let Some(told) = &parcel.told
+            && !self.tell(told, parcel.received_at)?
+        {
+            self.db.prepare_cached("DELETE FROM mail WHERE id = ?1")?.execute([key(parcel.id.number())])?;
+            return Ok(Err(Refused::Outdated));
+        }
         match &parcel.content {
             Content::None => {}
             Content::Here(content) => {
@@ -104,39 +133,67 @@ impl Work<'_> {
         self.next_seq = end;
         self.disk -= size;
         self.quota -= growth;
-        let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at)?;
+        self.remember(&parcel.memos)?;
+        let will = if parcel.notice { Will::Notice } else { Will::Laws };
+        let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at, will)?;
         Ok(Ok(applied))
     }
 
     /// Writes new events with the numbers from `seq` on.
-    fn queue(&self, mail: MailId, seq: i64, judged: &Judged, now: Timestamp) -> rusqlite::Result<Applied> {
+    fn queue(
+        &mut self,
+        mail: MailId,
+        seq: i64,
+        judged: &Judged,
+        now: Timestamp,
+        will: Will,
+    ) -> rusqlite::Result<Applied> {
         let mut applied = Applied::default();
         let mut seqs = seq..;
         for event in &judged.events {
             let seq = seqs.next().expect("a range without end has a next");
+            let sentence = match will {
+                Will::Laws => self.judge(event, seq, false, &mut applied)?,
+                Will::Notice => self.judge(event, seq, true, &mut applied)?,
+                Will::Operator => self.release(event, seq, &mut applied)?,
+            };
             let queued = &event.queued;
+            let settled_at = (sentence.state != State::Queued).then(|| queued.accepted_at.as_millisecond());
             self.db
                 .prepare_cached(
                     "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload, attachments) \
-                     VALUES (?1, ?2, ?3, 'queued', 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                     severity, status, title, payload, settled_at, reason, storm, attachments) \
+                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
                 )?
                 .execute(params![
                     seq,
                     key(mail.number()),
                     queued.team,
                     queued.accepted_at.as_millisecond(),
-                    queued.next_at.as_millisecond(),
+                    sentence.next_at.as_millisecond(),
                     queued.external_id,
                     queued.severity.map(|severity| severity.to_string()),
                     event.status.to_string(),
                     event.title,
-                    &*queued.payload,
+                    sentence.payload.as_deref().unwrap_or(&queued.payload),
+                    sentence.state.word(),
+                    settled_at,
+                    sentence.reason,
+                    sentence.storm,
                     attachments(&queued.attachments),
                 ])?;
-            let mut queued = queued.clone();
-            queued.seq = seq.cast_unsigned();
-            applied.queued.push(queued);
+            match sentence.state {
+                State::Counted => applied.counted += 1,
+                State::Muted => applied.muted += 1,
+                State::Folded => applied.folded += 1,
+                State::Queued | State::Failed | State::Delivered | State::Dropped => {
+                    let mut queued = queued.clone();
+                    queued.seq = seq.cast_unsigned();
+                    queued.next_at = sentence.next_at;
+                    queued.payload = sentence.payload.map_or(queued.payload, Into::into);
+                    applied.queued.push(queued);
+                }
+            }
         }
         if let Some(reason) = &judged.dropped {
             let seq = seqs.next().expect("a range without end has a next");
@@ -151,33 +208,42 @@ impl Work<'_> {
     }
 
     fn record(&self, outcomes: &[Outcome]) -> Answer {
+        let mut applied = Applied::default();
         for outcome in outcomes {
             match outcome {
                 // What was delivered was, whatever an operator did to the event meanwhile.
-                Outcome::Delivered { seq, event_id, at } => self
-                    .db
-                    .prepare_cached(
-                        "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
-                         event_id = ?3, reason = NULL WHERE seq = ?1",
-                    )?
-                    .execute(params![key(*seq), at.as_millisecond(), event_id])?,
-                Outcome::Deferred { seq, attempts, next_at, reason } => self
-                    .db
-                    .prepare_cached(
-                        "UPDATE event SET attempts = ?2, next_at = ?3, reason = ?4 \
-                         WHERE seq = ?1 AND state = 'queued'",
-                    )?
-                    .execute(params![key(*seq), attempts, next_at.as_millisecond(), reason])?,
-                Outcome::Failed { seq, at, reason } => self
-                    .db
-                    .prepare_cached(
-                        "UPDATE event SET state = 'failed', attempts = attempts + 1, settled_at = ?2, \
-                         reason = ?3 WHERE seq = ?1 AND state = 'queued'",
-                    )?
-                    .execute(params![key(*seq), at.as_millisecond(), reason])?,
-            };
+                Outcome::Delivered { seq, event_id, at } => {
+                    self.db
+                        .prepare_cached(
+                            "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
+                             event_id = ?3, reason = NULL WHERE seq = ?1",
+                        )?
+                        .execute(params![key(*seq), at.as_millisecond(), event_id])?;
+                    self.was_posted(*seq, event_id.as_deref(), *at, &mut applied)?;
+                }
+                Outcome::Deferred { seq, attempts, next_at, reason } => {
+                    self.db
+                        .prepare_cached(
+                            "UPDATE event SET attempts = ?2, next_at = ?3, reason = ?4 \
+                             WHERE seq = ?1 AND state = 'queued'",
+                        )?
+                        .execute(params![key(*seq), attempts, next_at.as_millisecond(), reason])?;
+                }
+                Outcome::Failed { seq, at, reason } => {
+                    let failed = self
+                        .db
+                        .prepare_cached(
+                            "UPDATE event SET state = 'failed', attempts = attempts + 1, settled_at = ?2, \
+                             reason = ?3 WHERE seq = ?1 AND state = 'queued'",
+                        )?
+                        .execute(params![key(*seq), at.as_millisecond(), reason])?;
+                    if failed > 0 {
+                        self.was_not_posted(*seq)?;
+                    }
+                }
+            }
         }
-        Ok(Ok(Applied::default()))
+        Ok(Ok(applied))
     }
 
     pub(super) fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
@@ -189,12 +255,15 @@ impl Work<'_> {
         let mut applied = Applied::default();
         for seq in seqs {
             let row = statement.query_row(params![key(*seq), now.as_millisecond()], queued).optional()?;
+            if let Some(Queued { team, external_id: Some(external_id), severity, .. }) = &row {
+                self.waits_again((team, external_id), (*seq, *severity), now)?;
+            }
             applied.queued.extend(row);
         }
         Ok(Ok(applied))
     }
 
-    fn rejudge(&self, mail: MailId, judged: &Judged, now: Timestamp) -> Answer {
+    fn rejudge(&mut self, mail: MailId, judged: &Judged, now: Timestamp) -> Answer {
         let Some((first, end)) = self.block(mail)? else {
             return Ok(Err(Refused::NoSuchMail));
         };
@@ -211,13 +280,13 @@ impl Work<'_> {
         self.db
             .prepare_cached(
                 "UPDATE event SET state = 'dropped', settled_at = ?3, reason = 'judged again' \
-                 WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed')",
+                 WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed', 'counted', 'muted', 'folded')",
             )?
             .execute(params![first, end, now.as_millisecond()])?;
         self.db
             .prepare_cached("UPDATE mail SET story = ?2 WHERE id = ?1")?
             .execute(params![key(mail.number()), judged.story])?;
-        Ok(Ok(self.queue(mail, next, judged, now)?))
+        Ok(Ok(self.queue(mail, next, judged, now, Will::Operator)?))
     }
 
     fn drop(&self, mail: MailId, now: Timestamp) -> Answer {
@@ -288,6 +357,30 @@ impl Work<'_> {
                 params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],
                 |row| row.get(0),
             )
+    }
+
+    fn remember(&self, memos: &[Memo]) -> rusqlite::Result<()> {
+        for Memo { kind, name, value } in memos {
+            match value {
+                Some(value) => self
+                    .db
+                    .prepare_cached("INSERT OR REPLACE INTO memo (kind, name, value) VALUES (?1, ?2, ?3)")?
+                    .execute(params![kind, name, value.to_string()])?,
+                None => self
+                    .db
+                    .prepare_cached("DELETE FROM memo WHERE kind = ?1 AND name = ?2")?
+                    .execute(params![kind, name])?,
+            };
+        }
+        Ok(())
+    }
+
+    fn forget_all(&self, incidents: &[(String, String, i64)], storms_before: Timestamp) -> Answer {
+        let count = self.forget(incidents)?;
+        self.db
+            .prepare_cached("DELETE FROM storm WHERE state != 'raging' AND last_at < ?1")?
+            .execute([storms_before.as_millisecond()])?;
+        Ok(Ok(Applied { count, ..Applied::default() }))
     }
 
     fn shrink(&self) -> Answer {

@@ -6,15 +6,18 @@
 
 mod changes;
 mod files;
+mod incidents;
 mod retarget;
 mod schema;
 mod store;
+mod storms;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -25,6 +28,7 @@ use super::engine::{self, Applied, Change, Failure, Refused};
 use super::error::OpenError;
 use super::lock::Lock;
 use super::owner;
+use crate::incident::{self, Storms};
 use changes::{Work, key};
 use files::Files;
 pub(super) use store::Store;
@@ -85,12 +89,16 @@ pub(super) struct Writer {
     unnamed: Vec<String>,
     /// The first number of the next mail's block.
     next_seq: i64,
+    incidents: incident::Config,
+    storms: Storms,
+    /// How many events the account lets go in 15 seconds.
+    allowance: Arc<AtomicU32>,
     /// Held for as long as the connection is open, so it stands after it.
     _lock: Lock,
 }
 
 /// Opens the spool of `config`, and makes it if there is none.
-pub(super) fn open(config: &Config) -> Result<(Writer, Store), OpenError> {
+pub(super) fn open(config: &Config, allowance: Arc<AtomicU32>) -> Result<(Writer, Store), OpenError> {
     let folder = config.path.as_path();
     make_folder(folder)?;
     let lock = Lock::take(folder)?;
@@ -107,8 +115,19 @@ pub(super) fn open(config: &Config) -> Result<(Writer, Store), OpenError> {
     sweep(&db, &files, &large).map_err(unusable)?;
     let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
     let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
-    let max_size = config.max_size;
-    Ok((Writer { db, disk, max_size, files, unnamed: Vec::new(), next_seq, _lock: lock }, store))
+    let writer = Writer {
+        storms: storms::raging(&db).map_err(|error| refuse(&path, &error))?,
+        db,
+        disk,
+        max_size: config.max_size,
+        files,
+        unnamed: Vec::new(),
+        next_seq,
+        incidents: config.incidents.clone(),
+        allowance,
+        _lock: lock,
+    };
+    Ok((writer, store))
 }
 
 /// Removes the large contents that a crash left without a mail.
@@ -131,9 +150,13 @@ pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
     let store = Store::new(path.clone(), disk, Arc::new(Files::new(folder.join(LARGE), Sync::Full)));
     let check = || -> Result<(), Unusable> {
         let db = store.connection()?;
-        if check_version(&path, &db)? == 0 {
-            let detail = "there is no spool in it yet".to_owned();
-            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail }));
+        let detail = match check_version(&path, &db)? {
+            0 => "there is no spool in it yet",
+            schema::VERSION => "",
+            _ => "it is of an older version of smtp2signl4; the service brings it up to date when it starts",
+        };
+        if !detail.is_empty() {
+            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail: detail.to_owned() }));
         }
         store.give_back(db);
         Ok(())
@@ -327,8 +350,16 @@ impl engine::Writer for Writer {
         let mut apply = || {
             let (disk, quota) = (self.disk.room(), self.quota()?);
             let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-            let mut work =
-                Work { db: &transaction, next_seq: self.next_seq, disk, quota, unnamed: Vec::new() };
+            let mut work = Work {
+                db: &transaction,
+                next_seq: self.next_seq,
+                disk,
+                quota,
+                unnamed: Vec::new(),
+                incidents: &self.incidents,
+                storms: &mut self.storms,
+                allowance: self.allowance.load(Ordering::Relaxed),
+            };
             let answers =
                 changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
             let Work { next_seq, unnamed, .. } = work;
@@ -337,7 +368,11 @@ impl engine::Writer for Writer {
             self.unnamed.extend(unnamed);
             Ok(answers)
         };
-        apply().map_err(|error| failure(&error))
+        apply().map_err(|error| {
+            // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
+            self.storms = storms::raging(&self.db).unwrap_or_default();
+            failure(&error)
+        })
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
@@ -386,19 +421,22 @@ mod tests {
     #[test]
     fn a_batch_that_the_database_has_no_space_for_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let (mut writer, _store) = open(&Config::at(folder.path())).unwrap();
+        let (mut writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
         let pages: i64 = writer.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         writer.db.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).unwrap();
         let put = |n: u64, size: usize| {
             let id = MailId::from_number(n).unwrap();
             let now = jiff::Timestamp::UNIX_EPOCH;
-            Change::Put(engine::Parcel {
+            Change::Put(Box::new(engine::Parcel {
                 id,
                 received_at: now,
                 envelope: String::new(),
                 content: engine::Content::Here(vec![0; size].into()),
                 judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
-            })
+                memos: Vec::new(),
+                notice: false,
+                told: None,
+            }))
         };
         let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];
         assert_eq!(writer.apply(&batch).err(), Some(Failure::Full));
@@ -413,9 +451,28 @@ mod tests {
     }
 
     #[test]
+    fn an_incident_is_found_by_its_key_when_its_open_was_delivered() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+        let plan: Vec<String> = writer
+            .db
+            .prepare(&format!("EXPLAIN QUERY PLAN {}", incidents::WAS_POSTED))
+            .unwrap()
+            .query_map(rusqlite::params![1, 2, "3"], |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(
+            plan[0].starts_with("SEARCH incident USING PRIMARY KEY (team=? AND external_id=?)"),
+            "{plan:?}"
+        );
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+    }
+
+    #[test]
     fn the_queue_is_read_by_its_index_without_sorting() {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, _store) = open(&Config::at(folder.path())).unwrap();
+        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
         let sql = format!("EXPLAIN QUERY PLAN {}", store::waiting());
         let plan: Vec<String> = writer
             .db

@@ -7,7 +7,7 @@ use rusqlite::params;
 use super::changes::{Answer, Work};
 use super::store::{QUEUED, queued};
 use crate::mail::MailId;
-use crate::spool::engine::{Applied, Refused};
+use crate::spool::engine::{Applied, Fresh, Refused};
 
 /// An event that was not delivered.
 struct Row {
@@ -18,7 +18,7 @@ struct Row {
 
 impl Work<'_> {
     /// Puts the events of `mail` that were not delivered into the queue of `team`, each once.
-    pub(super) fn retarget(&self, mail: MailId, team: &str, now: Timestamp) -> Answer {
+    pub(super) fn retarget(&mut self, mail: MailId, team: &str, now: Timestamp) -> Answer {
         let Some((first, end)) = self.block(mail)? else {
             return Ok(Err(Refused::NoSuchMail));
         };
@@ -57,6 +57,9 @@ impl Work<'_> {
                      WHERE seq = ?1",
                 )?
                 .execute(params![row.seq, now.as_millisecond(), team])?;
+            // The team that it was for was not paged, so that the next open of its incident must page it. Should
+            // the old one be under way, its outcome says otherwise.
+            self.was_not_posted(row.seq.cast_unsigned())?;
             // What two teams were to have alike, one team has once.
             if payloads.contains(&row.payload) {
                 continue;
@@ -64,11 +67,23 @@ impl Work<'_> {
             payloads.push(row.payload);
             let seq = next.next().expect("a range without end has a next");
             self.db.prepare_cached(&copy)?.execute(params![row.seq, seq, team, now.as_millisecond()])?;
-            let row = self
+            let queued = self
                 .db
                 .prepare_cached(&format!("SELECT {QUEUED} FROM event WHERE seq = ?1"))?
                 .query_row([seq], queued)?;
-            applied.queued.push(row);
+            // The incident is the new team's as well from now on: what repeats it there is one, and what closes
+            // it follows. What the rules said of repeats is not kept, and an operator's word stands above it.
+            let event = Fresh {
+                status: queued.status,
+                queued,
+                title: String::new(),
+                source: String::new(),
+                repeat: None,
+                quiet: None,
+                muted: None,
+            };
+            self.release(&event, seq, &mut applied)?;
+            applied.queued.push(event.queued);
         }
         Ok(Ok(Applied { count: applied.queued.len(), ..applied }))
     }
@@ -89,7 +104,7 @@ impl Work<'_> {
                 "state" => "'queued'",
                 "attempts" => "0",
                 "queued_at" | "next_at" => "?4",
-                "settled_at" | "reason" | "event_id" => "NULL",
+                "settled_at" | "reason" | "event_id" | "storm" => "NULL",
                 other => other,
             })
             .collect();

@@ -17,8 +17,10 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: [&str; 2] = [
-    "
+const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS, FILES];
+
+/// Version 1: mails and their events.
+const MAILS: &str = "
     CREATE TABLE mail (
         id INTEGER PRIMARY KEY,
         received_at INTEGER NOT NULL,
@@ -57,10 +59,89 @@ const STEPS: [&str; 2] = [
     CREATE INDEX event_queued ON event (team, seq) WHERE state = 'queued';
     CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
     CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
-",
-    // The files that go along with an event, as JSON; the content is the mail's.
-    "ALTER TABLE event ADD COLUMN attachments TEXT",
-];
+";
+
+/// Version 2: incidents, and events that are kept and not sent. A state that an event may have is a
+/// constraint of its table, so the table is made anew. An incident knows those of its events that matter, and
+/// what SIGNL4 calls them, so that neither taking a mail nor delivering it writes to a further index.
+const INCIDENTS: &str = "
+    CREATE TABLE event_2 (
+        seq INTEGER PRIMARY KEY,
+        mail INTEGER NOT NULL,
+        team TEXT,
+        state TEXT NOT NULL CHECK (state IN
+            ('queued', 'failed', 'delivered', 'dropped', 'counted', 'muted', 'folded')),
+        attempts INTEGER NOT NULL,
+        queued_at INTEGER NOT NULL,
+        next_at INTEGER NOT NULL,
+        settled_at INTEGER,
+        reason TEXT,
+        event_id TEXT,
+        external_id TEXT,
+        severity TEXT,
+        status TEXT,
+        title TEXT NOT NULL,
+        payload TEXT,
+        storm INTEGER
+    ) STRICT;
+    INSERT INTO event_2 SELECT *, NULL FROM event;
+    DROP TABLE event;
+    ALTER TABLE event_2 RENAME TO event;
+    CREATE INDEX event_queued ON event (team, seq) WHERE state = 'queued';
+    CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
+    CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
+    CREATE INDEX event_kept ON event (state, seq) WHERE state IN ('counted', 'muted', 'folded');
+    CREATE INDEX event_folded ON event (storm, seq) WHERE storm IS NOT NULL;
+    CREATE TABLE incident (
+        team TEXT NOT NULL,
+        external_id TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
+        severity TEXT,
+        paged_severity TEXT,
+        opened_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        paged_at INTEGER,
+        mails INTEGER NOT NULL,
+        unpaged INTEGER NOT NULL,
+        posted INTEGER NOT NULL,
+        first_seq INTEGER NOT NULL,
+        last_seq INTEGER NOT NULL,
+        page_seq INTEGER,
+        held_seq INTEGER,
+        close_seq INTEGER,
+        storm INTEGER,
+        event_ids TEXT NOT NULL,
+        PRIMARY KEY (team, external_id)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE storm (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        team TEXT NOT NULL,
+        source TEXT,
+        state TEXT NOT NULL CHECK (state IN ('raging', 'over', 'closed')),
+        began_at INTEGER NOT NULL,
+        excess_at INTEGER NOT NULL,
+        first_at INTEGER NOT NULL,
+        last_at INTEGER NOT NULL,
+        folded INTEGER NOT NULL,
+        open INTEGER NOT NULL,
+        keyless INTEGER NOT NULL,
+        told INTEGER NOT NULL,
+        told_at INTEGER
+    ) STRICT;
+";
+
+/// Memos: what must outlive a restart and the spool does not look into.
+const MEMOS: &str = "
+    CREATE TABLE memo (
+        kind TEXT NOT NULL,
+        name TEXT NOT NULL,
+        value TEXT NOT NULL,
+        PRIMARY KEY (kind, name)
+    ) STRICT, WITHOUT ROWID;
+";
+
+/// Version 4: the files that go along with an event, as JSON; their content is the mail's.
+const FILES: &str = "ALTER TABLE event ADD COLUMN attachments TEXT";
 
 /// Brings the schema from version `from` to [`VERSION`] in one transaction.
 pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {

@@ -1,6 +1,7 @@
 //! The questions, and the large contents. Each question has a connection of its own: it never waits for
 //! the writer, nor the writer for it.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -11,11 +12,16 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
 use super::files::Files;
+use super::incidents::{INCIDENT, incident};
+use super::storms::{STORM, storm};
 use super::{BUSY, Disk, failure};
 use crate::event::{Attachment, Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
 use crate::spool::engine::{self, Content, Failure, PAGE};
-use crate::spool::entry::{Count, Filter, Listed, Past, Queued, Selection, Shown, ShownEvent, State};
+use crate::spool::entry::{
+    Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
+    State, Storm, Unheard,
+};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
@@ -66,7 +72,32 @@ impl Store {
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str =
-    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, attachments";
+    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, status, \
+     attachments";
+
+/// The same for a state that shares its index with the others of which nothing is sent.
+macro_rules! kept {
+    ($state:literal) => {
+        (
+            "INDEXED BY event_kept",
+            concat!("state = '", $state, "' AND state IN ('counted', 'muted', 'folded') AND"),
+        )
+    };
+}
+
+/// The index by which the events of a state are found, and the condition that goes with it.
+fn by_state(state: State) -> (&'static str, &'static str) {
+    match state {
+        State::Queued => ("INDEXED BY event_queued", "state = 'queued' AND"),
+        State::Failed => ("INDEXED BY event_failed", "state = 'failed' AND"),
+        State::Dropped => ("INDEXED BY event_dropped", "state = 'dropped' AND"),
+        State::Delivered => ("", "state = 'delivered' AND"),
+        // SQLite takes a partial index only where its own condition is written.
+        State::Counted => kept!("counted"),
+        State::Muted => kept!("muted"),
+        State::Folded => kept!("folded"),
+    }
+}
 
 /// The question for the events of a team that wait.
 pub(super) fn waiting() -> String {
@@ -84,18 +115,19 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         team: row.get(2)?,
         external_id: text(row, 3)?,
         severity: word(row, 4)?,
+        status: word(row, 10)?.unwrap_or_default(),
         accepted_at: time(row, 5)?,
         attempts: row.get(6)?,
         next_at: time(row, 7)?,
         reason: text(row, 8)?,
         payload: text(row, 9)?.unwrap_or_default().into(),
-        attachments: attachments(row, 10)?,
+        attachments: attachments(row, 11)?,
     })
 }
 
 /// The columns that [`listed`] reads.
 const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id";
+     attempts, next_at, settled_at, reason, event_id, storm";
 
 /// Reads what can be read, so that a damaged row is seen among the others.
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
@@ -115,17 +147,23 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
+        digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
     })
 }
 
+/// The number of a column that never holds less than none.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
 /// The text of a column; bytes that are none are replaced.
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
     let bytes = row.get_ref(column)?.as_bytes_or_null()?;
     Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// The time of a column; one that cannot be is long ago.
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
@@ -136,7 +174,7 @@ fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
 }
 
 /// The word of a column, if it is one.
-fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
+pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
     Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
 }
 
@@ -209,28 +247,24 @@ impl engine::Store for Store {
         let before = filter.before.map_or(i64::MAX, key);
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         // One question a state, since each has its own index but for the delivered, which are most.
-        let pages = if filter.states.is_empty() {
-            vec![("", "")]
-        } else {
-            let by_state = |state| match state {
-                State::Queued => ("INDEXED BY event_queued", "state = 'queued' AND"),
-                State::Failed => ("INDEXED BY event_failed", "state = 'failed' AND"),
-                State::Dropped => ("INDEXED BY event_dropped", "state = 'dropped' AND"),
-                State::Delivered => ("", "state = 'delivered' AND"),
-            };
-            filter.states.iter().map(|&state| by_state(state)).collect()
+        let pages = match (filter.digest, filter.states.is_empty()) {
+            (Some(_), _) => vec![("INDEXED BY event_folded", "storm = ?4 AND")],
+            (None, true) => vec![("", "")],
+            (None, false) => filter.states.iter().map(|&state| by_state(state)).collect(),
         };
+        let storm = filter.digest.map(key);
         self.ask(|db| {
             let mut found: Vec<Listed> = Vec::new();
             for (index, condition) in pages {
                 let rows = db
                     .prepare_cached(&format!(
                         "SELECT {LISTED} FROM (SELECT seq FROM event {index} WHERE {condition} seq < ?1 \
-                         AND (?2 IS NULL OR team = ?2) ORDER BY seq DESC LIMIT ?3) AS page \
+                         AND (?2 IS NULL OR team = ?2) AND (?4 IS NULL OR storm = ?4) \
+                         ORDER BY seq DESC LIMIT ?3) AS page \
                          JOIN event ON event.seq = page.seq JOIN mail ON mail.id = event.mail \
                          ORDER BY event.seq DESC"
                     ))?
-                    .query_map(params![before, filter.team, limit], listed)?
+                    .query_map(params![before, filter.team, limit, storm], listed)?
                     .collect::<rusqlite::Result<Vec<_>>>()?;
                 found.extend(rows);
             }
@@ -273,11 +307,11 @@ impl engine::Store for Store {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: text(row, 13)?,
-                        severity: word::<Severity>(row, 14)?,
-                        status: word::<Status>(row, 15)?,
-                        payload: text(row, 16)?,
-                        attachments: attachments(row, 17)?,
+                        external_id: text(row, 14)?,
+                        severity: word::<Severity>(row, 15)?,
+                        status: word::<Status>(row, 16)?,
+                        payload: text(row, 17)?,
+                        attachments: attachments(row, 18)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -355,6 +389,111 @@ impl engine::Store for Store {
                     queued: row.get::<_, i64>(1)?.cast_unsigned(),
                     failed: row.get::<_, i64>(2)?.cast_unsigned(),
                     oldest: row.get::<_, Option<i64>>(3)?.map(|_| time(row, 3)).transpose()?,
+                })
+            })?
+            .collect()
+        })
+    }
+
+    fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure> {
+        self.ask(|db| {
+            let mut question = db.prepare_cached(
+                "SELECT event.team, event.external_id, event.title, coalesce(incident.severity, event.severity), \
+                 event.queued_at, incident.posted, incident.paged_severity \
+                 FROM event INDEXED BY event_kept \
+                 LEFT JOIN incident ON incident.team = event.team AND incident.external_id = event.external_id \
+                 WHERE event.state = 'muted' AND event.state IN ('counted', 'muted', 'folded') AND event.queued_at >= ?2 \
+                 AND (event.reason = ?1 OR substr(event.reason, 1, length(?1) + 2) = ?1 || ': ') \
+                 AND (event.external_id IS NULL OR incident.state = 'open' AND incident.storm IS NULL) \
+                 ORDER BY event.seq DESC",
+            )?;
+            let mut rows = question.query(params![label, since.as_millisecond()])?;
+            let mut found: Vec<Unheard> = Vec::new();
+            let mut known = HashSet::new();
+            while let Some(row) = rows.next()? {
+                let (team, external_id): (String, _) = (text(row, 0)?.unwrap_or_default(), text(row, 1)?);
+                if external_id.is_some() && !known.insert((team.clone(), external_id.clone())) {
+                    continue;
+                }
+                let severity: Option<Severity> = word(row, 3)?;
+                let posted = row.get::<_, Option<bool>>(5)?.unwrap_or(false);
+                if posted && severity <= word(row, 6)? {
+                    continue;
+                }
+                let (title, at) = (text(row, 2)?.unwrap_or_default(), time(row, 4)?);
+                found.push(Unheard { team, external_id, title, severity, at });
+            }
+            found.reverse();
+            Ok(found)
+        })
+    }
+
+    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached("SELECT name, value FROM memo WHERE kind = ?1 ORDER BY name")?
+                .query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect()
+        })
+    }
+
+    fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure> {
+        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        self.ask(|db| {
+            let mut question = db.prepare_cached(&format!(
+                "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
+                 AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
+            ))?;
+            let mut rows = question.query(params![filter.team, filter.open, limit])?;
+            let mut found = Vec::new();
+            while let Some(row) = rows.next()? {
+                let ids = text(row, 12)?.unwrap_or_default();
+                let event_ids = ids.split_whitespace().map(str::to_owned).collect();
+                let incident = incident(row)?;
+                found.push(KnownIncident { incident, event_ids });
+            }
+            Ok(found)
+        })
+    }
+
+    fn old_incidents(
+        &self,
+        closed: Timestamp,
+        open: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(String, String, i64)>, Failure> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(|db| {
+            db.prepare_cached(
+                "SELECT team, external_id, last_seq FROM incident WHERE last_at < ?1 \
+                 AND (state = 'resolved' OR last_at < ?2 \
+                 AND NOT EXISTS (SELECT 1 FROM event WHERE seq IN (last_seq, page_seq))) LIMIT ?3",
+            )?
+            .query_map(params![closed.as_millisecond(), open.as_millisecond(), limit], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })?
+            .collect()
+        })
+    }
+
+    fn storms(&self) -> Result<Vec<Storm>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(&format!("SELECT {STORM} FROM storm WHERE state != 'closed' ORDER BY id"))?
+                .query_map([], storm)?
+                .collect()
+        })
+    }
+
+    fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(
+                "SELECT seq, title, severity FROM event INDEXED BY event_folded \
+                 WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
+            )?
+            .query_map(params![key(storm), key(after), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+                Ok(Folded {
+                    seq: number(row, 0)?,
+                    title: text(row, 1)?.unwrap_or_default(),
+                    severity: word(row, 2)?,
                 })
             })?
             .collect()

@@ -1,0 +1,203 @@
+//! Whether a mail is from whom it says: SPF, DKIM, DMARC and ARC, checked here or by the relay in front.
+//!
+//! ```text
+//! Checker ──► relay     what a trusted relay wrote (Authentication-Results)
+//!         └─► check     what we find ourselves, by mail-auth and the DNS of a Resolver
+//! ```
+//!
+//! It promises facts in bounded time and with bounded work, whatever the mail and the DNS do: what cannot be
+//! found out in time is `temperror`, and the mail goes on. It refuses nothing itself and changes no mail. A
+//! mail from inside the trusted networks costs a look at its header and no DNS.
+
+mod check;
+mod relay;
+mod resolver;
+
+pub use resolver::Resolver;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::error;
+
+use crate::document::Table;
+use crate::mail::{Authenticity, Envelope, Header, Origin, Policy, Verdict};
+use crate::network::Network;
+
+/// The `[authenticity]` section. The defaults are those of [`Config::default`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `check`: which mails are checked. Those from outside the trusted networks.
+    pub check: Check,
+    /// `trusted-authserv-ids`: the names under which relays in the trusted networks write
+    /// Authentication-Results that are believed, and spare the check. None.
+    pub authserv_ids: Vec<String>,
+    /// `relay-removes-forged`: whether those relays take out of each mail what others wrote under their names,
+    /// as RFC 8601 section 5 demands. If so, results below their own Received field are believed too. No.
+    pub relay_removes_forged: bool,
+    /// `reject`: whether a mail that fails DMARC is refused if its domain wants that. No: it pages.
+    pub reject: bool,
+    /// `timeout`: how long a check may take. 5 seconds: senders wait for it, and the most impatient that are
+    /// known wait 40.
+    pub timeout: Duration,
+}
+
+/// Which mails are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Check {
+    /// Those that came from outside the trusted networks, whose client has not authenticated itself.
+    Outside,
+    /// Every mail that came by SMTP.
+    All,
+    /// None.
+    None,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            check: Check::Outside,
+            authserv_ids: Vec::new(),
+            relay_removes_forged: false,
+            reject: false,
+            timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Longest time that a check may be given: below the 40 seconds that senders wait at least.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Config {
+    /// Reads the section. The caller finishes the table.
+    pub fn read(table: &mut Table<'_>) -> Self {
+        let mut config = Self::default();
+        if let Some(value) = table.value("check") {
+            if value.type_name() == "boolean" {
+                config.check = if value.boolean() == Some(true) { Check::All } else { Check::None };
+            } else if let Some(word) = value.string()
+                && word.value != "auto"
+            {
+                table.error(
+                    word.span,
+                    format!("`check` cannot be `{}`", word.value.escape_debug()),
+                    "\"auto\" for mails from outside the trusted networks, `true` for all, `false` for none",
+                );
+            }
+        }
+        for id in table.strings("trusted-authserv-ids").unwrap_or_default() {
+            if id.value.is_empty() || id.value.contains(|c: char| c.is_whitespace() || c == ';') {
+                table.error(
+                    id.span,
+                    format!("`{}` is not an authserv-id", id.value.escape_debug()),
+                    "the first word of the relay's Authentication-Results, such as \"mx.example.org\"",
+                );
+            } else {
+                config.authserv_ids.push(id.value);
+            }
+        }
+        if let Some(removes) = table.boolean("relay-removes-forged") {
+            config.relay_removes_forged = removes;
+        }
+        if let Some(reject) = table.boolean("reject") {
+            config.reject = reject;
+        }
+        let span = table.value("timeout").map(|value| value.span());
+        if let Some(timeout) = table.duration("timeout") {
+            if timeout.is_zero() || timeout > LONGEST_TIMEOUT {
+                table.error(
+                    span.unwrap_or_else(|| table.span()),
+                    "`timeout` is out of range",
+                    "between \"1s\" and \"30s\": senders wait for it",
+                );
+            }
+            config.timeout = timeout;
+        }
+        config
+    }
+}
+
+/// Finds out whether mails are from whom they say.
+pub struct Checker {
+    config: Config,
+    trusted: Vec<Network>,
+    resolver: Resolver,
+}
+
+impl Checker {
+    /// A checker by `config` that asks `resolver`. Mails from `trusted` networks are taken for a site's own.
+    pub fn new(config: Config, trusted: Vec<Network>, resolver: Resolver) -> Self {
+        Self { config, trusted, resolver }
+    }
+
+    /// What can be found out about a mail; none if there is nothing to check, or nothing is to be checked.
+    pub async fn examine(&self, envelope: &Envelope, content: &Bytes) -> Option<Authenticity> {
+        if envelope.origin != Origin::Smtp || (self.config.check == Check::None && self.is_alone()) {
+            return None;
+        }
+        let header = Header::read(content);
+        if let Some(found) = self.relayed(envelope, &header) {
+            return Some(found);
+        }
+        let client = &envelope.client;
+        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+        let wanted = match self.config.check {
+            Check::Outside => !known && !envelope.is_from_within(header.received(), &self.trusted),
+            Check::All => true,
+            Check::None => false,
+        };
+        if !wanted {
+            return None;
+        }
+        let question = check::Question {
+            // Of a mail that a relay passed on, the client's address says nothing of the sender.
+            address: client.address.filter(|_| !envelope.client_is_within(&self.trusted)),
+            helo: client.helo.clone(),
+            reverse_path: envelope.reverse_path.clone(),
+            content: content.clone(),
+            timeout: self.config.timeout,
+        };
+        let answer = check::on_its_own(self.resolver.clone(), question).await;
+        Some(answer.unwrap_or_else(|_| {
+            error!("checking who sent a mail failed inside the gateway; the mail is taken as unproven");
+            Authenticity::all(Verdict::TempError)
+        }))
+    }
+
+    /// What a trusted relay in front found out about a mail, if it did. Asks nobody.
+    pub fn told(&self, envelope: &Envelope, content: &[u8]) -> Option<Authenticity> {
+        if envelope.origin != Origin::Smtp || self.is_alone() {
+            return None;
+        }
+        self.relayed(envelope, &Header::read(content))
+    }
+
+    /// Whether the mail is to be refused: its domain wants that, and it came from outside with nothing else to
+    /// vouch for it. A relay that passed it on is not answered so: it would have to return the mail to whoever
+    /// was named as the sender.
+    pub fn refuses(&self, envelope: &Envelope) -> bool {
+        let client = &envelope.client;
+        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+        self.config.reject
+            && !known
+            && !envelope.client_is_within(&self.trusted)
+            && envelope.authenticity.as_ref().is_some_and(|found| {
+                found.by.is_none() && found.dmarc == Verdict::Fail && found.policy == Some(Policy::Reject)
+            })
+    }
+
+    /// Whether no relay's word counts.
+    fn is_alone(&self) -> bool {
+        self.config.authserv_ids.is_empty()
+    }
+
+    fn relayed(&self, envelope: &Envelope, header: &Header<'_>) -> Option<Authenticity> {
+        // Behind a proxy the header is the sender's own from its first line on.
+        let told =
+            !self.is_alone() && envelope.client.relay.is_none() && envelope.client_is_within(&self.trusted);
+        if told { relay::read(header, &self.config, &self.trusted) } else { None }
+    }
+}
+
+#[cfg(test)]
+mod tests;

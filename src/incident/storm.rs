@@ -1,0 +1,208 @@
+//! When a source or a team floods the people on duty: pages are counted over a minute, and from a number on
+//! the next ones belong into a digest until it is calm again.
+//!
+//! A source is what `X-S4-SourceSystem` names. One that is in a storm of its own does not count for its
+//! team, so that it takes the pages of no other source with it. What is counted is in memory and begins at
+//! zero with the process; a storm that is on is the keeper's to remember.
+
+use std::collections::{HashMap, VecDeque};
+
+use jiff::Timestamp;
+
+use super::config::Storm;
+
+/// The time over which pages are counted, in milliseconds.
+const WINDOW: i64 = 60_000;
+
+/// Most pages that are counted, whatever the config says: each is remembered for a minute.
+const MOST_COUNTED: usize = 10_000;
+
+/// Sources of a team that are counted one by one. A sender that names a new one each time counts for its
+/// team.
+const MOST_SOURCES: usize = 256;
+
+/// What is counted, and the storms that are on.
+#[derive(Debug, Default)]
+pub struct Storms {
+    teams: HashMap<String, Team>,
+}
+
+#[derive(Debug, Default)]
+struct Team {
+    /// The last pages, each with its source, but for those of sources that are in a storm.
+    recent: VecDeque<(i64, String)>,
+    sources: HashMap<String, VecDeque<i64>>,
+    /// The storms that are on, by their source; that of none is the team's.
+    raging: HashMap<Option<String>, u64>,
+}
+
+/// A page that belongs into a storm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ticket {
+    /// The source that floods; none if the whole team is flooded.
+    pub source: Option<String>,
+    /// The number of the storm; none if it begins with this page.
+    pub storm: Option<u64>,
+    /// Whether there are too many pages still.
+    pub excess: bool,
+}
+
+impl Storms {
+    /// Goes on with a storm, or begins with the one of a [`Ticket`].
+    pub fn rage(&mut self, team: &str, source: Option<&str>, storm: u64) {
+        let team = self.teams.entry(team.to_owned()).or_default();
+        if let Some(source) = source {
+            team.recent.retain(|(_, of)| of != source);
+        }
+        team.raging.insert(source.map(str::to_owned), storm);
+    }
+
+    /// The storm is over.
+    pub fn calm(&mut self, storm: u64) {
+        for team in self.teams.values_mut() {
+            team.raging.retain(|_, raging| *raging != storm);
+        }
+    }
+
+    /// Counts an event that would page `team`, and tells the storm that it belongs into, if it may be folded
+    /// at all. `allowance` is how many events the account lets go in 15 seconds.
+    pub fn count(
+        &mut self,
+        team: &str,
+        source: &str,
+        may_fold: bool,
+        (storm, allowance): (&Storm, u32),
+        now: Timestamp,
+    ) -> Option<Ticket> {
+        let now = now.as_millisecond();
+        let most = storm.threshold(allowance).min(MOST_COUNTED);
+        let team = match self.teams.get_mut(team) {
+            Some(team) => team,
+            None => self.teams.entry(team.to_owned()).or_default(),
+        };
+        let excess = team.count_source(source, most, now);
+        let key = Some(source.to_owned());
+        let known = team.raging.get(&key).copied();
+        if known.is_some() || excess && may_fold {
+            return may_fold.then_some(Ticket { source: key, storm: known, excess });
+        }
+        team.recent.push_back((now, source.to_owned()));
+        let excess = exceeds(&mut team.recent, most, |(at, _)| now - at < WINDOW);
+        let known = team.raging.get(&None).copied();
+        (may_fold && (known.is_some() || excess)).then_some(Ticket { source: None, storm: known, excess })
+    }
+}
+
+impl Team {
+    /// Counts a page of `source`, and whether there are too many.
+    fn count_source(&mut self, source: &str, most: usize, now: i64) -> bool {
+        if !self.sources.contains_key(source) {
+            if self.sources.len() >= MOST_SOURCES {
+                self.sources.retain(|_, times| times.back().is_some_and(|at| now - at < WINDOW));
+            }
+            if self.sources.len() >= MOST_SOURCES {
+                return false;
+            }
+            self.sources.insert(source.to_owned(), VecDeque::new());
+        }
+        let times = self.sources.get_mut(source).expect("it was just made if it was not there");
+        times.push_back(now);
+        exceeds(times, most, |at| now - at < WINDOW)
+    }
+}
+
+/// Whether more than `most` of `times` are recent. Only as many are kept as that takes.
+fn exceeds<T>(times: &mut VecDeque<T>, most: usize, is_recent: impl Fn(&T) -> bool) -> bool {
+    while times.len() > most + 1 {
+        times.pop_front();
+    }
+    times.len() > most && times.front().is_some_and(is_recent)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + seconds).unwrap()
+    }
+
+    fn storm() -> Storm {
+        Storm { after: Some(3), ..Storm::default() }
+    }
+
+    /// Counts so many pages of `source`, one a second from `start` on, and tells what the last belongs to.
+    fn pages(storms: &mut Storms, source: &str, start: i64, count: i64) -> Option<Ticket> {
+        let mut last = None;
+        for second in start..start + count {
+            last = storms.count("soc", source, true, (&storm(), 10), at(second));
+        }
+        last
+    }
+
+    #[test]
+    fn as_many_pages_as_are_no_storm_page_and_the_next_begins_one() {
+        let mut storms = Storms::default();
+        assert_eq!(pages(&mut storms, "a", 0, 3), None);
+        let begins = Ticket { source: Some("a".into()), storm: None, excess: true };
+        assert_eq!(pages(&mut storms, "a", 3, 1), Some(begins));
+        storms.rage("soc", Some("a"), 7);
+        let goes_on = Ticket { source: Some("a".into()), storm: Some(7), excess: true };
+        assert_eq!(pages(&mut storms, "a", 4, 1), Some(goes_on.clone()));
+        // Long after, it is still on, but no longer too much.
+        assert_eq!(pages(&mut storms, "a", 200, 1), Some(Ticket { excess: false, ..goes_on }));
+        storms.calm(7);
+        assert_eq!(pages(&mut storms, "a", 300, 1), None);
+    }
+
+    #[test]
+    fn a_storm_of_one_source_takes_no_page_of_another() {
+        let mut storms = Storms::default();
+        pages(&mut storms, "a", 0, 4);
+        storms.rage("soc", Some("a"), 7);
+        pages(&mut storms, "a", 4, 100);
+        assert_eq!(pages(&mut storms, "b", 50, 3), None);
+        assert_eq!(storms.count("ops", "a", true, (&storm(), 10), at(53)), None, "nor of another team");
+    }
+
+    #[test]
+    fn many_sources_of_which_none_is_too_much_are_a_storm_of_the_team() {
+        let mut storms = Storms::default();
+        for (second, source) in ["a", "b", "c"].into_iter().enumerate() {
+            assert_eq!(pages(&mut storms, source, second as i64, 1), None);
+        }
+        let begins = Ticket { source: None, storm: None, excess: true };
+        assert_eq!(pages(&mut storms, "d", 3, 1), Some(begins));
+        storms.rage("soc", None, 8);
+        let goes_on = Ticket { source: None, storm: Some(8), excess: true };
+        assert_eq!(pages(&mut storms, "e", 4, 1), Some(goes_on));
+    }
+
+    #[test]
+    fn pages_that_are_spread_out_are_no_storm() {
+        let mut storms = Storms::default();
+        for n in 0..100 {
+            assert_eq!(pages(&mut storms, "a", n * 20, 1), None, "page {n}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_folded_counts_and_pages() {
+        let mut storms = Storms::default();
+        for second in 0..10 {
+            assert_eq!(storms.count("soc", "a", false, (&storm(), 10), at(second)), None);
+        }
+        assert!(pages(&mut storms, "a", 10, 1).is_some());
+    }
+
+    #[test]
+    fn a_sender_that_names_ever_new_sources_counts_for_its_team_and_fills_no_memory() {
+        let mut storms = Storms::default();
+        storms.rage("soc", None, 1);
+        for n in 0..5_000 {
+            storms.count("soc", &format!("source {n}"), true, (&storm(), 10), at(0));
+        }
+        let team = &storms.teams["soc"];
+        assert!(team.sources.len() <= MOST_SOURCES && team.recent.len() <= 4);
+    }
+}

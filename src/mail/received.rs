@@ -1,0 +1,93 @@
+//! The way a mail took before it reached the client: what its Received fields (RFC 5321 section 4.4) tell. A
+//! relay puts its field on top, so whoever trusts the client can trust its field, and so on down to the
+//! first hop that came from elsewhere; what stands below was written there.
+
+use std::net::IpAddr;
+
+use crate::network::Network;
+
+use super::envelope::{Envelope, Origin};
+
+/// Where a relay had the mail from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hop {
+    /// It has no `from` clause: the mail was made on the machine.
+    Local,
+    /// Every address before the receiver's `by`: its own word on the client, and what the client said.
+    From(Vec<IpAddr>),
+    /// It came from somewhere, and that is all.
+    Unknown,
+}
+
+impl Hop {
+    /// Reads the value of a Received field.
+    pub fn read(received: &str) -> Self {
+        let received = received.trim_start();
+        let Some(from) = received.get(..5).filter(|head| head.eq_ignore_ascii_case("from ")) else {
+            return Self::Local;
+        };
+        let clause = before_last_by(&received[from.len()..]);
+        // The client writes its name, the receiver the comment behind it: the last brackets are the receiver's.
+        let bracketed = clause.rsplit_once('[').map(|(_, rest)| rest.split(']').next().unwrap_or(""));
+        // Exchange writes parentheses alone.
+        let parted = || clause.rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
+        if bracketed.or_else(parted).and_then(address).is_none() {
+            return Self::Unknown;
+        }
+        // But relays differ in where they write what, and a name can look like a comment: so all count.
+        let parts = clause.split(|c: char| c.is_whitespace() || "[]()<>=,;".contains(c));
+        Self::From(parts.filter_map(address).collect())
+    }
+
+    /// Whether the mail was made on the machine or came from one of `networks`.
+    pub fn is_within(&self, networks: &[Network]) -> bool {
+        match self {
+            Self::Local => true,
+            Self::From(addresses) => addresses.iter().all(|address| is_in(networks, *address)),
+            Self::Unknown => false,
+        }
+    }
+}
+
+impl Envelope {
+    /// Whether the client that handed the mail over is in one of `networks`, and so is who named it. One without an address came by
+    /// a Unix socket and so is on this machine, unless a proxy or relay stands before it that could not name it.
+    pub fn client_is_within(&self, networks: &[Network]) -> bool {
+        match (self.origin, self.client.address) {
+            (Origin::Submit | Origin::Command | Origin::Gateway, _) => true,
+            (Origin::Smtp, Some(address)) => {
+                is_in(networks, address) && self.client.relay.is_none_or(|relay| is_in(networks, relay))
+            }
+            (Origin::Smtp, None) => self.client.relay.is_none(),
+        }
+    }
+
+    /// Whether the client and every hop that a Received field names are in `networks`, so that the mail was
+    /// written there as well.
+    pub fn is_from_within<T: AsRef<str>>(
+        &self,
+        mut received: impl Iterator<Item = T>,
+        networks: &[Network],
+    ) -> bool {
+        self.client_is_within(networks) && received.all(|hop| Hop::read(hop.as_ref()).is_within(networks))
+    }
+}
+
+fn is_in(networks: &[Network], address: IpAddr) -> bool {
+    networks.iter().any(|network| network.contains(address))
+}
+
+/// What stands before the last word `by`. The first may be the client's, which says what it likes in HELO;
+/// a later one than the receiver's only adds addresses that must be trusted.
+fn before_last_by(clause: &str) -> &str {
+    let blank = |byte: Option<&u8>| byte.is_none_or(u8::is_ascii_whitespace);
+    let bytes = clause.as_bytes();
+    let by = (1..bytes.len().saturating_sub(1)).rev().find(|&at| {
+        bytes[at..at + 2].eq_ignore_ascii_case(b"by") && blank(bytes.get(at - 1)) && blank(bytes.get(at + 2))
+    });
+    &clause[..by.unwrap_or(clause.len())]
+}
+
+fn address(text: &str) -> Option<IpAddr> {
+    text.strip_prefix("IPv6:").unwrap_or(text).parse().ok()
+}

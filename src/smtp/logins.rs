@@ -1,0 +1,243 @@
+//! Checks logins, at a pace that guessing cannot bear.
+//!
+//! A check costs 19 MiB of memory and tens of milliseconds, so that few run at a time and the others wait their
+//! turn. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
+//! checked for a while. A client that has logged in to an account before is counted by itself: nobody can lock it
+//! out by guessing at its account from elsewhere, or at other accounts from the same address.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::auth::Login;
+use super::users::Names;
+
+/// Checks at a time: 38 MiB, and a core or two.
+const PLACES: usize = 2;
+
+/// How long a login waits for its turn. JavaMail, the most impatient client known, waits for 60 seconds.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Failures after which nothing is checked, and the time in which they count. A sender that has a wrong password
+/// fails twice for each mail that it tries to send (Python tries PLAIN, then LOGIN).
+const MAX_FAILURES: u32 = 10;
+const WINDOW: Duration = Duration::from_secs(600);
+
+/// How late a failure is answered: the first one, and at most.
+const DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(8));
+
+/// How many clients and accounts are remembered at most, about a megabyte. Those that failed longest ago go first.
+const MAX_REMEMBERED: usize = 10_000;
+
+/// Whom failures are counted for. Accounts are kept as hashes: a name can have thousands of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Counted {
+    Client(Option<IpAddr>),
+    Account(u64),
+    /// A client at an account that it has logged in to.
+    Known(Option<IpAddr>, u64),
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    failures: HashMap<Counted, (u32, Instant)>,
+    /// Clients that have logged in, with the account and the time.
+    known: HashMap<(Option<IpAddr>, u64), Instant>,
+}
+
+/// The state of all logins.
+#[derive(Debug)]
+pub struct Logins {
+    places: Arc<Semaphore>,
+    memory: Mutex<Memory>,
+    hasher: RandomState,
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is right.
+    Right,
+    /// It is wrong. The client is to be told after this time.
+    Wrong(Duration),
+    /// It was not looked at: there were too many failures for this account, or there is no turn for it.
+    Later,
+    /// It was not looked at: there were too many failures from this client.
+    TooMany,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(PLACES)),
+            memory: Mutex::default(),
+            hasher: RandomState::new(),
+        }
+    }
+}
+
+impl Logins {
+    /// Checks `login` of the client at `address` against `names`.
+    pub async fn check(&self, names: Arc<Names>, login: Login, address: Option<IpAddr>) -> Verdict {
+        let client = address.map(network);
+        let account = self.hasher.hash_one(&login.name);
+        if let Some(verdict) = self.refused(client, account, Instant::now()) {
+            return verdict;
+        }
+        let Ok(place) = timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await else {
+            return Verdict::Later;
+        };
+        // Others of this client may have failed while this one waited.
+        if let Some(verdict) = self.refused(client, account, Instant::now()) {
+            return verdict;
+        }
+        let check = move || {
+            // Kept until the memory is free again, even if nobody waits for the outcome any more.
+            let _place = place;
+            names.check(&login.name, login.password.expose())
+        };
+        let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
+        self.note(client, account, right, Instant::now())
+    }
+
+    fn refused(&self, client: Option<IpAddr>, account: u64, now: Instant) -> Option<Verdict> {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = |whom| memory.recent(whom, now) >= MAX_FAILURES;
+        if memory.known.contains_key(&(client, account)) {
+            spent(Counted::Known(client, account)).then_some(Verdict::TooMany)
+        } else if spent(Counted::Client(client)) {
+            Some(Verdict::TooMany)
+        } else {
+            spent(Counted::Account(account)).then_some(Verdict::Later)
+        }
+    }
+
+    fn note(&self, client: Option<IpAddr>, account: u64, right: bool, now: Instant) -> Verdict {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        if right {
+            make_room(&mut memory.known, |at| *at);
+            memory.known.insert((client, account), now);
+            return Verdict::Right;
+        }
+        let failures = if memory.known.contains_key(&(client, account)) {
+            memory.fail(Counted::Known(client, account), now)
+        } else {
+            memory.fail(Counted::Account(account), now);
+            memory.fail(Counted::Client(client), now)
+        };
+        let delay = DELAY.0.saturating_mul(1 << (failures - 1).min(8));
+        Verdict::Wrong(delay.min(DELAY.1))
+    }
+}
+
+impl Memory {
+    /// The failures that still count.
+    fn recent(&self, whom: Counted, now: Instant) -> u32 {
+        self.failures
+            .get(&whom)
+            .filter(|(_, since)| now - *since < WINDOW)
+            .map_or(0, |(failures, _)| *failures)
+    }
+
+    fn fail(&mut self, whom: Counted, now: Instant) -> u32 {
+        let failures = self.recent(whom, now) + 1;
+        if failures == 1 {
+            make_room(&mut self.failures, |(_, since)| *since);
+        }
+        // The window begins with its first failure.
+        let since = if failures == 1 { now } else { self.failures[&whom].1 };
+        self.failures.insert(whom, (failures, since));
+        failures
+    }
+}
+
+/// Forgets the oldest where there is no room for one more.
+fn make_room<K: Copy + Eq + std::hash::Hash, V>(memory: &mut HashMap<K, V>, at: impl Fn(&V) -> Instant) {
+    if memory.len() >= MAX_REMEMBERED
+        && let Some(oldest) = memory.iter().min_by_key(|(_, value)| at(value)).map(|(key, _)| *key)
+    {
+        memory.remove(&oldest);
+    }
+}
+
+/// Who counts as one client: in IPv6 everybody has a /64 of addresses.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        address @ IpAddr::V4(_) => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: fn() -> Instant = Instant::now;
+
+    fn address(text: &str) -> Option<IpAddr> {
+        Some(network(text.parse().unwrap()))
+    }
+
+    #[test]
+    fn each_failure_is_answered_later_until_none_is_checked_for_a_while() {
+        let (logins, client, start) = (Logins::default(), address("192.0.2.1"), START());
+        let mut delays = Vec::new();
+        while logins.refused(client, 1, start).is_none() {
+            let Verdict::Wrong(delay) = logins.note(client, 1, false, start) else { panic!() };
+            delays.push(delay.as_secs());
+        }
+        assert_eq!(delays, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8]);
+        assert_eq!(logins.refused(client, 2, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("192.0.2.2"), 1, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(address("192.0.2.2"), 2, start), None);
+        let later = start + WINDOW;
+        assert_eq!(logins.refused(client, 1, later), None);
+        assert_eq!(logins.note(client, 1, false, later), Verdict::Wrong(DELAY.0));
+    }
+
+    #[test]
+    fn a_client_that_has_logged_in_is_not_locked_out_by_others() {
+        let (logins, client, start) = (Logins::default(), address("192.0.2.1"), START());
+        assert_eq!(logins.note(client, 1, true, start), Verdict::Right);
+        for stranger in 0..20 {
+            logins.note(address(&format!("198.51.100.{stranger}")), 1, false, start);
+            logins.note(client, 2, false, start);
+        }
+        assert_eq!(logins.refused(address("192.0.2.9"), 1, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(client, 2, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(client, 1, start), None);
+        // It may not guess either.
+        for _ in 0..MAX_FAILURES {
+            logins.note(client, 1, false, start);
+        }
+        assert_eq!(logins.refused(client, 1, start), Some(Verdict::TooMany));
+    }
+
+    #[test]
+    fn the_addresses_of_one_ipv6_network_are_one_client() {
+        let logins = Logins::default();
+        let start = START();
+        for host in 0..MAX_FAILURES {
+            logins.note(address(&format!("2001:db8::{host}")), u64::from(host), false, start);
+        }
+        assert_eq!(logins.refused(address("2001:db8::ffff"), 99, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("2001:db8:0:1::1"), 99, start), None);
+    }
+
+    #[test]
+    fn what_is_remembered_has_a_bound() {
+        let logins = Logins::default();
+        let start = START();
+        for account in 0..MAX_REMEMBERED as u64 {
+            logins.note(None, account, false, start);
+            logins.note(None, account, true, start);
+        }
+        let memory = logins.memory.lock().unwrap();
+        assert!(memory.failures.len() <= MAX_REMEMBERED && memory.known.len() <= MAX_REMEMBERED);
+    }
+}

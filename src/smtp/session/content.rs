@@ -1,0 +1,133 @@
+//! The content of a mail in a session: DATA, its end, and what becomes of the mail there.
+
+use tracing::{info, warn};
+
+use crate::mail::{Envelope, Mail, MailId, Origin, trace};
+use crate::smtp::data::{Data, Lost};
+use crate::smtp::reply::Reply;
+use crate::smtp::{Protocol, Refusal, lenience, reply};
+
+use super::{Phase, Session, Step, Transaction};
+
+impl Session {
+    /// The answer to [`Step::Accept`].
+    pub fn mail_is(&mut self, outcome: Result<MailId, Refusal>) {
+        match outcome {
+            Ok(id) => {
+                self.errors = 0;
+                self.answer_mail(&reply::queued(id));
+            }
+            Err(Refusal::Full) => self.refuse_mail(&reply::NO_ROOM),
+            Err(Refusal::Unavailable) => self.refuse_mail(&reply::CANNOT_STORE),
+            Err(Refusal::Unauthentic) => self.refuse_mail(&reply::UNAUTHENTIC),
+        }
+    }
+
+    /// DATA. When it is refused, its message may come nevertheless, from a client that does not wait for
+    /// the reply, and must not be taken for commands: whoever wrote the message would write them.
+    ///
+    /// By RFC 2920 section 3.1 nothing may be pipelined behind DATA. So if anything is, it can only be
+    /// that message, and the session ends; and it ends if the next line is no command. That a message
+    /// which comes late begins with a command cannot be told from a client that goes on, as it may.
+    pub(super) fn data(&mut self, followed: bool) {
+        let refusal = match &self.transaction {
+            None => &reply::NEED_MAIL,
+            Some(mail) if mail.chunks.is_some() => &reply::CHUNKS_BEGUN,
+            Some(mail) if mail.given_up => &reply::NO_ROOM,
+            Some(mail) if mail.binary => &reply::NEED_BDAT,
+            Some(mail) if !mail.recipients.is_empty() => match self.over_rate() {
+                Some(reply) => reply,
+                None => {
+                    self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
+                    self.answer(&reply::START_MAIL);
+                    return;
+                }
+            },
+            Some(mail) => self.no_recipients(mail),
+        };
+        self.refuse_data(refusal, followed);
+    }
+
+    pub(super) fn refuse_data(&mut self, refusal: &'static Reply, followed: bool) {
+        info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        self.data_refused = true;
+        self.refuse(refusal);
+        if followed {
+            self.close(&reply::NO_COMMANDS_AFTER_DATA);
+        }
+    }
+
+    pub(super) fn end_of_data(&mut self) -> Option<Step> {
+        let Phase::Data(data) = std::mem::replace(&mut self.phase, Phase::Command) else { return None };
+        self.complete(data.finish())
+    }
+
+    /// The content of the mail is there, or is lost.
+    pub(super) fn complete(&mut self, content: Result<Vec<u8>, Lost>) -> Option<Step> {
+        let mut transaction = self.transaction.take()?;
+        self.replies = match self.entrance.protocol {
+            Protocol::Smtp => 1,
+            Protocol::Lmtp => transaction.accepted,
+        };
+        let content = match content {
+            Ok(content) => content,
+            Err(lost) => {
+                self.refuse_mail(why(lost));
+                return None;
+            }
+        };
+        let header = trace::header(&content);
+        let going_round = if trace::is_notice(header) {
+            Some(&reply::OWN_NOTICE)
+        } else {
+            (trace::hops(header) > self.config.max_hops).then_some(&reply::TOO_MANY_HOPS)
+        };
+        if let Some(reply) = going_round {
+            warn!(client = %self.peer(), sender = ?transaction.reverse_path, "a mail goes round in circles");
+            self.refuse_mail(reply);
+            return None;
+        }
+        let found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
+        self.repaired += found.count();
+        transaction.repairs.join(found);
+        let mut envelope = Envelope {
+            received_at: self.clock.now(),
+            origin: Origin::Smtp,
+            client: self.client.clone(),
+            reverse_path: transaction.reverse_path,
+            recipients: transaction.recipients,
+            ..Envelope::default()
+        };
+        envelope.repairs = transaction.repairs.words();
+        Some(Step::Accept(Mail { envelope, content: content.into() }))
+    }
+
+    /// Answers the end of a mail: in LMTP once for each recipient (RFC 2033 section 4.2), who all fare alike.
+    fn answer_mail(&mut self, reply: &Reply) {
+        for _ in 0..self.replies {
+            self.answer(reply);
+        }
+    }
+
+    /// What a client is told that has content for nobody.
+    pub(super) fn no_recipients(&self, mail: &Transaction) -> &'static Reply {
+        match self.entrance.protocol {
+            _ if mail.asked == 0 => &reply::NEED_RCPT,
+            Protocol::Smtp => &reply::NO_VALID_RECIPIENTS,
+            Protocol::Lmtp => &reply::NO_RECIPIENTS,
+        }
+    }
+
+    fn refuse_mail(&mut self, reply: &Reply) {
+        info!(client = %self.peer(), helo = ?self.client.helo, %reply, "mail refused");
+        self.answer_mail(reply);
+    }
+}
+
+/// What the client of a mail that was lost is told.
+pub(super) fn why(lost: Lost) -> &'static Reply {
+    match lost {
+        Lost::TooLarge => &reply::TOO_LARGE,
+        Lost::NoMemory => &reply::NO_ROOM,
+    }
+}

@@ -1,0 +1,220 @@
+//! A certificate and its key: reads both from their files and says what the certificate says.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::FromDer;
+
+use crate::diagnostic::Diagnostic;
+use crate::document::NamedFile;
+
+use super::Pair;
+
+/// How long before its end a certificate is warned about: certbot renews 30 days before, so that one with two
+/// weeks left was not renewed.
+const NEAR_END: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A certificate that can be presented.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    /// The files it came from.
+    pub files: Pair,
+    /// What it says.
+    pub facts: Facts,
+    /// The chain and the key.
+    pub key: Arc<CertifiedKey>,
+}
+
+/// What a certificate says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// Whose it is, by its distinguished name.
+    pub subject: String,
+    /// Who made it.
+    pub issuer: String,
+    /// Whether it was made by itself, so that nobody trusts it who was not told to.
+    pub self_signed: bool,
+    /// The hosts that it is for: names, `*.` names and addresses.
+    pub names: Vec<String>,
+    /// When it begins to hold.
+    pub valid_from: Timestamp,
+    /// When it ends.
+    pub valid_until: Timestamp,
+    /// SHA-256 of the whole certificate, in hexadecimal with colons, as browsers and openssl show it.
+    pub fingerprint: String,
+}
+
+impl Certificate {
+    /// Reads a certificate with its chain, and its key.
+    ///
+    /// # Errors
+    /// What is wrong with either file, at the place in the config that names it.
+    pub fn load(files: &Pair) -> Result<Self, Vec<Diagnostic>> {
+        let chain = read_chain(&files.certificate);
+        let key = read_key(&files.key);
+        let (chain, key) = match (chain, key) {
+            (Ok(chain), Ok(key)) => (chain, key),
+            (chain, key) => return Err([chain.err(), key.err()].into_iter().flatten().collect()),
+        };
+        let facts = Facts::of(&chain[0]).ok_or_else(|| {
+            vec![files.certificate.diagnostic("the first certificate in this file cannot be read as X.509")]
+        })?;
+        let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| {
+            let problem = match error {
+                rustls::Error::InconsistentKeys(_) => files
+                    .key
+                    .diagnostic("this key is not that of the certificate")
+                    .help("name the key that the certificate was made with; the certificate must be the first of its chain"),
+                error => files
+                    .key
+                    .diagnostic(format!("this key cannot be used: {error}"))
+                    .help("RSA of at least 2048 bits, or ECDSA on P-256 or P-384, or Ed25519"),
+            };
+            vec![problem]
+        })?;
+        Ok(Self { files: files.clone(), facts, key: Arc::new(key) })
+    }
+
+    /// What an operator should know about it at `now`, in words.
+    pub fn warning(&self, now: Timestamp) -> Option<String> {
+        let Facts { valid_from, valid_until, .. } = self.facts;
+        let path = self.files.certificate.path.display();
+        if now < valid_from {
+            Some(format!("the certificate {path} does not hold before {valid_from}"))
+        } else if now >= valid_until {
+            Some(format!(
+                "the certificate {path} has expired: clients that check it send nothing since {valid_until}"
+            ))
+        } else if valid_until.duration_since(now) < NEAR_END {
+            Some(format!(
+                "the certificate {path} ends in {} days, on {valid_until}",
+                self.facts.days_left(now)
+            ))
+        } else {
+            None
+        }
+    }
+}
+
+impl Facts {
+    /// Reads a certificate in DER; none if it is not one.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, certificate) = X509Certificate::from_der(der).ok()?;
+        let time = |seconds| Timestamp::from_second(seconds).ok();
+        let mut names = Vec::new();
+        if let Ok(Some(extension)) = certificate.subject_alternative_name() {
+            names.extend(extension.value.general_names.iter().filter_map(host));
+        }
+        if names.is_empty() {
+            // As it was before there were alternative names. Clients of today do not look here.
+            names.extend(
+                certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(plain)),
+            );
+        }
+        Some(Self {
+            subject: plain(&certificate.subject().to_string()),
+            issuer: plain(&certificate.issuer().to_string()),
+            self_signed: certificate.subject().as_raw() == certificate.issuer().as_raw(),
+            names,
+            valid_from: time(certificate.validity().not_before.timestamp())?,
+            // The end that means that there is none (RFC 5280 section 4.1.2.5) is the last that a timestamp holds.
+            valid_until: time(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX),
+            fingerprint: fingerprint(der),
+        })
+    }
+
+    /// Who a client is by its certificate: the subject; where that is empty the first name; and where there is
+    /// none the fingerprint.
+    pub fn identity(self) -> String {
+        let name = if self.subject.is_empty() { self.names.into_iter().next() } else { Some(self.subject) };
+        name.unwrap_or(self.fingerprint)
+    }
+
+    /// Whether it is for the host `name`, by RFC 6125: a `*.` stands for one label.
+    pub fn is_for(&self, name: &str) -> bool {
+        self.names.iter().any(|own| match own.strip_prefix("*.") {
+            Some(parent) => name.split_once('.').is_some_and(|(_, rest)| rest.eq_ignore_ascii_case(parent)),
+            None => own.eq_ignore_ascii_case(name),
+        })
+    }
+
+    /// How many whole days it still holds; negative once it has expired.
+    pub fn days_left(&self, now: Timestamp) -> i64 {
+        self.valid_until.duration_since(now).as_hours().div_euclid(24)
+    }
+}
+
+/// The certificates in a PEM file, at least one.
+pub fn read_chain(file: &NamedFile) -> Result<Vec<CertificateDer<'static>>, Diagnostic> {
+    let text = read(file)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|error| file.diagnostic(format!("{} is not a PEM file: {error}", file.path.display())))?;
+    if chain.is_empty() {
+        let problem = file.diagnostic(format!("{} holds no certificate", file.path.display()));
+        return Err(problem
+            .help("a PEM file: the server's certificate and behind it those that lead to its authority"));
+    }
+    Ok(chain)
+}
+
+fn read_key(file: &NamedFile) -> Result<PrivateKeyDer<'static>, Diagnostic> {
+    let text = read(file)?;
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| {
+        let path = file.path.display();
+        let encrypted = memchr::memmem::find(&text, b"ENCRYPTED").is_some();
+        match error {
+            _ if encrypted => file
+                .diagnostic(format!("the key in {path} is encrypted, and nobody is there to type a password"))
+                .help("openssl pkey -in KEY -out KEY-WITHOUT-PASSWORD"),
+            pem::Error::NoItemsFound => file
+                .diagnostic(format!("{path} holds no private key"))
+                .help("a PEM file with a `PRIVATE KEY`"),
+            error => file.diagnostic(format!("{path} is not a PEM file: {error}")),
+        }
+    })
+}
+
+fn read(file: &NamedFile) -> Result<Vec<u8>, Diagnostic> {
+    std::fs::read(&file.path).map_err(|error| {
+        file.diagnostic(format!("{} cannot be read: {error}", file.path.display()))
+            .help("the service's own user must be able to read it; the README shows how")
+    })
+}
+
+fn host(name: &GeneralName<'_>) -> Option<String> {
+    match name {
+        GeneralName::DNSName(name) => Some(plain(name)),
+        GeneralName::IPAddress(bytes) => {
+            let address = <[u8; 4]>::try_from(*bytes)
+                .map(|bytes| IpAddr::from(Ipv4Addr::from(bytes)))
+                .or_else(|_| <[u8; 16]>::try_from(*bytes).map(|bytes| IpAddr::from(Ipv6Addr::from(bytes))));
+            address.ok().map(|address| address.to_string())
+        }
+        GeneralName::RFC822Name(name) => Some(plain(name)),
+        _ => None,
+    }
+}
+
+/// `text` with nothing in it that could steer a terminal or end a line: a client may have written it.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+fn fingerprint(der: &[u8]) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, der);
+    let mut text = String::with_capacity(3 * digest.as_ref().len());
+    for byte in digest.as_ref() {
+        let gap = if text.is_empty() { "" } else { ":" };
+        write!(text, "{gap}{byte:02X}").expect("a string takes whatever is written");
+    }
+    text
+}

@@ -1,0 +1,142 @@
+//! Storms in the database: how many mails each has folded, how many of their incidents are open, and how much
+//! of that its digest has told.
+
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, Row, params};
+
+use super::changes::{Work, key};
+use super::incidents::Known;
+use super::store::{number, text, time, word};
+use crate::event::Severity;
+use crate::incident::{Storms, Ticket, Verdict};
+use crate::spool::engine::{Applied, Fresh};
+use crate::spool::entry::{Storm, StormState, Told};
+
+/// The columns that [`storm`] reads.
+pub(super) const STORM: &str = "id, team, source, state, began_at, excess_at, first_at, last_at, folded, open, \
+     keyless, told, told_at";
+
+pub(super) fn storm(row: &Row<'_>) -> rusqlite::Result<Storm> {
+    Ok(Storm {
+        id: number(row, 0)?,
+        team: text(row, 1)?.unwrap_or_default(),
+        source: text(row, 2)?,
+        state: word(row, 3)?.unwrap_or(StormState::Raging),
+        began_at: time(row, 4)?,
+        excess_at: time(row, 5)?,
+        first_at: time(row, 6)?,
+        last_at: time(row, 7)?,
+        folded: number(row, 8)?,
+        open: number(row, 9)?,
+        keyless: number(row, 10)?,
+        told: number(row, 11)?,
+        told_at: row.get::<_, Option<i64>>(12)?.map(|_| time(row, 12)).transpose()?,
+    })
+}
+
+/// The storms that are on.
+pub(super) fn raging(db: &rusqlite::Connection) -> rusqlite::Result<Storms> {
+    let mut storms = Storms::default();
+    let mut statement = db.prepare("SELECT id, team, source FROM storm WHERE state = 'raging'")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (team, source) = (text(row, 1)?.unwrap_or_default(), text(row, 2)?);
+        storms.rage(&team, source.as_deref(), number(row, 0)?);
+    }
+    Ok(storms)
+}
+
+impl Work<'_> {
+    /// Folds an event that would page if there is a storm. The storm, if it does.
+    pub fn fold(
+        &mut self,
+        event: &Fresh,
+        notice: bool,
+        verdict: &mut Verdict,
+        known: Option<&Known>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<Option<i64>> {
+        let Some(config) = self.incidents.storm.as_ref().filter(|_| verdict.pages() && !notice) else {
+            return Ok(None);
+        };
+        let critical = event.queued.severity == Some(Severity::Critical);
+        let may_fold = !critical && verdict.may_fold(known.map(|known| &known.incident));
+        let (team, now) = (&event.queued.team, event.queued.accepted_at);
+        let measure = (config, self.allowance);
+        let Some(ticket) = self.storms.count(team, &event.source, may_fold, measure, now) else {
+            return Ok(None);
+        };
+        let storm = match ticket.storm {
+            Some(storm) => key(storm),
+            None => self.begin(team, &ticket, now)?,
+        };
+        let (folded, told): (i64, i64) = self
+            .db
+            .prepare_cached(
+                "UPDATE storm SET folded = folded + 1, keyless = keyless + ?2, last_at = ?3, \
+                 excess_at = iif(?4, ?3, excess_at) WHERE id = ?1 RETURNING folded, told",
+            )?
+            .query_row(
+                params![storm, event.queued.external_id.is_none(), now.as_millisecond(), ticket.excess],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+        // The first piece of news; of more of it nobody need be told before the next digest is due.
+        applied.storms |= folded == told + 1;
+        *verdict = Verdict::Fold;
+        Ok(Some(storm))
+    }
+
+    fn begin(&mut self, team: &str, ticket: &Ticket, now: Timestamp) -> rusqlite::Result<i64> {
+        let storm = self
+            .db
+            .prepare_cached(
+                "INSERT INTO storm (team, source, state, began_at, excess_at, first_at, last_at, folded, open, \
+                 keyless, told) VALUES (?1, ?2, 'raging', ?3, ?3, ?3, ?3, 0, 0, 0, 0) RETURNING id",
+            )?
+            .query_row(params![team, ticket.source, now.as_millisecond()], |row| row.get::<_, i64>(0))?;
+        self.storms.rage(team, ticket.source.as_deref(), storm.cast_unsigned());
+        Ok(storm)
+    }
+
+    /// An incident that one storm's digest tells of is now told by another's, or by none as it is closed.
+    pub fn move_between_storms(
+        &self,
+        from: Option<i64>,
+        to: Option<i64>,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<()> {
+        let mut change = self
+            .db
+            .prepare_cached("UPDATE storm SET open = max(open + ?2, 0) WHERE id = ?1 RETURNING open")?;
+        if let Some(from) = from {
+            let open: Option<i64> = change.query_row([from, -1], |row| row.get(0)).optional()?;
+            applied.storms |= open == Some(0);
+        }
+        if let Some(to) = to {
+            let _: Option<i64> = change.query_row([to, 1], |row| row.get(0)).optional()?;
+        }
+        Ok(())
+    }
+
+    /// Notes what a digest tells. False if the storm is no longer as its maker saw it.
+    pub fn tell(&mut self, told: &Told, now: Timestamp) -> rusqlite::Result<bool> {
+        let changed = self
+            .db
+            .prepare_cached(
+                "UPDATE storm SET state = ?2, told = ?3, told_at = ?4 WHERE id = ?1 AND state != 'closed' \
+                 AND CASE ?2 WHEN 'raging' THEN state = 'raging' WHEN 'over' THEN excess_at = ?5 \
+                 ELSE excess_at = ?5 AND open = 0 END",
+            )?
+            .execute(params![
+                key(told.storm),
+                told.state.word(),
+                key(told.folded),
+                now.as_millisecond(),
+                told.excess_at.as_millisecond(),
+            ])?;
+        if changed > 0 && told.state != StormState::Raging {
+            self.storms.calm(told.storm);
+        }
+        Ok(changed > 0)
+    }
+}

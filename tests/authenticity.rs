@@ -1,0 +1,137 @@
+//! Mails from outside, from the edge to the spool: who may close an alert, who is refused, and that the facts are
+//! kept. The zone is in memory; nobody is asked.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use smtp2signl4::authenticity::{Checker, Resolver};
+use smtp2signl4::clock::Manual;
+use smtp2signl4::config::{Routes, parse};
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::event::{Event, Status};
+use smtp2signl4::gateway::{Edge, Intake, load_rules};
+use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Verdict};
+use smtp2signl4::smtp::{Accept, Refusal};
+use smtp2signl4::spool::{Config, Spool};
+
+/// An edge of a site with these lines in `[authenticity]`, over a spool in `folder`. The only sender in its world is
+/// example.org, which sends from 203.0.113.0/24.
+fn edge(folder: &Path, settings: &str) -> Edge {
+    let config = parse(None, &Source::new("c", format!("[authenticity]\n{settings}"))).unwrap();
+    let clock = Arc::new(Manual::new(now()));
+    let spool = Spool::open(&Config::at(folder), clock.clone()).unwrap();
+    let (rules, routes) = (Arc::new(load_rules(&config).unwrap()), Routes::new(&config.teams));
+    let team = config.teams[0].name.clone();
+    let resolver = Resolver::fixed(&[
+        ("example.org", "TXT", "v=spf1 ip4:203.0.113.0/24 -all"),
+        ("_dmarc.example.org", "TXT", "v=DMARC1; p=reject"),
+    ]);
+    Edge {
+        intake: Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0)),
+        checker: Checker::new(config.authenticity, config.rules.trusted, resolver),
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-20T17:04:05Z".parse().unwrap()
+}
+
+/// A mail in SIGNL4's own words that Zabbix could send, from `client`.
+fn resolved(client: &str, head: &str) -> Mail {
+    let content = format!(
+        "{head}From: Zabbix <zabbix@example.org>\r\nTo: soc@site.example\r\nSubject: Resolved: High CPU\r\n\r\n\
+         Problem has been resolved at 18:21:40 on 2026.11.20\r\nProblem name: High CPU\r\nHost: db01\r\nSeverity: High\r\n\r\n\
+         Original problem ID: 90210\r\n"
+    );
+    let client = Client { address: Some(client.parse().unwrap()), ..Client::default() };
+    let envelope = Envelope {
+        received_at: now(),
+        client,
+        reverse_path: "zabbix@example.org".into(),
+        recipients: vec!["soc@site.example".into()],
+        ..Envelope::default()
+    };
+    Mail { envelope, content: Bytes::from(content) }
+}
+
+/// The one event of a kept mail, and the facts in its envelope and its story.
+async fn kept(edge: &Edge, id: MailId) -> (Event, Envelope, serde_json::Value) {
+    let reader = edge.intake.spool().reader();
+    let shown = reader.show(id).await.unwrap().unwrap();
+    let envelope = shown.envelope.unwrap();
+    let content = reader.content(id).await.unwrap().unwrap();
+    // Judged again, by the kept facts alone.
+    let (mut events, _, story) = edge.intake.rejudge(&envelope, &content);
+    assert_eq!((events.len(), &story), (1, &shown.story));
+    (events.remove(0), envelope, story)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_close_pages_and_a_proven_one_closes() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = edge(folder.path(), "");
+    for (client, head, status, spf, dmarc) in [
+        ("203.0.113.9", "", Status::Resolved, Verdict::Pass, Verdict::Pass),
+        ("198.51.100.66", "", Status::New, Verdict::Fail, Verdict::Fail),
+        // A relay inside hides who it was.
+        (
+            "127.0.0.1",
+            "Received: from a (a [203.0.113.9]) by mx; now\r\n",
+            Status::New,
+            Verdict::None,
+            Verdict::None,
+        ),
+    ] {
+        let id = edge.accept(resolved(client, head)).await.unwrap();
+        let (event, envelope, story) = kept(&edge, id).await;
+        assert_eq!((event.status, event.external_id.as_deref()), (status, Some("zabbix:90210")), "{client}");
+        assert_eq!(event.message.contains("nothing proves who sent it"), status == Status::New, "{client}");
+        let found = envelope.authenticity.unwrap();
+        assert_eq!((found.spf, found.dmarc), (spf, dmarc), "{client}");
+        assert!(
+            story["authenticity"].as_str().unwrap().starts_with(&format!("spf={}", spf.word())),
+            "{story}"
+        );
+    }
+    // A sender of one's own needs no proof, and nothing is looked for.
+    let id = edge.accept(resolved("10.1.2.3", "")).await.unwrap();
+    let (event, envelope, story) = kept(&edge, id).await;
+    assert_eq!((event.status, envelope.authenticity), (Status::Resolved, None));
+    assert!(story.get("authenticity").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
+    let folder = tempfile::tempdir().unwrap();
+    let strict = edge(folder.path(), "reject = true\n");
+    assert_eq!(strict.accept(resolved("198.51.100.66", "")).await, Err(Refusal::Unauthentic));
+    assert!(strict.intake.spool().reader().mails(MailId::new(now(), 0), None, 9).await.unwrap().is_empty());
+    strict.accept(resolved("203.0.113.9", "")).await.unwrap();
+    strict.accept(resolved("127.0.0.1", "")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_relays_results_close_and_forged_ones_do_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = edge(folder.path(), "trusted-authserv-ids = ['mx.site.example']\n");
+    let results = "Authentication-Results: mx.site.example; dmarc=pass header.from=example.org\r\n";
+    let hop = "Received: from out (out.example [203.0.113.9]) by mx.site.example; now\r\n";
+    for (client, head, status) in [
+        ("10.0.0.1", format!("{results}{hop}"), Status::Resolved),
+        ("10.0.0.1", format!("{hop}{results}"), Status::New),
+        ("198.51.100.66", format!("{results}{hop}"), Status::New),
+    ] {
+        let id = edge.accept(resolved(client, &head)).await.unwrap();
+        let (event, envelope, _) = kept(&edge, id).await;
+        assert_eq!(event.status, status, "{client} {head}");
+        assert_eq!(
+            envelope.authenticity.unwrap().by.is_some(),
+            status == Status::Resolved,
+            "{client} {head}"
+        );
+    }
+}

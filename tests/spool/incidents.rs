@@ -1,0 +1,427 @@
+//! What of a mail goes out and what is kept, decided where it is written: repeats, closes, holds and storms.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use jiff::SignedDuration;
+use smtp2signl4::clock::{Clock, Manual};
+use smtp2signl4::event::{Event, Repeat, Severity, Status};
+use smtp2signl4::incident::{self, State as Incident};
+use smtp2signl4::mail::Origin;
+use smtp2signl4::spool::{
+    Config, Entry, Filter, IncidentFilter, Listed, News, Outcome, Selection, Spool, State, StormState, Told,
+};
+
+use crate::{clock, id, mail, start};
+
+/// A spool whose mails are numbered.
+struct Site {
+    spool: Spool,
+    clock: Arc<Manual>,
+    next: u32,
+}
+
+const OPEN: &str = "open";
+
+impl Site {
+    fn new(folder: &Path, incidents: incident::Config) -> Self {
+        Self::at(folder, incidents, clock(), 0)
+    }
+
+    fn at(folder: &Path, incidents: incident::Config, clock: Arc<Manual>, next: u32) -> Self {
+        let theirs: Arc<dyn Clock> = clock.clone();
+        let spool = Spool::open(&Config { incidents, ..Config::at(folder) }, theirs).unwrap();
+        Self { spool, clock, next }
+    }
+
+    async fn again(self, folder: &Path, incidents: incident::Config) -> Self {
+        self.spool.close().await;
+        Self::at(folder, incidents, self.clock, self.next)
+    }
+
+    /// Puts a mail of one event and tells where that stands, and why.
+    async fn put(&mut self, event: Event) -> (State, Option<String>) {
+        let listed = self.entry(Entry { events: vec![event], ..mail(0, "soc") }).await;
+        (listed[0].state, listed[0].reason.clone())
+    }
+
+    /// Puts a mail and tells where its events stand, in order.
+    async fn entry(&mut self, entry: Entry) -> Vec<Listed> {
+        self.next += 1;
+        let id = id(self.next);
+        self.spool.put(Entry { id, ..entry }).await.unwrap();
+        let shown = self.spool.reader().show(id).await.unwrap().unwrap();
+        shown.events.into_iter().map(|event| event.listed).collect()
+    }
+
+    async fn state(&mut self, event: Event) -> State {
+        self.put(event).await.0
+    }
+
+    fn pass(&self, minutes: i64) {
+        self.clock.advance(SignedDuration::from_mins(minutes));
+    }
+
+    /// Everything that waits is delivered.
+    async fn deliver(&self) {
+        let at = self.clock.now();
+        let delivered = |seq| Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at };
+        let outcomes = self.waiting().await.into_iter().map(|(seq, _)| delivered(seq)).collect();
+        self.spool.record(outcomes).await.unwrap();
+    }
+
+    /// What waits: number and status.
+    async fn waiting(&self) -> Vec<(u64, Status)> {
+        let waiting = self.spool.waiting("soc", 0, 1_000).await.unwrap();
+        waiting.into_iter().map(|event| (event.seq, event.status)).collect()
+    }
+
+    async fn incident(&self) -> (Incident, u64, Vec<String>) {
+        let filter = IncidentFilter { open: false, team: None, limit: 10 };
+        let found = self.spool.reader().incidents(filter).await.unwrap().remove(0);
+        (found.incident.state, found.incident.mails, found.event_ids)
+    }
+
+    async fn count(&self, state: State) -> usize {
+        let filter = Filter { states: vec![state], limit: 100_000, ..Filter::default() };
+        self.spool.reader().list(filter).await.unwrap().len()
+    }
+}
+
+fn event(what: &str, severity: Option<Severity>) -> Event {
+    Event {
+        team: "soc".into(),
+        title: what.into(),
+        status: Status::New,
+        external_id: Some("incident".into()),
+        severity,
+        source_system: Some("Tool".into()),
+        ..Event::default()
+    }
+}
+
+fn open() -> Event {
+    event(OPEN, None)
+}
+
+fn close() -> Event {
+    Event { status: Status::Resolved, ..open() }
+}
+
+/// The open of another incident.
+fn other(n: u32) -> Event {
+    Event { external_id: Some(format!("other {n}")), title: format!("Disk {n} is full"), ..open() }
+}
+
+fn defaults() -> incident::Config {
+    incident::Config::default()
+}
+
+#[tokio::test]
+async fn a_repeat_is_kept_and_listed_with_its_reason_and_after_the_quiet_time_the_next_one_tells_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    assert_eq!(site.state(open()).await, State::Queued);
+    site.deliver().await;
+    site.pass(3);
+    let reason = Some("a repeat, 3m after a page; quiet for 10m".to_owned());
+    assert_eq!(site.put(open()).await, (State::Counted, reason));
+    site.pass(6);
+    assert_eq!(site.state(open()).await, State::Counted);
+    site = site.again(folder.path(), defaults()).await;
+    assert_eq!(site.count(State::Counted).await, 2, "also after a restart");
+    site.pass(1);
+    assert_eq!(site.state(open()).await, State::Queued);
+    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    assert!(waiting[0].payload.ends_with(r#","Repeated":"2 times since the last page"}"#));
+    assert_eq!(site.incident().await, (Incident::Open, 4, vec!["2518_1024".to_owned()]));
+}
+
+#[tokio::test]
+async fn two_mails_of_one_incident_in_one_batch_are_judged_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let site = Site::new(folder.path(), defaults());
+    let puts: Vec<_> = (0..50)
+        .map(|n| {
+            let spool = site.spool.clone();
+            let entry = Entry { events: vec![open(), open()], ..mail(n, "soc") };
+            tokio::spawn(async move { spool.put(entry).await.unwrap().len() })
+        })
+        .collect();
+    let mut queued = 0;
+    for put in puts {
+        queued += put.await.unwrap();
+    }
+    assert_eq!((queued, site.count(State::Counted).await), (1, 99));
+}
+
+#[tokio::test]
+async fn a_close_follows_its_open_and_the_next_open_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    for event in [open(), close(), close(), open()] {
+        assert_eq!(site.state(event).await, State::Queued);
+    }
+    let statuses: Vec<_> = site.waiting().await.into_iter().map(|(_, status)| status).collect();
+    assert_eq!(statuses, [Status::New, Status::Resolved, Status::Resolved, Status::New]);
+    assert_eq!(site.state(open()).await, State::Counted);
+    // Of an unknown incident it is passed on as well.
+    let unknown = Event { external_id: Some("unknown".into()), ..close() };
+    assert_eq!(site.state(unknown).await, State::Queued);
+}
+
+#[tokio::test]
+async fn during_an_outage_one_page_waits_and_not_one_for_each_quiet_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.put(open()).await;
+    for _ in 0..12 {
+        site.pass(11);
+        assert_eq!(site.state(open()).await, State::Counted);
+    }
+    assert_eq!(site.state(event(OPEN, Some(Severity::High))).await, State::Queued, "what is worse pages");
+    site.deliver().await;
+    // The quiet time counts from when the page left.
+    site.pass(9);
+    assert_eq!(site.state(open()).await, State::Counted);
+    site.pass(1);
+    assert_eq!(site.state(open()).await, State::Queued);
+}
+
+#[tokio::test]
+async fn after_a_page_that_failed_for_good_the_next_open_pages_and_after_a_retry_it_need_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.put(open()).await;
+    let failed = |seq| Outcome::Failed { seq, at: start(), reason: "400".into() };
+    site.spool.record(vec![failed(1024)]).await.unwrap();
+    site.spool.retry(Selection::All).await.unwrap();
+    assert_eq!(site.state(open()).await, State::Counted);
+    site.spool.record(vec![failed(1024)]).await.unwrap();
+    assert_eq!(site.state(open()).await, State::Queued);
+}
+
+#[tokio::test]
+async fn what_is_muted_is_kept_with_its_reason_and_neither_it_nor_its_close_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let muted = Event { muted: Some("maintenance of db01".into()), ..open() };
+    assert_eq!(site.put(muted.clone()).await, (State::Muted, Some("maintenance of db01".to_owned())));
+    let (state, reason) = site.put(close()).await;
+    assert_eq!(
+        (state, reason.as_deref()),
+        (State::Counted, Some("closes an incident of which no page was sent"))
+    );
+    site.put(muted).await;
+    assert_eq!(site.state(open()).await, State::Queued, "nobody knows of it yet");
+    assert_eq!((site.count(State::Muted).await, site.waiting().await.len()), (2, 1));
+}
+
+#[tokio::test]
+async fn an_operators_will_goes_out_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.put(open()).await;
+    site.deliver().await;
+    site.put(open()).await;
+    let story = serde_json::Value::Null;
+    let queued = site.spool.rejudge(id(2), vec![open()], None, story).await.unwrap();
+    assert_eq!(queued.len(), 1);
+    assert_eq!((site.count(State::Counted).await, site.count(State::Dropped).await), (0, 1));
+    site.deliver().await;
+    assert_eq!(site.state(open()).await, State::Counted);
+    assert_eq!(site.incident().await.1, 4);
+}
+
+#[tokio::test]
+async fn an_open_judged_again_behind_its_close_does_not_keep_the_next_open_quiet() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.put(open()).await;
+    site.put(close()).await;
+    site.spool.rejudge(id(1), vec![open()], None, serde_json::Value::Null).await.unwrap();
+    let statuses: Vec<_> = site.waiting().await.into_iter().map(|(_, status)| status).collect();
+    assert_eq!(statuses, [Status::New, Status::Resolved]);
+    assert_eq!(site.state(open()).await, State::Queued);
+}
+
+fn holding() -> incident::Config {
+    incident::Config { hold: SignedDuration::from_mins(1), ..defaults() }
+}
+
+#[tokio::test]
+async fn an_open_waits_for_its_close_and_if_that_comes_in_time_neither_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), holding());
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hearing = Arc::clone(&heard);
+    site.spool.tell(move |news: News| hearing.lock().unwrap().push(news));
+    assert_eq!(site.state(open()).await, State::Queued);
+    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    assert_eq!(waiting[0].next_at, start() + SignedDuration::from_mins(1));
+    let (state, reason) = site.put(close()).await;
+    assert_eq!((state, reason.as_deref()), (State::Counted, Some("opened and closed within 1m")));
+    assert_eq!((site.waiting().await.len(), site.count(State::Counted).await), (0, 2));
+    let withdrawn = heard.lock().unwrap().last().unwrap().withdrawn.clone();
+    assert_eq!(withdrawn.iter().map(|w| (w.team.as_str(), w.seq)).collect::<Vec<_>>(), [("soc", 1024)]);
+
+    // One that lives longer is sent, and its close with it.
+    site.put(open()).await;
+    site.pass(1);
+    assert_eq!(site.state(close()).await, State::Queued);
+    assert_eq!(site.waiting().await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_open_that_was_posted_though_it_was_withdrawn_is_followed_by_its_close() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), holding());
+    site.put(open()).await;
+    site.put(close()).await;
+    let delivered = Outcome::Delivered { seq: 1024, event_id: Some("2518".into()), at: start() };
+    site.spool.record(vec![delivered.clone()]).await.unwrap();
+    assert_eq!(site.waiting().await, [(2048, Status::Resolved)]);
+    site.deliver().await;
+    // Told twice it changes nothing.
+    site.spool.record(vec![delivered]).await.unwrap();
+    assert_eq!(site.waiting().await, []);
+    assert_eq!(site.count(State::Delivered).await, 2);
+}
+
+#[tokio::test]
+async fn a_worse_mail_takes_the_place_of_one_that_is_held_and_pages_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), holding());
+    site.put(event(OPEN, Some(Severity::Low))).await;
+    assert_eq!(site.state(event(OPEN, Some(Severity::Low))).await, State::Counted);
+    assert_eq!(site.state(event(OPEN, Some(Severity::Critical))).await, State::Queued);
+    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|event| (event.seq, event.next_at)).collect::<Vec<_>>(), [(3072, start())]);
+    assert_eq!(site.state(close()).await, State::Queued);
+}
+
+#[tokio::test]
+async fn an_update_of_what_is_held_is_held_in_its_place_until_the_same_moment() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), incident::Config { repeat: Repeat::Update, ..holding() });
+    site.put(open()).await;
+    site.clock.advance(SignedDuration::from_secs(40));
+    site.put(open()).await;
+    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let held_until = start() + SignedDuration::from_mins(1);
+    assert_eq!(
+        waiting.iter().map(|event| (event.seq, event.next_at)).collect::<Vec<_>>(),
+        [(2048, held_until)]
+    );
+    assert_eq!(site.state(close()).await, State::Counted);
+    assert_eq!(site.waiting().await, []);
+}
+
+fn stormy() -> incident::Config {
+    let storm = incident::Storm { after: Some(3), ..incident::Storm::default() };
+    incident::Config { storm: Some(storm), ..defaults() }
+}
+
+#[tokio::test]
+async fn in_a_storm_the_first_page_singly_the_rest_is_folded_and_critical_never_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    let mut states = Vec::new();
+    for n in 0..10 {
+        states.push(site.state(other(n)).await);
+    }
+    assert_eq!(states[..3], [State::Queued; 3]);
+    assert_eq!(states[3..], [State::Folded; 7]);
+    let critical = Event { severity: Some(Severity::Critical), ..other(11) };
+    assert_eq!(site.state(critical).await, State::Queued);
+    let calm = Event { source_system: Some("Another tool".into()), ..other(12) };
+    assert_eq!(site.state(calm).await, State::Queued, "no other source is folded");
+    let notice = Entry { events: vec![other(13)], content: None, ..mail(0, "soc") };
+    let envelope = smtp2signl4::mail::Envelope { origin: Origin::Gateway, ..notice.envelope.clone() };
+    assert_eq!(site.entry(Entry { envelope, ..notice }).await[0].state, State::Queued, "nor a notice");
+
+    // All are kept, and linked to their digest, also after a restart.
+    site = site.again(folder.path(), stormy()).await;
+    assert_eq!(site.state(other(14)).await, State::Folded);
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    assert_eq!((storm.folded, storm.open, storm.told, storm.told_at), (8, 8, 0, None));
+    assert_eq!((storm.source.as_deref(), storm.state), (Some("Tool"), StormState::Raging));
+    let filter = Filter { digest: Some(storm.id), ..Filter::default() };
+    let listed = site.spool.reader().list(filter).await.unwrap();
+    assert_eq!(listed.len(), 8);
+    assert!(listed.iter().all(|event| event.digest == Some(storm.id) && event.state == State::Folded));
+    let folded = site.spool.reader().folded(storm.id, 0, 3).await.unwrap();
+    assert_eq!(
+        folded.iter().map(|event| &*event.title).collect::<Vec<_>>()[..2],
+        ["Disk 3 is full", "Disk 4 is full"]
+    );
+}
+
+#[tokio::test]
+async fn a_folded_incident_is_closed_by_its_own_close_and_what_the_digest_told_is_noted_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    for n in 0..5 {
+        site.put(other(n)).await;
+    }
+    assert_eq!(site.state(other(4)).await, State::Counted, "the digest tells of it");
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
+    let digest = |n| Entry { id: id(n), content: None, ..mail(n, "soc") };
+    assert_eq!(site.spool.put_digest(digest(100), told.clone()).await, Ok(true));
+    assert_eq!(site.spool.reader().storms().await.unwrap()[0].told, 2);
+
+    // Not closed while an incident is open; nothing of the digest is kept then.
+    let closed = Told { state: StormState::Closed, ..told.clone() };
+    assert_eq!(site.spool.put_digest(digest(101), closed.clone()).await, Ok(false));
+    assert_eq!(site.spool.reader().show(id(101)).await.unwrap(), None);
+    for n in 3..5 {
+        assert_eq!(site.state(Event { status: Status::Resolved, ..other(n) }).await, State::Counted);
+    }
+    // Not over if there was another excess since its maker looked.
+    site.pass(1);
+    let early = Told { excess_at: start() - SignedDuration::from_secs(1), state: StormState::Over, ..told };
+    assert_eq!(site.spool.put_digest(digest(102), early).await, Ok(false));
+    assert_eq!(site.spool.put_digest(digest(103), closed).await, Ok(true));
+    assert_eq!(site.spool.reader().storms().await.unwrap(), []);
+    assert_eq!(site.state(other(50)).await, State::Queued, "it is over");
+}
+
+#[tokio::test]
+async fn a_mail_that_was_refused_leaves_no_trace_in_what_storms_are_measured_by() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    site.put(other(0)).await;
+    let taken = Entry { id: id(1), events: (1..9).map(other).collect(), ..mail(0, "soc") };
+    assert!(site.spool.put(taken).await.is_err());
+    assert_eq!(site.state(other(1)).await, State::Queued);
+    assert_eq!(site.spool.reader().storms().await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn incidents_are_listed_and_forgotten_when_nobody_asks_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.put(open()).await;
+    site.put(other(1)).await;
+    site.put(close()).await;
+    site.deliver().await;
+    let list = async |site: &Site, open| {
+        let filter = IncidentFilter { open, team: Some("soc".into()), limit: 10 };
+        let found = site.spool.reader().incidents(filter).await.unwrap();
+        found.into_iter().map(|found| found.incident.external_id).collect::<Vec<_>>()
+    };
+    assert_eq!(list(&site, false).await, ["incident", "other 1"]);
+    assert_eq!(list(&site, true).await, ["other 1"]);
+    assert_eq!(site.incident().await.2, ["2518_1024"], "the ids of its opens");
+
+    // After the retention the closed one goes, and the open one a month after its last mail.
+    site.pass(8 * 24 * 60);
+    site.spool.purge().await.unwrap();
+    assert_eq!(list(&site, false).await, ["other 1"]);
+    let elsewhere = Event { team: "ops".into(), ..open() };
+    site.put(elsewhere).await;
+    site.pass(23 * 24 * 60);
+    site.spool.purge().await.unwrap();
+    assert_eq!(list(&site, false).await, Vec::<String>::new());
+}

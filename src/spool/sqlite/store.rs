@@ -71,9 +71,8 @@ impl Store {
 }
 
 /// The columns that [`queued`] reads.
-pub(super) const QUEUED: &str =
-    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, status, \
-     attachments";
+pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
+     reason, payload, status, attachments";
 
 /// The same for a state that shares its index with the others of which nothing is sent.
 macro_rules! kept {

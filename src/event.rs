@@ -92,6 +92,9 @@ pub struct Event {
     pub color: Option<String>,
     /// Tiles in order: name and value.
     pub fields: Vec<(String, String)>,
+    /// Files of the mail that go along. They are no part of the JSON.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// What becomes of it if its incident is open already; the config's word if there is none. Not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repeat: Option<Repeat>,
@@ -101,6 +104,56 @@ pub struct Event {
     /// Why it is kept and not sent, as in a maintenance window; none if it is sent. Not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub muted: Option<String>,
+}
+
+/// A file of the mail that goes along with its event. Its content stays in the mail until it is posted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", default)]
+pub struct Attachment {
+    /// Its place among the attachments of the message.
+    pub place: usize,
+    /// The name that it goes under.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// Its size in bytes.
+    pub size: usize,
+    /// What of a text must not leave: for one pattern after the other, the ranges that it takes out of what
+    /// the ones before have left, each a place and a length in bytes. None if nobody has looked: then a text
+    /// does not go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redactions: Option<Vec<Vec<(usize, usize)>>>,
+}
+
+/// What stands in the place of what must not leave.
+pub const REDACTED: &str = "[redacted]";
+
+/// The name of the tile that tells of files that stay behind.
+pub const ATTACHMENTS_TILE: &str = "Attachments";
+
+impl Attachment {
+    /// `text`, the content of this file, without what must not leave; none if it is not the text that was
+    /// looked at, or nobody has looked.
+    pub fn redacted(&self, text: &str) -> Option<String> {
+        let mut text = text.to_owned();
+        for pass in self.redactions.as_ref()? {
+            text = without(&text, pass)?;
+        }
+        Some(text)
+    }
+}
+
+/// `text` with [`REDACTED`] in the place of each of `ranges`, which are in order; none if they do not fit.
+pub fn without(text: &str, ranges: &[(usize, usize)]) -> Option<String> {
+    let mut left = String::with_capacity(text.len());
+    let mut from = 0;
+    for &(start, length) in ranges {
+        left.push_str(text.get(from..start)?);
+        left.push_str(REDACTED);
+        from = start.checked_add(length)?;
+    }
+    left.push_str(text.get(from..)?);
+    Some(left)
 }
 
 /// Longest title in characters. SIGNL4 documents no bound; a title is pushed, sent as SMS and read aloud.
@@ -154,6 +207,15 @@ pub fn bounded(text: &str, limit: usize) -> std::borrow::Cow<'_, str> {
     let keep = limit.saturating_sub(MARK.chars().count());
     let end = text.char_indices().nth(keep).map_or(text.len(), |(at, _)| at);
     format!("{}{MARK}", text[..end].trim_end()).into()
+}
+
+/// A size in bytes as people read it.
+pub fn shown_size(bytes: usize) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} bytes"),
+        1_000..1_000_000 => format!("{} kB", bytes.div_ceil(1_000)),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+    }
 }
 
 impl Event {
@@ -297,6 +359,24 @@ mod tests {
                 r#""Color":"red","TLP":"amber"}"#
             )
         );
+    }
+
+    #[test]
+    fn a_text_goes_along_only_as_it_was_looked_at() {
+        let mut file = Attachment::default();
+        assert_eq!(file.redacted("a password"), None, "nobody has looked");
+        file.redactions = Some(vec![vec![(0, 1), (4, 2)], vec![(2, 3)]]);
+        assert_eq!(file.redacted("xyzwab!").as_deref(), Some("[r[redacted]cted]yzw[redacted]!"));
+        assert_eq!(file.redacted("xyz"), None, "another text than the one that was looked at");
+    }
+
+    #[test]
+    fn the_files_are_no_part_of_the_json() {
+        let file = Attachment { name: "shot.png".into(), ..Attachment::default() };
+        let event = Event { title: "t".into(), attachments: vec![file], ..Event::default() };
+        assert_eq!(event.payload(), r#"{"Title":"t","X-S4-Status":"new"}"#);
+        let kept = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&kept).unwrap(), event);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{
     Backlog, BacklogError, Config, Connection, Delivery, Proxy, SecretSource, State, Target,
 };
+use smtp2signl4::event::Attachment;
 use smtp2signl4::mail::MailId;
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Outcome, Queued};
@@ -56,6 +57,7 @@ impl Memory {
             next_at: now,
             reason: None,
             payload: format!(r#"{{"Title":"confidential title {seq}","Message":"{seq}"}}"#).into(),
+            attachments: Vec::new(),
         };
         self.queued().insert(seq, queued.clone());
         vec![queued]
@@ -531,4 +533,19 @@ async fn many_lanes_and_a_flaky_server_keep_their_order() {
         let of_lane: Vec<u64> = posted.iter().copied().filter(|seq| seq % 200 == lane).collect();
         assert!(of_lane.is_sorted(), "{of_lane:?}");
     }
+}
+
+#[tokio::test]
+async fn an_event_whose_mail_is_no_longer_kept_goes_without_its_files_and_says_so() {
+    let rig = Rig::start().await;
+    let mut queued = rig.memory.put(1, None);
+    let file = Attachment { name: "shot.png".into(), media_type: "image/png".into(), ..Default::default() };
+    queued[0].attachments = vec![file];
+    rig.memory.queued().insert(1, queued[0].clone());
+    rig.delivery.offer(queued);
+    let events = rig.standin.wait_for_events(1).await;
+    assert_eq!(events[0].content_type, "application/json");
+    assert_eq!(events[0].payload["Attachments"], "shot.png (0 bytes, the mail is no longer kept)");
+    rig.stop.send_replace(true);
+    rig.delivery.ended().await;
 }

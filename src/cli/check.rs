@@ -1,24 +1,30 @@
-//! `check`: the service's own loader over config and rules, without starting anything.
+//! `check`: the service's own loader over config and rules, without starting anything. With `--online` it goes
+//! the ways that the service goes as well, and pages nobody on them.
 
 use crate::clock::{Clock, System};
-use crate::config;
-use crate::config::Config;
-use crate::gateway;
+use crate::config::{self, Config};
+use crate::delivery::{Fault, Finding, probe, probe_way};
+use crate::event::bounded;
 use crate::gateway::lookout::span;
+use crate::gateway::{self, Smarthost};
 use crate::smtp::{Credentials, Entrance};
 
-use super::{Exit, Site, expect, mute, print, tell_all};
+use super::{Exit, Site, expect, mute, print, runtime, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   smtp2signl4 check
+  smtp2signl4 check --online               and try the way to SIGNL4, its proxy, each secret, the smarthost
   smtp2signl4 check --without-secrets      where the secret is a systemd credential, as in the shipped unit
   smtp2signl4 check --without-secrets && systemctl reload smtp2signl4")]
 pub(super) struct Arguments {
     /// Do not look for the team secrets, which only the service can read
     #[arg(long)]
     without_secrets: bool,
+    /// Go the ways to SIGNL4 and to the smarthost as well, without paging or mailing anybody
+    #[arg(long, conflicts_with = "without_secrets")]
+    online: bool,
 }
 
 /// Tells every error of config and rules.
@@ -57,12 +63,90 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 rules.rules().count(),
                 rules.rules().map(|(source, _)| source).collect::<std::collections::HashSet<_>>().len(),
             ));
-            return Exit::Done;
+            return if arguments.online { online(site, &config) } else { Exit::Done };
         }
         Ok(_) => {}
         Err(found) => problems.extend(found),
     }
     tell_all(&problems)
+}
+
+/// Goes the ways, tells what each has proven, and what nothing but a real alert can.
+fn online(site: &Site, config: &Config) -> Exit {
+    runtime().block_on(async {
+        let mut report = Report::default();
+        report.head("the way to SIGNL4");
+        for finding in probe_way(&config.connection, &config.url).await {
+            report.tell(finding);
+        }
+        for target in gateway::targets(config, &site.environment) {
+            report.head(&format!("team {}", target.team));
+            match probe(&config.connection, config.delivery.timeout, target, fastrand::u64(..)).await {
+                Ok(finding) => report.tell(finding),
+                Err(problem) => report.tell(Finding::Failed(Fault::Config, problem.to_string())),
+            }
+        }
+        let mut unproven = vec![
+            "that somebody is on duty and that an alert reaches a phone: \
+             `smtp2signl4 send --title Test --message Test` pages"
+                .to_owned(),
+            "that a keyword filter of the team lets its alerts through".to_owned(),
+        ];
+        if let Some(mail) = &config.notices.mail {
+            let hostname = config.smtp.hostname.clone();
+            let smarthost = Smarthost::new(mail.clone(), hostname, site.environment.clone());
+            report.head(&format!("the smarthost {}", smarthost.address()));
+            report.tell(match smarthost.test().await {
+                Ok(()) => Finding::Proven("it greets, encrypts and lets us in as configured".to_owned()),
+                Err(reason) => Finding::Failed(Fault::Way, reason),
+            });
+            unproven
+                .push(format!("that the smarthost takes a mail for {}", smarthost.recipients().join(", ")));
+        }
+        if config.heartbeat.is_some() {
+            unproven.push("that the heartbeat is heard: it is not pinged".to_owned());
+        }
+        report.head("not proven");
+        unproven.iter().for_each(|what| print(&format!("  {what}\n")));
+        report.exit()
+    })
+}
+
+/// Longest line that tells a finding, in characters.
+const LINE: usize = 500;
+
+/// What was found out so far.
+#[derive(Default)]
+struct Report {
+    worst: Option<Fault>,
+}
+
+impl Report {
+    fn head(&self, what: &str) {
+        print(&format!("{what}\n"));
+    }
+
+    fn tell(&mut self, finding: Finding) {
+        let (mark, text) = match finding {
+            Finding::Proven(text) => ("ok     ", text),
+            Finding::Unclear(text) => ("unclear", text),
+            Finding::Failed(fault, text) => {
+                self.worst = self.worst.max(Some(fault));
+                ("FAILED ", text)
+            }
+        };
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        print(&format!("  {mark} {}\n", bounded(&line, LINE)));
+    }
+
+    fn exit(&self) -> Exit {
+        match self.worst {
+            None => Exit::Done,
+            Some(Fault::Config) => Exit::Config,
+            Some(Fault::Way) => Exit::Unavailable,
+            Some(Fault::Time) => Exit::Temporary,
+        }
+    }
 }
 
 /// An entrance in a few words: its address, and what is not the default.

@@ -13,10 +13,11 @@ use serde_json::Value;
 use crate::clock::System;
 use crate::config::{self, Config, Environment};
 use crate::diagnostic::Source;
+use crate::event::shown_size;
 use crate::gateway::Gateway;
 use crate::mail::Message;
 use crate::spool::State;
-use crate::standin::{Options, Standin};
+use crate::standin::{Options, Request, Standin};
 
 use super::{Exit, print, runtime, tell_all};
 
@@ -133,7 +134,7 @@ impl Stage {
             {
                 Ok(events) => {
                     for event in &events[place(before)..] {
-                        print(&format!("  event   {}\n", indented(&event.payload)));
+                        print(&received(event));
                     }
                 }
                 Err(_) => {
@@ -210,7 +211,7 @@ impl Stage {
                 _ = tokio::signal::ctrl_c() => return,
                 events = self.standin.wait_for_events(seen + 1) => {
                     for event in &events[place(seen)..] {
-                        print(&format!("  event   {}\n", indented(&event.payload)));
+                        print(&received(event));
                     }
                     seen = events.len() as u64;
                 }
@@ -239,6 +240,16 @@ fn stage_config(arguments: &Arguments, standin: &Standin, folder: &Path) -> Sour
 /// Where the event with this number stands in the stand-in's list.
 fn place(number: u64) -> usize {
     usize::try_from(number).expect("a demo does not see so many events")
+}
+
+/// An event as it was received, with the files that came along.
+fn received(event: &Request) -> String {
+    let mut text = format!("  event   {}\n", indented(&event.payload));
+    for file in &event.files {
+        let name = super::excerpt(&file.name);
+        text.push_str(&format!("  file    {name}, {}\n", shown_size(file.content.len())));
+    }
+    text
 }
 
 fn indented(payload: &Value) -> String {

@@ -182,6 +182,10 @@ pub(super) fn fields(event: &Event) -> Map<String, Value> {
     if let Value::Object(payload) = payload {
         all.extend(payload);
     }
+    if !event.attachments.is_empty() {
+        let names: Vec<_> = event.attachments.iter().map(|file| file.name.as_str()).collect();
+        all.insert("files".to_owned(), Value::String(names.join(", ")));
+    }
     all
 }
 
@@ -299,6 +303,7 @@ fn set_by(judgement: &Judgement, event: &Event, field: &str) -> Option<String> {
         "TLP" => &["tlp", "tile.TLP"],
         "Reference" => &["reference", "tile.Reference"],
         "Link" => &["link", "tile.Link"],
+        "files" => &["attach"],
         _ => &[&tile],
     };
     let origin = names.iter().find_map(|name| piece.origins.iter().find(|origin| origin.field == *name));
@@ -308,6 +313,7 @@ fn set_by(judgement: &Judgement, event: &Event, field: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Attachment;
 
     fn event(team: &str, id: &str, status: Status) -> Event {
         Event { team: team.into(), external_id: Some(id.into()), status, ..Event::default() }
@@ -355,5 +361,9 @@ mod tests {
             (change.field.as_str(), change.before, change.after),
             ("X-S4-Service", None, Some("Net".into()))
         );
+        let file = Attachment { name: "shot.png".into(), ..Attachment::default() };
+        let after = Event { attachments: vec![file], ..before.clone() };
+        let [change] = changes(Some(&before), Some(&after)).try_into().unwrap();
+        assert_eq!((change.field.as_str(), change.after), ("files", Some("shot.png".into())));
     }
 }

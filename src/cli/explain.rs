@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
+use crate::event::shown_size;
 use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
@@ -165,7 +166,10 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
     let judge = |rules: &RuleSet| {
         for_each_team(&teams, |team| {
-            rules.judge_traced(&Subject { message: &message, envelope: &envelope, team })
+            let subject = Subject { message: &message, envelope: &envelope, team };
+            let mut judgement = rules.judge_traced(&subject);
+            rules.clean_files(&mut judgement.events, content);
+            judgement
         })
     };
     let mut judgements = judge(&rules.rules);
@@ -207,10 +211,14 @@ fn as_json(
         .flat_map(|(_, judgement)| &judgement.events)
         .map(|event| {
             let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            match &event.muted {
-                Some(muted) => json!({ "team": event.team, "payload": payload, "muted": muted }),
-                None => json!({ "team": event.team, "payload": payload }),
+            let mut shown = json!({ "team": event.team, "payload": payload });
+            if !event.attachments.is_empty() {
+                shown["attachments"] = json!(event.attachments);
             }
+            if let Some(muted) = &event.muted {
+                shown["muted"] = json!(muted);
+            }
+            shown
         })
         .collect();
     let trace: Vec<Value> = judgements
@@ -255,6 +263,16 @@ impl Page {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
+                for file in &event.attachments {
+                    let redacted: usize = file.redactions.iter().flatten().map(Vec::len).sum();
+                    let redacted = match redacted {
+                        0 => String::new(),
+                        1 => ", 1 place redacted".to_owned(),
+                        _ => format!(", {redacted} places redacted"),
+                    };
+                    let (name, size) = (excerpt(&file.name), shown_size(file.size));
+                    self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
+                }
                 if let Some(muted) = &event.muted {
                     self.line(
                         1,
@@ -337,7 +355,7 @@ impl Page {
             self.line(1, &format!("proof    {}", excerpt(&found.to_string())));
         }
         for attachment in &message.attachments {
-            let mail::Attachment { name, content_type, size } = attachment;
+            let mail::Attachment { name, content_type, size, .. } = attachment;
             self.line(1, &format!("attached {} {content_type}, {size} bytes", excerpt(name)));
         }
         for defect in &message.defects {

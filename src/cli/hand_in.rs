@@ -89,6 +89,9 @@ struct To {
     /// The team [default: the first of the config]
     #[arg(long)]
     team: Option<String>,
+    /// The product that it comes from
+    #[arg(long, value_parser = some, default_value = SOURCE_SYSTEM)]
+    source_system: String,
     /// Wait until SIGNL4 has it, and print its event id as JSON
     #[arg(long, num_args = 0..=1, default_missing_value = "60", value_name = "SECONDS")]
     wait: Option<u64>,
@@ -190,7 +193,7 @@ fn raise(site: &Site, event: Event, to: To) -> Exit {
             return Exit::Usage;
         }
     };
-    let event = Box::new(Event { team, source_system: Some(SOURCE_SYSTEM.to_owned()), ..event });
+    let event = Box::new(Event { team, source_system: Some(to.source_system), ..event });
     let envelope = envelope(Origin::Command, String::new(), Vec::new());
     hand_in_with(&config, Request::Send { envelope, event, wait: to.wait }, bytes::Bytes::new())
 }
@@ -267,6 +270,7 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
             }
         }
         Request::Retry { .. }
+        | Request::Retarget { .. }
         | Request::Drop { .. }
         | Request::Status
         | Request::Mute { .. }

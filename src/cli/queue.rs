@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::Words;
+use crate::event::{Words, shown_size};
 use crate::gateway::control::{self, Reply, Request};
 use crate::mail::{MailId, visible};
 use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown, State};
@@ -26,6 +26,7 @@ use super::{Exit, Site, excerpt, print, runtime};
   smtp2signl4 queue list --digest 7               what the digest of storm 7 tells
   smtp2signl4 queue incidents --open              what is going on
   smtp2signl4 queue show 01JD3X9K7M2Q             one mail: what the rules did, what became of its events
+  smtp2signl4 queue retry 01JD3X9K7M2Q --to ops   a dead letter, to another team
   smtp2signl4 queue retry --all --rejudge         everything that is stuck, by today's rules")]
 pub(super) struct Arguments {
     #[command(subcommand)]
@@ -89,6 +90,9 @@ enum Action {
         /// Make the events anew by today's rules
         #[arg(long)]
         rejudge: bool,
+        /// Give the mail's events to another team
+        #[arg(long, value_name = "TEAM", conflicts_with_all = ["all", "rejudge"])]
+        to: Option<String>,
     },
     /// Give up on a mail's events that were not delivered
     Drop {
@@ -125,6 +129,10 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
                 list(&config, &filter, *json).await
             }
             Action::Show { id, json, content } => show(&config, *id, *json, *content).await,
+            Action::Retry { id: Some(id), to: Some(team), .. } => {
+                let request = Request::Retarget { id: *id, team: team.clone() };
+                change(&config, request, &format!("to be posted to team {team}")).await
+            }
             Action::Incidents { open, team, limit, json } => {
                 let filter = IncidentFilter { open: *open, team: team.clone(), limit: *limit };
                 incidents(&config, filter, *json).await
@@ -249,8 +257,13 @@ fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9] {
 
 /// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
 fn short(text: &str) -> String {
+    crate::event::bounded(&plain(text), 60).into_owned()
+}
+
+/// The same, whole.
+fn plain(text: &str) -> String {
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::event::bounded(&visible(&line), 60).into_owned()
+    visible(&line).into_owned()
 }
 
 /// The time from `from` to `until` in its two greatest units.
@@ -331,11 +344,15 @@ fn page(shown: &Shown) -> String {
         text.push_str(&format!(", {} attempts\n", listed.attempts));
         for (name, value) in [("SIGNL4 id", &listed.event_id), ("why", &listed.reason)] {
             if let Some(value) = value {
-                text.push_str(&format!("    {name:<9}  {}\n", short(value)));
+                text.push_str(&format!("    {name:<9}  {}\n", plain(value)));
             }
         }
         if let Some(payload) = &event.payload {
             text.push_str(&format!("    payload    {}\n", visible(&payload.to_string())));
+        }
+        for file in &event.attachments {
+            let (name, size) = (short(&file.name), shown_size(file.size));
+            text.push_str(&format!("    file       {name} ({}, {size})\n", file.media_type));
         }
     }
     text
@@ -350,6 +367,7 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
             let intake = offline(config).await?;
             let reply = match request {
                 Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
+                Request::Retarget { id, team } => control::retarget(&intake, id, &team).await,
                 Request::Drop { id } => control::drop_mail(&intake, id).await,
                 Request::Mute { .. } | Request::EndMute { .. } => control::mute(&intake, request).await,
                 Request::Submit { .. } | Request::Send { .. } | Request::Status => {

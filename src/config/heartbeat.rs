@@ -61,9 +61,10 @@ impl Heartbeat {
     /// In words for an operator, never with the address in it.
     pub fn url(&self, environment: &Environment) -> Result<Secret, String> {
         self.source.look_up(environment, "heartbeat address", "url-file", |text| {
+            let text = text.trim();
             let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
             match rest {
-                Some(rest) if !rest.is_empty() && !text.contains(char::is_whitespace) => Ok(()),
+                Some(rest) if !rest.is_empty() && !text.contains(char::is_whitespace) => Ok(text),
                 _ => Err("holds no address: it must begin with https://"),
             }
         })

@@ -6,6 +6,7 @@
 mod expect;
 mod heartbeat;
 mod maintenance;
+mod notices;
 mod secrets;
 mod teams;
 
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 pub use expect::Expect;
 pub use heartbeat::Heartbeat;
 pub use maintenance::{Window, moment};
+pub use notices::{MailTls, NoticeMail, Notices};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub url: String,
     /// The teams, at least one.
     pub teams: Vec<Team>,
+    /// Who learns of trouble.
+    pub notices: Notices,
     /// The log.
     pub log: Log,
     /// The socket on which a running service takes commands.
@@ -175,6 +179,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
         let teams = teams::read(root, &signl4, &folder);
+        let notices = section(root, "notices", |table| Notices::read(table, &folder, &teams));
         let mut written = false;
         let mut rules = section(root, "rules", |table| {
             written = table.has("paths");
@@ -215,6 +220,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             connection: signl4.connection,
             url: signl4.url,
             teams,
+            notices,
             log,
             socket,
             maintenance,
@@ -252,7 +258,14 @@ impl Config {
             let problem = Diagnostic::about_file(path.as_str(), format!("[heartbeat]: {message}"));
             Some(problem.help(Heartbeat::how_to_give()))
         });
-        self.teams.iter().filter_map(problem).chain(heartbeat).collect()
+        let login = self.notices.mail.as_ref().and_then(|mail| mail.login.as_ref());
+        let password = login.and_then(|(_, password)| {
+            let message = password.password(environment).err()?;
+            let help =
+                "name a file by `password-file`, or give the service the credential `notices-password`";
+            Some(Diagnostic::about_file(path.as_str(), format!("[notices.mail]: {message}")).help(help))
+        });
+        self.teams.iter().filter_map(problem).chain(heartbeat).chain(password).collect()
     }
 }
 

@@ -76,17 +76,31 @@ impl SecretSource {
     /// In words for an operator: none has it, several have it, or what is there is not a secret. Never
     /// with the secret in it.
     pub fn secret(&self, environment: &Environment) -> Result<Secret, String> {
-        self.look_up(environment, "team secret", "secret-file", check)
+        self.look_up(environment, "team secret", "secret-file", team_secret)
     }
 
-    /// The same for a secret that is called `what`, whose file is named by `key` and of which `check` says what is
-    /// wrong with it.
+    /// The same for a password, which may hold anything but a line end.
+    ///
+    /// # Errors
+    /// As those of [`SecretSource::secret`].
+    pub fn password(&self, environment: &Environment) -> Result<Secret, String> {
+        self.look_up(environment, "password", "password-file", |text| {
+            match text.trim_end_matches(['\r', '\n']) {
+                "" => Err("is empty"),
+                text if text.contains('\n') => Err("is not one line with a password"),
+                text => Ok(text),
+            }
+        })
+    }
+
+    /// The same for a secret that is called `what`, whose file is named by `key`. `read` takes it out of the text
+    /// that is there, or says what is wrong with that.
     pub(super) fn look_up(
         &self,
         environment: &Environment,
         what: &str,
         key: &str,
-        check: impl Fn(&str) -> Result<(), &'static str>,
+        read: impl for<'t> Fn(&'t str) -> Result<&'t str, &'static str>,
     ) -> Result<Secret, String> {
         let credential = environment
             .var("CREDENTIALS_DIRECTORY")
@@ -113,8 +127,7 @@ impl SecretSource {
                 .map_err(|error| format!("the {what} cannot be read from {}: {error}", path.display()))?,
             (None, variable) => variable.unwrap_or_default().to_owned(),
         };
-        check(text.trim()).map_err(|problem| format!("{} {problem}", places[0]))?;
-        Ok(Secret::new(text.trim()))
+        read(&text).map(Secret::new).map_err(|problem| format!("{} {problem}", places[0]))
     }
 
     /// How to give the secret, for the help line of an error.
@@ -138,8 +151,9 @@ fn refuse_inline(table: &mut Table<'_>) {
     }
 }
 
-/// What is wrong with `text` as a team or integration secret.
-fn check(text: &str) -> Result<(), &'static str> {
+/// The team or integration secret in `text`, or what is wrong with it.
+fn team_secret(text: &str) -> Result<&str, &'static str> {
+    let text = text.trim();
     if text.is_empty() {
         Err("is empty")
     } else if text.contains("://") {
@@ -152,7 +166,7 @@ fn check(text: &str) -> Result<(), &'static str> {
     {
         Err("holds more than a secret: only letters, digits, `-` and `_` can be in one")
     } else {
-        Ok(())
+        Ok(text)
     }
 }
 

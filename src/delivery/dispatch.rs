@@ -13,6 +13,7 @@ use tokio::task::{self, JoinError, JoinSet};
 use tokio::time::Instant;
 use tracing::{debug, error, info, warn};
 
+use super::multipart;
 use super::scheduler::{Action, Limits, Notice, State, Team, Verdict};
 use super::webhook::{Answer, Connection, Endpoint, SetupError, Webhook};
 use super::{Backlog, BacklogError, Config, Message, Status, Target};
@@ -210,6 +211,7 @@ impl<B: Backlog> Dispatch<B> {
             Action::Post(post) => {
                 let (webhook, endpoint) = (self.webhook.clone(), entry.endpoint.clone());
                 let (target, aim) = (entry.target.clone(), entry.aim);
+                let backlog = Arc::clone(&self.backlog);
                 let send = async move {
                     let fresh = match (endpoint, target) {
                         (Some(endpoint), _) if !post.probe => Ok(endpoint),
@@ -218,7 +220,13 @@ impl<B: Backlog> Dispatch<B> {
                     };
                     match fresh {
                         Ok(endpoint) => {
-                            let answer = webhook.post(&endpoint, post.payload).await;
+                            let answer = match post.files {
+                                None => webhook.post(&endpoint, post.payload).await,
+                                Some(files) => {
+                                    multipart::post(&webhook, &endpoint, &*backlog, post.payload, &files)
+                                        .await
+                                }
+                            };
                             Done::Posted(index, post.seq, answer, Some((aim, endpoint)))
                         }
                         Err(reason) => Done::Posted(index, post.seq, Answer::Unauthorised { reason }, None),
@@ -566,7 +574,7 @@ fn webhook(setup: &Setup, targets: &[Target]) -> Result<Webhook, SetupError> {
 }
 
 /// Asks for the secret of `target`, which may read a file.
-async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
+pub(super) async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
     let ask = move || {
         let secret =
             (target.secret)().map_err(|problem| format!("cannot read the team secret: {problem}"))?;

@@ -9,7 +9,9 @@
 
 mod backoff;
 mod dispatch;
+mod multipart;
 mod ping;
+mod probe;
 mod scheduler;
 mod webhook;
 mod window;
@@ -20,15 +22,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use ping::Pinger;
+pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;
+use crate::mail::MailId;
 use crate::secret::Secret;
 use crate::spool::{Outcome, Queued, Spool, Withdrawn};
 use dispatch::{Dispatch, Setup};
@@ -143,6 +148,13 @@ pub trait Backlog: Send + Sync + 'static {
 
     /// Every team that has queued events, and how many.
     fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
+
+    /// The content of `mail` as received, for the files that go along with its events; none if it is no
+    /// longer kept.
+    fn content(&self, mail: MailId) -> impl Future<Output = Result<Option<Bytes>, BacklogError>> + Send {
+        _ = mail;
+        std::future::ready(Ok(None))
+    }
 }
 
 impl Backlog for Spool {
@@ -161,6 +173,10 @@ impl Backlog for Spool {
             .filter(|count| count.queued > 0)
             .map(|count| (count.team, count.queued))
             .collect())
+    }
+
+    async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
+        Ok(self.reader().content(mail).await?)
     }
 }
 

@@ -15,6 +15,7 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
 use super::backoff;
+use super::multipart::Files;
 use super::webhook::Answer;
 use super::window::Window;
 use crate::mail::MailId;
@@ -75,6 +76,8 @@ pub(super) struct Post {
     pub(super) seq: u64,
     /// Its JSON.
     pub(super) payload: Arc<str>,
+    /// Files of its mail that go along.
+    pub(super) files: Option<Arc<Files>>,
     /// Whether the gate is shut, so that the secret may have been put right and is to be read again.
     pub(super) probe: bool,
 }
@@ -305,7 +308,8 @@ impl Team {
         if probe {
             self.probing = Some(seq);
         }
-        Some(Action::Post(Post { seq, payload, probe }))
+        let files = self.window.event(seq).and_then(|event| event.files(seq));
+        Some(Action::Post(Post { seq, payload, files, probe }))
     }
 
     /// When [`Team::next`] may have something new to do if nothing else happens.

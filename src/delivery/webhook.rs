@@ -16,7 +16,9 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{self, HeaderMap};
 use reqwest::{Certificate, Client, StatusCode, Url};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::multipart::Form;
 use crate::clock::Clock;
 use crate::secret::Secret;
 
@@ -36,6 +38,12 @@ const THROTTLE: (SignedDuration, SignedDuration) =
 
 /// The wait after a 429 that does not say how long: SIGNL4's shortest window.
 const THROTTLE_UNSAID: SignedDuration = SignedDuration::from_secs(15);
+
+/// Bodies with files in memory at a time, each of 20 MB at most, beside the mail that they are read from.
+const UPLOADS: usize = 2;
+
+/// Bytes a second that a body with files is given at least, on top of the time for an answer.
+const SLOW_UPLOAD: usize = 100_000;
 
 /// How the webhook is reached.
 #[derive(Debug, Clone, Default)]
@@ -217,6 +225,8 @@ pub struct Webhook {
     client: Client,
     timeout: Duration,
     clock: Arc<dyn Clock>,
+    /// Bodies with files that are in memory at a time.
+    uploads: Arc<Semaphore>,
 }
 
 impl Webhook {
@@ -232,19 +242,38 @@ impl Webhook {
         tls: bool,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SetupError> {
-        Ok(Self { client: client(connection, timeout, tls)?, timeout, clock })
+        let client = client(connection, timeout, tls)?;
+        Ok(Self { client, timeout, clock, uploads: Arc::new(Semaphore::new(UPLOADS)) })
     }
 
     /// Posts `payload`, the JSON of one event, once.
     pub async fn post(&self, endpoint: &Endpoint, payload: Arc<str>) -> Answer {
+        let body = Bytes::from_owner(Payload(payload));
+        self.send(endpoint, "application/json", body, self.timeout).await
+    }
+
+    /// Posts `form`, one event with its files, once.
+    pub(super) async fn post_form(&self, endpoint: &Endpoint, form: Form) -> Answer {
+        let Form { content_type, body } = form;
+        let transfer = Duration::from_secs((body.len() / SLOW_UPLOAD) as u64);
+        self.send(endpoint, &content_type, body, self.timeout + transfer).await
+    }
+
+    /// Waits for room for a body with files.
+    pub(super) async fn room_for_files(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.uploads).acquire_owned().await.expect("the semaphore is never closed")
+    }
+
+    async fn send(&self, endpoint: &Endpoint, content_type: &str, body: Bytes, timeout: Duration) -> Answer {
         let request = self
             .client
             .post(endpoint.url.clone())
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Bytes::from_owner(Payload(payload)));
+            .timeout(timeout)
+            .header(header::CONTENT_TYPE, content_type)
+            .body(body);
         match request.send().await {
             Ok(response) => self.read(endpoint, response).await,
-            Err(error) => Answer::Unavailable { reason: self.failure(endpoint, error) },
+            Err(error) => Answer::Unavailable { reason: self.failure(endpoint, timeout, error) },
         }
     }
 
@@ -276,10 +305,10 @@ impl Webhook {
     }
 
     /// Why there was no answer.
-    fn failure(&self, endpoint: &Endpoint, error: reqwest::Error) -> String {
+    fn failure(&self, endpoint: &Endpoint, timeout: Duration, error: reqwest::Error) -> String {
         match (error.is_timeout(), error.is_connect()) {
             (true, true) => format!("no connection within {:?}", CONNECT_TIMEOUT.min(self.timeout)),
-            (true, false) => format!("no answer within {:?}", self.timeout),
+            (true, false) => format!("no answer within {timeout:?}"),
             _ => endpoint.excerpt(&causes(error)),
         }
     }

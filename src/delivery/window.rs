@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::multipart::Files;
+use crate::event::Attachment;
 use crate::mail::MailId;
 use crate::spool::Queued;
 
@@ -30,7 +32,16 @@ pub(super) struct Waiting {
     lane: Option<Arc<str>>,
     rank: Rank,
     payload: Option<Arc<str>>,
+    attachments: Option<Arc<[Attachment]>>,
     place: Place,
+}
+
+impl Waiting {
+    /// The files that go along with this event, which has the number `seq`.
+    pub(super) fn files(&self, seq: u64) -> Option<Arc<Files>> {
+        let attachments = Arc::clone(self.attachments.as_ref()?);
+        Some(Arc::new(Files { seq, mail: self.mail, attempts: self.attempts, attachments }))
+    }
 }
 
 /// What goes first among lanes that could all go: the smaller. All are equal, so that age alone decides;
@@ -121,6 +132,7 @@ impl Window {
             lane: lane.clone(),
             rank: 0,
             payload: None,
+            attachments: (!queued.attachments.is_empty()).then(|| queued.attachments.into()),
             place: Place::Behind,
         };
         self.events.insert(seq, waiting);

@@ -71,6 +71,13 @@ pub enum Request {
         /// Whether today's rules make the events anew.
         rejudge: bool,
     },
+    /// Posts what of a mail failed or waits to another team.
+    Retarget {
+        /// The mail.
+        id: MailId,
+        /// The team.
+        team: String,
+    },
     /// Tells how delivery stands with each team.
     Status,
     /// Gives up on a mail's events that were not delivered.
@@ -303,6 +310,7 @@ async fn answer(
             }
             done
         }
+        Request::Retarget { id, team } => retarget(intake, id, &team).await,
         Request::Status => status(intake).await,
         Request::Drop { id } => drop_mail(intake, id).await,
         Request::Mute { .. } | Request::EndMute { .. } => mute(intake, request).await,
@@ -356,6 +364,24 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
         delivery.wake(None).await;
     }
     Reply::Changed { events: count }
+}
+
+/// Queues what waits or failed of the mail `id` for `team`.
+pub async fn retarget(intake: &Intake, id: MailId, team: &str) -> Reply {
+    if !intake.has_team(team) {
+        return Reply::Refused(format!("there is no team `{}`", team.escape_debug()));
+    }
+    match intake.spool().retarget(id, team).await {
+        Ok(events) => {
+            let events = events.len();
+            info!(%id, team, events, "an operator sends this mail's events to another team");
+            if let Some(delivery) = intake.delivery() {
+                delivery.wake(None).await;
+            }
+            Reply::Changed { events }
+        }
+        Err(problem) => not_changed(&problem),
+    }
 }
 
 async fn status(intake: &Intake) -> Reply {

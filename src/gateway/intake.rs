@@ -248,6 +248,7 @@ impl Intake {
             if !whole.events.is_empty() {
                 whole.dropped = None;
             }
+            rules.clean_files(&mut whole.events, content);
             whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
             whole.story = json!({ "defects": message.defects, "teams": stories });
             if let Some(found) = &envelope.authenticity {

@@ -7,6 +7,7 @@ pub mod heartbeat;
 mod intake;
 pub mod lookout;
 pub mod mute;
+mod notices;
 mod notify;
 mod rulebook;
 pub mod storm;
@@ -31,6 +32,7 @@ use heartbeat::{Door, Heart};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
 pub use lookout::Lookout;
+pub use notices::Smarthost;
 pub use notify::notify;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
@@ -132,12 +134,13 @@ impl Gateway {
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
 
         let (stop, stopped) = watch::channel(false);
-        let targets = config.teams.iter().map(|team| target(config, team, environment)).collect();
+        let targets = targets(config, environment);
+        let (backlog, failed) = notices::Watched::new(spool.clone());
         let delivery = Delivery::start(
             config.delivery.clone(),
             config.connection.clone(),
             targets,
-            spool.clone(),
+            backlog,
             Arc::clone(&clock),
             fastrand::u64(..),
             stopped.clone(),
@@ -169,6 +172,14 @@ impl Gateway {
         );
         let intake = Arc::new(intake.watching(lookout));
         tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
+        let watchman = notices::Watchman::new(
+            &config.notices,
+            &config.smtp.hostname,
+            environment.clone(),
+            Arc::clone(&intake),
+            failed,
+        );
+        tokio::spawn(watchman.run(stopped.clone()));
         let addresses = listener.addresses();
         if let Some(heartbeat) = &config.heartbeat {
             let url = heartbeat
@@ -243,6 +254,11 @@ async fn purge(spool: Spool, mut stop: watch::Receiver<bool>) {
             Err(problem) => warn!(%problem, "mails that were kept long enough cannot be deleted"),
         }
     }
+}
+
+/// The way to each team of `config`, in its order.
+pub fn targets(config: &Config, environment: &Environment) -> Vec<Target> {
+    config.teams.iter().map(|team| target(config, team, environment)).collect()
 }
 
 /// The way to a team; its secret is read anew whenever it is asked for, so that one put right is found.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::file::FileType;
 use super::header::Field;
 use super::mime;
 use super::text;
@@ -67,6 +68,9 @@ pub struct Attachment {
     pub content_type: String,
     /// The decoded size in bytes.
     pub size: usize,
+    /// Its type, if it is one that SIGNL4 takes.
+    #[serde(skip)]
+    pub file_type: Option<&'static FileType>,
 }
 
 /// Where the text of a message was taken from.

@@ -4,6 +4,7 @@
 mod authenticity;
 
 mod envelope;
+mod file;
 mod message;
 pub mod trace;
 
@@ -23,6 +24,7 @@ mod text;
 
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
+pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
 pub use text::visible;

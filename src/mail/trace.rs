@@ -3,8 +3,8 @@
 //!
 //! It looks at lines and not at a parsed message, so that it can be asked before a mail is taken.
 
-/// The field that a mail has which this gateway itself sends, with an id of its own as value. One that comes
-/// back is never taken for an alert.
+/// The field that a mail has which the gateway itself sends when SIGNL4 cannot be reached; its value is the name
+/// of the machine. One that comes back is never taken for an alert: it would go around for ever.
 pub const NOTICE: &str = "X-Smtp2signl4-Notice";
 
 /// Bytes of a header that are looked at: as many as are read of one.

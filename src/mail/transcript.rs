@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::charset::{self, Misfit, Transfer};
+use super::file;
 use super::html;
 use super::message::{Attachment, TextSource};
 use super::mime::{Kind, Part};
@@ -57,12 +58,7 @@ pub(super) fn of(parts: &[Part<'_>]) -> Transcript {
             defects.push("the text is inside an S/MIME signature, which is not unpacked".to_owned());
         }
     }
-    let attachments = (0..parts.len())
-        .filter(|&at| {
-            !is_inside_message(parts, at) && parts[at].kind != Kind::Multipart && !is_text(parts, at)
-        })
-        .map(|at| attachment(parts, at))
-        .collect();
+    let attachments = attached(parts).map(|at| attachment(parts, at)).collect();
     Transcript {
         text: said.text,
         source: said.source,
@@ -71,6 +67,13 @@ pub(super) fn of(parts: &[Part<'_>]) -> Transcript {
         protected_subject: outer().find_map(protected_subject),
         defects,
     }
+}
+
+/// The parts that are attachments of the message.
+pub(super) fn attached(parts: &[Part<'_>]) -> impl Iterator<Item = usize> {
+    (0..parts.len()).filter(|&at| {
+        !is_inside_message(parts, at) && parts[at].kind != Kind::Multipart && !is_text(parts, at)
+    })
 }
 
 /// Text, and where it came from.
@@ -236,6 +239,7 @@ fn attachment(parts: &[Part<'_>], at: usize) -> Attachment {
         name: name.chars().take(NAME_LIMIT).collect(),
         content_type: part.media_type.chars().take(NAME_LIMIT).collect(),
         size,
+        file_type: if part.kind == Kind::Leaf { file::type_of(part) } else { None },
     }
 }
 

@@ -8,6 +8,7 @@ use crate::document::Table;
 use crate::event::Event;
 use crate::network::Network;
 
+use super::attach;
 use super::condition::{Check, Condition, Test};
 use super::field::{Field, Key, MailField, Nature};
 use super::file::{Reader, condition_names, inner_span};
@@ -196,6 +197,7 @@ fn value_of(event: &Event, key: Key) -> Option<String> {
         Key::SourceSystem => event.source_system.clone(),
         Key::Repeat => event.repeat.map(|repeat| repeat.to_string()),
         Key::Quiet => event.quiet.map(|quiet| format!("{}s", quiet.as_secs())),
+        Key::Attach => attach::kinds_of(event),
         // These three leave as tiles.
         Key::Tlp => tile(event, "TLP").map(str::to_owned),
         Key::Link => tile(event, "Link").map(str::to_owned),

@@ -269,6 +269,10 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
         "link" => tile("Link"),
         "reference" => tile("Reference"),
         "team" => Some(event.team.clone()),
+        "attach" => {
+            let names: Vec<_> = event.attachments.iter().map(|file| file.name.as_str()).collect();
+            (!names.is_empty()).then(|| names.join(", "))
+        }
         other => tile(other.strip_prefix("tile.").unwrap_or(other)),
     }
 }

@@ -128,6 +128,7 @@ pub(super) enum Key {
     Tlp,
     Link,
     Reference,
+    Attach,
     Repeat,
     Quiet,
 }
@@ -149,6 +150,7 @@ impl Key {
         ("tlp", Self::Tlp),
         ("link", Self::Link),
         ("reference", Self::Reference),
+        ("attach", Self::Attach),
         ("repeat", Self::Repeat),
         ("quiet", Self::Quiet),
     ];

@@ -11,6 +11,7 @@ use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Located, Table, Value};
 use crate::event::{Repeat, Scenario, Severity, Status, Words, refuse_field};
 
+use super::attach;
 use super::condition::{Check, Condition};
 use super::example::Example;
 use super::field::{Field, Key, MailField};
@@ -371,6 +372,9 @@ impl Reader<'_> {
             let template = self.engine.compile(text).ok()?;
             return Some(Located { value: template, span: value.span() });
         }
+        if key == Key::Attach && value.type_name() != "string" {
+            return self.kinds(value);
+        }
         let template = self.template(value)?;
         let Some(literal) = template.value.literal() else { return Some(template) };
         if literal.is_empty() {
@@ -387,6 +391,10 @@ impl Reader<'_> {
             value.error(message, suggest(literal, words));
             return None;
         }
+        if key == Key::Attach && attach::kinds(literal).is_none() {
+            value.error(format!("`attach` cannot be `{literal}`"), attach::HELP);
+            return None;
+        }
         if key == Key::Location && !is_location(literal) {
             value.error(format!("`{literal}` is not a location"), "write \"latitude,longitude\" in degrees");
             return None;
@@ -399,6 +407,27 @@ impl Reader<'_> {
             return None;
         }
         Some(template)
+    }
+
+    /// The kinds of files in a list, or `false` for none.
+    fn kinds(&mut self, value: &Value<'_>) -> Option<Located<Template>> {
+        let words = match value.type_name() {
+            "boolean" if value.boolean() == Some(false) => "none".to_owned(),
+            "boolean" => {
+                value.error("`attach` does not say which files", attach::HELP);
+                return None;
+            }
+            _ => {
+                let words: Vec<String> = value.strings()?.into_iter().map(|word| word.value).collect();
+                words.join(",")
+            }
+        };
+        let Some(kinds) = attach::kinds(&words) else {
+            value.error(format!("`attach` cannot be `{words}`"), attach::HELP);
+            return None;
+        };
+        let template = self.engine.compile(&kinds).ok()?;
+        Some(Located { value: template, span: value.span() })
     }
 
     pub(super) fn template(&mut self, value: &Value<'_>) -> Option<Located<Template>> {

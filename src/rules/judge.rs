@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::document::parse_duration;
 
+use super::attach;
 use super::condition::{Check, Condition, Test};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
@@ -260,7 +261,13 @@ impl<'g> Run<'g> {
             {
                 text = tlp.word().to_owned();
             }
+            if *key == Key::Attach
+                && let Some(kinds) = attach::kinds(&text)
+            {
+                text = kinds;
+            }
             let fits = match words_of(*key) {
+                None if *key == Key::Attach => attach::kinds(&text).is_some(),
                 Some(words) => words.iter().any(|word| word.eq_ignore_ascii_case(&text)),
                 None => match key {
                     Key::Location => is_location(&text),

@@ -6,6 +6,7 @@
 //! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
 
 mod alone;
+mod attach;
 mod condition;
 mod config;
 mod example;

@@ -10,6 +10,7 @@ use crate::document::parse_duration;
 use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
 use crate::mail;
 
+use super::attach;
 use super::field::Key;
 use super::ground::{Ground, first};
 use super::judge::{By, Draft};
@@ -79,12 +80,14 @@ pub(super) fn events(
             event.fields.push((name.to_owned(), text.to_owned()));
         }
     }
+    let limited = matches!((site.tlp_limit, tlp), (Some(limit), Some(tlp)) if tlp > limit);
     if let (Some(limit), Some(tlp)) = (site.tlp_limit, tlp)
         && tlp > limit
     {
         bare_notice(&mut event, ground, draft, tlp, limit);
         notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
     }
+    attach::choose(rules, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
     if let Some(warning) = unproven {
         event.message = format!("{warning}\n\n{}", event.message);
     }
@@ -286,7 +289,7 @@ fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, 
     event.fields.retain(|(name, _)| ["Reference", "Link", "TLP"].contains(&name.as_str()));
 }
 
-/// Redacts and makes visible everything that leaves.
+/// Redacts and makes visible everything that leaves. The files are cleaned by [`RuleSet::clean_files`].
 fn clean(rules: &RuleSet, event: &mut Event) {
     let redaction = &rules.site.redaction;
     let clean = |text: &mut String, limit: usize| {
@@ -315,6 +318,10 @@ fn clean(rules: &RuleSet, event: &mut Event) {
     }
     for text in [&mut event.service, &mut event.color, &mut event.source_system, &mut event.location] {
         text.iter_mut().for_each(|text| clean(text, FIELD_LIMIT));
+    }
+    for file in &mut event.attachments {
+        clean(&mut file.name, attach::NAME_LIMIT);
+        attach::finish_name(file);
     }
     if let Some(id) = &mut event.external_id {
         let before = id.clone();

@@ -4,10 +4,7 @@ use std::borrow::Cow;
 
 use regex::{Captures, Regex};
 
-use crate::event::Words;
-
-/// What stands in the place of what was there.
-const MARK: &str = "[redacted]";
+use crate::event::{REDACTED, Words, without};
 
 /// The name of a password, and what parts it from its value. The name may be part of a longer one, as in
 /// `DB_PASSWORD` and `secret-key`; `pass` may not, as in `bypass`, nor may `secret` begin `secretary`.
@@ -73,13 +70,49 @@ impl Redaction {
                 let kept = found.get(1).map_or("", |kept| kept.as_str());
                 // A site's own pattern keeps what is before alone.
                 let after = set.and_then(|_| found.name("after")).map_or("", |kept| kept.as_str());
-                format!("{kept}{MARK}{after}")
+                format!("{kept}{REDACTED}{after}")
             });
             if let Cow::Owned(replaced) = replaced {
                 text = Cow::Owned(replaced);
             }
         }
         text
+    }
+
+    /// Whether nothing is ever replaced.
+    pub(super) fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    /// What of `text` must not leave, as [`crate::event::Attachment::redactions`] has it; none if there are
+    /// more than `most` such places.
+    pub(super) fn ranges(&self, text: &str, most: usize) -> Option<Vec<Vec<(usize, usize)>>> {
+        let mut text = Cow::Borrowed(text);
+        let (mut passes, mut count) = (Vec::new(), 0);
+        for (pattern, set) in &self.patterns {
+            let mut ranges = Vec::new();
+            for found in pattern.captures_iter(&text) {
+                let whole = found.get_match();
+                if *set == Some(RedactSet::Cards) && !passes_luhn(whole.as_str()) {
+                    continue;
+                }
+                // What stands before a group that is kept goes as well.
+                let kept = found.get(1).filter(|kept| kept.start() == whole.start());
+                let after = set.and_then(|_| found.name("after"));
+                let start = kept.map_or(whole.start(), |kept| kept.end());
+                let end = after.map_or(whole.end(), |after| after.start());
+                ranges.push((start, end.saturating_sub(start)));
+            }
+            count += ranges.len();
+            if count > most {
+                return None;
+            }
+            if !ranges.is_empty() {
+                text = Cow::Owned(without(&text, &ranges)?);
+                passes.push(ranges);
+            }
+        }
+        Some(passes)
     }
 }
 
@@ -100,6 +133,7 @@ fn passes_luhn(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Attachment;
 
     #[test]
     fn what_must_not_leave_is_replaced_and_its_name_kept() {
@@ -135,6 +169,28 @@ mod tests {
             ("mysql --password -h db", "mysql --password -h db"),
         ] {
             assert_eq!(all.apply(text), expected);
+            let redactions = all.ranges(text, 9);
+            let file = Attachment { redactions, ..Attachment::default() };
+            assert_eq!(file.redacted(text).as_deref(), Some(expected), "a file is redacted as a text is");
+        }
+        let mut rng = fastrand::Rng::with_seed(7);
+        const PIECES: [&str; 10] = [
+            "password: ",
+            "hunter2",
+            "\"",
+            "'",
+            " ",
+            "\n",
+            "4111 1111 1111 1111",
+            "Störung ",
+            "://a:",
+            "token=abcdefgh",
+        ];
+        for _ in 0..2_000 {
+            let pieces = rng.usize(..12);
+            let text: String = (0..pieces).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
+            let file = Attachment { redactions: all.ranges(&text, 99), ..Attachment::default() };
+            assert_eq!(file.redacted(&text).as_deref(), Some(&*all.apply(&text)), "{text:?}");
         }
         let own = Redaction::new(&[], [Regex::new(r"(Kunde )\S+").unwrap()]);
         assert_eq!(own.apply("Kunde Meier ruft an"), "Kunde [redacted] ruft an");

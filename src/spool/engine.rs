@@ -10,7 +10,7 @@ use super::entry::{
     Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
     Selection, Shown, Storm, Told, Unheard, Withdrawn,
 };
-use crate::event::{Event, Repeat, Status, TITLE_LIMIT, bounded};
+use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
 use crate::mail::{MailId, Origin};
 
 /// A change, with everything computed that does not need the engine.
@@ -28,6 +28,8 @@ pub(super) enum Change {
     Rejudge { mail: MailId, judged: Judged, now: Timestamp },
     /// Takes the events of a mail that were not delivered out of the queue.
     Drop { mail: MailId, now: Timestamp },
+    /// Gives the events of a mail that were not delivered to another team.
+    Retarget { mail: MailId, team: String, now: Timestamp },
     /// Looks at the next mails after `after` and deletes those that were kept long enough.
     Purge { after: u64, horizon: Horizon },
     /// Gives a little of the space that is no longer used back to the disk.
@@ -159,6 +161,7 @@ impl Judged {
                     attempts: 0,
                     next_at: now,
                     reason: None,
+                    attachments: event.attachments,
                 },
                 source: event.source_system.unwrap_or_default(),
                 repeat: event.repeat,
@@ -178,7 +181,12 @@ impl Change {
         /// A row and its places in the indexes, roughly.
         const ROW: usize = 256;
         let judged = |judged: &Judged| {
-            let payloads: usize = judged.events.iter().map(|event| ROW + event.queued.payload.len()).sum();
+            let files = |queued: &Queued| queued.attachments.iter().map(attachment_size).sum::<usize>();
+            let payloads: usize = judged
+                .events
+                .iter()
+                .map(|event| ROW + event.queued.payload.len() + files(&event.queued))
+                .sum();
             judged.story.len() + payloads
         };
         let bytes = match self {
@@ -195,9 +203,18 @@ impl Change {
             Self::Remember(memos) => ROW * memos.len(),
             Self::Forget { incidents, .. } => ROW * incidents.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            // About a mail's events, each with a payload of an ordinary length.
+            Self::Retarget { .. } => 16 * ROW,
         };
         bytes as u64
     }
+}
+
+/// About how many bytes a file that goes along takes up: its name and its places, not its content.
+fn attachment_size(file: &Attachment) -> usize {
+    const PLACE: usize = 16;
+    let places: usize = file.redactions.iter().flatten().map(Vec::len).sum();
+    128 + file.name.len() + places * PLACE
 }
 
 /// What a change did.

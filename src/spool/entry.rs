@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Severity, Status, Words};
+use crate::event::{Attachment, Event, Severity, Status, Words};
 use crate::incident::Incident;
 use crate::mail::{Envelope, MailId};
 
@@ -84,6 +84,9 @@ pub struct Queued {
     pub reason: Option<String>,
     /// The exact body of the webhook request.
     pub payload: Arc<str>,
+    /// Files of the mail that go along.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 /// What became of the events of a mail that was taken.
@@ -297,6 +300,9 @@ pub struct ShownEvent {
     pub status: Option<Status>,
     /// The exact body of the webhook request; none if a rule dropped the mail.
     pub payload: Option<String>,
+    /// Files of the mail that go along.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
 }
 
 /// Which events to put back into the queue.

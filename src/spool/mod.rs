@@ -237,6 +237,16 @@ impl Spool {
         Ok(self.apply_to(mail, Change::Drop { mail, now: self.clock.now() }).await?.count)
     }
 
+    /// Puts those events of `mail` that were not delivered into the queue of `team`, to be tried at once; what
+    /// is alike there is one. The ones that other teams had are kept as dropped. Returns what is queued.
+    ///
+    /// # Errors
+    /// There is no such mail, or nothing is changed.
+    pub async fn retarget(&self, mail: MailId, team: &str) -> Result<Vec<Queued>, Error> {
+        let change = Change::Retarget { mail, team: team.to_owned(), now: self.clock.now() };
+        Ok(self.apply_to(mail, change).await?.queued)
+    }
+
     /// Deletes the mails that were kept for long enough, and gives the space of an emptied spool back to
     /// the disk. Works in small steps between which mail is taken. How many mails were deleted.
     ///

@@ -4,6 +4,7 @@
 //! It records what it is sent and can be told to fail in all the ways that a server and the net can. What
 //! SIGNL4 leaves open is answered strictly here. It keeps no alerts and knows no duties.
 
+mod multipart;
 mod quota;
 
 use std::collections::VecDeque;
@@ -26,6 +27,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
+pub use multipart::File;
 pub use quota::{Plan, Quota, Ruling};
 
 use crate::clock::{Clock, System};
@@ -92,8 +94,10 @@ pub struct Request {
     pub secret: String,
     /// `Content-Type`.
     pub content_type: String,
-    /// The body as JSON; null if it is none.
+    /// The body as JSON, or the fields of a form; null if it is neither.
     pub payload: Value,
+    /// The files of a form.
+    pub files: Vec<File>,
     /// The body.
     pub body: Bytes,
     /// The status of the answer; 0 if there was none.
@@ -319,16 +323,19 @@ impl Shared {
             .iter()
             .find_map(|prefix| path.strip_prefix(prefix))
             .filter(|secret| !secret.is_empty() && !secret.contains('/'));
-        let payload = if self.options.keep == 0 {
-            Value::Null
+        let (payload, files) = if self.options.keep == 0 {
+            (Value::Null, Vec::new())
+        } else if content_type.starts_with("multipart/form-data") {
+            multipart::read(&content_type, &body).unwrap_or_default()
         } else {
-            serde_json::from_slice(&body).unwrap_or(Value::Null)
+            (serde_json::from_slice(&body).unwrap_or(Value::Null), Vec::new())
         };
         let mut record = Request {
             at: self.options.clock.now(),
             secret: secret.unwrap_or("").to_owned(),
             content_type,
             payload,
+            files,
             body,
             status: 0,
             event_id: None,
@@ -423,7 +430,7 @@ fn fits(request: &Request) -> bool {
     match kind.as_str() {
         "application/json" => request.payload.is_object() || request.payload.is_array(),
         "application/x-www-form-urlencoded" => request.body.contains(&b'='),
-        "multipart/form-data" => request.body.starts_with(b"--"),
+        "multipart/form-data" => request.payload.is_object() && multipart::takes(&request.files),
         "application/xml" | "text/xml" => request.body.trim_ascii_start().starts_with(b"<"),
         "" | "text/plain" => !request.body.is_empty(),
         _ => false,

@@ -425,3 +425,48 @@ async fn incidents_are_listed_and_forgotten_when_nobody_asks_any_more() {
     site.spool.purge().await.unwrap();
     assert_eq!(list(&site, false).await, Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn what_goes_to_another_team_is_an_incident_there_and_its_repeat_pages_the_old_team_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let ops = |event: Event| Event { team: "ops".into(), ..event };
+    assert_eq!(site.state(open()).await, State::Queued);
+    let moved = site.spool.retarget(id(1), "ops").await.unwrap();
+    assert_eq!((moved.len(), moved[0].status), (1, Status::New));
+
+    let filter = IncidentFilter { open: true, team: Some("ops".into()), limit: 10 };
+    let found = site.spool.reader().incidents(filter).await.unwrap().remove(0);
+    assert!(found.incident.posted && found.incident.mails == 1, "{:?}", found.incident);
+    assert_eq!(site.state(ops(open())).await, State::Counted, "its page has yet to leave");
+    assert_eq!(site.state(ops(close())).await, State::Queued, "it closes what was sent there");
+
+    assert_eq!(site.state(open()).await, State::Queued, "nobody of the old team was paged");
+    site.deliver().await;
+    assert_eq!(site.state(open()).await, State::Counted);
+}
+
+#[tokio::test]
+async fn what_was_under_way_when_it_was_given_to_another_team_was_a_page_of_the_old_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    site.state(open()).await;
+    let (under_way, _) = site.waiting().await[0];
+    site.spool.retarget(id(1), "ops").await.unwrap();
+    let at = site.clock.now();
+    let done = Outcome::Delivered { seq: under_way, event_id: Some("2518_1".into()), at };
+    site.spool.record(vec![done]).await.unwrap();
+    assert_eq!(site.state(open()).await, State::Counted);
+}
+
+#[tokio::test]
+async fn what_was_kept_and_not_sent_stays_where_it_is_when_the_rest_goes_to_another_team() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let muted = Event { muted: Some("maintenance".into()), ..other(2) };
+    let entry = Entry { events: vec![other(1), other(1), muted], ..mail(0, "soc") };
+    let states = |events: Vec<Listed>| events.into_iter().map(|event| event.state).collect::<Vec<_>>();
+    assert_eq!(states(site.entry(entry).await), [State::Queued, State::Counted, State::Muted]);
+    assert_eq!(site.spool.retarget(id(1), "ops").await.unwrap().len(), 1);
+    assert_eq!((site.count(State::Counted).await, site.count(State::Muted).await), (1, 1));
+}

@@ -309,3 +309,33 @@ async fn a_damaged_event_does_not_hold_up_those_behind_it() {
     assert_eq!(states(&spool).await, [State::Queued, State::Queued]);
     assert_eq!(spool.reader().show(id(1)).await.unwrap().unwrap().envelope, None);
 }
+
+#[tokio::test]
+async fn a_mails_events_go_to_another_team_each_once_and_what_is_under_way_is_told_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let mut entry = mail(1, "soc");
+    entry.events.push(event(1, "net"));
+    entry.events.push(event(2, "net"));
+    entry.events.push(event(3, "soc"));
+    let put = spool.put(entry).await.unwrap();
+    spool.record(vec![failed(put[0].seq), delivered(put[3].seq)]).await.unwrap();
+
+    let moved = spool.retarget(id(1), "ops").await.unwrap();
+    assert_eq!(moved.iter().map(|event| title(&event.payload)).collect::<Vec<_>>(), ["event 1", "event 2"]);
+    assert_eq!(spool.waiting("ops", 0, 10).await.unwrap(), moved);
+    assert_eq!((titles(&spool, "net").await.len(), titles(&spool, "soc").await.len()), (0, 0));
+    assert!(moved.iter().all(|event| event.attempts == 0 && event.reason.is_none()));
+    let shown = spool.reader().show(id(1)).await.unwrap().unwrap();
+    let why: Vec<_> = shown.events.iter().map(|event| event.listed.reason.as_deref()).collect();
+    let instead = "sent to team ops instead";
+    let before = format!("{instead}; before: 400 Bad Request");
+    assert_eq!(why, [Some(before.as_str()), Some(instead), Some(instead), None, None, None]);
+
+    // One of the old ones was under way.
+    spool.record(vec![delivered(put[1].seq)]).await.unwrap();
+    assert_eq!(spool.waiting("ops", 0, 10).await.unwrap(), moved, "and the new ones still wait");
+    let again = spool.retarget(id(1), "ops").await.unwrap();
+    assert!(again.is_empty(), "what waits there already stays as it is");
+    assert_eq!(spool.retarget(id(9), "ops").await, Err(Error::NoSuchMail(id(9))));
+}

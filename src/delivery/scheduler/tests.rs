@@ -31,6 +31,7 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         next_at: at(0),
         reason: None,
         payload: seq.to_string().into(),
+        attachments: Vec::new(),
     }
 }
 

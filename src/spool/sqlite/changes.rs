@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
+use crate::event::Attachment;
 use crate::incident::{self, Storms};
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
@@ -49,11 +50,16 @@ enum Will {
     Operator,
 }
 
-type Answer = rusqlite::Result<Result<Applied, Refused>>;
+pub(super) type Answer = rusqlite::Result<Result<Applied, Refused>>;
 
 /// A mail id or sequence number as SQLite keeps it.
 pub(super) fn key(number: u64) -> i64 {
     number.cast_signed()
+}
+
+/// The files of an event as the database has them.
+fn attachments(files: &[Attachment]) -> Option<String> {
+    (!files.is_empty()).then(|| serde_json::to_string(files).expect("names and numbers always serialise"))
 }
 
 impl Work<'_> {
@@ -65,6 +71,7 @@ impl Work<'_> {
             Change::Requeue { seqs, now } => self.requeue(seqs, *now),
             Change::Rejudge { mail, judged, now } => self.rejudge(*mail, judged, *now),
             Change::Drop { mail, now } => self.drop(*mail, *now),
+            Change::Retarget { mail, team, now } => self.retarget(*mail, team, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
             Change::Forget { incidents, storms_before } => self.forget_all(incidents, *storms_before),
             Change::Shrink => self.shrink(),
@@ -155,8 +162,8 @@ impl Work<'_> {
             self.db
                 .prepare_cached(
                     "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload, settled_at, reason, storm) \
-                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14)",
+                     severity, status, title, payload, settled_at, reason, storm, attachments) \
+                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
                 )?
                 .execute(params![
                     seq,
@@ -173,6 +180,7 @@ impl Work<'_> {
                     settled_at,
                     sentence.reason,
                     sentence.storm,
+                    attachments(&queued.attachments),
                 ])?;
             match sentence.state {
                 State::Counted => applied.counted += 1,
@@ -238,7 +246,7 @@ impl Work<'_> {
         Ok(Ok(applied))
     }
 
-    fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
+    pub(super) fn requeue(&self, seqs: &[u64], now: Timestamp) -> Answer {
         let mut statement = self.db.prepare_cached(&format!(
             "UPDATE event SET state = 'queued', attempts = 0, queued_at = ?2, next_at = ?2, \
              settled_at = NULL \
@@ -297,7 +305,7 @@ impl Work<'_> {
     }
 
     /// The numbers of the mail's events: first and end.
-    fn block(&self, mail: MailId) -> rusqlite::Result<Option<(i64, i64)>> {
+    pub(super) fn block(&self, mail: MailId) -> rusqlite::Result<Option<(i64, i64)>> {
         self.db
             .prepare_cached("SELECT first_seq, end_seq FROM mail WHERE id = ?1")?
             .query_row([key(mail.number())], |row| Ok((row.get(0)?, row.get(1)?)))

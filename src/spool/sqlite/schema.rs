@@ -17,7 +17,7 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS];
+const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS, FILES];
 
 /// Version 1: mails and their events.
 const MAILS: &str = "
@@ -139,6 +139,9 @@ const MEMOS: &str = "
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
 ";
+
+/// Version 4: the files that go along with an event, as JSON; their content is the mail's.
+const FILES: &str = "ALTER TABLE event ADD COLUMN attachments TEXT";
 
 /// Brings the schema from version `from` to [`VERSION`] in one transaction.
 pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {

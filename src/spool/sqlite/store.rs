@@ -15,7 +15,7 @@ use super::files::Files;
 use super::incidents::{INCIDENT, incident};
 use super::storms::{STORM, storm};
 use super::{BUSY, Disk, failure};
-use crate::event::{Severity, Status, Words};
+use crate::event::{Attachment, Severity, Status, Words};
 use crate::mail::{Envelope, MailId};
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{
@@ -71,8 +71,8 @@ impl Store {
 }
 
 /// The columns that [`queued`] reads.
-pub(super) const QUEUED: &str =
-    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload, status";
+pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
+     reason, payload, status, attachments";
 
 /// The same for a state that shares its index with the others of which nothing is sent.
 macro_rules! kept {
@@ -120,6 +120,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         next_at: time(row, 7)?,
         reason: text(row, 8)?,
         payload: text(row, 9)?.unwrap_or_default().into(),
+        attachments: attachments(row, 11)?,
     })
 }
 
@@ -174,6 +175,12 @@ fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
 /// The word of a column, if it is one.
 pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
     Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
+}
+
+/// The files of a column; those that cannot be read stay behind.
+fn attachments(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Attachment>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default())
 }
 
 /// The JSON of a column, if it can be read.
@@ -292,7 +299,7 @@ impl engine::Store for Store {
             let Some((mut shown, (first, end))) = found else { return Ok(None) };
             shown.events = db
                 .prepare_cached(&format!(
-                    "SELECT {LISTED}, external_id, severity, status, payload \
+                    "SELECT {LISTED}, external_id, severity, status, payload, attachments \
                      FROM event JOIN mail ON mail.id = event.mail \
                      WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq"
                 ))?
@@ -303,6 +310,7 @@ impl engine::Store for Store {
                         severity: word::<Severity>(row, 15)?,
                         status: word::<Status>(row, 16)?,
                         payload: text(row, 17)?,
+                        attachments: attachments(row, 18)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;

@@ -1,0 +1,356 @@
+//! Who is told of trouble, and how: a notice event when events failed for good; systemd's status line and, when it
+//! lasts, a mail by a smarthost when events do not get to SIGNL4 at all.
+//!
+//! A notice is an event of the gateway's own: judged by no rule, without a mail behind it, and nobody is told
+//! when it fails in its turn.
+
+mod dead_letters;
+mod outage;
+mod smarthost;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, watch};
+use tracing::{error, info, warn};
+
+pub use smarthost::Smarthost;
+
+use crate::config::{Environment, Notices};
+use crate::delivery::{self, Backlog, BacklogError, State};
+use crate::mail::{MailId, Origin};
+use crate::spool::{self, Count, Filter, Outcome, Queued, Spool};
+use dead_letters::DeadLetters;
+use outage::{Outage, Word};
+
+use super::{Intake, notify};
+
+/// How often it is looked how the teams stand.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Failures that are taken in at a time.
+const BATCH: usize = 256;
+
+/// Dead letters of the time before the start that are looked at.
+const LOOK_BACK: usize = 1_000;
+
+/// The spool as delivery sees it, with an ear for what failed for good.
+pub(super) struct Watched {
+    spool: Spool,
+    failed: mpsc::UnboundedSender<u64>,
+}
+
+impl Watched {
+    /// Listens at `spool`: the events that failed for good, once that is on disk.
+    pub(super) fn new(spool: Spool) -> (Self, mpsc::UnboundedReceiver<u64>) {
+        let (failed, heard) = mpsc::unbounded_channel();
+        (Self { spool, failed }, heard)
+    }
+}
+
+impl Backlog for Watched {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
+        Backlog::waiting(&self.spool, team, after, limit).await
+    }
+
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
+        let failed: Vec<u64> = outcomes
+            .iter()
+            .filter_map(|outcome| match outcome {
+                Outcome::Failed { seq, .. } => Some(*seq),
+                Outcome::Delivered { .. } | Outcome::Deferred { .. } => None,
+            })
+            .collect();
+        Backlog::record(&self.spool, outcomes).await?;
+        for seq in failed {
+            // Nobody listens when the service stops: the next start looks back.
+            _ = self.failed.send(seq);
+        }
+        Ok(())
+    }
+
+    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
+        Backlog::teams(&self.spool).await
+    }
+
+    async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
+        Backlog::content(&self.spool, mail).await
+    }
+}
+
+/// The one that looks after the deliveries.
+pub(super) struct Watchman {
+    intake: Arc<Intake>,
+    team: Option<String>,
+    smarthost: Option<Smarthost>,
+    hostname: String,
+    environment: Environment,
+    failed: mpsc::UnboundedReceiver<u64>,
+    letters: DeadLetters,
+    outage: Outage,
+    /// Since when each team is stuck.
+    since: BTreeMap<String, Timestamp>,
+    status_line: String,
+}
+
+impl Watchman {
+    pub(super) fn new(
+        notices: &Notices,
+        hostname: &str,
+        environment: Environment,
+        intake: Arc<Intake>,
+        failed: mpsc::UnboundedReceiver<u64>,
+    ) -> Self {
+        let mail = notices.mail.clone();
+        Self {
+            smarthost: mail.map(|mail| Smarthost::new(mail, hostname.to_owned(), environment.clone())),
+            team: notices.team.clone(),
+            hostname: hostname.to_owned(),
+            environment,
+            intake,
+            failed,
+            letters: DeadLetters::default(),
+            outage: Outage::new(SignedDuration::try_from(notices.after).unwrap_or(SignedDuration::MAX)),
+            since: BTreeMap::new(),
+            status_line: String::new(),
+        }
+    }
+
+    /// Watches until `stop` turns true.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        self.look_back().await;
+        let mut next = tokio::time::interval(LOOK_INTERVAL);
+        let (mut seqs, mut open) = (Vec::new(), true);
+        loop {
+            tokio::select! {
+                _ = next.tick() => self.look().await,
+                count = self.failed.recv_many(&mut seqs, BATCH), if open => {
+                    open = count > 0;
+                    for seq in seqs.drain(..) {
+                        self.failed(seq).await;
+                    }
+                }
+                () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+            }
+            self.tell_of_dead_letters().await;
+        }
+    }
+
+    /// Takes in what failed shortly before the start: whoever listened then may not have told it.
+    async fn look_back(&mut self) {
+        if self.team.is_none() {
+            return;
+        }
+        let filter = Filter { states: vec![spool::State::Failed], limit: LOOK_BACK, ..Filter::default() };
+        let Ok(listed) = self.intake.spool().reader().list(filter).await else { return };
+        let from = self.intake.now() - dead_letters::INTERVAL;
+        for event in listed.iter().filter(|event| event.settled_at.is_some_and(|at| at >= from)) {
+            self.failed(event.seq).await;
+        }
+    }
+
+    /// Takes in a dead letter, unless it is a notice of dead letters.
+    async fn failed(&mut self, seq: u64) {
+        if self.team.is_none() {
+            return;
+        }
+        if !self.letters.wants_more() {
+            // At most one of the many is a notice.
+            return self.letters.add(None);
+        }
+        let reader = self.intake.spool().reader();
+        let Ok(Some(event)) = reader.find(seq).await else { return self.letters.add(None) };
+        if let Ok(Some(shown)) = reader.show(event.id).await
+            && shown
+                .events
+                .iter()
+                .any(|e| e.listed.seq == seq && e.external_id.as_deref() == Some(dead_letters::EXTERNAL_ID))
+            && shown.envelope.is_some_and(|envelope| envelope.origin == Origin::Gateway)
+        {
+            return;
+        }
+        let (team, reason) = (event.team.unwrap_or_default(), event.reason.unwrap_or_default());
+        self.letters.add(Some(format!("{} for {team}: {reason}", event.id)));
+    }
+
+    async fn tell_of_dead_letters(&mut self) {
+        let Some(team) = &self.team else { return };
+        let now = self.intake.now();
+        let Some(event) = self.letters.due(team, now) else { return };
+        match self.intake.notice(vec![event], Vec::new()).await {
+            Ok(_) => self.letters.told(now),
+            Err(problem) => {
+                warn!(%problem, "the notice of dead letters cannot be kept; it is tried again");
+            }
+        }
+    }
+
+    /// Looks how the teams stand, and tells systemd and, when it is time, those who get the mail.
+    async fn look(&mut self) {
+        let Some(delivery) = self.intake.delivery() else { return };
+        let now = self.intake.now();
+        let stuck: Vec<delivery::Status> = delivery.status().await.into_iter().filter(is_stuck).collect();
+        self.since.retain(|team, _| stuck.iter().any(|status| status.team == *team));
+        for status in &stuck {
+            self.since.entry(status.team.clone()).or_insert(now);
+        }
+        let line = status_line(&stuck, &self.since, &TimeZone::system());
+        if line != self.status_line {
+            notify(&self.environment, &format!("STATUS={line}"));
+            self.status_line = line;
+        }
+        let Some(smarthost) = &self.smarthost else { return };
+        let Some(word) = self.outage.look(!stuck.is_empty(), now) else { return };
+        let counts = self.intake.spool().reader().counts().await.unwrap_or_default();
+        let (subject, text) = letter(word, &self.hostname, &counts, &stuck, &TimeZone::system());
+        match smarthost.send(&subject, &text, now).await {
+            Ok(()) => {
+                info!(smarthost = smarthost.address(), subject, "told by mail");
+                self.outage.sent(now);
+            }
+            Err(reason) => {
+                let next = self.outage.failed(now);
+                error!(
+                    smarthost = smarthost.address(),
+                    reason,
+                    %next,
+                    "the mail that SIGNL4 cannot be reached cannot be sent; it is tried again"
+                );
+            }
+        }
+    }
+}
+
+/// Whether a team has events that do not go out.
+fn is_stuck(status: &delivery::Status) -> bool {
+    let stands = matches!(status.state, State::Down | State::Held | State::Throttled | State::Unknown);
+    stands && (status.queued > 0 || status.more || status.in_flight > 0)
+}
+
+/// What holds a team up, in words.
+fn what(state: State) -> &'static str {
+    match state {
+        State::Down => "cannot be reached",
+        State::Held => "the secret is refused",
+        State::Throttled => "throttled",
+        State::Unknown => "the team is not in the config",
+        State::Untried | State::Open => "on their way",
+    }
+}
+
+/// systemd's status line.
+fn status_line(stuck: &[delivery::Status], since: &BTreeMap<String, Timestamp>, zone: &TimeZone) -> String {
+    if stuck.is_empty() {
+        return "events go out as they come".to_owned();
+    }
+    let one = |status: &delivery::Status| {
+        let delivery::Status { team, state, queued, more, .. } = status;
+        let since = since.get(team).map_or_else(String::new, |&at| {
+            format!(" since {}", at.to_zoned(zone.clone()).strftime("%H:%M"))
+        });
+        format!("{queued}{} waiting for {team}{since}: {}", if *more { "+" } else { "" }, what(*state))
+    };
+    stuck.iter().map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// Subject and text of the mail. No title and no text of any event is in it.
+fn letter(
+    word: Word,
+    hostname: &str,
+    counts: &[Count],
+    stuck: &[delivery::Status],
+    zone: &TimeZone,
+) -> (String, String) {
+    let shown = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string();
+    let waiting: u64 = counts.iter().map(|count| count.queued).sum();
+    let many = if waiting == 1 { "1 waits".to_owned() } else { format!("{waiting} wait") };
+    let (subject, mut text) = match word {
+        Word::Stuck { since } => (
+            format!("SIGNL4 gets no events from {hostname} since {}: {many}", shown(since)),
+            "Nobody is paged: the events below do not get to SIGNL4.\n".to_owned(),
+        ),
+        Word::StillStuck { since } => (
+            format!("SIGNL4 still gets no events from {hostname}, since {}: {many}", shown(since)),
+            "Still nobody is paged: the events below do not get to SIGNL4.\n".to_owned(),
+        ),
+        Word::Over { since, until } => (
+            format!("SIGNL4 gets events from {hostname} again"),
+            format!("From {} to {} it did not. What waited goes out now.\n", shown(since), shown(until)),
+        ),
+    };
+    text.push('\n');
+    for count in counts.iter().filter(|count| count.queued > 0) {
+        let oldest = count.oldest.map_or_else(String::new, |at| format!(", the oldest since {}", shown(at)));
+        let why = stuck.iter().find(|status| status.team == count.team).map_or_else(String::new, |status| {
+            let colon = if status.reason.is_empty() { "" } else { ": " };
+            format!(": {}{colon}{}", what(status.state), status.reason)
+        });
+        let events =
+            if count.queued == 1 { "1 event waits" } else { &format!("{} events wait", count.queued) };
+        text.push_str(&format!("team {}: {events}{oldest}{why}\n", count.team));
+    }
+    if !matches!(word, Word::Over { .. }) {
+        text.push_str(&format!(
+            "\nNothing is lost: they are kept and sent when it works again. Until then whoever must know has to be \
+             told by another way.\n\nOn {hostname}:\n  smtp2signl4 queue list\n  smtp2signl4 check --online\n  \
+             journalctl -u smtp2signl4\n"
+        ));
+    }
+    (subject, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(team: &str, state: State, queued: usize) -> delivery::Status {
+        delivery::Status {
+            team: team.into(),
+            state,
+            reason: "no connection within 10s".into(),
+            queued,
+            more: false,
+            in_flight: 0,
+            oldest: None,
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn the_status_line_says_who_waits_since_when_and_why() {
+        let teams =
+            [status("soc", State::Down, 3), status("ops", State::Held, 1), status("net", State::Open, 9)];
+        let stuck: Vec<_> = teams.into_iter().filter(is_stuck).collect();
+        let since = BTreeMap::from([("soc".to_owned(), at("2026-11-20T02:10:00Z"))]);
+        assert_eq!(
+            status_line(&stuck, &since, &TimeZone::UTC),
+            "3 waiting for soc since 02:10: cannot be reached; 1 waiting for ops: the secret is refused"
+        );
+        assert_eq!(status_line(&[], &since, &TimeZone::UTC), "events go out as they come");
+        assert!(!is_stuck(&status("soc", State::Down, 0)), "where nothing waits nothing is stuck");
+    }
+
+    #[test]
+    fn the_mail_says_how_much_waits_since_when_and_why() {
+        let count =
+            Count { team: "soc".into(), queued: 3, failed: 0, oldest: Some(at("2026-11-20T02:09:00Z")) };
+        let stuck = [status("soc", State::Down, 3)];
+        let since = at("2026-11-20T02:10:00Z");
+        let (subject, text) = letter(Word::Stuck { since }, "gw1", &[count], &stuck, &TimeZone::UTC);
+        assert_eq!(subject, "SIGNL4 gets no events from gw1 since 2026-11-20 02:10 UTC: 3 wait");
+        assert!(
+            text.contains(
+                "team soc: 3 events wait, the oldest since 2026-11-20 02:09 UTC: cannot be reached: no \
+                 connection within 10s\n"
+            ),
+            "{text}"
+        );
+    }
+}

@@ -460,7 +460,8 @@ impl Server {
                 let standin = Standin::start(Options { keep: 0, ..Options::default() }).await.unwrap();
                 let config = folder.path().join("gateway.toml");
                 let text = format!(
-                    "[smtp]\n{}[signl4]\nurl = \"{}\"\nproxy = false\n[spool]\npath = \"spool\"\nsync = \"off\"\n\
+                    "[smtp]\n{}[signl4]\nurl = \"{}\"\nproxy = false\n[incidents]\nstorm = false\n\
+                     [spool]\npath = \"spool\"\nsync = \"off\"\n\
                      [log]\nformat = \"json\"\n",
                     smtp_section(folder.path()),
                     standin.url()

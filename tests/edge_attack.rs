@@ -44,6 +44,9 @@ fn dribbling(address: SocketAddr) -> Smtp {
 async fn mails_flow_past_clients_that_wait_and_clients_that_dribble() {
     let standin = standin().await;
     let mut site = Site::new(&standin);
+    // Each mail is to be an event, also where there are many and they are alike.
+    site.set("incidents", "storm", "false");
+    site.set("incidents", "repeat", "'update'");
     site.set("smtp", "max-sessions-per-client", "900");
     let gateway = site.start();
     let address = gateway.address();

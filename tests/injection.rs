@@ -181,6 +181,9 @@ fn poison(gateway: &Gateway, header: &str) -> usize {
 async fn poisoned(standin: &Standin, format: &str, entry: &str, header: &str) -> Vec<String> {
     let before = standin.taken() as usize;
     let mut site = Site::new(standin);
+    // Each mail is to be an event, also where there are many and they are alike.
+    site.set("incidents", "storm", "false");
+    site.set("incidents", "repeat", "'update'");
     site.unset("smtp", "listen");
     site.append(&format!("[[smtp.listener]]\naddress = '127.0.0.1:0'\n{entry}\n"));
     if !header.is_empty() {

@@ -420,7 +420,7 @@ impl Team {
             Answer::Accepted { event_id, .. } => {
                 self.succeeded(probe, now, &mut verdict);
                 self.last_success = now;
-                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now });
+                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way: None });
             }
             Answer::Refused { reason } => {
                 // SIGNL4 is there. That it knows the secret is not said: it may have looked at the body

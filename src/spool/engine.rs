@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 use super::entry::{Count, Entry, Filter, Listed, Outcome, Past, Queued, Selection, Shown};
+use super::reservation::{Reservation, Urgent};
 use crate::event::{Event, Status, TITLE_LIMIT, bounded};
 use crate::mail::MailId;
 
@@ -27,6 +28,8 @@ pub(super) enum Change {
     Purge { after: u64, horizon: Horizon },
     /// Gives a little of the space that is no longer used back to the disk.
     Shrink,
+    /// Notes what an account has posted and is about to post.
+    Reserve(Reservation),
 }
 
 /// Until when a mail must have been settled to be purged.
@@ -165,6 +168,7 @@ impl Change {
             Self::Record(outcomes) => ROW * outcomes.len(),
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            Self::Reserve(_) => ROW,
         };
         bytes as u64
     }
@@ -222,6 +226,8 @@ pub(super) trait Store: Send + Sync + 'static {
     /// Forgets a content whose mail was not taken.
     fn forget(&self, content: &Content);
     fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure>;
+    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure>;
+    fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure>;
     /// The numbers of events that failed or were deferred; none if there is no such mail.
     fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure>;
     fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Failure>;

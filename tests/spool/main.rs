@@ -7,6 +7,7 @@ mod large;
 mod open;
 mod queue;
 mod upkeep;
+mod urgent;
 
 use std::path::Path;
 use std::sync::Arc;

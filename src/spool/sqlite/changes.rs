@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::reserve::reserve;
 use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
 use crate::mail::MailId;
@@ -49,6 +50,7 @@ impl Work<'_> {
             Change::Drop { mail, now } => self.drop(*mail, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
             Change::Shrink => self.shrink(),
+            Change::Reserve(reservation) => Ok(Ok(reserve(self.db, reservation)?)),
         }
     }
 
@@ -146,13 +148,13 @@ impl Work<'_> {
         for outcome in outcomes {
             match outcome {
                 // What was delivered was, whatever an operator did to the event meanwhile.
-                Outcome::Delivered { seq, event_id, at } => self
+                Outcome::Delivered { seq, event_id, at, by_way } => self
                     .db
                     .prepare_cached(
                         "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
-                         event_id = ?3, reason = NULL WHERE seq = ?1",
+                         event_id = ?3, reason = ?4 WHERE seq = ?1",
                     )?
-                    .execute(params![key(*seq), at.as_millisecond(), event_id])?,
+                    .execute(params![key(*seq), at.as_millisecond(), event_id, by_way])?,
                 Outcome::Deferred { seq, attempts, next_at, reason } => self
                     .db
                     .prepare_cached(

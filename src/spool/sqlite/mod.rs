@@ -6,6 +6,7 @@
 
 mod changes;
 mod files;
+mod reserve;
 mod schema;
 mod store;
 

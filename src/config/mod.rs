@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
-use crate::delivery::{self, Connection, Proxy};
+use crate::delivery::{self, Connection, Plan, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
@@ -153,9 +153,10 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         }
         let smtp = section(root, "smtp", smtp::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
-        let delivery = section(root, "delivery", delivery::Config::read);
+        let mut delivery = section(root, "delivery", delivery::Config::read);
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
+        (delivery.plan, delivery.probe) = (signl4.plan.clone(), signl4.probe);
         let teams = teams::read(root, &signl4, &folder);
         let mut written = false;
         let mut rules = section(root, "rules", |table| {
@@ -241,6 +242,8 @@ struct Signl4 {
     secret: SecretSource,
     colors: Vec<(String, String)>,
     connection: Connection,
+    plan: Plan,
+    probe: bool,
 }
 
 impl Signl4 {
@@ -266,6 +269,8 @@ impl Signl4 {
             secret: SecretSource::read(table, folder),
             colors: read_colors(table),
             connection: read_connection(table, folder),
+            plan: table.value("plan").map_or(Plan::Auto, |value| Plan::read(&value)),
+            probe: table.boolean("probe").unwrap_or(true),
         }
     }
 }

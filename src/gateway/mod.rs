@@ -188,5 +188,7 @@ fn target(config: &Config, team: &crate::config::Team, environment: &Environment
         team: team.name.clone(),
         url: config.url.clone(),
         secret: Arc::new(move || source.secret(&environment)),
+        account: team.account.clone(),
+        fallback: team.fallback.clone(),
     }
 }

@@ -285,7 +285,7 @@ impl Gateway {
         std::fs::write(
             &config,
             format!(
-                "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[signl4]\nurl = \"http://{sink}/webhook/\"\nproxy = false\n\
+                "[smtp]\nlisten = [\"127.0.0.1:0\"]\n[signl4]\nurl = \"http://{sink}/webhook/\"\nproxy = false\nplan = \"unlimited\"\nprobe = false\n\
                  [incidents]\nstorm = false\n[spool]\npath = \"spool\"\nsync = \"{sync}\"\n[log]\nformat = \"json\"\n"
             ),
         )

@@ -194,6 +194,7 @@ async fn relay(folder: &Path, sync: Sync, sessions: u32, name: &str) {
                         seq: event.seq,
                         event_id: Some("2518_0000".into()),
                         at: Timestamp::now(),
+                        by_way: None,
                     };
                     spool.record(events.into_iter().map(delivered).collect()).await.unwrap();
                     drop(permit);
@@ -225,7 +226,8 @@ async fn purge(folder: &Path) {
     let spool = Spool::open(&config(folder, Sync::Full), clock.clone()).unwrap();
     put_all(&spool, 64, None).await;
     let all = spool.waiting("soc", 0, usize::MAX).await.unwrap();
-    let delivered = |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at: clock.now() };
+    let delivered =
+        |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at: clock.now(), by_way: None };
     spool.record(all.iter().map(delivered).collect()).await.unwrap();
     clock.advance(SignedDuration::from_hours(8 * 24));
     let run = Run::begin();

@@ -11,12 +11,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{
-    Backlog, BacklogError, Config, Connection, Delivery, Proxy, SecretSource, State, Target,
+    self, Backlog, BacklogError, Config, Connection, Delivery, Proxy, SecretSource, State, Target,
 };
 use smtp2signl4::event::Attachment;
 use smtp2signl4::mail::MailId;
 use smtp2signl4::secret::Secret;
-use smtp2signl4::spool::{Outcome, Queued};
+use smtp2signl4::spool::{Outcome, Queued, Reservation, Urgent, rank};
 use smtp2signl4::standin::{Fault, Options, Plan, Request, Standin};
 use tokio::sync::watch;
 
@@ -30,6 +30,7 @@ struct Memory(Arc<Shelf>);
 struct Shelf {
     queued: Mutex<BTreeMap<u64, Queued>>,
     recorded: Mutex<Vec<Outcome>>,
+    reserved: Mutex<Vec<Reservation>>,
     full: AtomicBool,
 }
 
@@ -76,6 +77,29 @@ impl Backlog for Memory {
             .collect())
     }
 
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
+        let queued = self.queued();
+        let mut all: Vec<Urgent> = queued
+            .values()
+            .filter(|q| q.team == team && q.external_id.is_none())
+            .map(|q| Urgent { head: q.clone(), rank: rank(q.severity), seq: q.seq })
+            .filter(|urgent| (urgent.rank, urgent.seq) > after)
+            .collect();
+        all.sort_by_key(|urgent| (urgent.rank, urgent.seq));
+        all.truncate(limit);
+        Ok(all)
+    }
+
+    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
+        self.0.reserved.lock().unwrap().push(reservation);
+        Ok(())
+    }
+
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
+        let reserved = self.0.reserved.lock().unwrap();
+        Ok(reserved.iter().filter(|reservation| reservation.account == account).cloned().collect())
+    }
+
     async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
         if self.0.full.load(Ordering::SeqCst) {
             return Err(io::Error::from(io::ErrorKind::StorageFull).into());
@@ -105,6 +129,16 @@ impl Backlog for Memory {
     }
 }
 
+/// A config for a stand-in that is sent as much as it can be, and nothing but events.
+fn config() -> Config {
+    Config { plan: delivery::Plan::Unlimited, probe: false, ..Config::default() }
+}
+
+/// The target of the team `soc`.
+fn fixed(standin: &Standin) -> Target {
+    Target::fixed("soc", standin.url(), Secret::new(SECRET))
+}
+
 /// A way out that no variable of the environment changes.
 fn direct() -> Connection {
     Connection { proxy: Proxy::Off, ..Connection::default() }
@@ -126,7 +160,7 @@ impl Rig {
     async fn with(options: Options) -> Self {
         let standin = Standin::start(options).await.unwrap();
         let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
-        Self::over(Memory::default(), standin, target, Config::default(), direct())
+        Self::over(Memory::default(), standin, target, config(), direct())
     }
 
     fn over(
@@ -206,7 +240,7 @@ async fn what_waited_in_the_spool_goes_out_at_the_start() {
         memory.put(seq, Some(if seq % 2 == 0 { "even" } else { "odd" }));
     }
     let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
-    let rig = Rig::over(memory, standin, target, Config::default(), direct());
+    let rig = Rig::over(memory, standin, target, config(), direct());
     within(rig.standin.wait_for_events(1_000)).await;
     let posted = numbers(&rig.standin.events());
     for parity in [0, 1] {
@@ -261,7 +295,7 @@ async fn a_server_that_hangs_is_given_up_after_the_timeout_and_tried_again() {
     let standin = Standin::start(Options::default()).await.unwrap();
     standin.script([Fault::Hang, Fault::Close]);
     let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
-    let config = Config { timeout: Duration::from_millis(300), ..Config::default() };
+    let config = Config { timeout: Duration::from_millis(300), ..config() };
     let rig = Rig::over(Memory::default(), standin, target, config, direct());
     rig.send(1, Some("lane"));
     rig.send(2, Some("lane"));
@@ -294,8 +328,8 @@ async fn a_wrong_secret_holds_the_team_until_it_is_put_right() {
     let secret = Arc::new(Mutex::new("not-the-secret".to_owned()));
     let read = Arc::clone(&secret);
     let source: SecretSource = Arc::new(move || Ok(Secret::new(read.lock().unwrap().clone())));
-    let target = Target { team: "soc".into(), url: standin.url(), secret: source };
-    let rig = Rig::over(Memory::default(), standin, target, Config::default(), direct());
+    let target = Target { team: "soc".into(), url: standin.url(), secret: source, ..fixed(&standin) };
+    let rig = Rig::over(Memory::default(), standin, target, config(), direct());
     for seq in 1..=30 {
         rig.send(seq, None);
     }
@@ -313,8 +347,8 @@ async fn a_wrong_secret_holds_the_team_until_it_is_put_right() {
 async fn a_secret_that_cannot_be_read_holds_the_team_without_a_post() {
     let standin = Standin::start(Options::default()).await.unwrap();
     let source: SecretSource = Arc::new(|| Err("/etc/secret: permission denied".to_owned()));
-    let target = Target { team: "soc".into(), url: standin.url(), secret: source };
-    let rig = Rig::over(Memory::default(), standin, target, Config::default(), direct());
+    let target = Target { team: "soc".into(), url: standin.url(), secret: source, ..fixed(&standin) };
+    let rig = Rig::over(Memory::default(), standin, target, config(), direct());
     rig.send(1, None);
     rig.recorded(|o| matches!(o, Outcome::Deferred { reason, .. } if reason.contains("permission denied")))
         .await;
@@ -400,7 +434,7 @@ async fn a_team_that_the_config_does_not_name_keeps_its_events_and_is_listed() {
     memory.put(1, None);
     memory.queued().get_mut(&1).unwrap().team = "night".into();
     let target = Target::fixed("soc", standin.url(), Secret::new(SECRET));
-    let rig = Rig::over(memory, standin, target, Config::default(), direct());
+    let rig = Rig::over(memory, standin, target, config(), direct());
     let status = within(rig.delivery.status()).await;
     let night = &status[0];
     assert_eq!((night.team.as_str(), night.state, night.queued), ("night", State::Unknown, 1));
@@ -416,7 +450,7 @@ async fn the_configured_proxy_is_used() {
     let target = Target::fixed("soc", "http://signl4.invalid/webhook/", Secret::new(SECRET));
     let url = Secret::new(format!("http://{}", proxy.address()));
     let connection = Connection { proxy: Proxy::Url(url), ..Connection::default() };
-    let rig = Rig::over(Memory::default(), proxy, target, Config::default(), connection);
+    let rig = Rig::over(Memory::default(), proxy, target, config(), connection);
     rig.send(1, None);
     rig.delivered(1).await;
     assert_eq!(rig.standin.events()[0].secret, SECRET);
@@ -429,7 +463,7 @@ async fn in_an_environment_with_a_proxy() {
     let standin = Standin::start(Options::default()).await.unwrap();
     let target = Target::fixed("soc", "http://signl4.invalid/webhook/", Secret::new(SECRET));
     let connection = Connection { proxy, ..Connection::default() };
-    let rig = Rig::over(Memory::default(), standin, target, Config::default(), connection);
+    let rig = Rig::over(Memory::default(), standin, target, config(), connection);
     rig.send(1, None);
     rig.recorded(|_| true).await;
     println!("outcome: {:?}", rig.memory.recorded()[0]);

@@ -152,7 +152,8 @@ impl Model {
         tell_due(&self.spool, &self.storm, &*self.clock).await.unwrap();
         let waiting = self.spool.waiting("soc", 0, 100_000).await.unwrap();
         let at = self.clock.now();
-        let delivered = |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at };
+        let delivered =
+            |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at, by_way: None };
         self.spool.record(waiting.iter().map(delivered).collect()).await.unwrap();
         self.posted.extend(waiting);
     }

@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::path::Path;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,7 +71,12 @@ impl Bench {
     async fn after(&self, step: SignedDuration) -> Option<Timestamp> {
         let waiting = self.intake.spool().waiting("default", 0, 100).await.unwrap();
         let at = self.clock.now();
-        let delivered = waiting.iter().map(|event| Outcome::Delivered { seq: event.seq, event_id: None, at });
+        let delivered = waiting.iter().map(|event| Outcome::Delivered {
+            seq: event.seq,
+            event_id: None,
+            at,
+            by_way: None,
+        });
         self.intake.spool().record(delivered.collect()).await.unwrap();
         self.clock.advance(step);
         self.attend().await

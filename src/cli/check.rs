@@ -81,7 +81,7 @@ fn online(site: &Site, config: &Config) -> Exit {
         }
         for target in gateway::targets(config, &site.environment) {
             report.head(&format!("team {}", target.team));
-            match probe(&config.connection, config.delivery.timeout, target, fastrand::u64(..)).await {
+            match probe(&config.connection, config.delivery.timeout, target).await {
                 Ok(finding) => report.tell(finding),
                 Err(problem) => report.tell(Finding::Failed(Fault::Config, problem.to_string())),
             }

@@ -229,7 +229,7 @@ async fn start(config: &Config, environment: &Environment) -> Result<Gateway, Ex
 
 fn stage_config(arguments: &Arguments, standin: &Standin, folder: &Path) -> Source {
     let text = format!(
-        "[smtp]\nlisten = [\"{}\"]\n[signl4]\nurl = \"{}\"\nproxy = false\n[spool]\npath = \"{}\"\n",
+        "[smtp]\nlisten = [\"{}\"]\n[signl4]\nurl = \"{}\"\nproxy = false\nplan = \"unlimited\"\nprobe = false\n[spool]\npath = \"{}\"\n",
         arguments.listen,
         standin.url(),
         folder.display()

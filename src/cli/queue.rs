@@ -165,7 +165,15 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
         print(&format!("team {}: {} waiting{oldest}, {} failed\n", count.team, count.queued, count.failed));
     }
     for team in held {
-        print(&format!("team {}: {}: {}\n", team.team, team.state, short(&team.reason)));
+        if !team.reason.is_empty() {
+            print(&format!("team {}: {}: {}\n", team.team, team.state, short(&team.reason)));
+        }
+        if team.doubles > 0 {
+            print(&format!(
+                "team {}: {} posted again since the start of the service though SIGNL4 may have had them\n",
+                team.team, team.doubles
+            ));
+        }
     }
     Ok(Exit::Done)
 }

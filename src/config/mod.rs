@@ -20,7 +20,7 @@ pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
 use crate::authenticity;
-use crate::delivery::{self, Connection, Proxy};
+use crate::delivery::{self, Connection, Plan, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
@@ -175,9 +175,10 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         let authenticity = section(root, "authenticity", authenticity::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
         spool.incidents = section(root, "incidents", incident::Config::read);
-        let delivery = section(root, "delivery", delivery::Config::read);
+        let mut delivery = section(root, "delivery", delivery::Config::read);
         let log = section(root, "log", read_log);
         let signl4 = section(root, "signl4", |table| Signl4::read(table, &folder));
+        (delivery.plan, delivery.probe) = (signl4.plan.clone(), signl4.probe);
         let teams = teams::read(root, &signl4, &folder);
         let notices = section(root, "notices", |table| Notices::read(table, &folder, &teams));
         let mut written = false;
@@ -316,6 +317,8 @@ struct Signl4 {
     secret: SecretSource,
     colors: Vec<(String, String)>,
     connection: Connection,
+    plan: Plan,
+    probe: bool,
 }
 
 impl Signl4 {
@@ -341,6 +344,8 @@ impl Signl4 {
             secret: SecretSource::read(table, folder),
             colors: read_colors(table),
             connection: read_connection(table, folder),
+            plan: table.value("plan").map_or(Plan::Auto, |value| Plan::read(&value)),
+            probe: table.boolean("probe").unwrap_or(true),
         }
     }
 }

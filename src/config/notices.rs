@@ -199,6 +199,8 @@ mod tests {
             name: name.to_owned(),
             secret: SecretSource::default(),
             recipients: Vec::new(),
+            account: crate::delivery::DEFAULT_ACCOUNT.to_owned(),
+            fallback: None,
         };
         document::read(&Source::new("t", text), |root| {
             let mut table = root.table("notices").expect("every case has it");

@@ -5,12 +5,16 @@
 //! external id leave in the order of acceptance, also across a crash, because the end of one is durable
 //! before the next is posted. A post whose answer was lost is made again: at least once, not exactly once.
 //!
-//! Left out: budgets. [`webhook`] reads SIGNL4's rate headers, [`scheduler`] decides what goes when.
+//! No account posts more than SIGNL4 lets it, also across a crash: [`budget`] counts, [`ledger`] notes in the
+//! spool before anything leaves, [`scheduler`] decides what goes when.
 
 mod backoff;
+mod budget;
 mod dispatch;
+mod ledger;
 mod multipart;
 mod ping;
+mod plan;
 mod probe;
 mod scheduler;
 mod webhook;
@@ -27,6 +31,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use ping::Pinger;
+pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
@@ -35,7 +40,7 @@ use crate::clock::Clock;
 use crate::document::Table;
 use crate::mail::MailId;
 use crate::secret::Secret;
-use crate::spool::{Outcome, Queued, Spool, Withdrawn};
+use crate::spool::{Outcome, Queued, Reservation, Spool, Urgent, Withdrawn};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -44,15 +49,24 @@ const CHANNEL: usize = 4_096;
 /// Least age at which an event may be given up: a weekend.
 const LEAST_GIVE_UP: Duration = Duration::from_secs(3 * 86_400);
 
-/// `[delivery]`.
+/// The account of teams that name none.
+pub const DEFAULT_ACCOUNT: &str = "default";
+
+/// `[delivery]`, and what `[signl4]` says about posting.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// What each account may post.
+    pub plan: Plan,
+    /// Whether a team's secret may be tried by a question that pages nobody.
+    pub probe: bool,
     /// Posts at the same time for one team.
     pub concurrency: usize,
     /// Longest wait for an answer.
     pub timeout: Duration,
     /// The age at which an event that fails is given up and kept as failed.
     pub give_up_after: Duration,
+    /// How long a team's secret must be refused before its events go to its fallback.
+    pub fallback_after: Duration,
     /// How long posts under way may take to end when the service stops.
     pub drain: Duration,
 }
@@ -60,16 +74,20 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
+            plan: Plan::Auto,
+            probe: true,
             concurrency: 16,
             timeout: Duration::from_secs(30),
             give_up_after: Duration::from_secs(5 * 86_400),
+            fallback_after: Duration::from_secs(600),
             drain: Duration::from_secs(8),
         }
     }
 }
 
 impl Config {
-    /// Reads `[delivery]`: `concurrency`, `timeout`, `give-up-after`, `drain`.
+    /// Reads `[delivery]`: `concurrency`, `timeout`, `give-up-after`, `fallback-after`,
+    /// `drain`.
     pub fn read(table: &mut Table<'_>) -> Self {
         let mut config = Self::default();
         if let Some(concurrency) = table.integer("concurrency", 1..=256) {
@@ -92,6 +110,9 @@ impl Config {
         if let Some(age) = bounded(table, "give-up-after", LEAST_GIVE_UP, Duration::MAX, help) {
             config.give_up_after = age;
         }
+        if let Some(after) = bounded(table, "fallback-after", second, 86_400 * second, "from 1s to 1d") {
+            config.fallback_after = after;
+        }
         if let Some(drain) = bounded(table, "drain", Duration::ZERO, 60 * second, "from 0s to 60s") {
             config.drain = drain;
         }
@@ -113,12 +134,22 @@ pub struct Target {
     pub url: String,
     /// The team's or the integration's secret.
     pub secret: SecretSource,
+    /// The SIGNL4 account that it belongs to: what is posted counts for all of its teams together.
+    pub account: String,
+    /// The team that gets its events while its secret is refused for long.
+    pub fallback: Option<String>,
 }
 
 impl Target {
     /// A target whose secret never changes.
     pub fn fixed(team: impl Into<String>, url: impl Into<String>, secret: Secret) -> Self {
-        Self { team: team.into(), url: url.into(), secret: Arc::new(move || Ok(secret.clone())) }
+        Self {
+            team: team.into(),
+            url: url.into(),
+            secret: Arc::new(move || Ok(secret.clone())),
+            account: DEFAULT_ACCOUNT.to_owned(),
+            fallback: None,
+        }
     }
 }
 
@@ -142,12 +173,34 @@ pub trait Backlog: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<Queued>, BacklogError>> + Send;
 
+    /// The incidents of `team` with queued events behind `after`, at most `limit`: see [`Spool::urgent`].
+    fn urgent(
+        &self,
+        team: &str,
+        after: (u8, u64),
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<Urgent>, BacklogError>> + Send;
+
+    /// Notes what an account has posted and is about to post. `Ok` only when it is durable.
+    fn reserve(&self, reservation: Reservation) -> impl Future<Output = Result<(), BacklogError>> + Send;
+
+    /// What was noted of `account` within the last day, oldest first.
+    fn reservations(
+        &self,
+        account: &str,
+    ) -> impl Future<Output = Result<Vec<Reservation>, BacklogError>> + Send;
+
     /// Keeps what came of events. `Ok` only when it is durable. An outcome may be told twice, and one of
     /// an event that was dropped meanwhile is no error.
     fn record(&self, outcomes: Vec<Outcome>) -> impl Future<Output = Result<(), BacklogError>> + Send;
 
     /// Every team that has queued events, and how many.
     fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
+
+    /// An account was found to let so many events go in its shortest window: what a storm is measured by.
+    fn allow(&self, events: u32) {
+        _ = events;
+    }
 
     /// The content of `mail` as received, for the files that go along with its events; none if it is no
     /// longer kept.
@@ -160,6 +213,18 @@ pub trait Backlog: Send + Sync + 'static {
 impl Backlog for Spool {
     async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
         Ok(Spool::waiting(self, team, after, limit).await?)
+    }
+
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
+        Ok(self.reader().urgent(team, after, limit).await?)
+    }
+
+    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
+        Ok(Spool::reserve(self, reservation).await?)
+    }
+
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
+        Ok(self.reader().reservations(account).await?)
     }
 
     async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
@@ -175,6 +240,10 @@ impl Backlog for Spool {
             .collect())
     }
 
+    fn allow(&self, events: u32) {
+        Spool::allow(self, events);
+    }
+
     async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
         Ok(self.reader().content(mail).await?)
     }
@@ -187,7 +256,7 @@ pub struct Status {
     pub team: String,
     /// Whether its events go out.
     pub state: State,
-    /// Why not; empty if they do.
+    /// Why not, or why only as fast as the account's limit lets them; empty if they do.
     pub reason: String,
     /// Its events in memory.
     pub queued: usize,
@@ -197,6 +266,9 @@ pub struct Status {
     pub in_flight: usize,
     /// When the oldest of them was accepted.
     pub oldest: Option<Timestamp>,
+    /// Posts since the start of an event that SIGNL4 may have taken before without an answer coming: the
+    /// alerts that may be there twice.
+    pub doubles: u64,
 }
 
 /// A handle on the running delivery. Cheap to clone; delivery goes on without it.

@@ -14,7 +14,6 @@ use super::dispatch::endpoint_of;
 use super::webhook::{Answer, Connection, Endpoint, Proxy, Webhook};
 use super::{SetupError, Target};
 use crate::clock::System;
-use crate::event::{Event, Status};
 
 /// The longest wait for a name or a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -105,8 +104,7 @@ fn environment_has_a_proxy() -> bool {
     NAMES.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
-/// Posts a close of an alert that never was to `target`; `number` makes its external id one that nobody
-/// has.
+/// Posts a close of an alert that never was to `target`, as delivery does where it has nothing else to try.
 ///
 /// # Errors
 /// If no client can be made for `connection`.
@@ -114,22 +112,15 @@ pub async fn probe(
     connection: &Connection,
     timeout: Duration,
     target: Target,
-    number: u64,
 ) -> Result<Finding, SetupError> {
     let tls = Endpoint::is_tls(&target.url);
     let webhook = Webhook::new(connection, timeout, tls, Arc::new(System))?;
-    let event = Event {
-        external_id: Some(format!("smtp2signl4:check:{number:016x}")),
-        status: Status::Resolved,
-        source_system: Some("smtp2signl4".to_owned()),
-        ..Event::default()
-    };
     let endpoint = match endpoint_of(target).await {
         Ok(endpoint) => endpoint,
         Err(problem) => return Ok(Finding::Failed(Fault::Config, problem)),
     };
     let over = if tls { "over TLS" } else { "without TLS" };
-    Ok(match webhook.post(&endpoint, event.payload().into()).await {
+    Ok(match webhook.ask(&endpoint).await {
         Answer::Accepted { .. } => Finding::Proven(format!(
             "the secret: SIGNL4 took, {over}, a close for an alert that never was, which pages nobody"
         )),
@@ -142,7 +133,8 @@ pub async fn probe(
             );
             Finding::Failed(Fault::Time, found)
         }
-        Answer::Unavailable { reason } => Finding::Failed(Fault::Way, format!("no answer: {reason}")),
+        Answer::NoSecret { reason } => Finding::Failed(Fault::Config, reason),
+        Answer::Unavailable { reason, .. } => Finding::Failed(Fault::Way, format!("no answer: {reason}")),
         Answer::Refused { reason } => Finding::Unclear(format!(
             "SIGNL4 answers, {over}, and does not take a close without an alert: whether the secret is right it \
              does not say: {reason}"

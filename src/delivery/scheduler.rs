@@ -1,623 +1,412 @@
-//! Decides what of a team's backlog is posted when. No I/O and no clock: answers and times come in,
-//! [`Action`]s go out; the loop in the parent module carries them out.
+//! Decides what is posted when. No I/O and no clock: answers and times come in, [`Action`]s go out; the loop
+//! in `dispatch` carries them out.
 //!
-//! The gate of a team is open while SIGNL4 answers. It shuts when the secret is refused, when the account
-//! is throttled, when nothing answers, and at the start. Behind a shut gate one event at a time goes out
-//! as a probe; the one that gets through opens it, and all that waited goes at once.
+//! Teams of one account share its budget. Within it order is by severity, then by age, over all teams of the
+//! account and whether an event is in memory or on disk; but within one incident events keep the order of
+//! acceptance, and the first of them goes with the urgency of the most urgent. No event is posted without
+//! room in the budget and a token that the spool has noted.
 //!
-//! What is in memory is bounded: the window holds the oldest events up to a number, the spool the rest.
-//! Events are taken from the gateway's hands only while nothing older is still on disk.
+//! A team that is held for long hands its events to its fallback team, while its own secret goes on being
+//! tried.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod gate;
+mod reading;
+mod team;
+
 use std::sync::Arc;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
-use super::backoff;
+pub use gate::State;
+pub(crate) use gate::{Notice, Verdict};
+pub(crate) use team::{Limits, Team};
+use team::{Pick, Taken};
+
+use super::budget::{Budget, Spent};
+use super::ledger::{Change, Ledger};
 use super::multipart::Files;
+use super::plan::Plan;
 use super::webhook::Answer;
-use super::window::Window;
+use super::window::Rank;
 use crate::mail::MailId;
-use crate::spool::{Outcome, Queued};
+use crate::spool::{Queued, Reservation, Urgent};
 
-/// How often a team whose secret is refused is tried. SIGNL4 throttles wrong requests at ten a minute.
-const PROBE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
+/// The index of a team; teams are never removed.
+pub(crate) type Index = usize;
 
-/// How often the log repeats that a team is held.
-const SHOUT_INTERVAL: SignedDuration = SignedDuration::from_secs(300);
-
-/// Least time between probes of a team that does not answer, when a new event asks for one.
-const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
-
-/// Longest extra wait after a 429 that came right after the wait that the last 429 asked for.
-const THROTTLE_CAP: SignedDuration = SignedDuration::from_secs(60);
-
-/// So many different events must fail in a row, none getting through between, to make it an outage. One
-/// event that always fails is not one.
-const OUTAGE: usize = 3;
-
-/// The wait after the spool could not be read.
-const PAGE_RETRY: SignedDuration = SignedDuration::from_secs(1);
-
-/// A clock that is this much behind itself was set back.
-const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
-
-/// The bounds of a team.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
-    /// Posts at the same time.
-    pub(super) concurrency: usize,
-    /// The age at which an event that fails is given up.
-    pub(super) give_up_after: SignedDuration,
-    /// Events in memory.
-    pub(super) window: usize,
-    /// Events of one lane in memory.
-    pub(super) lane: usize,
-    /// Events read from the spool at once.
-    pub(super) page: usize,
-    /// Bytes of payloads in memory.
-    pub(super) payload_bytes: usize,
-}
-
-/// What the loop is to do for a team.
+/// What the loop is to do.
 #[derive(Debug)]
-pub(super) enum Action {
-    /// Post an event and bring the answer to [`Team::answer`].
+pub(crate) enum Action {
+    /// Post an event and bring the answer to [`Scheduler::answer`].
     Post(Post),
-    /// Read the queued events after `after` from the spool and bring them to [`Team::page`].
-    Page { after: u64, limit: usize },
+    /// Ask whether the team's secret is right and bring the answer to [`Scheduler::asked`].
+    Ask { team: Index, account: usize },
+    /// Read the queued events after `after` from the spool and bring them to [`Scheduler::page`].
+    Page { team: Index, after: u64, limit: usize },
+    /// Read the most urgent incidents behind `after` and bring them to [`Scheduler::urgent`].
+    Urgent { team: Index, after: (Rank, u64), limit: usize },
+    /// Write a reservation and tell [`Scheduler::reserved`].
+    Reserve { account: usize, reservation: Reservation },
 }
 
 /// A post to be made.
 #[derive(Debug)]
-pub(super) struct Post {
+pub(crate) struct Post {
     /// The event.
-    pub(super) seq: u64,
+    pub(crate) seq: u64,
+    /// The team that it is for.
+    pub(crate) team: Index,
+    /// The team to whose target it goes: the same, or a fallback.
+    pub(crate) by: Index,
+    /// The account that it costs.
+    pub(crate) account: usize,
     /// Its JSON.
-    pub(super) payload: Arc<str>,
+    pub(crate) payload: Arc<str>,
     /// Files of its mail that go along.
-    pub(super) files: Option<Arc<Files>>,
+    pub(crate) files: Option<Arc<Files>>,
     /// Whether the gate is shut, so that the secret may have been put right and is to be read again.
-    pub(super) probe: bool,
+    pub(crate) probe: bool,
+    /// Whether an earlier post of it may have been taken although no answer came.
+    pub(crate) possible_double: bool,
 }
 
-/// How it stands with a team.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No post was answered since the start.
-    Untried,
-    /// Events go out.
-    Open,
-    /// SIGNL4 refuses the secret or the URL is wrong.
-    Held,
-    /// SIGNL4 has blocked the account for a while.
-    Throttled,
-    /// Nothing answers.
-    Down,
-    /// The spool holds events for a team that the config does not name.
-    Unknown,
-}
-
-/// Something that the log must tell.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Notice {
-    /// The team is held, or still is.
-    Held { reason: String },
-    /// The account is throttled until then.
-    Throttled { until: Timestamp, reason: String },
-    /// Nothing answers, or for another reason than before.
-    Down { reason: String },
-    /// What was said last is over.
-    Answers { was: State },
-    /// This event failed and is tried again.
-    Deferred { next_at: Timestamp, reason: String },
-}
-
-/// What an answer leads to.
-#[derive(Debug, Default)]
-pub(super) struct Verdict {
-    /// To be recorded in the spool. After one that is final, [`Team::recorded`] must be called when it is
-    /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
-    pub(super) outcome: Option<Outcome>,
-    /// To be logged.
-    pub(super) notices: Vec<Notice>,
-}
-
-/// A page that is being read, and what happened since it was asked for.
+/// An account at SIGNL4.
 #[derive(Debug)]
-struct Reading {
-    after: u64,
-    limit: usize,
-    /// Taken from the gateway meanwhile: the page may miss them.
-    taken: BTreeSet<u64>,
-    /// Recorded as done meanwhile: the page may still show them.
-    settled: BTreeSet<u64>,
-    /// Whether more came to wait on disk meanwhile.
-    stale: bool,
+struct Account {
+    name: String,
+    budget: Budget,
+    ledger: Ledger,
 }
 
-/// One team's queue.
+/// A team and what it is tied to.
 #[derive(Debug)]
-pub(super) struct Team {
-    limits: Limits,
-    rng: Rng,
-    window: Window,
-    /// Everything queued up to here is in the window.
-    cursor: u64,
-    /// Whether more may wait on disk after the cursor.
-    behind: bool,
-    /// The last event that a page has shown.
-    seen: u64,
-    reading: Option<Reading>,
-    read_not_before: Timestamp,
-    in_flight: usize,
-    /// When each event that was answered with a wrong secret got that answer last.
-    unauthorised: BTreeMap<u64, Timestamp>,
-    /// Different events that failed since the last that got through, up to [`OUTAGE`].
-    failing: BTreeSet<u64>,
-    last_success: Timestamp,
-    state: State,
-    /// Why the gate is shut.
-    reason: String,
-    /// Probes that failed since it shut.
-    failed_probes: u32,
-    probe_at: Timestamp,
-    probing: Option<u64>,
-    /// Whether the team was woken since that probe went out, so that another follows it at once.
-    woken: bool,
-    last_probe: Timestamp,
-    last_shout: Timestamp,
-    last_now: Timestamp,
+struct Seat {
+    team: Team,
+    account: usize,
+    fallback: Option<Index>,
+    /// Whether the config has a target for it.
+    aimed: bool,
 }
 
-impl Team {
-    /// A team whose backlog is on disk.
-    pub(super) fn new(limits: Limits, rng: Rng, now: Timestamp) -> Self {
-        Self {
-            limits,
-            rng,
-            window: Window::default(),
-            cursor: 0,
-            behind: true,
-            seen: 0,
-            reading: None,
-            read_not_before: now,
-            in_flight: 0,
-            unauthorised: BTreeMap::new(),
-            failing: BTreeSet::new(),
-            last_success: Timestamp::MIN,
-            state: State::Untried,
-            reason: String::new(),
-            failed_probes: 0,
-            probe_at: now,
-            probing: None,
-            woken: false,
-            last_probe: Timestamp::MIN,
-            last_shout: Timestamp::MIN,
-            last_now: now,
+/// All teams' queues and the accounts that they share.
+#[derive(Debug)]
+pub(crate) struct Scheduler {
+    plan: Plan,
+    accounts: Vec<Account>,
+    seats: Vec<Seat>,
+}
+
+impl Scheduler {
+    /// One without teams, whose accounts have `plan`.
+    pub(crate) fn new(plan: Plan) -> Self {
+        Self { plan, accounts: Vec::new(), seats: Vec::new() }
+    }
+
+    /// The index of the account `name`, if it is known.
+    pub(crate) fn account(&self, name: &str) -> Option<usize> {
+        self.accounts.iter().position(|account| account.name == name)
+    }
+
+    /// The name of an account.
+    pub(crate) fn account_name(&self, account: usize) -> &str {
+        &self.accounts[account].name
+    }
+
+    /// Adds an account of which the spool has these notes. If it cannot tell, the account may just have
+    /// posted all it could.
+    pub(crate) fn add_account(&mut self, name: &str, notes: Option<&[Reservation]>, now: Timestamp) -> usize {
+        let mut budget = Budget::new(self.plan.clone());
+        if notes.is_none() && budget.is_limited() {
+            budget.charge(budget.burst(), now);
         }
+        let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
+        self.accounts.push(Account { name: name.to_owned(), budget, ledger });
+        self.accounts.len() - 1
     }
 
-    /// How it stands.
-    pub(super) fn state(&self) -> State {
-        self.state
+    /// Adds a team whose backlog is on disk and that has no target yet.
+    pub(crate) fn add_team(&mut self, account: usize, limits: Limits, rng: Rng, now: Timestamp) -> Index {
+        let team = Team::new(limits, rng, now);
+        self.seats.push(Seat { team, account, fallback: None, aimed: false });
+        self.seats.len() - 1
     }
 
-    /// Why events do not go out; empty while they do.
-    pub(super) fn reason(&self) -> &str {
-        &self.reason
+    /// Gives a team its place: whether it has a target, its account and its fallback.
+    pub(crate) fn place(&mut self, team: Index, aimed: bool, account: usize, fallback: Option<Index>) {
+        let seat = &mut self.seats[team];
+        (seat.aimed, seat.account, seat.fallback) = (aimed, account, fallback);
     }
 
-    /// Events in memory, whether there may be more on disk, and when the oldest was accepted.
-    pub(super) fn waiting(&self) -> (usize, bool, Option<Timestamp>) {
-        (self.window.len(), self.behind || self.window.has_spilled(), self.window.oldest())
+    /// The team's queue.
+    pub(crate) fn team(&self, team: Index) -> &Team {
+        &self.seats[team].team
     }
 
-    /// Posts that are being made.
-    pub(super) fn in_flight(&self) -> usize {
-        self.in_flight
+    /// Until when the account of a team has nothing left to post, if it is so.
+    pub(crate) fn spent_until(&self, team: Index, now: Timestamp) -> Option<Timestamp> {
+        let mut budget = self.accounts[self.seats[team].account].budget.clone();
+        budget.free_at(now).filter(|&at| at > now)
     }
 
     /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
-    pub(super) fn event(&self, seq: u64) -> Option<(MailId, Timestamp, u32)> {
-        self.window.event(seq).map(|event| (event.mail, event.accepted_at, event.attempts))
+    pub(crate) fn event(&self, team: Index, seq: u64) -> Option<(MailId, Timestamp, u32)> {
+        self.seats[team].team.event(seq)
     }
 
-    /// Takes a newly queued event from the gateway, unless it has to wait its turn on disk.
-    pub(super) fn offer(&mut self, queued: Queued, now: Timestamp) {
-        let seq = queued.seq;
-        if self.state == State::Down {
-            self.probe_at = self.probe_at.min(now.max(self.last_probe + EAGER_INTERVAL));
-        }
-        if self.window.contains(seq) {
-            return;
-        }
-        // One that a page should have shown may be done already: only the spool knows.
-        if seq <= self.seen {
-            return self.read_again_from(seq - 1);
-        }
-        if self.behind || self.window.len() >= self.limits.window {
-            return self.read_again_from(self.cursor.min(seq - 1));
-        }
-        self.cursor = self.cursor.max(seq);
-        let admitted = self.window.admits(&queued, u64::MAX, self.limits.lane);
-        if let Some(reading) = &mut self.reading {
-            reading.taken.insert(seq);
-            reading.stale |= !admitted;
-        }
-        if admitted {
-            self.window.insert(queued, self.room(), now);
-        }
+    /// Takes newly queued events from the gateway, unless they have to wait their turn on disk.
+    pub(crate) fn offer(&mut self, team: Index, queued: Queued, now: Timestamp) {
+        self.seats[team].team.offer(queued, now);
     }
 
-    /// Makes everything queued after `seq` be read from the spool again.
-    pub(super) fn read_again_from(&mut self, seq: u64) {
-        self.cursor = self.cursor.min(seq);
-        self.behind = true;
-        if let Some(reading) = &mut self.reading {
-            reading.stale = true;
-        }
+    /// An operator has changed the queue, the secret or the URL.
+    pub(crate) fn wake(&mut self, team: Index, now: Timestamp) {
+        self.seats[team].team.wake(now);
     }
 
-    /// An operator has changed the queue, the secret or the URL: everything is looked at anew, and what
-    /// waits is tried now.
-    pub(super) fn wake(&mut self, now: Timestamp) {
-        self.read_again_from(0);
-        self.window.forget_payloads();
-        self.window.release(now);
-        if self.state != State::Throttled {
-            self.probe_at = now;
-            self.woken = self.probing.is_some();
-        }
+    /// Reads again from disk what was queued after `seq`.
+    pub(crate) fn read_again_from(&mut self, seq: u64) {
+        self.seats.iter_mut().for_each(|seat| seat.team.read_again_from(seq));
+    }
+
+    /// Reads the queues again where that is cheap, for what came into the spool by no way that tells us.
+    pub(crate) fn sweep(&mut self) {
+        self.seats.iter_mut().for_each(|seat| seat.team.sweep());
     }
 
     /// The next thing to do at `now`, until there is none. Without `may_post` only reading goes on.
-    pub(super) fn next(&mut self, now: Timestamp, may_post: bool) -> Option<Action> {
-        if now < self.last_now - SET_BACK {
-            self.window.release(now);
-            self.probe_at = self.probe_at.min(now);
-            self.read_not_before = now;
-        }
-        self.last_now = now;
-        self.window.due(now);
-        if self.behind && self.window.len() <= self.limits.window / 2 {
-            if let Some(page) = self.read(self.cursor, now) {
-                return Some(page);
+    pub(crate) fn next(&mut self, now: Timestamp, may_post: bool) -> Option<Action> {
+        for (team, seat) in self.seats.iter_mut().enumerate() {
+            seat.team.look(now);
+            if let Some(action) = seat.team.read_on(team, now) {
+                return Some(action);
             }
-        } else if self.window.len() <= self.limits.window / 2
-            && let Some(from) = self.window.hungry(self.limits.lane)
-            && let Some(page) = self.read(self.cursor.min(from - 1), now)
-        {
-            return Some(page);
         }
         if !may_post {
             return None;
         }
-        let probe = self.state != State::Open;
-        let seq = if !probe {
-            (self.in_flight < self.limits.concurrency).then(|| self.window.next_ready())??
-        } else {
-            (self.probing.is_none() && self.probe_at <= now).then(|| self.window.least_tried())??
-        };
-        if !self.window.has_payload(seq) {
-            return self.read(seq - 1, now);
-        }
-        let payload = self.window.take(seq)?;
-        self.in_flight += 1;
-        if probe {
-            self.probing = Some(seq);
-        }
-        let files = self.window.event(seq).and_then(|event| event.files(seq));
-        Some(Action::Post(Post { seq, payload, files, probe }))
+        self.divert(now);
+        (0..self.accounts.len()).find_map(|account| self.next_of(account, now))
     }
 
-    /// When [`Team::next`] may have something new to do if nothing else happens.
-    pub(super) fn next_time(&self) -> Option<Timestamp> {
-        let due = if self.state == State::Open {
-            self.window.next_due()
-        } else {
-            (self.probing.is_none() && self.window.has_head()).then_some(self.probe_at)
-        };
-        // What was due already waits for an answer, a page or a place, not for the time.
-        [due, Some(self.read_not_before)].into_iter().flatten().filter(|&at| at > self.last_now).min()
-    }
-
-    /// Asks for a page, one at a time.
-    fn read(&mut self, after: u64, now: Timestamp) -> Option<Action> {
-        if self.reading.is_some() || now < self.read_not_before {
+    /// The next thing to do for `account`.
+    fn next_of(&mut self, account: usize, now: Timestamp) -> Option<Action> {
+        let budget = &mut self.accounts[account].budget;
+        let limited = budget.is_limited();
+        let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
+        let best = self.best(account, limited, may_probe, now);
+        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let wanted = best.is_some() || budget.in_flight() > 0;
+        if let Some(reservation) = ledger.due(wanted, budget, now) {
+            return Some(Action::Reserve { account, reservation });
+        }
+        let (team, by, pick) = best?;
+        if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post() {
             return None;
         }
-        let limit = self.limits.page;
-        let (taken, settled) = Default::default();
-        self.reading = Some(Reading { after, limit, taken, settled, stale: false });
-        Some(Action::Page { after, limit })
+        match self.seats[team].team.take(pick, team != by, now) {
+            Taken::Event { seq, payload, probe, possible_double } => {
+                self.spend(account);
+                let files = self.seats[team].team.files(seq);
+                Some(Action::Post(Post { seq, team, by, account, payload, files, probe, possible_double }))
+            }
+            Taken::Ask => {
+                self.spend(account);
+                Some(Action::Ask { team, account })
+            }
+            Taken::Fetch { after, limit } => Some(Action::Page { team, after, limit }),
+            // Its payload is on the way, and nothing less urgent may use up the budget meanwhile.
+            Taken::Nothing => None,
+        }
+    }
+
+    fn spend(&mut self, account: usize) {
+        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        budget.take();
+        if budget.is_limited() {
+            ledger.take();
+        }
+    }
+
+    /// The most urgent thing to post with `account`, of which team, and by whose target. Unless it `may_probe`
+    /// nothing that may well earn an error is, so that events do not wait behind it.
+    fn best(
+        &self,
+        account: usize,
+        limited: bool,
+        may_probe: bool,
+        now: Timestamp,
+    ) -> Option<(Index, Index, Pick)> {
+        let mut best: Option<(Index, Index, Pick)> = None;
+        for team in 0..self.seats.len() {
+            let seat = &self.seats[team];
+            if !seat.aimed {
+                continue;
+            }
+            let by = self.outlet(team, now);
+            let mine = seat.account == account;
+            if !mine && by.is_none_or(|by| self.seats[by].account != account) {
+                continue;
+            }
+            if seat.team.holds_back() {
+                // What it has may be more urgent than all that the others have.
+                if limited && mine {
+                    return None;
+                }
+                continue;
+            }
+            let own = if mine { seat.team.pick(now) } else { None };
+            let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
+            let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
+            let diverted = diverted.and_then(|by| Some((by, seat.team.pick_diverted()?)));
+            let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
+            for (by, pick) in picks {
+                if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
+                    best = Some((team, by, pick));
+                }
+            }
+        }
+        best
+    }
+
+    /// The team to whose target the events of `team` go: its own, or that of the nearest fallback that is
+    /// open. None if they have to wait.
+    fn outlet(&self, team: Index, now: Timestamp) -> Option<Index> {
+        let mut by = team;
+        // A chain has no loop: the config refuses it.
+        for _ in 0..self.seats.len() {
+            let seat = &self.seats[by];
+            if by != team && seat.aimed && seat.team.takes_others() {
+                return Some(by);
+            }
+            if !seat.team.is_given_up(now) {
+                return (by == team).then_some(team);
+            }
+            by = seat.fallback?;
+        }
+        None
+    }
+
+    /// Tells teams whether their events go another way, and fallbacks whether they are needed.
+    fn divert(&mut self, now: Timestamp) {
+        for team in 0..self.seats.len() {
+            if !self.seats[team].team.is_given_up(now) {
+                self.seats[team].team.set_diverted(false, now);
+                continue;
+            }
+            let by = self.outlet(team, now);
+            self.seats[team].team.set_diverted(by.is_some_and(|by| by != team), now);
+            if let Some(fallback) = self.seats[team].fallback {
+                self.seats[fallback].team.want();
+            }
+        }
+    }
+
+    /// When [`Scheduler::next`] may have something new to do if nothing else happens.
+    pub(crate) fn next_time(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let mut next = self.seats.iter().filter_map(|seat| seat.team.next_time()).min();
+        for account in 0..self.accounts.len() {
+            let Account { budget, ledger, .. } = &mut self.accounts[account];
+            let mut at = budget.free_at(now).filter(|&at| at > now);
+            if at.is_none() {
+                at = budget.free_for_probe_at(now).filter(|&at| at > now);
+            }
+            let retry = ledger.retry_at().filter(|&at| at > now);
+            next = [next, at, retry].into_iter().flatten().min();
+        }
+        next
     }
 
     /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
     /// operator has dropped them.
-    pub(super) fn page(&mut self, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
-        let Some(reading) = self.reading.take() else { return Vec::new() };
-        let whole = rows.len() < reading.limit;
-        let last = rows.last().map_or(reading.after, |row| row.seq);
-        let shown: BTreeSet<u64> = rows.iter().map(|row| row.seq).collect();
-        let mut gone = self.window.waiting_within(reading.after, if whole { u64::MAX } else { last });
-        gone.retain(|seq| !shown.contains(seq) && !reading.taken.contains(seq));
-        for &seq in &gone {
-            self.forget(seq, now);
-        }
-        self.seen = self.seen.max(last);
-        // A page that starts after the cursor was read for its payloads: what lies between is not known,
-        // and nothing may overtake it.
-        let joins = reading.after <= self.cursor;
-        let mut all = true;
-        let mut end = reading.after;
-        let mut left = BTreeSet::new();
-        for (at, row) in rows.into_iter().enumerate() {
-            let seq = row.seq;
-            // The first is the one that is wanted: without it nothing would move.
-            let room = if at == 0 { usize::MAX } else { self.room() };
-            if self.window.contains(seq) {
-                self.window.refresh(&row);
-                self.window.fill(seq, row.payload, room);
-            } else if reading.settled.contains(&seq) {
-                // Done since the page was read.
-            } else if !joins || !all || self.window.len() >= self.limits.window {
-                all = false;
-            } else if self.window.admits(&row, reading.after, self.limits.lane) {
-                self.window.insert(row, room, now);
-            } else {
-                left.extend(row.external_id);
-            }
-            if joins && all {
-                self.cursor = self.cursor.max(seq);
-                end = seq;
-            }
-        }
-        if joins {
-            let whole = whole && all && !reading.stale;
-            self.window.shown(reading.after, end, whole, &left);
-            if whole {
-                self.behind = false;
-            }
-        }
-        gone
+    pub(crate) fn page(&mut self, team: Index, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
+        self.seats[team].team.page(rows, now)
     }
 
-    /// The page that was asked for could not be read.
-    pub(super) fn page_failed(&mut self, now: Timestamp) {
-        self.reading = None;
-        self.read_not_before = now + PAGE_RETRY;
+    /// Takes in the most urgent incidents that were asked for.
+    pub(crate) fn urgent(&mut self, team: Index, rows: Vec<Urgent>, now: Timestamp) {
+        self.seats[team].team.urgent(rows, now);
     }
 
-    /// Reads the queue again if that is cheap, for what came into the spool by no way that tells us.
-    pub(super) fn sweep(&mut self) {
-        if !self.behind && !self.window.has_spilled() && self.window.len() < self.limits.page {
-            self.read_again_from(0);
-        }
+    /// What was asked for could not be read.
+    pub(crate) fn page_failed(&mut self, team: Index, now: Timestamp) {
+        self.seats[team].team.page_failed(now);
     }
 
     /// The final outcome of `seq` is durable.
-    pub(super) fn recorded(&mut self, seq: u64, now: Timestamp) {
-        if let Some(reading) = &mut self.reading {
-            reading.settled.insert(seq);
-        }
-        self.forget(seq, now);
+    pub(crate) fn recorded(&mut self, team: Index, seq: u64, now: Timestamp) {
+        self.seats[team].team.recorded(seq, now);
     }
 
-    /// The spool has taken `seq` out of the queue. If it is under way, its answer is waited for.
-    pub(super) fn withdraw(&mut self, seq: u64, now: Timestamp) {
-        if !self.window.is_away(seq) {
-            self.recorded(seq, now);
-        }
+    /// An event need not be posted any more. False if that comes too late.
+    pub(crate) fn withdraw(&mut self, team: Index, seq: u64, now: Timestamp) -> bool {
+        self.seats[team].team.withdraw(seq, now)
     }
 
-    fn forget(&mut self, seq: u64, now: Timestamp) {
-        self.unauthorised.remove(&seq);
-        self.failing.remove(&seq);
-        self.window.remove(seq, now);
+    /// Takes in what the spool said to a reservation.
+    pub(crate) fn reserved(&mut self, account: usize, safe: bool, now: Timestamp) -> Change {
+        self.accounts[account].ledger.written(safe, now)
     }
 
-    /// Takes in the answer to a post.
-    pub(super) fn answer(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Verdict {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let probe = self.probing == Some(seq);
-        if probe {
-            self.probing = None;
-            self.last_probe = now;
+    /// The last reservations, when nothing more is posted: they give back what is left.
+    pub(crate) fn close(&mut self, now: Timestamp) -> Vec<Reservation> {
+        let close = |account: &mut Account| account.ledger.close(&account.budget, now);
+        self.accounts.iter_mut().filter_map(close).collect()
+    }
+
+    /// Takes in the answer to a post of `seq` that was made for `team` by the target of `by`.
+    pub(crate) fn answer(
+        &mut self,
+        (team, by, account): (Index, Index, usize),
+        seq: u64,
+        answer: Answer,
+        now: Timestamp,
+    ) -> Verdict {
+        let plan = self.settle(account, &answer, now);
+        if team == by {
+            let mut verdict = self.seats[team].team.answer(seq, answer, now);
+            verdict.notices.extend(plan);
+            return verdict;
         }
-        let mut verdict = Verdict::default();
-        match answer {
-            Answer::Accepted { event_id, .. } => {
-                self.succeeded(probe, now, &mut verdict);
-                self.last_success = now;
-                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now });
-            }
-            Answer::Refused { reason } => {
-                // SIGNL4 is there. That it knows the secret is not said: it may have looked at the body
-                // first.
-                self.count(seq);
-                if self.state != State::Held {
-                    self.succeeded(probe, now, &mut verdict);
-                } else if probe {
-                    self.probe_at = now + PROBE_INTERVAL;
-                }
-                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
-            }
-            Answer::Throttled { until, reason, .. } => {
-                self.throttled(probe, until, reason, now, &mut verdict);
-                self.window.put_back(seq, now, now);
-            }
-            Answer::Unauthorised { reason } => self.refused_us(seq, probe, reason, now, &mut verdict),
-            Answer::Unavailable { reason } => {
-                let wait = self.wait(seq);
-                self.unanswered(seq, probe, &reason, now, &mut verdict);
-                self.defer(seq, wait, reason, now, &mut verdict);
-            }
-        }
-        if probe && std::mem::take(&mut self.woken) && self.state != State::Throttled {
-            self.probe_at = now;
-        }
+        let lent = self.seats[by].team.lent(seq, &answer, now);
+        let mut verdict = self.seats[team].team.answer_diverted(seq, answer, now);
+        verdict.lent = lent;
         verdict
     }
 
-    /// SIGNL4 has taken an event, or looked at one.
-    fn succeeded(&mut self, probe: bool, now: Timestamp, verdict: &mut Verdict) {
-        self.failing.clear();
-        // One that was under way when the gate shut may have been judged before the reason for it.
-        let opens = match self.state {
-            State::Held | State::Throttled => probe,
-            State::Untried | State::Down => true,
-            State::Open | State::Unknown => false,
-        };
-        if opens {
-            if self.state != State::Untried {
-                verdict.notices.push(Notice::Answers { was: self.state });
+    /// Takes in the answer to [`Action::Ask`].
+    pub(crate) fn asked(&mut self, team: Index, account: usize, answer: Answer, now: Timestamp) -> Verdict {
+        let plan = self.settle(account, &answer, now);
+        let mut verdict = self.seats[team].team.asked(answer, now);
+        verdict.notices.extend(plan);
+        verdict
+    }
+
+    /// Charges the account for a post and learns from its answer.
+    fn settle(&mut self, account: usize, answer: &Answer, now: Timestamp) -> Option<Notice> {
+        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let spent = answer.spent();
+        budget.settle(spent, now);
+        if budget.is_limited() {
+            ledger.settle(spent != Spent::Nothing);
+        }
+        match answer {
+            Answer::Accepted { limits, .. } => {
+                let changed = budget.learn(limits, now);
+                changed.then(|| Notice::Plan { burst: budget.burst() })
             }
-            self.state = State::Open;
-            self.reason.clear();
-            self.failed_probes = 0;
-            self.window.release(now);
-        }
-    }
-
-    fn shut(&mut self, state: State, reason: &str, probe_at: Timestamp) {
-        self.state = state;
-        self.reason = reason.to_owned();
-        self.probe_at = probe_at;
-        self.failing.clear();
-        self.window.forget_payloads();
-    }
-
-    fn throttled(
-        &mut self,
-        probe: bool,
-        until: Timestamp,
-        reason: String,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        match self.state {
-            // What a wrong secret earns by itself, and no news.
-            State::Held => self.probe_at = self.probe_at.max(until),
-            State::Throttled if !probe => self.probe_at = self.probe_at.max(until),
-            State::Throttled => {
-                self.failed_probes += 1;
-                let extra = SignedDuration::from_secs(1 << self.failed_probes.min(6)).min(THROTTLE_CAP);
-                self.probe_at = until.max(now + extra);
+            Answer::Throttled { until, .. } => {
+                budget.block(*until);
+                None
             }
-            State::Untried | State::Open | State::Down | State::Unknown => {
-                self.failed_probes = 0;
-                self.shut(State::Throttled, &reason, until);
-                verdict.notices.push(Notice::Throttled { until, reason });
-            }
+            _ => None,
         }
     }
+}
 
-    /// The secret or the URL was refused.
-    fn refused_us(&mut self, seq: u64, probe: bool, reason: String, now: Timestamp, verdict: &mut Verdict) {
-        // Others got through since this event was refused, and now it is refused again: something on the
-        // way dislikes the event, as a firewall does that reads bodies. It must not hold the others.
-        let it_is_the_event = self.unauthorised.get(&seq).is_some_and(|&at| at < self.last_success);
-        self.unauthorised.insert(seq, now);
-        let wait = self.wait(seq).max(PROBE_INTERVAL);
-        if it_is_the_event && self.state == State::Open {
-            return self.defer(seq, wait, reason, now, verdict);
-        }
-        if self.state != State::Held {
-            self.shut(State::Held, &reason, now + PROBE_INTERVAL);
-            self.last_shout = now;
-            verdict.notices.push(Notice::Held { reason: reason.clone() });
-        } else if probe {
-            self.probe_at = now + PROBE_INTERVAL;
-            if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
-                self.last_shout = now;
-                self.reason.clone_from(&reason);
-                verdict.notices.push(Notice::Held { reason: reason.clone() });
-            }
-        }
-        // No event is given up while its team is held.
-        let attempts = self.count(seq);
-        self.window.put_back(seq, self.probe_at, now);
-        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at: self.probe_at, reason });
-    }
-
-    /// Nobody answered, or nobody who could.
-    fn unanswered(&mut self, seq: u64, probe: bool, reason: &str, now: Timestamp, verdict: &mut Verdict) {
-        match self.state {
-            State::Open => {
-                self.failing.insert(seq);
-                if self.failing.len() < OUTAGE {
-                    return;
-                }
-            }
-            State::Held if probe => return self.probe_at = now + PROBE_INTERVAL,
-            State::Untried | State::Throttled | State::Down if probe => {}
-            _ => return,
-        }
-        if self.state != State::Down {
-            self.failed_probes = 0;
-        }
-        self.failed_probes += 1;
-        let probe_at = now + backoff::after(self.failed_probes, &mut self.rng);
-        let news = self.reason != reason && self.last_shout + SHOUT_INTERVAL <= now;
-        if self.state != State::Down || news {
-            self.last_shout = now;
-            verdict.notices.push(Notice::Down { reason: reason.to_owned() });
-        }
-        self.shut(State::Down, reason, probe_at);
-    }
-
-    /// Counts a failed post of `seq`.
-    fn count(&mut self, seq: u64) -> u32 {
-        self.window.event_mut(seq).map_or(1, |event| {
-            event.attempts = event.attempts.saturating_add(1);
-            event.attempts
-        })
-    }
-
-    /// How long `seq` waits if the post just made has failed.
-    fn wait(&mut self, seq: u64) -> SignedDuration {
-        let failures = self.window.event(seq).map_or(0, |event| event.attempts);
-        backoff::after(failures.saturating_add(1), &mut self.rng)
-    }
-
-    /// `seq` alone failed: it waits, or is given up.
-    fn defer(
-        &mut self,
-        seq: u64,
-        wait: SignedDuration,
-        reason: String,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        let attempts = self.count(seq);
-        let Some(event) = self.window.event_mut(seq) else { return };
-        let age = now.duration_since(event.accepted_at);
-        if age >= self.limits.give_up_after {
-            let reason = format!("given up after {attempts} attempts in {age:#.0}: {reason}");
-            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
-            return;
-        }
-        let next_at = now + wait;
-        if event.reason.as_deref() != Some(&reason) {
-            event.reason = Some(reason.as_str().into());
-            // The outage has been told; who else it hits is no news.
-            if self.state == State::Open {
-                verdict.notices.push(Notice::Deferred { next_at, reason: reason.clone() });
-            }
-        }
-        self.window.put_back(seq, next_at, now);
-        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason });
-    }
-
-    /// Bytes that payloads may take up in memory. Behind a shut gate they take none.
-    fn room(&self) -> usize {
-        match self.state {
-            State::Untried | State::Open => self.limits.payload_bytes,
-            _ => 0,
-        }
-    }
+/// `duration` as the schedulers count it.
+pub(crate) fn signed(duration: std::time::Duration) -> SignedDuration {
+    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
 }
 
 #[cfg(test)]

@@ -6,6 +6,9 @@
 //! other side are redacted, cut and freed of control characters. Nothing is retried here; when to try
 //! again is the scheduler's.
 
+mod endpoint;
+mod headers;
+
 use std::error::Error;
 use std::fmt;
 use std::path::PathBuf;
@@ -14,10 +17,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::{self, HeaderMap};
-use reqwest::{Certificate, Client, StatusCode, Url};
+use reqwest::{Certificate, Client, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+pub use endpoint::{Endpoint, refuse_url};
+pub use headers::Limits;
+
+use super::budget::Spent;
 use super::multipart::Form;
 use crate::clock::Clock;
 use crate::secret::Secret;
@@ -28,16 +34,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most of a reply that is read. SIGNL4's have under 300 bytes; a proxy's error page can be anything.
 const BODY_LIMIT: usize = 64 << 10;
 
-/// Most characters of a foreign text in a reason.
-const EXCERPT_LIMIT: usize = 200;
-
-/// Bounds of the wait after 429, whatever the headers say: a clock may be wrong on either side, and the
-/// hour is the longest of SIGNL4's windows that a burst can fill.
-const THROTTLE: (SignedDuration, SignedDuration) =
-    (SignedDuration::from_secs(1), SignedDuration::from_secs(3_600));
-
-/// The wait after a 429 that does not say how long: SIGNL4's shortest window.
-const THROTTLE_UNSAID: SignedDuration = SignedDuration::from_secs(15);
+/// Closes an alert that never was.
+const QUESTION: &str = concat!(
+    r#"{"X-S4-ExternalID":"smtp2signl4:probe","X-S4-Status":"resolved","#,
+    r#""X-S4-SourceSystem":"smtp2signl4"}"#
+);
 
 /// Bodies with files in memory at a time, each of 20 MB at most, beside the mail that they are read from.
 const UPLOADS: usize = 2;
@@ -84,57 +85,6 @@ impl SetupError {
     }
 }
 
-/// Where a team's events go: the address with the secret in it, which has no `Debug` to print it by.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Endpoint {
-    url: Url,
-    secret: Secret,
-}
-
-impl Endpoint {
-    /// `base` with `secret` as its last path segment; a query that `base` has stays.
-    ///
-    /// # Errors
-    /// What is wrong with `base` or `secret`, without showing either.
-    pub fn new(base: &str, secret: &Secret) -> Result<Self, String> {
-        let text = secret.expose().trim();
-        if text.is_empty() {
-            return Err("the team secret is empty".to_owned());
-        }
-        let mut url = Url::parse(base).map_err(|error| format!("the webhook's URL is wrong: {error}"))?;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err("the webhook's URL must begin with https:// or http://".to_owned());
-        }
-        url.set_fragment(None);
-        url.path_segments_mut().expect("an http URL has a path").pop_if_empty().push(text);
-        Ok(Self { url, secret: Secret::new(text) })
-    }
-
-    /// Whether posts to `base` are encrypted. True for what is no URL, which is refused elsewhere.
-    pub fn is_tls(base: &str) -> bool {
-        Url::parse(base).map_or(true, |url| url.scheme() != "http")
-    }
-
-    /// `text` as it may be logged: without the secret in either of its spellings, on one line, cut.
-    fn excerpt(&self, text: &str) -> String {
-        let redacted = self.secret.redact(text);
-        let encoded = self.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or("");
-        one_line(&Secret::new(encoded).redact(&redacted))
-    }
-}
-
-/// What is wrong with `base` as a webhook's URL without the secret, if anything. The text does not show it.
-pub fn refuse_url(base: &str) -> Option<&'static str> {
-    let url = match Url::parse(base) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
-        _ => return Some("this is not the address of a webhook"),
-    };
-    let own = url.host_str().is_some_and(|host| host.ends_with("signl4.com"));
-    let path = url.path().trim_end_matches('/');
-    (own && !matches!(path, "/webhook" | "/api/v2/events"))
-        .then_some("this address holds more than SIGNL4's own: a secret in it would reach the log")
-}
-
 /// Whether a client can be made that reaches `base` over `connection`.
 ///
 /// # Errors
@@ -142,18 +92,6 @@ pub fn refuse_url(base: &str) -> Option<&'static str> {
 pub fn verify(connection: &Connection, base: &str) -> Result<(), SetupError> {
     let clock = Arc::new(crate::clock::System);
     Webhook::new(connection, CONNECT_TIMEOUT, Endpoint::is_tls(base), clock).map(drop)
-}
-
-/// What the headers say of SIGNL4's rate limit
-/// (<https://support.signl4.com/hc/en-us/articles/4404459248657-Event-Throttling>).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
-    /// Events that the window allows (`X-RateLimit-Limit`).
-    pub limit: Option<u64>,
-    /// Events that it has left (`X-RateLimit-Remaining`).
-    pub remaining: Option<u64>,
-    /// When it ends (`X-RateLimit-Reset`), by our clock.
-    pub reset: Option<Timestamp>,
 }
 
 /// What came of one post.
@@ -185,11 +123,44 @@ pub enum Answer {
         /// The answer in words.
         reason: String,
     },
+    /// The secret could not be had, and nothing was posted.
+    NoSecret {
+        /// Why not.
+        reason: String,
+    },
     /// Nobody could say yes or no; the same post may do later. Also what is not understood.
     Unavailable {
         /// What happened.
         reason: String,
+        /// How long to wait at least, where the other side said so.
+        retry_after: Option<SignedDuration>,
+        /// Whether the post got there.
+        reached: Reached,
     },
+}
+
+/// Whether a post that failed got to SIGNL4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// It never left.
+    No,
+    /// It did, and was not taken.
+    Yes,
+    /// Nobody knows: it left, and no answer of SIGNL4's own came. If it was taken, the next try makes it a
+    /// double.
+    Perhaps,
+}
+
+impl Answer {
+    /// What the post has cost the account.
+    pub(super) fn spent(&self) -> Spent {
+        match self {
+            Self::Accepted { .. } | Self::Throttled { .. } => Spent::Event,
+            Self::Refused { .. } | Self::Unauthorised { .. } => Spent::Wrong,
+            Self::NoSecret { .. } | Self::Unavailable { reached: Reached::No, .. } => Spent::Nothing,
+            Self::Unavailable { .. } => Spent::Event,
+        }
+    }
 }
 
 /// What a status says about the event, the team or the time.
@@ -273,8 +244,20 @@ impl Webhook {
             .body(body);
         match request.send().await {
             Ok(response) => self.read(endpoint, response).await,
-            Err(error) => Answer::Unavailable { reason: self.failure(endpoint, timeout, error) },
+            Err(error) => {
+                // A connection that could not be made carried nothing: refused, no such host, wrong
+                // certificate. Whatever fails later may have failed behind the request.
+                let never = error.is_connect() || error.is_builder();
+                let reached = if never { Reached::No } else { Reached::Perhaps };
+                let reason = self.failure(endpoint, timeout, error);
+                Answer::Unavailable { reason, retry_after: None, reached }
+            }
         }
+    }
+
+    /// Asks whether the secret of `endpoint` is right, by closing an alert that never was: that pages nobody.
+    pub async fn ask(&self, endpoint: &Endpoint) -> Answer {
+        self.post(endpoint, Arc::from(QUESTION)).await
     }
 
     /// The answer in `response`, whose status has come and whose body may never.
@@ -283,7 +266,7 @@ impl Webhook {
         let headers = std::mem::take(response.headers_mut());
         let body = bounded_body(&mut response).await;
         let now = self.clock.now();
-        let limits = limits(&headers, now);
+        let limits = headers::limits(&headers, now);
         let reason = || {
             let said = one_of_signl4s_errors(&body).unwrap_or_else(|| body.clone());
             let said = endpoint.excerpt(&said);
@@ -295,12 +278,20 @@ impl Webhook {
                 let event_id = event_id(&body).map(|id| endpoint.excerpt(&id));
                 Answer::Accepted { event_id, limits }
             }
-            Class::Throttled => {
-                Answer::Throttled { until: throttled_until(&headers, limits, now), reason: reason(), limits }
-            }
+            Class::Throttled => Answer::Throttled {
+                until: headers::throttled_until(&headers, limits, now),
+                reason: reason(),
+                limits,
+            },
             Class::Refused => Answer::Refused { reason: reason() },
             Class::Unauthorised => Answer::Unauthorised { reason: reason() },
-            Class::Unavailable => Answer::Unavailable { reason: reason() },
+            Class::Unavailable => {
+                let retry_after = headers::retry_after(&headers, now);
+                // A proxy whose own request to SIGNL4 was not answered.
+                let lost = matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT);
+                let reached = if lost { Reached::Perhaps } else { Reached::Yes };
+                Answer::Unavailable { reason: reason(), retry_after, reached }
+            }
         }
     }
 
@@ -407,80 +398,6 @@ fn one_of_signl4s_errors(body: &str) -> Option<String> {
     text("details").or_else(|| text("message")).map(str::to_owned)
 }
 
-/// `text` on one line of bounded length, with what a terminal would obey made visible.
-fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    let mut length = 0;
-    for word in text.split_whitespace() {
-        if length > 0 {
-            line.push(' ');
-        }
-        for c in word.chars() {
-            if length == EXCERPT_LIMIT {
-                line.push('…');
-                return line;
-            }
-            length += 1;
-            match c {
-                '"' | '\'' | '\\' => line.push(c),
-                _ => line.extend(c.escape_debug()),
-            }
-        }
-        length += 1;
-        length = length.min(EXCERPT_LIMIT);
-    }
-    line
-}
-
-/// The number in a header.
-fn number(headers: &HeaderMap, name: &str) -> Option<u64> {
-    headers.get(name)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// The time in a header, in HTTP's form (RFC 9110 section 5.6.7).
-fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<Timestamp> {
-    let text = headers.get(name)?.to_str().ok()?;
-    jiff::fmt::rfc2822::parse(text.trim()).ok().map(|date| date.timestamp())
-}
-
-/// How far a time in the reply lies ahead, by the reply's own clock if it shows one: ours may be wrong.
-fn ahead(headers: &HeaderMap, at: Timestamp, now: Timestamp) -> SignedDuration {
-    at.duration_since(date(headers, header::DATE).unwrap_or(now))
-}
-
-/// The rate limit in the headers of a reply that came at `now`.
-fn limits(headers: &HeaderMap, now: Timestamp) -> Limits {
-    // Documented as unix time. A number too small for one is a number of seconds, as others have it.
-    const NO_UNIX_TIME: u64 = 1_000_000_000;
-    let reset = number(headers, "x-ratelimit-reset").and_then(|reset| {
-        let reset = i64::try_from(reset).ok()?;
-        let wait = if reset.unsigned_abs() < NO_UNIX_TIME {
-            SignedDuration::from_secs(reset)
-        } else {
-            ahead(headers, Timestamp::from_second(reset).ok()?, now)
-        };
-        now.checked_add(wait).ok()
-    });
-    Limits {
-        limit: number(headers, "x-ratelimit-limit"),
-        remaining: number(headers, "x-ratelimit-remaining"),
-        reset,
-    }
-}
-
-/// When the account may post again after a 429: at the window's reset, else after `Retry-After`
-/// (RFC 9110 section 10.2.3: seconds or a date).
-fn throttled_until(headers: &HeaderMap, limits: Limits, now: Timestamp) -> Timestamp {
-    let retry_after = || {
-        let seconds = number(headers, "retry-after").and_then(|n| i64::try_from(n).ok());
-        seconds
-            .map(SignedDuration::from_secs)
-            .or_else(|| Some(ahead(headers, date(headers, header::RETRY_AFTER)?, now)))
-    };
-    let wait = limits.reset.map(|reset| reset.duration_since(now)).or_else(retry_after);
-    now + wait.unwrap_or(THROTTLE_UNSAID).clamp(THROTTLE.0, THROTTLE.1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -501,65 +418,6 @@ mod tests {
             };
             assert_eq!(classify(StatusCode::from_u16(code).unwrap()), expected, "{code}");
         }
-    }
-
-    fn endpoint(base: &str, secret: &str) -> Endpoint {
-        Endpoint::new(base, &Secret::new(secret)).ok().unwrap()
-    }
-
-    #[test]
-    fn the_secret_is_the_last_segment_of_the_path_and_a_query_stays() {
-        for (base, url) in [
-            ("https://connect.signl4.com/webhook/", "https://connect.signl4.com/webhook/s3cret"),
-            ("https://connect.signl4.com/webhook", "https://connect.signl4.com/webhook/s3cret"),
-            ("http://h/webhook/?a=1&b=2#f", "http://h/webhook/s3cret?a=1&b=2"),
-            ("http://h", "http://h/s3cret"),
-        ] {
-            assert_eq!(endpoint(base, "s3cret\n").url.as_str(), url);
-        }
-        assert_eq!(endpoint("http://h/", "a/b?c#d").url.as_str(), "http://h/a%2Fb%3Fc%23d");
-        for (base, secret) in [("mailto:x", "s"), ("ftp://h/", "s"), ("/webhook", "s"), ("http://h/", " \n")]
-        {
-            assert!(Endpoint::new(base, &Secret::new(secret)).is_err(), "{base:?} {secret:?}");
-        }
-    }
-
-    #[test]
-    fn an_excerpt_holds_no_secret_no_control_character_and_no_more_than_it_may() {
-        let endpoint = endpoint("http://h/", "s3/cret");
-        let shown = endpoint.excerpt("an event source with ID s3/cret\r\n\tat /s3%2Fcret \u{1b}[2J\u{202e}");
-        assert_eq!(shown, "an event source with ID [redacted] at /[redacted] \\u{1b}[2J\\u{202e}");
-        assert_eq!(endpoint.excerpt(&"ä ".repeat(900)).chars().count(), EXCERPT_LIMIT + 1);
-        // Redacted before it is cut, or the first half of a secret could be left at the end.
-        let across = format!("{}s3/cret", "x".repeat(EXCERPT_LIMIT - 3));
-        assert!(!endpoint.excerpt(&across).contains("s3"));
-    }
-
-    fn headers(list: &[(&'static str, &str)]) -> HeaderMap {
-        list.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn a_429_waits_as_its_headers_say_within_bounds() {
-        let now: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
-        let unix = |ahead: i64| (now.as_second() + ahead).to_string();
-        let wait = |list: &[(&'static str, &str)]| {
-            let headers = headers(list);
-            throttled_until(&headers, limits(&headers, now), now).duration_since(now).as_secs()
-        };
-        assert_eq!(wait(&[("x-ratelimit-reset", &unix(12))]), 12);
-        assert_eq!(wait(&[("x-ratelimit-reset", &unix(12)), ("retry-after", "50")]), 12);
-        assert_eq!(wait(&[("x-ratelimit-reset", "9")]), 9);
-        assert_eq!(wait(&[("x-ratelimit-reset", &unix(-500))]), 1);
-        assert_eq!(wait(&[("x-ratelimit-reset", &unix(90_000))]), 3_600);
-        assert_eq!(wait(&[("x-ratelimit-reset", "18446744073709551615")]), 15);
-        assert_eq!(wait(&[("x-ratelimit-reset", "soon"), ("retry-after", "20")]), 20);
-        assert_eq!(wait(&[("retry-after", "Fri, 20 Nov 2026 12:00:33 GMT")]), 33);
-        assert_eq!(wait(&[]), 15);
-        // Their clock is ten minutes ahead of ours.
-        let date = ("date", "Fri, 20 Nov 2026 12:10:00 GMT");
-        assert_eq!(wait(&[date, ("x-ratelimit-reset", &unix(612))]), 12);
-        assert_eq!(wait(&[date, ("retry-after", "Fri, 20 Nov 2026 12:10:33 GMT")]), 33);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::multipart::Files;
 use crate::event::Attachment;
 use crate::mail::MailId;
-use crate::spool::Queued;
+use crate::spool::{Queued, RANKS, rank};
 
 /// An event that waits or is away.
 #[derive(Debug)]
@@ -27,10 +27,17 @@ pub(super) struct Waiting {
     pub(super) attempts: u32,
     /// Why the last one failed, as it was last logged.
     pub(super) reason: Option<Box<str>>,
+    /// Whether one of those may have been taken although no answer came.
+    pub(super) maybe_taken: bool,
     /// When to try again, once it is its lane's head.
     next_at: Timestamp,
     lane: Option<Arc<str>>,
+    /// By its own severity.
     rank: Rank,
+    /// That of its lane when it was listed as ready.
+    listed: Rank,
+    /// Whether it was read before its turn, since its lane is urgent.
+    early: bool,
     payload: Option<Arc<str>>,
     attachments: Option<Arc<[Attachment]>>,
     place: Place,
@@ -44,9 +51,8 @@ impl Waiting {
     }
 }
 
-/// What goes first among lanes that could all go: the smaller. All are equal, so that age alone decides;
-/// an order by severity is another value here.
-type Rank = u8;
+/// What goes first among lanes that could all go: the smaller, as [`crate::spool::rank`] has it.
+pub(super) type Rank = u8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Place {
@@ -65,8 +71,20 @@ enum Place {
 struct Lane {
     /// All that are in the window, the one that is away included.
     members: BTreeSet<u64>,
+    /// How many of them have each rank.
+    ranks: [u32; RANKS as usize],
+    /// The rank and the number of the most urgent one that is left on disk, if it was told.
+    urged: Option<(Rank, u64)>,
     /// Whether one of them is away, so that no other may go.
     away: bool,
+}
+
+impl Lane {
+    /// A lane goes with the urgency of its most urgent event: those before that must go first.
+    fn rank(&self) -> Rank {
+        let here = self.ranks.iter().zip(0..).find_map(|(&count, rank)| (count > 0).then_some(rank));
+        [here, self.urged.map(|(rank, _)| rank)].into_iter().flatten().min().unwrap_or(RANKS)
+    }
 }
 
 /// The events of one team that are in memory, by lanes.
@@ -93,11 +111,6 @@ impl Window {
     /// Whether `seq` is in memory.
     pub(super) fn contains(&self, seq: u64) -> bool {
         self.events.contains_key(&seq)
-    }
-
-    /// Whether `seq` is being posted, or done and not yet recorded.
-    pub(super) fn is_away(&self, seq: u64) -> bool {
-        self.events.get(&seq).is_some_and(|event| event.place == Place::Away)
     }
 
     /// The event `seq`.
@@ -128,9 +141,12 @@ impl Window {
             accepted_at: queued.accepted_at,
             attempts: queued.attempts,
             reason: queued.reason.map(Box::from),
+            maybe_taken: false,
             next_at: queued.next_at,
             lane: lane.clone(),
-            rank: 0,
+            rank: rank(queued.severity),
+            listed: RANKS,
+            early: false,
             payload: None,
             attachments: (!queued.attachments.is_empty()).then(|| queued.attachments.into()),
             place: Place::Behind,
@@ -140,8 +156,13 @@ impl Window {
         let Some(lane) = lane else { return self.promote(seq, now) };
         let members = self.lanes.entry(lane).or_default();
         members.members.insert(seq);
-        if members.away || members.members.first() != Some(&seq) {
+        members.ranks[usize::from(rank(queued.severity))] += 1;
+        if members.away {
             return;
+        }
+        if members.members.first() != Some(&seq) {
+            // It may be more urgent than those before it.
+            return self.promote_head(seq, now);
         }
         // It was accepted before what was the head until now.
         if let Some(&former) = members.members.range(seq + 1..).next() {
@@ -228,9 +249,56 @@ impl Window {
         self.bytes = 0;
     }
 
-    /// The next event that may go.
-    pub(super) fn next_ready(&self) -> Option<u64> {
-        self.ready.first().map(|&(_, seq)| seq)
+    /// Takes in the first event of a lane on disk, before its turn, as the lane is so `urgent`: a rank and
+    /// the number of the event that has it.
+    pub(super) fn insert_early(&mut self, queued: Queued, urgent: (Rank, u64), now: Timestamp) {
+        let (seq, lane) = (queued.seq, queued.external_id.clone());
+        self.insert(queued, usize::MAX, now);
+        if let Some(event) = self.events.get_mut(&seq) {
+            event.early = true;
+        }
+        if let Some(lane) = lane {
+            self.urge(&lane, urgent, now);
+        }
+    }
+
+    /// Says that an event so `urgent`, by its rank and its number, waits on disk behind those of `lane` that
+    /// are here. False if none are.
+    pub(super) fn urge(&mut self, lane: &str, urgent: (Rank, u64), now: Timestamp) -> bool {
+        let Some(found) = self.lanes.get_mut(lane) else { return false };
+        if urgent.0 < found.rank() {
+            found.urged = Some(urgent);
+            if !found.away
+                && let Some(&head) = found.members.first()
+            {
+                self.promote(head, now);
+            }
+        }
+        true
+    }
+
+    /// Whether `seq` is being posted, or done and not yet recorded.
+    pub(super) fn is_away(&self, seq: u64) -> bool {
+        self.events.get(&seq).is_some_and(|event| event.place == Place::Away)
+    }
+
+    /// The next event that may go, and how urgent it is.
+    pub(super) fn next_ready(&self) -> Option<(Rank, u64)> {
+        self.ready.first().copied()
+    }
+
+    /// How many events as urgent as `rank` or more may go, counted up to `most`.
+    pub(super) fn ready_within(&self, rank: Rank, most: usize) -> usize {
+        self.ready.range(..(rank + 1, 0)).take(most).count()
+    }
+
+    /// How urgent `seq` is with its lane.
+    pub(super) fn rank_of(&self, seq: u64) -> Rank {
+        self.events.get(&seq).map_or(RANKS, |event| self.lane_rank(event))
+    }
+
+    fn lane_rank(&self, event: &Waiting) -> Rank {
+        event.lane.as_ref().and_then(|name| self.lanes.get(name)).map_or(event.rank, Lane::rank)
     }
 
     /// Whether any event could be tried, due or not.
@@ -238,11 +306,20 @@ impl Window {
         !self.ready.is_empty() || !self.later.is_empty()
     }
 
-    /// Of all heads, due or not, the one that was tried least, the oldest of those: probing with it in
+    /// Of all heads, due or not, the one that was tried least, the most urgent of those: probing with it in
     /// turn, no event that always fails can stand in the way of the others.
     pub(super) fn least_tried(&self) -> Option<u64> {
-        let heads = self.ready.iter().map(|&(_, seq)| seq).chain(self.later.iter().map(|&(_, seq)| seq));
-        heads.min_by_key(|seq| (self.events[seq].attempts, *seq))
+        self.heads().min_by_key(|&(rank, seq)| (self.events[&seq].attempts, rank, seq)).map(|(_, seq)| seq)
+    }
+
+    /// Of all heads, due or not, the most urgent one, the one that was tried least of those.
+    pub(super) fn most_urgent(&self) -> Option<u64> {
+        self.heads().min_by_key(|&(rank, seq)| (rank, self.events[&seq].attempts, seq)).map(|(_, seq)| seq)
+    }
+
+    fn heads(&self) -> impl Iterator<Item = (Rank, u64)> {
+        let later = self.later.iter().map(|&(_, seq)| (self.rank_of(seq), seq));
+        self.ready.iter().copied().chain(later)
     }
 
     /// Whether the payload of `seq` is here.
@@ -270,14 +347,18 @@ impl Window {
         }
     }
 
-    /// Removes an event for good; the next of its lane takes its place.
-    pub(super) fn remove(&mut self, seq: u64, now: Timestamp) {
+    /// Removes an event for good; the next of its lane takes its place. True if that may be one on disk
+    /// that is urgent.
+    pub(super) fn remove(&mut self, seq: u64, now: Timestamp) -> bool {
         self.unlist(seq);
-        let Some(event) = self.events.remove(&seq) else { return };
+        let Some(event) = self.events.remove(&seq) else { return false };
         self.bytes -= event.payload.map_or(0, |payload| payload.len());
-        let Some(name) = event.lane else { return };
-        let Some(lane) = self.lanes.get_mut(&name) else { return };
+        let Some(name) = event.lane else { return false };
+        let Some(lane) = self.lanes.get_mut(&name) else { return false };
+        let urged = event.early || lane.urged.is_some();
+        lane.urged = lane.urged.filter(|&(_, urgent)| seq < urgent);
         lane.members.remove(&seq);
+        lane.ranks[usize::from(event.rank)] -= 1;
         if event.place == Place::Away {
             lane.away = false;
         }
@@ -286,6 +367,7 @@ impl Window {
             Some(&head) if !lane.away => self.promote(head, now),
             Some(_) => {}
         }
+        urged
     }
 
     /// Makes ready what has become due by `now`.
@@ -325,10 +407,12 @@ impl Window {
     /// Lists the head of a lane as ready or later.
     fn promote(&mut self, seq: u64, now: Timestamp) {
         self.unlist(seq);
+        let rank = self.rank_of(seq);
         let Some(event) = self.events.get_mut(&seq) else { return };
         if event.next_at <= now {
             event.place = Place::Ready;
-            self.ready.insert((event.rank, seq));
+            event.listed = rank;
+            self.ready.insert((rank, seq));
         } else {
             event.place = Place::Later;
             self.later.insert((event.next_at, seq));
@@ -353,7 +437,7 @@ impl Window {
     fn unlist(&mut self, seq: u64) {
         let Some(event) = self.events.get(&seq) else { return };
         match event.place {
-            Place::Ready => _ = self.ready.remove(&(event.rank, seq)),
+            Place::Ready => _ = self.ready.remove(&(event.listed, seq)),
             Place::Later => _ = self.later.remove(&(event.next_at, seq)),
             Place::Behind | Place::Away => {}
         }

@@ -143,7 +143,7 @@ pub enum Reply {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// How it stands with the teams whose events do not go out as they come.
+    /// How it stands with the teams of which there is something to say.
     Status(Vec<TeamStatus>),
     /// It did not work, and may later.
     Temporary(String),
@@ -151,7 +151,7 @@ pub enum Reply {
     Refused(String),
 }
 
-/// A team whose events do not go out as they come.
+/// A team whose events do not go out as they come, or went out so that an alert may be there twice.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TeamStatus {
@@ -161,6 +161,9 @@ pub struct TeamStatus {
     pub state: String,
     /// Why.
     pub reason: String,
+    /// Posts since the start of an event that SIGNL4 may have taken before without an answer coming.
+    #[serde(default)]
+    pub doubles: u64,
 }
 
 /// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
@@ -392,9 +395,11 @@ async fn status(intake: &Intake) -> Reply {
             State::Throttled => "throttled",
             State::Down => "not reached",
             State::Unknown => "not in the config",
-            State::Untried | State::Open => return None,
+            State::Untried | State::Open if status.reason.is_empty() && status.doubles == 0 => return None,
+            State::Untried | State::Open => "waits",
         };
-        Some(TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason })
+        let (state, doubles) = (state.to_owned(), status.doubles);
+        Some(TeamStatus { team: status.team, state, reason: status.reason, doubles })
     });
     Reply::Status(held.collect())
 }

@@ -129,6 +129,9 @@ impl Gateway {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
+        if let Some(burst) = config.delivery.plan.burst() {
+            spool.allow(u32::try_from(burst).unwrap_or(u32::MAX));
+        }
         let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
         let control = control::bind(&config.socket)
             .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
@@ -268,5 +271,7 @@ fn target(config: &Config, team: &crate::config::Team, environment: &Environment
         team: team.name.clone(),
         url: config.url.clone(),
         secret: Arc::new(move || source.secret(&environment)),
+        account: team.account.clone(),
+        fallback: team.fallback.clone(),
     }
 }

@@ -295,9 +295,7 @@ fn admit_named(
             let client = Client { relay: Some(proxy), ..Client::default() };
             (client, seat.admit_unknown(proxy, entrance, now))
         }
-        Named::Local => {
-            (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now))
-        }
+        Named::Local => (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now)),
     }
 }
 

@@ -57,9 +57,9 @@ pub mod xclient;
 pub use credentials::Credentials;
 pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
-pub use socket::Inherited;
 pub use rates::Limits;
 pub use senders::Senders;
+pub use socket::Inherited;
 
 use std::future::Future;
 use std::net::SocketAddr;

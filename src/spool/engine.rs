@@ -10,6 +10,7 @@ use super::entry::{
     Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
     Selection, Shown, Storm, Told, Unheard, Withdrawn,
 };
+use super::reservation::{Reservation, Urgent};
 use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
 use crate::mail::{MailId, Origin};
 
@@ -36,6 +37,8 @@ pub(super) enum Change {
     Shrink,
     /// Keeps and forgets what must outlive a restart.
     Remember(Vec<Memo>),
+    /// Notes what an account has posted and is about to post.
+    Reserve(Reservation),
 }
 
 /// Until when a mail must have been settled to be purged.
@@ -203,6 +206,7 @@ impl Change {
             Self::Remember(memos) => ROW * memos.len(),
             Self::Forget { incidents, .. } => ROW * incidents.len(),
             Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            Self::Reserve(_) => ROW,
             // About a mail's events, each with a payload of an ordinary length.
             Self::Retarget { .. } => 16 * ROW,
         };
@@ -280,6 +284,8 @@ pub(super) trait Store: Send + Sync + 'static {
     /// Forgets a content whose mail was not taken.
     fn forget(&self, content: &Content);
     fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure>;
+    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure>;
+    fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure>;
     /// The numbers of events that failed or were deferred; none if there is no such mail.
     fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure>;
     fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Failure>;

@@ -133,6 +133,8 @@ pub enum Outcome {
         event_id: Option<String>,
         /// When.
         at: Timestamp,
+        /// How it got there, if not by the team's own way.
+        by_way: Option<String>,
     },
     /// It will be tried again.
     Deferred {

@@ -23,6 +23,7 @@ mod entry;
 mod error;
 mod lock;
 mod owner;
+mod reservation;
 mod sqlite;
 mod writer;
 
@@ -41,6 +42,7 @@ pub use entry::{
     Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
+pub use reservation::{RANKS, Reservation, Urgent, rank};
 
 use crate::clock::Clock;
 use crate::event::Event;
@@ -302,6 +304,14 @@ impl Spool {
         self.reader.waiting(team, after, limit).await
     }
 
+    /// Notes what an account has posted and is about to post. `Ok` when it is on disk.
+    ///
+    /// # Errors
+    /// It is not noted, or not for sure: nothing may be posted on its ground.
+    pub async fn reserve(&self, reservation: Reservation) -> Result<(), Error> {
+        self.apply(Change::Reserve(reservation)).await.map(drop)
+    }
+
     /// The side that asks.
     pub fn reader(&self) -> &Reader {
         &self.reader
@@ -412,6 +422,25 @@ impl Reader {
     pub async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Error> {
         let team = team.to_owned();
         self.ask(move |store| store.waiting(&team, after, limit)).await
+    }
+
+    /// The incidents of `team` with queued events, by their most urgent event and then by age: the oldest
+    /// event of each, which must go first. Those behind `after`, a rank and a number; at most `limit`.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    pub async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Error> {
+        let team = team.to_owned();
+        self.ask(move |store| store.urgent(&team, after, limit)).await
+    }
+
+    /// What was noted of `account` within a day and more, in order.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Error> {
+        let account = account.to_owned();
+        self.ask(move |store| store.reservations(&account)).await
     }
 
     /// The events that `filter` lets through, latest first.

@@ -2,6 +2,8 @@
 //! (<https://support.signl4.com/hc/en-us/articles/4404459248657-Event-Throttling>). No clock: the time
 //! comes in.
 
+use std::collections::VecDeque;
+
 use jiff::{SignedDuration, Timestamp};
 
 /// The windows of an account.
@@ -36,32 +38,35 @@ pub struct Ruling {
     pub reset: Timestamp,
 }
 
-/// One window: it starts with the first request in it.
+/// One window, which slides: SIGNL4 does not say where its windows begin, and who never posts more than
+/// the limit within any span of their length passes none.
 #[derive(Debug, Clone)]
 struct Window {
     limit: u64,
     length: SignedDuration,
-    started: Timestamp,
-    used: u64,
+    /// When the requests of the last `length` came.
+    taken: VecDeque<Timestamp>,
 }
 
 impl Window {
     fn new(limit: u64, length: SignedDuration) -> Self {
-        Self { limit, length, started: Timestamp::MIN, used: 0 }
+        Self { limit, length, taken: VecDeque::new() }
     }
 
-    /// Counts a request; false if it is one too many.
-    fn count(&mut self, now: Timestamp) -> bool {
-        if now.duration_since(self.started) >= self.length {
-            self.started = now;
-            self.used = 0;
+    fn slide(&mut self, now: Timestamp) {
+        while self.taken.front().is_some_and(|&at| now.duration_since(at) >= self.length) {
+            self.taken.pop_front();
         }
-        self.used += 1;
-        self.used <= self.limit
     }
 
     fn remaining(&self) -> u64 {
-        self.limit.saturating_sub(self.used)
+        self.limit.saturating_sub(self.taken.len() as u64)
+    }
+
+    /// When its oldest request leaves it.
+    fn end(&self, now: Timestamp) -> Timestamp {
+        let oldest = *self.taken.front().unwrap_or(&now);
+        oldest.checked_add(self.length).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -91,30 +96,47 @@ impl Quota {
 
     /// Counts a request at `now`. Passing a window blocks the account for as long as that window is.
     pub fn take(&mut self, now: Timestamp) -> Ruling {
-        if now < self.blocked_until {
-            return self.ruling(false);
-        }
-        for window in &mut self.windows {
-            if !window.count(now) {
-                self.blocked_until = self.blocked_until.max(now + window.length);
-            }
-        }
-        self.ruling(now >= self.blocked_until)
+        let allowed = self.count(now);
+        self.ruling(allowed, now)
     }
 
-    /// Counts a wrong request at `now`: allowed means that it gets its own answer, not 429.
+    /// Counts a wrong request at `now`: allowed means that it gets its own answer, not 429. It counts as a
+    /// request too, and one too many of them blocks the account as any other does.
     pub fn take_wrong(&mut self, now: Timestamp) -> Ruling {
-        let allowed = self.wrong.count(now);
-        let reset = self.wrong.started + self.wrong.length;
+        let mut allowed = self.count(now);
+        self.wrong.slide(now);
+        if allowed && self.wrong.remaining() == 0 {
+            self.blocked_until = now + self.wrong.length;
+            allowed = false;
+        }
+        if allowed {
+            self.wrong.taken.push_back(now);
+        }
+        let reset = if allowed { self.wrong.end(now) } else { self.blocked_until };
         Ruling { allowed, limit: self.wrong.limit, remaining: self.wrong.remaining(), reset }
     }
 
-    fn ruling(&self, allowed: bool) -> Ruling {
+    fn count(&mut self, now: Timestamp) -> bool {
+        if now < self.blocked_until {
+            return false;
+        }
+        for window in &mut self.windows {
+            window.slide(now);
+            if window.remaining() == 0 {
+                self.blocked_until = self.blocked_until.max(now + window.length);
+            }
+        }
+        let allowed = now >= self.blocked_until;
+        if allowed {
+            self.windows.iter_mut().for_each(|window| window.taken.push_back(now));
+        }
+        allowed
+    }
+
+    fn ruling(&self, allowed: bool, now: Timestamp) -> Ruling {
         let nearest = self.windows.iter().min_by_key(|window| window.remaining());
-        let (limit, remaining, end) = nearest.map_or((0, 0, Timestamp::MAX), |window| {
-            let end = window.started.checked_add(window.length).unwrap_or(Timestamp::MAX);
-            (window.limit, window.remaining(), end)
-        });
+        let (limit, remaining, end) = nearest
+            .map_or((0, 0, Timestamp::MAX), |window| (window.limit, window.remaining(), window.end(now)));
         Ruling { allowed, limit, remaining, reset: if allowed { end } else { self.blocked_until } }
     }
 }
@@ -156,6 +178,17 @@ mod tests {
         let mut quota = Quota::new(&Plan::Commercial).unwrap();
         let taken = (0..20).filter(|_| quota.take_wrong(start).allowed).count();
         assert_eq!(taken, 10);
+        assert!(!quota.take(start).allowed, "and one more blocks everything for a minute");
         assert!(quota.take_wrong(start + MINUTE).allowed);
+    }
+    #[test]
+    fn no_span_of_a_windows_length_holds_more_than_its_limit_wherever_it_begins() {
+        let start: Timestamp = "2026-11-20T12:00:00Z".parse().unwrap();
+        let mut quota = Quota::new(&Plan::Free).unwrap();
+        let at = |seconds| start + SignedDuration::from_secs(seconds);
+        assert!(quota.take(at(0)).allowed);
+        assert!((0..9).all(|_| quota.take(at(14)).allowed));
+        assert!(quota.take(at(15)).allowed, "the first has left");
+        assert_eq!(quota.take(at(15)), Ruling { allowed: false, limit: 10, remaining: 0, reset: at(30) });
     }
 }

@@ -46,8 +46,8 @@ fn put_until_killed() {
                         say("put", n);
                         if n % 3 == 0 {
                             let seq = queued[0].seq;
-                            let outcome =
-                                Outcome::Delivered { seq, event_id: Some(format!("e{n}")), at: start() };
+                            let event_id = Some(format!("e{n}"));
+                            let outcome = Outcome::Delivered { seq, event_id, at: start(), by_way: None };
                             spool.record(vec![outcome]).await.unwrap();
                             say("delivered", n);
                         }

@@ -65,7 +65,8 @@ impl Site {
     /// Everything that waits is delivered.
     async fn deliver(&self) {
         let at = self.clock.now();
-        let delivered = |seq| Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at };
+        let delivered =
+            |seq| Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at, by_way: None };
         let outcomes = self.waiting().await.into_iter().map(|(seq, _)| delivered(seq)).collect();
         self.spool.record(outcomes).await.unwrap();
     }
@@ -278,7 +279,8 @@ async fn an_open_that_was_posted_though_it_was_withdrawn_is_followed_by_its_clos
     let mut site = Site::new(folder.path(), holding());
     site.put(open()).await;
     site.put(close()).await;
-    let delivered = Outcome::Delivered { seq: 1024, event_id: Some("2518".into()), at: start() };
+    let delivered =
+        Outcome::Delivered { seq: 1024, event_id: Some("2518".into()), at: start(), by_way: None };
     site.spool.record(vec![delivered.clone()]).await.unwrap();
     assert_eq!(site.waiting().await, [(2048, Status::Resolved)]);
     site.deliver().await;
@@ -454,7 +456,7 @@ async fn what_was_under_way_when_it_was_given_to_another_team_was_a_page_of_the_
     let (under_way, _) = site.waiting().await[0];
     site.spool.retarget(id(1), "ops").await.unwrap();
     let at = site.clock.now();
-    let done = Outcome::Delivered { seq: under_way, event_id: Some("2518_1".into()), at };
+    let done = Outcome::Delivered { seq: under_way, event_id: Some("2518_1".into()), at, by_way: None };
     site.spool.record(vec![done]).await.unwrap();
     assert_eq!(site.state(open()).await, State::Counted);
 }

@@ -58,7 +58,7 @@ async fn a_file_goes_with_its_mail_and_not_before() {
     spool.put(sized(2, "soc", SIZE)).await.unwrap();
     clock.advance(SignedDuration::from_hours(8 * 24));
     assert_eq!(spool.purge().await, Ok(0));
-    spool.record(vec![Outcome::Delivered { seq, event_id: None, at: start() }]).await.unwrap();
+    spool.record(vec![Outcome::Delivered { seq, event_id: None, at: start(), by_way: None }]).await.unwrap();
     assert_eq!(spool.purge().await, Ok(1));
     spool.close().await;
     assert_eq!(files(folder.path()).len(), 1);

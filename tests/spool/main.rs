@@ -9,6 +9,7 @@ mod memo;
 mod open;
 mod queue;
 mod upkeep;
+mod urgent;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -7,7 +7,7 @@ use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Select
 use crate::{clock, event, id, mail, open, open_at, start};
 
 fn delivered(seq: u64) -> Outcome {
-    Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at: start() }
+    Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at: start(), by_way: None }
 }
 
 fn deferred(seq: u64) -> Outcome {

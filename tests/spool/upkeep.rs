@@ -18,7 +18,7 @@ fn length(folder: &Path, name: &str) -> u64 {
 }
 
 fn delivered(seq: u64, at: Timestamp) -> Outcome {
-    Outcome::Delivered { seq, event_id: None, at }
+    Outcome::Delivered { seq, event_id: None, at, by_way: None }
 }
 
 /// Puts mails in parallel and delivers each.

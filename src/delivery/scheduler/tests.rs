@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::team::EAGER_INTERVAL;
 use super::*;
-use crate::delivery::webhook;
+use crate::delivery::webhook::{self, Reached};
+use crate::event::Severity;
+use crate::spool::{Outcome, rank};
 
 const LIMITS: Limits = Limits {
     concurrency: 4,
     give_up_after: SignedDuration::from_hours(5 * 24),
+    fallback_after: SignedDuration::from_mins(10),
+    probe: true,
     window: 100,
+    urgent: 20,
     lane: 20,
     page: 10,
     payload_bytes: 2_000,
@@ -45,7 +51,7 @@ fn status(code: u16) -> Answer {
         201 => accepted(),
         400 => Answer::Refused { reason },
         401 | 403 | 404 => Answer::Unauthorised { reason },
-        _ => Answer::Unavailable { reason },
+        _ => Answer::Unavailable { reason, retry_after: None, reached: Reached::Yes },
     }
 }
 
@@ -53,16 +59,61 @@ fn throttled(until: Timestamp) -> Answer {
     Answer::Throttled { until, reason: "answered 429".into(), limits: webhook::Limits::default() }
 }
 
-/// A team beside a spool that answers every page at once.
+/// The lane that an event is in, by a name.
+fn lane_of(event: &Queued) -> String {
+    event.external_id.clone().unwrap_or_else(|| format!("alone {}", event.seq))
+}
+
+/// The most urgent incidents of `spool`, as the real one tells them.
+fn urgent_of(spool: &BTreeMap<u64, Queued>, after: (Rank, u64), limit: usize) -> Vec<Urgent> {
+    let mut lanes: BTreeMap<String, (Rank, u64, u64)> = BTreeMap::new();
+    for event in spool.values() {
+        let place = (rank(event.severity), event.seq);
+        let lane = lanes.entry(lane_of(event)).or_insert((place.0, place.1, event.seq));
+        if place < (lane.0, lane.1) {
+            (lane.0, lane.1) = place;
+        }
+    }
+    let mut found: Vec<_> = lanes.into_values().filter(|&(rank, seq, _)| (rank, seq) > after).collect();
+    found.sort_unstable();
+    let row = |(rank, seq, head): (Rank, u64, u64)| Urgent { head: spool[&head].clone(), rank, seq };
+    found.into_iter().take(limit).map(row).collect()
+}
+
+/// A scheduler beside a spool that answers everything at once. Most tests have one team and no budget.
 struct Bench {
-    team: Team,
+    scheduler: Scheduler,
     spool: BTreeMap<u64, Queued>,
     pages: usize,
+    /// Questions that were asked, by team.
+    asks: Vec<usize>,
+    reservations: Vec<Reservation>,
+    /// Each post under way: the team, by whose target, and the account.
+    routes: BTreeMap<u64, (usize, usize, usize)>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { team: Team::new(LIMITS, Rng::with_seed(7), at(0)), spool: BTreeMap::new(), pages: 0 }
+        Self::with(Plan::Unlimited, &["default"])
+    }
+
+    /// One team for each account that is named, the team `soc` the first.
+    fn with(plan: Plan, accounts: &[&str]) -> Self {
+        let mut scheduler = Scheduler::new(plan);
+        for account in accounts {
+            let known = scheduler.account(account);
+            let account = known.unwrap_or_else(|| scheduler.add_account(account, Some(&[]), at(0)));
+            let team = scheduler.add_team(account, LIMITS, Rng::with_seed(7), at(0));
+            scheduler.place(team, true, account, None);
+        }
+        Self {
+            scheduler,
+            spool: BTreeMap::new(),
+            pages: 0,
+            asks: Vec::new(),
+            reservations: Vec::new(),
+            routes: BTreeMap::new(),
+        }
     }
 
     /// One whose gate a first event has opened.
@@ -71,25 +122,48 @@ impl Bench {
         bench.put(1, None, at(0));
         assert_eq!(bench.posts(at(0)), [1]);
         bench.answer(1, 201, at(0));
-        assert_eq!(bench.team.state(), State::Open);
+        assert_eq!(bench.state(), State::Open);
         bench
     }
 
+    fn state(&self) -> State {
+        self.scheduler.team(0).state()
+    }
+
     fn put(&mut self, seq: u64, lane: Option<&str>, now: Timestamp) {
-        self.spool.insert(seq, queued(seq, lane));
-        self.team.offer(queued(seq, lane), now);
+        self.commit(queued(seq, lane), now);
+    }
+
+    fn commit(&mut self, event: Queued, now: Timestamp) {
+        self.spool.insert(event.seq, event.clone());
+        self.scheduler.offer(team_of(&event), event, now);
     }
 
     /// The events that are posted at `now`, the spool being read as asked.
     fn posts(&mut self, now: Timestamp) -> Vec<u64> {
         let mut posts = Vec::new();
-        while let Some(action) = self.team.next(now, true) {
+        while let Some(action) = self.scheduler.next(now, true) {
             match action {
-                Action::Post(post) => posts.push(post.seq),
-                Action::Page { after, limit } => {
+                Action::Post(Post { seq, team, by, account, .. }) => {
+                    self.routes.insert(seq, (team, by, account));
+                    posts.push(seq);
+                }
+                Action::Ask { team, .. } => self.asks.push(team),
+                Action::Page { team, after, limit } => {
                     self.pages += 1;
-                    let rows = self.spool.range(after + 1..).take(limit).map(|(_, q)| q.clone()).collect();
-                    self.team.page(rows, now);
+                    let rows = self.spool.range(after + 1..).map(|(_, q)| q);
+                    let rows = rows.filter(|q| team_of(q) == team).take(limit).cloned().collect();
+                    self.scheduler.page(team, rows, now);
+                }
+                Action::Urgent { team, after, limit } => {
+                    self.pages += 1;
+                    let mut own = self.spool.clone();
+                    own.retain(|_, event| team_of(event) == team);
+                    self.scheduler.urgent(team, urgent_of(&own, after, limit), now);
+                }
+                Action::Reserve { account, reservation } => {
+                    self.reservations.push(reservation);
+                    assert_eq!(self.scheduler.reserved(account, true, now), Change::None);
                 }
             }
         }
@@ -98,11 +172,12 @@ impl Bench {
 
     /// Answers a post and records what comes of it.
     fn reply(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Notice> {
-        let verdict = self.team.answer(seq, answer, now);
+        let route = self.routes.remove(&seq).expect("it was posted");
+        let verdict = self.scheduler.answer(route, seq, answer, now);
         match verdict.outcome {
             Some(Outcome::Delivered { .. } | Outcome::Failed { .. }) => {
                 self.spool.remove(&seq);
-                self.team.recorded(seq, now);
+                self.scheduler.recorded(route.0, seq, now);
             }
             Some(Outcome::Deferred { attempts, next_at, .. }) => {
                 let row = self.spool.get_mut(&seq).unwrap();
@@ -117,17 +192,28 @@ impl Bench {
         self.reply(seq, status(code), now)
     }
 
+    /// Answers the question that is under way.
+    fn answer_ask(&mut self, code: u16, now: Timestamp) -> Vec<Notice> {
+        let team = self.asks.pop().expect("it was asked");
+        self.scheduler.asked(team, self.scheduler.seats[team].account, status(code), now).notices
+    }
+
     /// The first time at or after `from` at which something is posted, and what.
     fn next_posts(&mut self, from: Timestamp) -> (Timestamp, Vec<u64>) {
         let mut now = from;
         loop {
             let posts = self.posts(now);
-            if !posts.is_empty() {
+            if !posts.is_empty() || !self.asks.is_empty() {
                 return (now, posts);
             }
-            now = self.team.next_time().expect("something waits").max(now);
+            now = self.scheduler.next_time(now).expect("something waits").max(now);
         }
     }
+}
+
+/// The team of an event: `soc` is the first, `soc1` the second.
+fn team_of(event: &Queued) -> usize {
+    event.team.strip_prefix("soc").unwrap().parse().unwrap_or(0)
 }
 
 #[test]
@@ -154,9 +240,9 @@ fn the_next_of_a_lane_waits_until_the_end_of_the_one_before_is_durable() {
     bench.put(2, Some("a"), at(1));
     bench.put(3, Some("a"), at(1));
     assert_eq!(bench.posts(at(1)), [2]);
-    bench.team.answer(2, accepted(), at(1));
+    bench.scheduler.answer((0, 0, 0), 2, accepted(), at(1));
     assert!(bench.posts(at(1)).is_empty());
-    bench.team.recorded(2, at(2));
+    bench.scheduler.recorded(0, 2, at(2));
     assert_eq!(bench.posts(at(2)), [3]);
 }
 
@@ -166,9 +252,9 @@ fn an_event_that_is_refused_is_parked_and_its_lane_goes_on() {
     bench.put(2, Some("a"), at(1));
     bench.put(3, Some("a"), at(1));
     bench.posts(at(1));
-    let verdict = bench.team.answer(2, status(400), at(1));
+    let verdict = bench.scheduler.answer((0, 0, 0), 2, status(400), at(1));
     assert!(matches!(verdict.outcome, Some(Outcome::Failed { seq: 2, .. })));
-    bench.team.recorded(2, at(1));
+    bench.scheduler.recorded(0, 2, at(1));
     assert_eq!(bench.posts(at(1)), [3]);
 }
 
@@ -193,17 +279,15 @@ fn a_wrong_secret_is_probed_once_a_minute_and_everything_goes_when_it_is_right()
     assert!(matches!(bench.answer(1, 404, at(0))[..], [Notice::Held { .. }]));
     let mut shouts = 0;
     for minute in 1..=15 {
-        let now = at(60 * minute);
         bench.put(100 + minute as u64, None, at(60 * minute - 30));
-        assert!(bench.posts(at(60 * minute - 1)).is_empty());
-        let posts = bench.posts(now);
-        assert_eq!(posts.len(), 1);
-        shouts += bench.answer(posts[0], 401, now).len();
+        assert!(bench.posts(at(60 * minute - 1)).is_empty() && bench.asks.is_empty());
+        assert!(bench.posts(at(60 * minute)).is_empty(), "the question pages nobody, an event would");
+        shouts += bench.answer_ask(401, at(60 * minute)).len();
     }
     assert_eq!(shouts, 3, "one as the reason changed, then every five minutes");
     let (now, posts) = bench.next_posts(at(901));
-    assert_eq!((now, posts.len()), (at(960), 1));
-    assert_eq!(bench.answer(posts[0], 201, now), [Notice::Answers { was: State::Held }]);
+    assert_eq!((now, posts.len()), (at(960), 0));
+    assert_eq!(bench.answer_ask(201, now), [Notice::Answers { was: State::Held }]);
     assert_eq!(bench.posts(now).len(), LIMITS.concurrency);
     assert!(bench.spool.values().all(|row| row.attempts <= 1), "nobody was tried in vain");
 }
@@ -213,43 +297,53 @@ fn a_wake_while_a_probe_is_under_way_sends_another_after_it() {
     let mut bench = Bench::new();
     bench.put(1, None, at(0));
     assert_eq!(bench.posts(at(0)), [1]);
-    bench.team.wake(at(1));
+    bench.scheduler.wake(0, at(1));
     assert!(bench.posts(at(1)).is_empty());
     bench.answer(1, 404, at(2));
-    assert_eq!(bench.posts(at(2)), [1]);
-    bench.answer(1, 404, at(3));
-    assert!(bench.posts(at(4)).is_empty());
+    assert!(bench.posts(at(2)).is_empty());
+    bench.answer_ask(404, at(3));
+    assert!(bench.posts(at(4)).is_empty() && bench.asks.is_empty());
 }
 
 #[test]
 fn no_event_is_given_up_while_its_team_is_held() {
-    let mut bench = Bench::new();
-    bench.put(1, None, at(0));
-    for minute in 0..(20 * 24 * 60) {
-        let now = at(60 * minute);
-        assert_eq!(bench.posts(now), [1]);
-        bench.answer(1, 404, now);
+    for understood in [true, false] {
+        let mut bench = Bench::new();
+        bench.put(1, None, at(0));
+        for minute in 0..(20 * 24 * 60) {
+            let now = at(60 * minute);
+            let posts = bench.posts(now);
+            if !bench.asks.is_empty() {
+                bench.answer_ask(if understood { 404 } else { 400 }, now);
+            } else {
+                assert_eq!(posts, [1]);
+                bench.answer(1, 404, now);
+            }
+        }
+        assert!(bench.spool.contains_key(&1));
+        assert_eq!(bench.spool[&1].attempts > 1, !understood, "a question that fails is asked once");
     }
-    assert!(bench.spool.contains_key(&1));
 }
 
 #[test]
-fn an_event_that_alone_earns_403_does_not_hold_the_team_twice() {
-    let mut bench = Bench::open();
-    bench.put(2, None, at(1));
-    bench.put(3, None, at(1));
-    assert_eq!(bench.posts(at(1)), [2, 3]);
-    bench.answer(3, 201, at(1));
-    bench.answer(2, 403, at(2));
-    assert_eq!(bench.team.state(), State::Held);
-    bench.put(4, None, at(3));
-    assert_eq!(bench.next_posts(at(3)), (at(62), vec![4]), "the one that was tried least");
-    bench.answer(4, 201, at(62));
-    assert_eq!(bench.posts(at(62)), [2]);
-    bench.answer(2, 403, at(63));
-    assert_eq!(bench.team.state(), State::Open);
-    bench.put(5, None, at(64));
-    assert_eq!(bench.posts(at(64)), [5]);
+fn an_event_that_alone_earns_403_holds_the_team_only_until_the_question_is_answered() {
+    for others in [true, false] {
+        let mut bench = Bench::open();
+        bench.put(2, None, at(1));
+        assert_eq!(bench.posts(at(1)), [2]);
+        bench.answer(2, 403, at(2));
+        assert_eq!(bench.state(), State::Held);
+        if others {
+            bench.put(4, None, at(3));
+        }
+        assert_eq!(bench.next_posts(at(3)), (at(62), vec![]));
+        bench.answer_ask(201, at(62));
+        assert_eq!(bench.posts(at(62)), if others { vec![2, 4] } else { vec![2] });
+        bench.answer(2, 403, at(63));
+        assert_eq!(bench.state(), State::Open);
+        bench.put(5, None, at(64));
+        assert_eq!(bench.posts(at(64)), [5]);
+    }
 }
 
 #[test]
@@ -282,7 +376,7 @@ fn an_outage_is_probed_one_event_at_a_time_and_all_go_when_it_is_over() {
     assert_eq!(bench.posts(at(1)), [2, 3, 4, 5]);
     bench.answer(2, 503, at(2));
     bench.answer(3, 503, at(2));
-    assert_eq!(bench.team.state(), State::Open, "two could be a chance");
+    assert_eq!(bench.state(), State::Open, "two could be a chance");
     let notices = bench.answer(4, 503, at(2));
     assert!(notices.iter().any(|notice| matches!(notice, Notice::Down { .. })));
     bench.answer(5, 503, at(2));
@@ -342,7 +436,7 @@ fn one_event_that_always_fails_is_no_outage_and_is_given_up_for_its_age() {
         assert_eq!(posts, [2]);
         attempts += 1;
         bench.answer(2, 500, now);
-        assert_eq!(bench.team.state(), State::Open);
+        assert_eq!(bench.state(), State::Open);
     }
     assert!(now >= at(5 * 86_400) && now <= at(5 * 86_400 + 400), "{now}");
     assert!(attempts > 5 * 24 * 12, "{attempts}");
@@ -364,7 +458,7 @@ fn events_are_taken_from_disk_in_order_and_never_more_than_the_window_holds() {
             }
         }
         let posts = bench.posts(now);
-        assert!(bench.team.waiting().0 <= LIMITS.window);
+        assert!(bench.scheduler.team(0).waiting().0 <= LIMITS.window);
         for seq in posts {
             order.push(seq);
             bench.answer(seq, 201, now);
@@ -373,7 +467,7 @@ fn events_are_taken_from_disk_in_order_and_never_more_than_the_window_holds() {
     }
     assert!(order.is_sorted());
     assert!(bench.pages < 250, "{} pages for 1050 events", bench.pages);
-    assert_eq!(bench.team.waiting(), (0, false, None));
+    assert_eq!(bench.scheduler.team(0).waiting(), (0, false, None));
 }
 
 #[test]
@@ -385,12 +479,12 @@ fn a_storm_of_one_lane_takes_no_more_than_its_share_and_delays_no_other() {
     for seq in 501..=1_000 {
         bench.spool.insert(seq, queued(seq, Some("storm")));
     }
-    bench.team.wake(at(1));
+    bench.scheduler.wake(0, at(1));
     assert_eq!(bench.posts(at(1)), [2]);
     bench.put(1_001, Some("other"), at(1));
     bench.put(1_002, None, at(1));
     assert_eq!(bench.posts(at(1)), [1_001, 1_002]);
-    assert_eq!(bench.team.waiting().0, LIMITS.lane + 2);
+    assert_eq!(bench.scheduler.team(0).waiting().0, LIMITS.lane + 2);
     bench.pages = 0;
     for seq in 2..1_000 {
         bench.answer(seq, 201, at(2));
@@ -404,16 +498,16 @@ fn what_the_spool_withdraws_is_not_posted_and_what_is_under_way_is_waited_for() 
     let mut bench = Bench::open();
     let held = Queued { next_at: at(60), ..queued(2, Some("a")) };
     bench.spool.insert(2, held.clone());
-    bench.team.offer(held, at(1));
+    bench.scheduler.offer(0, held, at(1));
     bench.put(3, Some("b"), at(1));
     assert_eq!(bench.posts(at(1)), [3], "2 is held until its time");
     bench.spool.clear();
-    bench.team.withdraw(2, at(2));
-    bench.team.withdraw(3, at(2));
+    assert!(bench.scheduler.withdraw(0, 2, at(2)));
+    assert!(!bench.scheduler.withdraw(0, 3, at(2)));
     bench.put(4, Some("a"), at(2));
     assert_eq!(bench.posts(at(60)), [4]);
     assert!(bench.answer(3, 201, at(61)).is_empty());
-    assert_eq!(bench.team.in_flight(), 1);
+    assert_eq!(bench.scheduler.team(0).in_flight(), 1);
 }
 
 #[test]
@@ -427,7 +521,7 @@ fn what_was_dropped_from_the_spool_is_not_posted_and_what_was_retried_is() {
     bench.answer(4, 400, at(1));
     bench.spool.remove(&2);
     bench.spool.insert(4, queued(4, None));
-    bench.team.wake(at(1));
+    bench.scheduler.wake(0, at(1));
     assert_eq!(bench.posts(at(1)), [3, 4]);
 }
 
@@ -440,284 +534,5 @@ fn a_clock_that_is_set_back_delays_nothing() {
     assert_eq!(bench.posts(at(-86_400)), [2]);
 }
 
-/// What the server of a random history does to a post.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Weather {
-    Fine,
-    Errors,
-    Flaky,
-    WrongSecret,
-    Throttled(Timestamp),
-}
-
-/// A random history: a spool, a server and a team that is now and then killed.
-struct World {
-    rng: Rng,
-    now: Timestamp,
-    team: Team,
-    limits: Limits,
-    weather: Weather,
-    next_seq: u64,
-    spool: BTreeMap<u64, Queued>,
-    /// Committed, and on their way to the team in the order of their lanes.
-    offers: Vec<Queued>,
-    posts: Vec<Post>,
-    page: Option<(u64, usize, Option<Vec<Queued>>)>,
-    unrecorded: Vec<Outcome>,
-    /// By lane, what the server took, in order.
-    taken: BTreeMap<String, Vec<u64>>,
-    failed: BTreeSet<u64>,
-    /// Posts that may have been made twice with good reason.
-    killed_with: BTreeSet<u64>,
-}
-
-/// Every 50th event is one that SIGNL4 refuses, every 70th one that breaks it, every 90th one that a
-/// firewall dislikes.
-fn nature(seq: u64) -> u16 {
-    match seq {
-        seq if seq.is_multiple_of(50) => 400,
-        seq if seq.is_multiple_of(70) => 500,
-        seq if seq.is_multiple_of(90) => 403,
-        _ => 201,
-    }
-}
-
-fn lane_of(event: &Queued) -> String {
-    event.external_id.clone().unwrap_or_else(|| format!("alone {}", event.seq))
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let mut rng = Rng::with_seed(seed);
-        let limits = Limits {
-            concurrency: rng.usize(1..=6),
-            give_up_after: SignedDuration::from_hours(72),
-            window: rng.usize(10..60),
-            lane: rng.usize(1..8),
-            page: rng.usize(1..12),
-            payload_bytes: rng.usize(0..200),
-        };
-        Self {
-            team: Team::new(limits, rng.fork(), at(0)),
-            rng,
-            now: at(0),
-            limits,
-            weather: Weather::Fine,
-            next_seq: 1,
-            spool: BTreeMap::new(),
-            offers: Vec::new(),
-            posts: Vec::new(),
-            page: None,
-            unrecorded: Vec::new(),
-            taken: BTreeMap::new(),
-            failed: BTreeSet::new(),
-            killed_with: BTreeSet::new(),
-        }
-    }
-
-    fn step(&mut self) {
-        match self.rng.u32(0..100) {
-            0..20 => self.accept(),
-            20..40 => self.offer(),
-            40..60 => self.reply(),
-            60..75 => self.record(),
-            75..85 => self.read(),
-            85..96 => {
-                let most = if self.rng.u8(0..10) == 0 { 400_000 } else { 900 };
-                self.now += SignedDuration::from_millis(self.rng.i64(0..most));
-            }
-            96 => self.team.sweep(),
-            97 => self.team.wake(self.now),
-            98 => {
-                let until = self.now + SignedDuration::from_secs(self.rng.i64(1..60));
-                let weathers = [Weather::Fine, Weather::Errors, Weather::Flaky, Weather::WrongSecret];
-                self.weather = *self.rng.choice(&weathers[..]).unwrap();
-                if self.rng.u8(0..5) == 0 {
-                    self.weather = Weather::Throttled(until);
-                }
-            }
-            _ => {
-                if self.rng.u8(0..4) == 0 {
-                    self.kill();
-                }
-            }
-        }
-        self.act();
-    }
-
-    fn accept(&mut self) {
-        let lane = ["a", "b", "c", "d"][self.rng.usize(0..4)];
-        let seq = self.next_seq;
-        self.next_seq += 1;
-        // A lane behind an event that is held for ever waits for ever, rightly.
-        let lane = (self.rng.bool() && nature(seq) != 403).then_some(lane);
-        let event = Queued { accepted_at: self.now, next_at: self.now, ..queued(seq, lane) };
-        self.spool.insert(seq, event.clone());
-        self.offers.push(event);
-    }
-
-    /// One of the offers arrives, not overtaking another of its lane; a few never do.
-    fn offer(&mut self) {
-        if self.offers.is_empty() {
-            return;
-        }
-        let some = self.rng.usize(0..self.offers.len().min(4));
-        let lane = lane_of(&self.offers[some]);
-        let first = self.offers.iter().position(|offer| lane_of(offer) == lane).unwrap();
-        let offer = self.offers.remove(first);
-        if self.rng.u8(0..60) == 0 && offer.external_id.is_none() {
-            return;
-        }
-        self.team.offer(offer, self.now);
-    }
-
-    fn reply(&mut self) {
-        if self.posts.is_empty() {
-            return;
-        }
-        let post = self.posts.swap_remove(self.rng.usize(0..self.posts.len()));
-        let code = match self.weather {
-            Weather::Fine => nature(post.seq),
-            Weather::Errors => 503,
-            Weather::Flaky => [nature(post.seq), 502][self.rng.usize(0..2)],
-            Weather::WrongSecret => 404,
-            Weather::Throttled(until) if self.now < until => 429,
-            Weather::Throttled(_) => nature(post.seq),
-        };
-        let answer = match (code, self.weather) {
-            (429, Weather::Throttled(until)) => throttled(until.max(self.now + SignedDuration::from_secs(1))),
-            _ => status(code),
-        };
-        if code == 201 {
-            let event = self.spool.get(&post.seq).expect("only what is queued is posted");
-            let taken = self.taken.entry(lane_of(event)).or_default();
-            assert!(
-                taken.last().is_none_or(|&last| last < post.seq || self.killed_with.contains(&post.seq)),
-                "{} after {taken:?}",
-                post.seq
-            );
-            assert!(taken.last().is_none_or(|&last| last <= post.seq), "{} after {taken:?}", post.seq);
-            taken.push(post.seq);
-        }
-        let verdict = self.team.answer(post.seq, answer, self.now);
-        self.unrecorded.extend(verdict.outcome);
-    }
-
-    fn record(&mut self) {
-        for outcome in std::mem::take(&mut self.unrecorded) {
-            match outcome {
-                Outcome::Delivered { seq, .. } => {
-                    self.spool.remove(&seq);
-                    self.team.recorded(seq, self.now);
-                }
-                Outcome::Failed { seq, .. } => {
-                    assert_ne!(nature(seq), 201, "{seq} was given up");
-                    self.spool.remove(&seq);
-                    self.failed.insert(seq);
-                    self.team.recorded(seq, self.now);
-                }
-                Outcome::Deferred { seq, attempts, next_at, .. } => {
-                    let row = self.spool.get_mut(&seq).unwrap();
-                    (row.attempts, row.next_at) = (attempts, next_at);
-                }
-            }
-        }
-    }
-
-    /// A page is read: its snapshot is taken at some moment, and arrives at a later one.
-    fn read(&mut self) {
-        match self.page.take() {
-            None => {}
-            Some((_, _, Some(rows))) => assert!(self.team.page(rows, self.now).is_empty()),
-            Some((_, _, None)) if self.rng.u8(0..10) == 0 => self.team.page_failed(self.now),
-            Some((after, limit, None)) => {
-                let rows = self.spool.range(after + 1..).take(limit).map(|(_, q)| q.clone()).collect();
-                self.page = Some((after, limit, Some(rows)));
-            }
-        }
-    }
-
-    /// The process dies and starts again over the same spool.
-    fn kill(&mut self) {
-        self.killed_with.extend(self.unrecorded.drain(..).filter_map(|outcome| match outcome {
-            Outcome::Delivered { seq, .. } => Some(seq),
-            _ => None,
-        }));
-        self.posts.clear();
-        self.offers.clear();
-        self.page = None;
-        self.team = Team::new(self.limits, self.rng.fork(), self.now);
-    }
-
-    /// Carries out what the team wants done now, and looks at the laws.
-    fn act(&mut self) {
-        while let Some(action) = self.team.next(self.now, true) {
-            match action {
-                Action::Page { after, limit } => {
-                    assert!(self.page.is_none(), "one page at a time");
-                    self.page = Some((after, limit, None));
-                }
-                Action::Post(post) => {
-                    assert_eq!(*post.payload, post.seq.to_string());
-                    let lane = lane_of(&self.spool[&post.seq]);
-                    let ends = self.unrecorded.iter().filter_map(|outcome| match outcome {
-                        Outcome::Delivered { seq, .. } | Outcome::Failed { seq, .. } => Some(*seq),
-                        Outcome::Deferred { .. } => None,
-                    });
-                    for busy in self.posts.iter().map(|post| post.seq).chain(ends) {
-                        assert_ne!(lane_of(&self.spool[&busy]), lane, "{busy} and {} at once", post.seq);
-                    }
-                    self.posts.push(post);
-                }
-            }
-        }
-        assert!(self.posts.len() <= self.limits.concurrency);
-        assert!(self.team.waiting().0 <= self.limits.window, "the window is bounded");
-    }
-
-    /// Good weather until nothing is left.
-    fn settle(&mut self) {
-        self.weather = Weather::Fine;
-        for round in 0.. {
-            while !self.offers.is_empty() {
-                self.offer();
-                self.act();
-            }
-            while !self.posts.is_empty() || !self.unrecorded.is_empty() || self.page.is_some() {
-                self.reply();
-                self.record();
-                self.read();
-                self.act();
-            }
-            // Alone, an event that earns 403 cannot be told from a wrong secret, and holds the team.
-            if self.spool.keys().all(|&seq| nature(seq) == 403) {
-                return;
-            }
-            assert!(round < 50_000, "stuck with {:?} at {}: {:?}", self.spool.keys(), self.now, self.team);
-            let sweep = self.now + SignedDuration::from_secs(30);
-            self.now = self.team.next_time().map_or(sweep, |next| next.clamp(self.now, sweep));
-            self.team.sweep();
-            self.act();
-        }
-    }
-}
-
-#[test]
-fn random_histories_lose_nothing_and_keep_the_order_of_every_lane() {
-    for seed in 0..30 {
-        let mut world = World::new(seed);
-        for _ in 0..1_500 {
-            world.step();
-        }
-        world.settle();
-        let mut taken: Vec<u64> = world.taken.values().flatten().copied().collect();
-        taken.sort_unstable();
-        taken.dedup();
-        let whole: Vec<u64> = (1..world.next_seq).filter(|&seq| nature(seq) == 201).collect();
-        assert_eq!(taken, whole, "seed {seed}");
-        let parked: Vec<u64> = world.failed.iter().copied().collect();
-        let faulty = (1..world.next_seq).filter(|&seq| nature(seq) != 201);
-        let faulty: Vec<u64> = faulty.filter(|seq| !world.spool.contains_key(seq)).collect();
-        assert_eq!(parked, faulty, "seed {seed}");
-    }
-}
+mod history;
+mod order;

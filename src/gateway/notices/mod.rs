@@ -23,7 +23,7 @@ pub use smarthost::Smarthost;
 use crate::config::{Environment, Notices};
 use crate::delivery::{self, Backlog, BacklogError, State};
 use crate::mail::{MailId, Origin};
-use crate::spool::{self, Count, Filter, Outcome, Queued, Spool};
+use crate::spool::{self, Count, Filter, Outcome, Queued, Reservation, Spool, Urgent};
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
@@ -57,6 +57,18 @@ impl Backlog for Watched {
         Backlog::waiting(&self.spool, team, after, limit).await
     }
 
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
+        Backlog::urgent(&self.spool, team, after, limit).await
+    }
+
+    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
+        Backlog::reserve(&self.spool, reservation).await
+    }
+
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
+        Backlog::reservations(&self.spool, account).await
+    }
+
     async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
         let failed: Vec<u64> = outcomes
             .iter()
@@ -75,6 +87,10 @@ impl Backlog for Watched {
 
     async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
         Backlog::teams(&self.spool).await
+    }
+
+    fn allow(&self, events: u32) {
+        Backlog::allow(&self.spool, events);
     }
 
     async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
@@ -316,6 +332,7 @@ mod tests {
             more: false,
             in_flight: 0,
             oldest: None,
+            doubles: 0,
         }
     }
 

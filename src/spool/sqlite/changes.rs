@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::reserve::reserve;
 use super::schema::BLOCK;
 use super::store::{QUEUED, queued};
 use crate::event::Attachment;
@@ -79,6 +80,7 @@ impl Work<'_> {
                 self.remember(memos)?;
                 Ok(Ok(Applied::default()))
             }
+            Change::Reserve(reservation) => Ok(Ok(reserve(self.db, reservation)?)),
         }
     }
 
@@ -212,13 +214,13 @@ impl Work<'_> {
         for outcome in outcomes {
             match outcome {
                 // What was delivered was, whatever an operator did to the event meanwhile.
-                Outcome::Delivered { seq, event_id, at } => {
+                Outcome::Delivered { seq, event_id, at, by_way } => {
                     self.db
                         .prepare_cached(
                             "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
-                             event_id = ?3, reason = NULL WHERE seq = ?1",
+                             event_id = ?3, reason = ?4 WHERE seq = ?1",
                         )?
-                        .execute(params![key(*seq), at.as_millisecond(), event_id])?;
+                        .execute(params![key(*seq), at.as_millisecond(), event_id, by_way])?;
                     self.was_posted(*seq, event_id.as_deref(), *at, &mut applied)?;
                 }
                 Outcome::Deferred { seq, attempts, next_at, reason } => {

@@ -7,6 +7,7 @@
 mod changes;
 mod files;
 mod incidents;
+mod reserve;
 mod retarget;
 mod schema;
 mod store;

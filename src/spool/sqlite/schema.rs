@@ -2,6 +2,8 @@
 
 use rusqlite::Connection;
 
+use super::reserve;
+
 /// "S4SP": marks the file as a spool of this program (`PRAGMA application_id`).
 pub const APPLICATION: i64 = 0x5334_5350;
 
@@ -17,7 +19,7 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS, FILES];
+const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS, FILES, reserve::SCHEMA];
 
 /// Version 1: mails and their events.
 const MAILS: &str = "
@@ -152,4 +154,40 @@ pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_older_schema_becomes_todays_and_keeps_what_is_in_it() {
+        for from in 1..VERSION {
+            let old = Connection::open_in_memory().unwrap();
+            for step in &STEPS[..from as usize] {
+                old.execute_batch(step).unwrap();
+            }
+            old.execute_batch(
+                "INSERT INTO mail VALUES (1, 0, 1024, 2048, 0, '{}', '{}');
+                 INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, severity, title)
+                 VALUES (1024, 1, 'soc', 'queued', 0, 0, 0, 'critical', 'disk full')",
+            )
+            .unwrap();
+            migrate(&old, from).unwrap();
+            let new = Connection::open_in_memory().unwrap();
+            migrate(&new, 0).unwrap();
+            let schema = |db: &Connection| -> Vec<String> {
+                let sql = "SELECT type || ' ' || name || ' ' || tbl_name FROM sqlite_schema ORDER BY 1";
+                db.prepare(sql)
+                    .unwrap()
+                    .query_map([], |row| row.get(0))
+                    .unwrap()
+                    .map(Result::unwrap)
+                    .collect()
+            };
+            assert_eq!(schema(&old), schema(&new), "from {from}");
+            let title: String = old.query_row("SELECT title FROM event", [], |row| row.get(0)).unwrap();
+            assert_eq!(title, "disk full");
+        }
+    }
 }

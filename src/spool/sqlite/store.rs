@@ -13,6 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use super::changes::key;
 use super::files::Files;
 use super::incidents::{INCIDENT, incident};
+use super::reserve;
 use super::storms::{STORM, storm};
 use super::{BUSY, Disk, failure};
 use crate::event::{Attachment, Severity, Status, Words};
@@ -22,6 +23,7 @@ use crate::spool::entry::{
     Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
     State, Storm, Unheard,
 };
+use crate::spool::reservation::{Reservation, Urgent};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;
@@ -214,6 +216,14 @@ impl engine::Store for Store {
                 .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
                 .collect()
         })
+    }
+
+    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure> {
+        self.ask(|db| reserve::urgent(db, team, after, limit))
+    }
+
+    fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure> {
+        self.ask(|db| reserve::reservations(db, account))
     }
 
     fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure> {

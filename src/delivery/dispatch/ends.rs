@@ -1,0 +1,89 @@
+//! How things end: outcomes on their way into the spool, and the loop itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::super::Backlog;
+use super::super::scheduler::Index;
+use super::{Dispatch, Done, REMEMBERED, Ticket};
+use crate::spool::Outcome;
+
+/// How long the last reservations may take when the service stops.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl<B: Backlog> Dispatch<B> {
+    /// Records what has gathered while the last record was written: one commit for many.
+    pub(super) fn record(&mut self) {
+        let early = self.record_not_before.is_some_and(|at| Instant::now() < at);
+        if !self.recording.is_empty() || self.unrecorded.is_empty() || early {
+            return;
+        }
+        self.recording = std::mem::take(&mut self.unrecorded).into_values().collect();
+        let outcomes = self.recording.iter().map(|(_, outcome)| outcome.clone()).collect();
+        let backlog = Arc::clone(&self.backlog);
+        let handle = self.tasks.spawn(async move { Done::Recorded(backlog.record(outcomes).await) });
+        self.tickets.insert(handle.id(), Ticket::Record);
+    }
+
+    /// An outcome is durable: a final one lets the next of its lane go.
+    pub(super) fn recorded(&mut self, team: Index, outcome: Outcome, now: Timestamp) {
+        let seq = seq_of(&outcome);
+        if matches!(outcome, Outcome::Deferred { .. }) {
+            return;
+        }
+        self.scheduler.recorded(team, seq, now);
+        for waiter in self.waiters.remove(&seq).into_iter().flatten() {
+            // One that no longer waits is no loss.
+            _ = waiter.send(outcome.clone());
+        }
+        if self.ends.len() == REMEMBERED {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(outcome);
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        let posting = self.tickets.values().any(|ticket| matches!(ticket, Ticket::Post(_)));
+        !posting && self.unrecorded.is_empty() && self.recording.is_empty()
+    }
+
+    /// The time to drain is over.
+    pub(super) fn give_in(&self) {
+        let posts = self.tickets.values().filter(|ticket| matches!(ticket, Ticket::Post(_))).count();
+        let unrecorded = self.unrecorded.len() + self.recording.len();
+        if posts + unrecorded > 0 {
+            warn!(
+                posts,
+                unrecorded,
+                "stopped before every post was answered and recorded: these events go out again at the next start"
+            );
+        }
+    }
+
+    /// Gives back what the accounts have reserved and not used.
+    pub(super) async fn close(mut self) {
+        // What is still being written must not come after.
+        let pending = async { while self.tasks.join_next().await.is_some() {} };
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, pending).await;
+        let reservations = self.scheduler.close(self.setup.clock.now());
+        let write = async {
+            for reservation in reservations {
+                if let Err(problem) = self.backlog.reserve(reservation).await {
+                    debug!(error = %problem, "what was reserved and not used counts as used");
+                }
+            }
+        };
+        _ = tokio::time::timeout(CLOSE_TIMEOUT, write).await;
+    }
+}
+
+/// The event that an outcome is of.
+pub(super) fn seq_of(outcome: &Outcome) -> u64 {
+    match outcome {
+        Outcome::Delivered { seq, .. } | Outcome::Deferred { seq, .. } | Outcome::Failed { seq, .. } => *seq,
+    }
+}

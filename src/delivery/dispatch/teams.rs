@@ -1,0 +1,203 @@
+//! Which teams there are, where their events go, and how it stands with each.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::task;
+use tracing::{error, warn};
+
+use super::super::scheduler::{Index, Limits, State, signed};
+use super::super::webhook::{Endpoint, SetupError, Webhook};
+use super::super::{Backlog, Status, Target};
+use super::{Dispatch, Entry, Setup};
+
+/// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
+const WINDOW: usize = 20_000;
+
+/// Places among them for what is urgent and was accepted after the others.
+const URGENT: usize = 1_000;
+
+/// Events of one external id in memory: a storm of one incident takes a twentieth of the room.
+const LANE: usize = 1_000;
+
+/// Events read from the spool at once.
+const PAGE: usize = 256;
+
+/// Bytes of payloads in memory per team.
+const PAYLOAD_BYTES: usize = 8 << 20;
+
+impl<B: Backlog> Dispatch<B> {
+    /// Points the teams at `targets`.
+    pub(super) async fn aim(&mut self, targets: Vec<Target>) {
+        let now = self.setup.clock.now();
+        for entry in &mut self.entries {
+            entry.target = None;
+        }
+        let mut aimed = Vec::new();
+        for target in targets {
+            let name: Arc<str> = Arc::from(target.team.as_str());
+            self.unknown.remove(&*name);
+            let account = self.account(&target.account).await;
+            let team = match self.names.get(&name) {
+                Some(&team) => team,
+                None => self.add(name, account, now),
+            };
+            aimed.push((team, account, target));
+        }
+        for team in 0..self.entries.len() {
+            self.scheduler.place(team, false, 0, None);
+        }
+        for (team, account, target) in aimed {
+            let fallback = target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
+            self.scheduler.place(team, true, account, fallback);
+            let entry = &mut self.entries[team];
+            // The next post asks for the secret.
+            (entry.target, entry.endpoint) = (Some(target), None);
+            entry.aim += 1;
+            self.scheduler.wake(team, now);
+        }
+        for entry in self.entries.iter().filter(|entry| entry.target.is_none()) {
+            let team = &*entry.name;
+            warn!(team, "the config no longer names this team: what it has queued is kept and not sent");
+        }
+    }
+
+    /// The account `name`, with what the spool has noted of it.
+    async fn account(&mut self, name: &str) -> usize {
+        if let Some(account) = self.scheduler.account(name) {
+            return account;
+        }
+        let notes = self.backlog.reservations(name).await;
+        let now = self.setup.clock.now();
+        if let Err(problem) = &notes {
+            self.trouble(now, "cannot read what was posted before: the account waits for a while", problem);
+        }
+        self.scheduler.add_account(name, notes.ok().as_deref(), now)
+    }
+
+    fn add(&mut self, name: Arc<str>, account: usize, now: Timestamp) -> Index {
+        let config = &self.setup.config;
+        let limits = Limits {
+            concurrency: config.concurrency,
+            give_up_after: signed(config.give_up_after),
+            fallback_after: signed(config.fallback_after),
+            probe: config.probe,
+            window: WINDOW,
+            urgent: URGENT,
+            lane: LANE,
+            page: PAGE,
+            payload_bytes: PAYLOAD_BYTES,
+        };
+        let team = self.scheduler.add_team(account, limits, self.rng.fork(), now);
+        self.names.insert(Arc::clone(&name), team);
+        self.entries.push(Entry { name, target: None, endpoint: None, aim: 0 });
+        team
+    }
+
+    /// Tells which teams have events in the spool and nowhere to send them.
+    pub(super) async fn look_for_unknown(&mut self) {
+        match self.backlog.teams().await {
+            Ok(teams) => {
+                for (name, count) in teams {
+                    if !self.names.contains_key(name.as_str()) {
+                        self.unknown(name, count);
+                    }
+                }
+            }
+            Err(problem) => {
+                let now = self.setup.clock.now();
+                self.trouble(now, "cannot read which teams have events in the spool", &problem);
+            }
+        }
+    }
+
+    pub(super) fn unknown(&mut self, team: String, count: u64) {
+        if !self.unknown.contains_key(&team) {
+            error!(
+                team,
+                events = count,
+                "the spool holds events for a team that the config does not name: they are kept and not \
+                 sent until it does"
+            );
+        }
+        *self.unknown.entry(team).or_default() += count;
+    }
+
+    pub(super) fn status(&self) -> Vec<Status> {
+        let now = self.setup.clock.now();
+        let known = self.names.values().map(|&index| {
+            let (Entry { name, target, .. }, team) = (&self.entries[index], self.scheduler.team(index));
+            let (queued, more, oldest) = team.waiting();
+            let state = if target.is_some() { team.state() } else { State::Unknown };
+            let mut reason = team.reason().to_owned();
+            if state == State::Open
+                && queued > 0
+                && let Some(until) = self.scheduler.spent_until(index, now)
+            {
+                reason = format!("the account has posted what it may until {until:.0}");
+            }
+            Status {
+                team: name.to_string(),
+                state,
+                reason,
+                queued,
+                more,
+                in_flight: team.in_flight(),
+                oldest,
+                doubles: team.doubles(),
+            }
+        });
+        let unknown = self.unknown.iter().map(|(name, &count)| Status {
+            team: name.clone(),
+            state: State::Unknown,
+            reason: "the config does not name this team".to_owned(),
+            queued: usize::try_from(count).unwrap_or(usize::MAX),
+            more: false,
+            in_flight: 0,
+            oldest: None,
+            doubles: 0,
+        });
+        let mut all: Vec<Status> = known.chain(unknown).collect();
+        all.sort_by(|a, b| a.team.cmp(&b.team));
+        all
+    }
+}
+
+/// The client for `targets`, which needs TLS if any of them does.
+pub(super) fn webhook(setup: &Setup, targets: &[Target]) -> Result<Webhook, SetupError> {
+    let tls = targets.iter().any(|target| Endpoint::is_tls(&target.url));
+    Webhook::new(&setup.connection, setup.config.timeout, tls, Arc::clone(&setup.clock))
+}
+
+/// Asks for the secret of `target`, which may read a file.
+pub(in crate::delivery) async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
+    let ask = move || {
+        let secret =
+            (target.secret)().map_err(|problem| format!("cannot read the team secret: {problem}"))?;
+        Endpoint::new(&target.url, &secret).map(Arc::new)
+    };
+    task::spawn_blocking(ask).await.unwrap_or_else(|_| Err("reading the team secret failed".to_owned()))
+}
+
+/// The payload of an event for `team` that goes to another one, with a tile that says so.
+pub(super) fn meant_for(payload: &Arc<str>, team: &str) -> Arc<str> {
+    let Ok(serde_json::Value::Object(mut tiles)) = serde_json::from_str(payload) else {
+        return Arc::clone(payload);
+    };
+    tiles.insert("Meant for".to_owned(), team.into());
+    serde_json::Value::Object(tiles).to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_that_goes_to_another_team_says_whom_it_is_for_and_keeps_its_order() {
+        let payload: Arc<str> = r#"{"Title":"disk full","Message":"b","A":"1"}"#.into();
+        let expected = r#"{"Title":"disk full","Message":"b","A":"1","Meant for":"soc"}"#;
+        assert_eq!(&*meant_for(&payload, "soc"), expected);
+        let other: Arc<str> = "no JSON".into();
+        assert_eq!(meant_for(&other, "soc"), other);
+    }
+}

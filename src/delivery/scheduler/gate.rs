@@ -1,0 +1,387 @@
+//! What answers do to a team: its gate.
+//!
+//! The gate is open while SIGNL4 answers. It shuts when the secret is refused, when the account is
+//! throttled, when nothing answers, and at the start. Behind a shut gate one event at a time goes out as a
+//! probe, and when the secret is refused not even that, but a question that pages nobody. The one that gets
+//! through opens the gate, and all that waited goes as fast as the account's budget lets it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::team::Team;
+use crate::delivery::backoff;
+use crate::delivery::webhook::{Answer, Reached};
+use crate::spool::Outcome;
+
+/// How often a team whose secret is refused is tried. SIGNL4 throttles wrong requests at ten a minute.
+pub(super) const PROBE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
+
+/// How often the log repeats that a team is held.
+const SHOUT_INTERVAL: SignedDuration = SignedDuration::from_secs(300);
+
+/// Longest extra wait after a 429 that came right after the wait that the last 429 asked for.
+const THROTTLE_CAP: SignedDuration = SignedDuration::from_secs(60);
+
+/// So many different events must fail in a row, none getting through between, to make it an outage. One
+/// event that always fails is not one.
+const OUTAGE: usize = 3;
+
+/// How it stands with a team.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No post was answered since the start.
+    Untried,
+    /// Events go out.
+    Open,
+    /// SIGNL4 refuses the secret or the URL is wrong.
+    Held,
+    /// SIGNL4 has blocked the account for a while.
+    Throttled,
+    /// Nothing answers.
+    Down,
+    /// The spool holds events for a team that the config does not name.
+    Unknown,
+}
+
+/// Something that the log must tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Notice {
+    /// The team is held, or still is.
+    Held { reason: String },
+    /// The account is throttled until then.
+    Throttled { until: Timestamp, reason: String },
+    /// Nothing answers, or for another reason than before.
+    Down { reason: String },
+    /// What was said last is over.
+    Answers { was: State },
+    /// This event failed and is tried again; `maybe_taken` if SIGNL4 may have it all the same.
+    Deferred { next_at: Timestamp, reason: String, maybe_taken: bool },
+    /// The account may post so many in its shortest window, as SIGNL4's headers tell.
+    Plan { burst: u64 },
+}
+
+/// What an answer leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// To be recorded in the spool. After one that is final, [`Team::recorded`] must be called when it is
+    /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
+    pub(crate) outcome: Option<Outcome>,
+    /// To be logged.
+    pub(crate) notices: Vec<Notice>,
+    /// To be logged of the team by whose target the event went.
+    pub(crate) lent: Vec<Notice>,
+}
+
+impl Team {
+    /// Takes in the answer to a post.
+    pub(super) fn answer(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Verdict {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let probe = self.end_probe(Some(seq), now);
+        let mut verdict = Verdict::default();
+        match answer {
+            Answer::Accepted { event_id, .. } => {
+                self.succeeded(probe, now, &mut verdict.notices);
+                self.last_success = now;
+                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way: None });
+            }
+            Answer::Refused { reason } => {
+                // SIGNL4 is there. That it knows the secret is not said: it may have looked at the body
+                // first.
+                self.count(seq);
+                if self.state != State::Held {
+                    self.succeeded(probe, now, &mut verdict.notices);
+                } else if probe {
+                    self.probe_at = now + PROBE_INTERVAL;
+                }
+                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+            }
+            Answer::Throttled { until, reason, .. } => {
+                self.throttled(probe, until, reason, now, &mut verdict.notices);
+                self.window.put_back(seq, now, now);
+            }
+            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
+                self.refused_us(seq, probe, reason, now, &mut verdict);
+            }
+            Answer::Unavailable { reason, retry_after, reached } => {
+                let wait = self.wait(seq).max(retry_after.unwrap_or_default());
+                self.unanswered(Some(seq), probe, &reason, retry_after, now, &mut verdict.notices);
+                self.doubt(seq, reached);
+                self.defer(seq, wait, reason, now, &mut verdict);
+            }
+        }
+        self.after_probe(probe, now);
+        verdict
+    }
+
+    /// Takes in the answer to the question whether the secret is right.
+    pub(super) fn asked(&mut self, answer: Answer, now: Timestamp) -> Verdict {
+        let probe = self.end_probe(None, now);
+        let mut verdict = Verdict::default();
+        let notices = &mut verdict.notices;
+        match answer {
+            Answer::Accepted { .. } => {
+                self.succeeded(probe, now, notices);
+                self.last_success = now;
+            }
+            // The question itself is not understood, as by a stand-in of somebody's own: events must do.
+            Answer::Refused { .. } => {
+                self.may_ask = false;
+                self.probe_at = now;
+            }
+            Answer::Throttled { until, reason, .. } => self.throttled(probe, until, reason, now, notices),
+            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
+                self.hold(probe, &reason, now, notices);
+            }
+            Answer::Unavailable { reason, retry_after, .. } => {
+                self.unanswered(None, probe, &reason, retry_after, now, notices);
+            }
+        }
+        self.after_probe(probe, now);
+        verdict
+    }
+
+    /// Takes in what the answer to another team's event, posted by our target, says about our target.
+    pub(super) fn lent(&mut self, seq: u64, answer: &Answer, now: Timestamp) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        match answer {
+            Answer::Accepted { .. } | Answer::Refused { .. } => self.succeeded(false, now, &mut notices),
+            Answer::Throttled { until, reason, .. } => {
+                self.throttled(false, *until, reason.clone(), now, &mut notices);
+            }
+            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
+                self.hold(false, reason, now, &mut notices);
+            }
+            Answer::Unavailable { reason, retry_after, .. } => {
+                self.unanswered(Some(seq), false, reason, *retry_after, now, &mut notices);
+            }
+        }
+        notices
+    }
+
+    /// Takes in the answer to a post that went by a fallback's target; [`Team::lent`] tells the fallback.
+    pub(super) fn answer_diverted(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Verdict {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let mut verdict = Verdict::default();
+        match answer {
+            Answer::Accepted { event_id, .. } => {
+                // Whose way it was, the loop knows.
+                let by_way = Some(String::new());
+                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way });
+            }
+            Answer::Refused { reason } => {
+                self.count(seq);
+                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+            }
+            Answer::Throttled { .. } => self.window.put_back(seq, now, now),
+            Answer::Unauthorised { .. } | Answer::NoSecret { .. } => {
+                self.window.put_back(seq, now + PROBE_INTERVAL, now);
+            }
+            Answer::Unavailable { reason, retry_after, reached } => {
+                let wait = self.wait(seq).max(retry_after.unwrap_or_default());
+                self.doubt(seq, reached);
+                // Not given up, however old it is: its own team is held.
+                let attempts = self.count(seq);
+                let next_at = now + wait;
+                self.window.put_back(seq, next_at, now);
+                verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason });
+            }
+        }
+        verdict
+    }
+
+    /// Whether what was answered was the probe: the event `seq`, or the question if there is none.
+    fn end_probe(&mut self, seq: Option<u64>, now: Timestamp) -> bool {
+        let probe = self.probing.is_some_and(|probing| probing == seq);
+        if probe {
+            self.probing = None;
+            self.last_probe = now;
+        }
+        probe
+    }
+
+    fn after_probe(&mut self, probe: bool, now: Timestamp) {
+        if probe && std::mem::take(&mut self.woken) && self.state != State::Throttled {
+            self.probe_at = now;
+        }
+    }
+
+    /// SIGNL4 has taken an event, or looked at one.
+    fn succeeded(&mut self, probe: bool, now: Timestamp, notices: &mut Vec<Notice>) {
+        self.failing.clear();
+        // One that was under way when the gate shut may have been judged before the reason for it.
+        let opens = match self.state {
+            State::Held | State::Throttled => probe,
+            State::Untried | State::Down => true,
+            State::Open | State::Unknown => false,
+        };
+        if opens {
+            if self.state != State::Untried {
+                notices.push(Notice::Answers { was: self.state });
+            }
+            self.state = State::Open;
+            self.reason.clear();
+            self.failed_probes = 0;
+            self.held_since = None;
+            self.owes_answer = false;
+            self.wanted = false;
+            self.window.release(now);
+        }
+    }
+
+    fn shut(&mut self, state: State, reason: &str, probe_at: Timestamp) {
+        self.state = state;
+        self.reason = reason.to_owned();
+        self.probe_at = probe_at;
+        self.failing.clear();
+        self.window.forget_payloads();
+    }
+
+    fn throttled(
+        &mut self,
+        probe: bool,
+        until: Timestamp,
+        reason: String,
+        now: Timestamp,
+        notices: &mut Vec<Notice>,
+    ) {
+        match self.state {
+            // What a wrong secret earns by itself, and no news.
+            State::Held => self.probe_at = self.probe_at.max(until),
+            State::Throttled if !probe => self.probe_at = self.probe_at.max(until),
+            State::Throttled => {
+                self.failed_probes += 1;
+                let extra = SignedDuration::from_secs(1 << self.failed_probes.min(6)).min(THROTTLE_CAP);
+                self.probe_at = until.max(now + extra);
+            }
+            State::Untried | State::Open | State::Down | State::Unknown => {
+                self.failed_probes = 0;
+                self.shut(State::Throttled, &reason, until);
+                notices.push(Notice::Throttled { until, reason });
+            }
+        }
+    }
+
+    /// The secret or the URL was refused to an event.
+    fn refused_us(&mut self, seq: u64, probe: bool, reason: String, now: Timestamp, verdict: &mut Verdict) {
+        // Others got through since this event was refused, and now it is refused again: something on the
+        // way dislikes the event, as a firewall does that reads bodies. It must not hold the others.
+        let it_is_the_event = self.unauthorised.get(&seq).is_some_and(|&at| at < self.last_success);
+        self.unauthorised.insert(seq, now);
+        let wait = self.wait(seq).max(PROBE_INTERVAL);
+        if it_is_the_event && self.state == State::Open {
+            return self.defer(seq, wait, reason, now, verdict);
+        }
+        self.hold(probe, &reason, now, &mut verdict.notices);
+        // No event is given up while its team is held.
+        let attempts = self.count(seq);
+        self.window.put_back(seq, self.probe_at, now);
+        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at: self.probe_at, reason });
+    }
+
+    /// The secret or the URL was refused.
+    fn hold(&mut self, probe: bool, reason: &str, now: Timestamp, notices: &mut Vec<Notice>) {
+        if self.state != State::Held {
+            self.shut(State::Held, reason, now + PROBE_INTERVAL);
+            self.held_since = Some(now);
+            self.last_shout = now;
+            notices.push(Notice::Held { reason: reason.to_owned() });
+        } else if probe {
+            self.probe_at = now + PROBE_INTERVAL;
+            if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
+                self.last_shout = now;
+                reason.clone_into(&mut self.reason);
+                notices.push(Notice::Held { reason: reason.to_owned() });
+            }
+        }
+    }
+
+    /// Nobody answered, or nobody who could.
+    fn unanswered(
+        &mut self,
+        seq: Option<u64>,
+        probe: bool,
+        reason: &str,
+        retry_after: Option<SignedDuration>,
+        now: Timestamp,
+        notices: &mut Vec<Notice>,
+    ) {
+        let asked_for = now + retry_after.unwrap_or_default();
+        match self.state {
+            State::Open => {
+                self.failing.extend(seq);
+                if self.failing.len() < OUTAGE {
+                    return;
+                }
+            }
+            State::Held if probe => {
+                self.probe_at = asked_for.max(now + PROBE_INTERVAL);
+                return;
+            }
+            State::Untried | State::Throttled | State::Down if probe => {}
+            _ => return,
+        }
+        if self.state != State::Down {
+            self.failed_probes = 0;
+        }
+        self.failed_probes += 1;
+        let probe_at = asked_for.max(now + backoff::after(self.failed_probes, &mut self.rng));
+        let news = self.reason != reason && self.last_shout + SHOUT_INTERVAL <= now;
+        if self.state != State::Down || news {
+            self.last_shout = now;
+            notices.push(Notice::Down { reason: reason.to_owned() });
+        }
+        self.shut(State::Down, reason, probe_at);
+        // New events do not make a server that has named its time be asked earlier.
+        self.eager_after = if retry_after.is_some() { asked_for } else { Timestamp::MIN };
+    }
+
+    /// Notes whether a post of `seq` that failed may have been taken all the same.
+    fn doubt(&mut self, seq: u64, reached: Reached) {
+        if let Some(event) = self.window.event_mut(seq) {
+            event.maybe_taken |= reached == Reached::Perhaps;
+        }
+    }
+
+    /// Counts a failed post of `seq`.
+    fn count(&mut self, seq: u64) -> u32 {
+        self.window.event_mut(seq).map_or(1, |event| {
+            event.attempts = event.attempts.saturating_add(1);
+            event.attempts
+        })
+    }
+
+    /// How long `seq` waits if the post just made has failed.
+    fn wait(&mut self, seq: u64) -> SignedDuration {
+        let failures = self.window.event(seq).map_or(0, |event| event.attempts);
+        backoff::after(failures.saturating_add(1), &mut self.rng)
+    }
+
+    /// `seq` alone failed: it waits, or is given up.
+    fn defer(
+        &mut self,
+        seq: u64,
+        wait: SignedDuration,
+        reason: String,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) {
+        let attempts = self.count(seq);
+        let Some(event) = self.window.event_mut(seq) else { return };
+        let age = now.duration_since(event.accepted_at);
+        if age >= self.limits.give_up_after {
+            let reason = format!("given up after {attempts} attempts in {age:#.0}: {reason}");
+            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+            return;
+        }
+        let next_at = now + wait;
+        if event.reason.as_deref() != Some(&reason) {
+            event.reason = Some(reason.as_str().into());
+            let maybe_taken = event.maybe_taken;
+            // The outage has been told; who else it hits is no news.
+            if self.state == State::Open {
+                verdict.notices.push(Notice::Deferred { next_at, reason: reason.clone(), maybe_taken });
+            }
+        }
+        self.window.put_back(seq, next_at, now);
+        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason });
+    }
+}

@@ -1,0 +1,296 @@
+//! How a team's backlog comes from disk into the window.
+//!
+//! Pages are read in the order of acceptance while there is room. Beside them the most urgent incidents are
+//! read, so that what goes next is always in memory, however much lies before it.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::team::Team;
+use super::{Action, Index};
+use crate::delivery::window::Rank;
+use crate::spool::{Queued, Urgent, rank};
+
+/// The wait after the spool could not be read.
+const PAGE_RETRY: SignedDuration = SignedDuration::from_secs(1);
+
+/// Events that can go at once which are enough to look no further for more urgent ones: more than leave
+/// before the next look.
+const ENOUGH: usize = 32;
+
+/// A page that is being read, and what happened since it was asked for.
+#[derive(Debug)]
+pub(super) struct Reading {
+    after: u64,
+    limit: usize,
+    /// Taken from the gateway meanwhile: the page may miss them.
+    taken: BTreeSet<u64>,
+    /// Recorded as done meanwhile: the page may still show them.
+    settled: BTreeSet<u64>,
+    /// Whether more came to wait on disk meanwhile.
+    stale: bool,
+}
+
+/// What is known of the part on disk.
+#[derive(Debug)]
+pub(super) struct Disk {
+    /// Everything queued up to here is in the window.
+    cursor: u64,
+    /// Whether more may wait on disk after the cursor.
+    pub(super) behind: bool,
+    /// The last event that a page has shown.
+    seen: u64,
+    /// From where on there may be incidents on disk that are more urgent than what is in the window. None
+    /// if there are none.
+    urgent_from: Option<(Rank, u64)>,
+    /// Whether anything was read since the start.
+    begun: bool,
+    reading: Option<Reading>,
+    /// Whether the last page could not be read.
+    failing: bool,
+    pub(super) read_not_before: Timestamp,
+}
+
+impl Disk {
+    pub(super) fn new(now: Timestamp) -> Self {
+        Self {
+            cursor: 0,
+            behind: true,
+            seen: 0,
+            urgent_from: Some((0, 0)),
+            begun: false,
+            reading: None,
+            failing: false,
+            read_not_before: now,
+        }
+    }
+
+    /// Whether anything was read since the start.
+    pub(super) fn read_anything(&self) -> bool {
+        self.begun
+    }
+}
+
+impl Team {
+    /// Takes a newly queued event from the gateway, unless it has to wait its turn on disk.
+    pub(super) fn take_in(&mut self, queued: Queued, now: Timestamp) {
+        let seq = queued.seq;
+        if self.window.contains(seq) {
+            return;
+        }
+        let place = (rank(queued.severity), seq - 1);
+        // One that a page should have shown may be done already: only the spool knows.
+        if seq <= self.disk.seen {
+            self.leave_on_disk(seq - 1);
+            return self.look_for_urgent(place);
+        }
+        if self.disk.behind || self.window.len() >= self.room_in_window() {
+            self.leave_on_disk(self.disk.cursor.min(seq - 1));
+            return self.look_for_urgent(place);
+        }
+        self.disk.cursor = self.disk.cursor.max(seq);
+        let admitted = self.window.admits(&queued, u64::MAX, self.limits.lane);
+        if let Some(reading) = &mut self.disk.reading {
+            reading.taken.insert(seq);
+            reading.stale |= !admitted;
+        }
+        if admitted {
+            return self.window.insert(queued, self.room(), now);
+        }
+        let known = queued.external_id.is_some_and(|lane| self.window.urge(&lane, (place.0, seq), now));
+        if !known {
+            self.look_for_urgent(place);
+        }
+    }
+
+    /// Makes everything queued after `seq` be read from the spool again.
+    pub(super) fn read_again_from(&mut self, seq: u64) {
+        self.leave_on_disk(seq);
+        self.look_for_urgent((0, 0));
+    }
+
+    fn leave_on_disk(&mut self, seq: u64) {
+        self.disk.cursor = self.disk.cursor.min(seq);
+        self.disk.behind = true;
+        if let Some(reading) = &mut self.disk.reading {
+            reading.stale = true;
+        }
+    }
+
+    fn look_for_urgent(&mut self, from: (Rank, u64)) {
+        let before = self.disk.urgent_from.get_or_insert(from);
+        *before = from.min(*before);
+    }
+
+    /// Places in the window for what is read in order; the others are for what is urgent.
+    fn room_in_window(&self) -> usize {
+        self.limits.window - self.limits.urgent
+    }
+
+    /// Whether something on disk may be more urgent than what is here.
+    fn lacks_urgent(&self) -> bool {
+        (self.disk.behind || self.window.has_spilled())
+            && self.window.len() < self.limits.window
+            && self.disk.urgent_from.is_some_and(|(rank, _)| self.window.ready_within(rank, ENOUGH) < ENOUGH)
+    }
+
+    /// Whether it is not known yet what goes first. A spool that cannot be read holds up nothing that is
+    /// here.
+    pub(super) fn holds_back(&self) -> bool {
+        !self.disk.failing && (!self.disk.begun || self.lacks_urgent())
+    }
+
+    /// The next page to be read, if any is.
+    pub(super) fn read_on(&mut self, team: Index, now: Timestamp) -> Option<Action> {
+        if self.disk.begun && self.lacks_urgent() {
+            let limit = self.limits.page;
+            let after = self.disk.urgent_from?;
+            return self.begin(after.1, now).map(|_| Action::Urgent { team, after, limit });
+        }
+        if self.window.len() > self.limits.window / 2 {
+            return None;
+        }
+        let after = if self.disk.behind {
+            self.disk.cursor
+        } else {
+            self.disk.cursor.min(self.window.hungry(self.limits.lane)? - 1)
+        };
+        let limit = self.begin(after, now)?;
+        Some(Action::Page { team, after, limit })
+    }
+
+    /// Asks for a page, one at a time. How many events it may have.
+    pub(super) fn begin(&mut self, after: u64, now: Timestamp) -> Option<usize> {
+        if self.disk.reading.is_some() || now < self.disk.read_not_before {
+            return None;
+        }
+        let limit = self.limits.page;
+        let (taken, settled) = Default::default();
+        self.disk.reading = Some(Reading { after, limit, taken, settled, stale: false });
+        Some(limit)
+    }
+
+    /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
+    /// operator has dropped them.
+    pub(super) fn page(&mut self, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
+        let Some(reading) = self.disk.reading.take() else { return Vec::new() };
+        (self.disk.begun, self.disk.failing) = (true, false);
+        let whole = rows.len() < reading.limit;
+        let last = rows.last().map_or(reading.after, |row| row.seq);
+        let shown: BTreeSet<u64> = rows.iter().map(|row| row.seq).collect();
+        let mut gone = self.window.waiting_within(reading.after, if whole { u64::MAX } else { last });
+        gone.retain(|seq| !shown.contains(seq) && !reading.taken.contains(seq));
+        for &seq in &gone {
+            self.forget(seq, now);
+        }
+        self.disk.seen = self.disk.seen.max(last);
+        // A page that starts after the cursor was read for its payloads: what lies between is not known,
+        // and nothing may overtake it.
+        let joins = reading.after <= self.disk.cursor;
+        let mut all = true;
+        let mut end = reading.after;
+        let mut left = BTreeSet::new();
+        for (at, row) in rows.into_iter().enumerate() {
+            let seq = row.seq;
+            // The first is the one that is wanted: without it nothing would move.
+            let room = if at == 0 { usize::MAX } else { self.room() };
+            if self.window.contains(seq) {
+                self.window.refresh(&row);
+                self.window.fill(seq, row.payload, room);
+            } else if reading.settled.contains(&seq) {
+                // Done since the page was read.
+            } else if !joins || !all || self.window.len() >= self.room_in_window() {
+                all = false;
+            } else if self.window.admits(&row, reading.after, self.limits.lane) {
+                self.window.insert(row, room, now);
+            } else {
+                left.extend(row.external_id);
+            }
+            if joins && all {
+                self.disk.cursor = self.disk.cursor.max(seq);
+                end = seq;
+            }
+        }
+        if joins {
+            let whole = whole && all && !reading.stale;
+            self.window.shown(reading.after, end, whole, &left);
+            if whole {
+                self.disk.behind = false;
+                if !self.window.has_spilled() {
+                    self.disk.urgent_from = None;
+                }
+            }
+        }
+        gone
+    }
+
+    /// Takes in the most urgent incidents that were asked for.
+    pub(super) fn urgent(&mut self, rows: Vec<Urgent>, now: Timestamp) {
+        let Some(reading) = self.disk.reading.take() else { return };
+        self.disk.failing = false;
+        let whole = rows.len() < reading.limit;
+        let mut from = None;
+        for Urgent { head, rank, seq } in rows {
+            if self.window.contains(head.seq) {
+                if let Some(lane) = &head.external_id {
+                    self.window.urge(lane, (rank, seq), now);
+                }
+                self.window.fill(head.seq, head.payload, self.room());
+            } else if !reading.settled.contains(&head.seq) {
+                if self.window.len() >= self.limits.window {
+                    break;
+                }
+                self.window.insert_early(head, (rank, seq), now);
+            }
+            from = Some((rank, seq));
+        }
+        // What came to wait on disk meanwhile has noted itself: it is behind what was read here, or before.
+        if whole && !reading.stale {
+            self.disk.urgent_from = None;
+        } else if let Some(from) = from
+            && !reading.stale
+        {
+            self.disk.urgent_from = Some(from);
+        }
+    }
+
+    /// What was asked for could not be read.
+    pub(super) fn page_failed(&mut self, now: Timestamp) {
+        self.disk.reading = None;
+        (self.disk.begun, self.disk.failing) = (true, true);
+        self.disk.read_not_before = now + PAGE_RETRY;
+    }
+
+    /// Reads the queue again if that is cheap, for what came into the spool by no way that tells us.
+    pub(super) fn sweep(&mut self) {
+        if !self.disk.behind && !self.window.has_spilled() && self.window.len() < self.limits.page {
+            self.leave_on_disk(0);
+        }
+    }
+
+    /// The final outcome of `seq` is durable.
+    pub(super) fn recorded(&mut self, seq: u64, now: Timestamp) {
+        if let Some(reading) = &mut self.disk.reading {
+            reading.settled.insert(seq);
+        }
+        self.forget(seq, now);
+    }
+
+    /// An event need not be posted any more. False if it is being posted.
+    pub(super) fn withdraw(&mut self, seq: u64, now: Timestamp) -> bool {
+        if self.window.is_away(seq) {
+            return false;
+        }
+        self.recorded(seq, now);
+        true
+    }
+
+    fn forget(&mut self, seq: u64, now: Timestamp) {
+        self.unauthorised.remove(&seq);
+        self.failing.remove(&seq);
+        if self.window.remove(seq, now) {
+            self.look_for_urgent((0, 0));
+        }
+    }
+}

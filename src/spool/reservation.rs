@@ -1,0 +1,46 @@
+//! What the spool keeps for delivery beside the events: which posts an account has been promised, so that
+//! its limits hold across a crash. Plain data.
+
+use jiff::Timestamp;
+
+use super::entry::Queued;
+use crate::event::Severity;
+
+/// How many ranks there are.
+pub const RANKS: u8 = 5;
+
+/// The rank of an event among those that wait; 0 goes first. One whose severity nobody told goes with the
+/// medium ones.
+pub fn rank(severity: Option<Severity>) -> u8 {
+    match severity {
+        Some(Severity::Critical) => 0,
+        Some(Severity::High) => 1,
+        Some(Severity::Medium) | None => 2,
+        Some(Severity::Low) => 3,
+        Some(Severity::Info) => 4,
+    }
+}
+
+/// A note of what an account has posted and is about to post, made before it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reservation {
+    /// The account.
+    pub account: String,
+    /// When it was made.
+    pub at: Timestamp,
+    /// Posts that came to their end since the note before.
+    pub spent: u64,
+    /// Posts that may be made or end before the next note. Nobody knows how many were if there is none.
+    pub open: u64,
+}
+
+/// The event that must go next for an urgent one to go: the oldest of the same incident.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Urgent {
+    /// The event to post.
+    pub head: Queued,
+    /// The rank of the most urgent event of its incident; 0 is the most urgent.
+    pub rank: u8,
+    /// The number of that event.
+    pub seq: u64,
+}

@@ -14,7 +14,8 @@ use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{
     Config, Connection, Delivery, Fault, Finding, Plan, Proxy, State, Target, probe,
 };
-use smtp2signl4::event::{Event, Severity};
+use smtp2signl4::event::{Event, Repeat, Severity};
+use smtp2signl4::incident;
 use smtp2signl4::mail::{Envelope, MailId};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{self, Entry, Filter, Spool};
@@ -44,9 +45,15 @@ struct Rig {
     stop: watch::Sender<bool>,
 }
 
+/// A spool in which every event is sent as it comes.
+fn spool_at(folder: &Path) -> spool::Config {
+    let incidents = incident::Config { repeat: Repeat::Update, storm: None, ..incident::Config::default() };
+    spool::Config { incidents, ..spool::Config::at(folder) }
+}
+
 impl Rig {
     fn start(folder: &Path, targets: Vec<Target>, config: Config) -> Self {
-        let spool = Spool::open(&spool::Config::at(folder), Arc::new(System)).unwrap();
+        let spool = Spool::open(&spool_at(folder), Arc::new(System)).unwrap();
         let (stop, stopped) = watch::channel(false);
         let clock = Arc::new(System);
         let delivery = Delivery::start(config, direct(), targets, spool.clone(), clock, 1, stopped).unwrap();
@@ -210,6 +217,7 @@ async fn the_real_program_earns_no_block_however_often_it_is_killed() {
     let standin = standin(&[]).await;
     let mut site = Site::new(&standin);
     site.set("signl4", "plan", "{ 1s = 4, 3s = 9 }");
+    site.set("incidents", "storm", "false");
     site.set("signl4", "probe", "true");
     let mut rng = fastrand::Rng::new();
     let seed = rng.u64(..);

@@ -22,6 +22,7 @@ use rustls::pki_types::PrivateKeyDer;
 use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{Config, Connection, Delivery, Plan, Proxy, State, Target};
 use smtp2signl4::event::Event;
+use smtp2signl4::incident;
 use smtp2signl4::mail::{Envelope, MailId};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{self, Entry, Outcome, Spool};
@@ -133,7 +134,11 @@ impl Rig {
         let folder = tempfile::tempdir().unwrap();
         let ca_file: PathBuf = folder.path().join("ca.pem");
         std::fs::write(&ca_file, authority.0.pem()).unwrap();
-        let spool = Spool::open(&spool::Config::at(folder.path().join("spool")), Arc::new(System)).unwrap();
+        let spool = {
+            let incidents = incident::Config { storm: None, ..incident::Config::default() };
+            let config = spool::Config { incidents, ..spool::Config::at(folder.path().join("spool")) };
+            Spool::open(&config, Arc::new(System)).unwrap()
+        };
         let config = Config { plan: Plan::Unlimited, probe: false, ..Config::default() };
         let target = Target::fixed("soc", server.url(), Secret::new("team-secret"));
         let connection = Connection { ca_file: Some(ca_file), proxy };

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::changes::key;
-use super::store::queued;
+use super::store::{QUEUED, queued};
 use crate::spool::engine::Applied;
 use crate::spool::reservation::{Reservation, Urgent};
 
@@ -60,10 +60,9 @@ pub(super) fn reservations(db: &Connection, account: &str) -> rusqlite::Result<V
 
 /// The question for the incidents of a team that have the most urgent events, each by its oldest event.
 pub(super) fn question() -> String {
-    let head = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, payload";
-    let head: Vec<String> = head.split(", ").map(|column| format!("head.{column}")).collect();
+    let head: Vec<String> = QUEUED.split(", ").map(|column| format!("head.{column}")).collect();
     format!(
-        "SELECT {}, best.rank, best.seq FROM ( \
+        "SELECT {}, best.rank AS best_rank, best.seq AS best_seq FROM ( \
              SELECT seq, rank, team, external_id FROM event AS one INDEXED BY event_urgent \
              WHERE state = 'queued' AND team = ?1 AND (rank, seq) > (?2, ?3) AND NOT EXISTS ( \
                  SELECT 1 FROM event AS other INDEXED BY event_lane \
@@ -90,11 +89,11 @@ pub(super) fn urgent(
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     db.prepare_cached(&question())?
         .query_map(params![team, after.0, key(after.1), limit], |row| {
-            let rank: i64 = row.get(10)?;
+            let rank: i64 = row.get("best_rank")?;
             Ok(Urgent {
                 head: queued(row)?,
                 rank: u8::try_from(rank).unwrap_or(u8::MAX),
-                seq: row.get::<_, i64>(11)?.cast_unsigned(),
+                seq: row.get::<_, i64>("best_seq")?.cast_unsigned(),
             })
         })?
         .collect()

@@ -309,7 +309,7 @@ async fn check_online_tries_the_way_and_the_secrets_and_pages_nobody() {
     }
     for event in standin.requests() {
         assert_eq!(event.payload["X-S4-Status"], "resolved", "nothing that could page: {}", event.payload);
-        assert!(event.payload["X-S4-ExternalID"].as_str().unwrap().starts_with("smtp2signl4:check:"));
+        assert_eq!(event.payload["X-S4-ExternalID"], "smtp2signl4:probe");
     }
     // RFC 4616: the user and the password between NULs, "\0gw\0pass word".
     assert_eq!(smarthost.logins.recv_timeout(PATIENCE).unwrap(), "AUTH PLAIN AGd3AHBhc3Mgd29yZA==");

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-#[path = "../laws.rs"]
+#[path = "../laws/mod.rs"]
 #[allow(dead_code, reason = "each target has its own law")]
 mod laws;
 

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-#[path = "../fuzz/laws.rs"]
+#[path = "../fuzz/laws/mod.rs"]
 mod laws;
 
 /// Every file below `folder` whose name ends in `end`, in order.
@@ -60,4 +60,26 @@ fn a_session_is_the_same_however_it_is_cut() {
         let head = b"EHLO a.example\r\nMAIL FROM:<a@a.example>\r\nRCPT TO:<b@b.example>\r\nDATA\r\n";
         laws::session(&[head, content, b"\r\n.\r\nQUIT\r\n"].concat());
     });
+}
+
+#[test]
+fn a_proxy_names_its_client_and_no_byte_behind_is_read() {
+    replay(files("fuzz/corpus/proxy", ""), laws::proxy);
+}
+
+#[test]
+fn a_mail_in_chunks_is_one_mail() {
+    replay(files("fuzz/corpus/bdat", ""), laws::bdat);
+    replay(files("tests/mail", ".eml"), laws::bdat);
+}
+
+#[test]
+fn nobody_is_logged_in_whom_the_verifier_did_not_find_right() {
+    replay(files("fuzz/corpus/auth", ""), laws::auth);
+}
+
+#[test]
+fn no_result_comes_out_of_what_the_sender_wrote() {
+    replay(files("fuzz/corpus/results", ""), laws::results);
+    replay(files("tests/mail", ".eml"), laws::results);
 }

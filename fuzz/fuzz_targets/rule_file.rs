@@ -2,8 +2,8 @@
 
 #![no_main]
 
-#[path = "../laws.rs"]
-#[allow(dead_code, reason = "each target has its own law")]
+#[path = "../laws/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "each target has its own law")]
 mod laws;
 
 libfuzzer_sys::fuzz_target!(|text: &str| laws::rule_file(text));

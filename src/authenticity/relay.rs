@@ -128,14 +128,14 @@ impl Results {
         let words = words(value)?;
         let mut statements = words.split(|word| *word == Word::End);
         let mut head = statements.next()?.iter();
-        let Some(Word::Text(id)) = head.next() else { return None };
+        let id = head.next()?.text()?;
         match (head.next(), head.next()) {
             (None, _) => {}
             (Some(Word::Text(version)), None) if version == "1" => {}
             _ => return None,
         }
         let list = statements.take(RESULT_LIMIT).filter_map(MethodResult::read).collect();
-        Some(Self { id: id.clone(), list })
+        Some(Self { id: id.to_owned(), list })
     }
 }
 
@@ -144,21 +144,22 @@ impl MethodResult {
     /// a result that RFC 8601 does not know.
     fn read(words: &[Word]) -> Option<Self> {
         let mut pairs = pairs(words).into_iter();
-        let (method, result) = pairs.next()?;
+        let (method, Word::Text(result)) = pairs.next()? else { return None };
         let (method, version) = method.split_once('/').unwrap_or((&method, "1"));
         if version != "1" {
             return None;
         }
         Some(Self {
             method: method.to_owned(),
-            verdict: Verdict::from_word(&result)?,
-            properties: pairs.collect(),
+            verdict: Verdict::from_word(result)?,
+            properties: pairs.filter_map(|(name, value)| Some((name, value.text()?.to_owned()))).collect(),
         })
     }
 }
 
-/// `name = value` by `name = value`. A name may have blanks around its dot.
-fn pairs(words: &[Word]) -> Vec<(String, String)> {
+/// `name = value` by `name = value`, up to what is none. A name may have blanks around its dot. What a quoted
+/// string holds is a value and names nothing: it may be the sender's.
+fn pairs(words: &[Word]) -> Vec<(String, &Word)> {
     let mut pairs = Vec::new();
     let mut name = String::new();
     let mut rest = words.iter();
@@ -166,10 +167,10 @@ fn pairs(words: &[Word]) -> Vec<(String, String)> {
         match word {
             Word::Text(text) => name.push_str(text),
             Word::Equals => {
-                let Some(Word::Text(value)) = rest.next() else { break };
-                pairs.push((std::mem::take(&mut name).to_lowercase(), value.clone()));
+                let Some(value) = rest.next().filter(|word| word.text().is_some()) else { break };
+                pairs.push((std::mem::take(&mut name).to_lowercase(), value));
             }
-            Word::End => break,
+            Word::Quoted(_) | Word::End => break,
         }
     }
     pairs
@@ -177,11 +178,23 @@ fn pairs(words: &[Word]) -> Vec<(String, String)> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Word {
-    /// Characters and quoted strings without anything between.
+    /// Characters without anything between.
     Text(String),
+    /// Characters and quoted strings without anything between.
+    Quoted(String),
     Equals,
     /// A semicolon.
     End,
+}
+
+impl Word {
+    /// Its characters; none if it is a mark.
+    fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) | Self::Quoted(text) => Some(text),
+            Self::Equals | Self::End => None,
+        }
+    }
 }
 
 /// The words of a structured field without its comments and white space (RFC 5322 section 3.2); none if a
@@ -189,11 +202,13 @@ enum Word {
 fn words(value: &str) -> Option<Vec<Word>> {
     let mut words = Vec::new();
     let mut text: Option<String> = None;
+    let mut word: fn(String) -> Word = Word::Text;
     let mut chars = value.chars();
     while let Some(c) = chars.next() {
         match c {
             '"' => {
                 let text = text.get_or_insert_default();
+                word = Word::Quoted;
                 loop {
                     match chars.next()? {
                         '"' => break,
@@ -210,7 +225,8 @@ fn words(value: &str) -> Option<Vec<Word>> {
                 continue;
             }
         }
-        words.extend(text.take().map(Word::Text));
+        words.extend(text.take().map(word));
+        word = Word::Text;
         match c {
             '(' => skip_comment(&mut chars)?,
             ';' => words.push(Word::End),
@@ -218,7 +234,7 @@ fn words(value: &str) -> Option<Vec<Word>> {
             _ => {}
         }
     }
-    words.extend(text.map(Word::Text));
+    words.extend(text.map(word));
     Some(words)
 }
 
@@ -320,6 +336,19 @@ mod tests {
                 vec![pair("smtp.mailfrom", "a; dmarc=pass header.from=b\" (@evil.example")]
             )]
         );
+        // Nor does it name anything where a value is not due.
+        for quoted in [
+            "\"spf\"=pass",
+            "spf=\"pass\"",
+            "s\"pf\"=pass",
+            "spf \"\" =pass",
+            "spf/\"1\"=pass",
+            "\"\" spf=pass",
+        ] {
+            assert_eq!(results(&format!("mx; {quoted}")), [], "{quoted}");
+        }
+        let read = results("\"mx\"; dkim=pass header.d=\"a.example\" \"x\" header.i=@b.example");
+        assert_eq!(read, [("dkim".into(), Verdict::Pass, vec![pair("header.d", "a.example")])]);
         // An encoded-word is text, and is not decoded here.
         let content = format!(
             "Authentication-Results: mx.example.org; spf=fail smtp.mailfrom==?utf-8?q?=3B_dmarc=3Dpass?=\n{RELAYED}From: a@example.org\n\n"

@@ -77,7 +77,8 @@ fn version_1(octets: &[u8]) -> Result<Header, Malformed> {
             return Err(Malformed);
         }
         let line_end = if octets.ends_with(b"\r") { 1 } else { 2 };
-        return Ok(Header::Needs(MIN_LINE.saturating_sub(octets.len()).max(line_end)));
+        let more = MIN_LINE.saturating_sub(octets.len()).max(line_end);
+        return Ok(Header::Needs(more.min(MAX_LINE - octets.len())));
     };
     let line = str::from_utf8(line).map_err(|_| Malformed)?;
     let mut words = line.split(' ').skip(1);
@@ -271,6 +272,9 @@ mod tests {
         }
         let endless = [&b"PROXY UNKNOWN "[..], &[b'x'; 200]].concat();
         assert_eq!(read(&endless), Some((Err(Malformed), MAX_LINE)));
+        // A bare CR shifts by one where the reader looks for the line end.
+        let one_too_long = [&b"PROXY UNKNOWN \r"[..], &[b'x'; 91], b"\r\n"].concat();
+        assert_eq!(read(&one_too_long), Some((Err(Malformed), MAX_LINE)));
         for wrong in [
             v2(0x11, 0x11, &TCP4),
             v2(0x22, 0x11, &TCP4),

@@ -1,7 +1,7 @@
 //! Checks logins, at a pace that guessing cannot bear.
 //!
 //! A check costs 19 MiB of memory and tens of milliseconds, so that few run at a time and the others wait their
-//! turn. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
+//! turn. The memory is that of the places in which they run, and stays: no number of checks takes more. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
 //! checked for a while. A client that has logged in to an account before is counted by itself: nobody can lock it
 //! out by guessing at its account from elsewhere, or at other accounts from the same address.
 
@@ -16,6 +16,7 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::Login;
 use super::users::Names;
+use super::users::Workspace;
 
 /// Checks at a time: 38 MiB, and a core or two.
 const PLACES: usize = 2;
@@ -54,6 +55,8 @@ struct Memory {
 #[derive(Debug)]
 pub struct Logins {
     places: Arc<Semaphore>,
+    /// The memory of the places where nothing runs. One whose check panicked is made anew.
+    workspaces: Arc<Mutex<Vec<Workspace>>>,
     memory: Mutex<Memory>,
     hasher: RandomState,
 }
@@ -75,6 +78,7 @@ impl Default for Logins {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(PLACES)),
+            workspaces: Arc::default(),
             memory: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -96,10 +100,15 @@ impl Logins {
         if let Some(verdict) = self.refused(client, account, Instant::now()) {
             return verdict;
         }
+        let workspaces = Arc::clone(&self.workspaces);
         let check = move || {
+            let spare = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut workspace = spare().pop().unwrap_or_default();
+            let right = names.check(&login.name, login.password.expose(), &mut workspace);
+            spare().push(workspace);
             // Kept until the memory is free again, even if nobody waits for the outcome any more.
-            let _place = place;
-            names.check(&login.name, login.password.expose())
+            drop(place);
+            right
         };
         let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
         self.note(client, account, right, Instant::now())
@@ -176,6 +185,8 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Source;
+    use crate::secret::Secret;
 
     const START: fn() -> Instant = Instant::now;
 
@@ -227,6 +238,19 @@ mod tests {
         }
         assert_eq!(logins.refused(address("2001:db8::ffff"), 99, start), Some(Verdict::TooMany));
         assert_eq!(logins.refused(address("2001:db8:0:1::1"), 99, start), None);
+    }
+
+    #[tokio::test]
+    async fn however_many_log_in_there_is_memory_for_the_places_and_no_more() {
+        let logins = Logins::default();
+        let names = Arc::new(Names::parse(&Source::new("users", "")).unwrap());
+        let login = || Login { name: "hive".into(), password: Secret::new("x") };
+        for _ in 0..2 {
+            let check = || logins.check(Arc::clone(&names), login(), None);
+            tokio::join!(check(), check(), check(), check());
+            let spare = logins.workspaces.lock().unwrap().len();
+            assert!((1..=PLACES).contains(&spare), "{spare}");
+        }
     }
 
     #[test]

@@ -33,6 +33,11 @@ impl Network {
         ]
     }
 
+    /// Whether every address of its family is in the network.
+    pub fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether `address` is in the network. An IPv4 address in its IPv6 form counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -98,6 +103,8 @@ mod tests {
         assert!(holds("192.0.2.7", "::ffff:192.0.2.7"));
         assert!(holds("2001:db8::/32", "2001:db8:ffff::1"));
         assert!(!holds("::/0", "192.0.2.1"));
+        assert!("::/0".parse::<Network>().unwrap().is_everything());
+        assert!(!"0.0.0.0/1".parse::<Network>().unwrap().is_everything());
         for wrong in ["192.0.2.0/33", "192.0.2/24", "", "/8", "::/129", "10.0.0.0/-1"] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
         }

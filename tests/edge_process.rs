@@ -322,5 +322,6 @@ fn passwd_writes_lines_that_the_service_reads() {
 fn check(file: &Path, name: &str, password: &str) -> bool {
     let text = fs::read_to_string(file).unwrap();
     let source = smtp2signl4::diagnostic::Source::new("users", text);
-    smtp2signl4::smtp::users::Names::parse(&source).unwrap().check(name, password)
+    let names = smtp2signl4::smtp::users::Names::parse(&source).unwrap();
+    names.check(name, password, &mut smtp2signl4::smtp::users::Workspace::default())
 }

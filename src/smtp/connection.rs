@@ -247,8 +247,12 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
     /// Finds out whether a login is right. The wrong ones are answered late.
     async fn authenticate(&mut self, login: Login) {
         let name = login.name.clone();
+        let address = self.session.address();
+        // Those of a Unix socket are as near as loopback.
+        let trusted = address
+            .map_or_else(|| self.session.is_local(), |address| self.edge.config.rates.exempts(address));
         let verdict = match &self.edge.credentials.users {
-            Some(users) => self.edge.logins.check(users.names(), login, self.session.address()).await,
+            Some(users) => self.edge.logins.check(users.names(), login, address, trusted).await,
             None => Verdict::Later,
         };
         if let Verdict::Wrong(delay) = verdict {

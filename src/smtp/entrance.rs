@@ -3,6 +3,7 @@
 //! `listen` in `[smtp]` makes entrances with the default rules; each `[[smtp.listener]]` is one with its own.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -50,8 +51,12 @@ pub struct Entrance {
     /// `lenient`: whether what legacy senders get wrong is repaired. No.
     pub lenient: bool,
     /// `public`: whether anybody may reach it, so that it is strict where lenience would let one who writes a
-    /// message say more than a message. By default if the address is none of loopback and `allow` is not given.
+    /// message say more than a message. By default if `allow` names no networks, or one of all addresses, and the
+    /// address is none of loopback or proxies bring clients from elsewhere. Of an inherited socket the address is
+    /// known when it is [opened](Self::opened).
     pub public: bool,
+    /// Whether `public` is what the config says, and not by default.
+    pub declared: bool,
 }
 
 /// Where an entrance is.
@@ -153,8 +158,7 @@ impl Address {
 impl Entrance {
     /// An entrance at `address` with the default rules.
     pub fn new(address: Address) -> Self {
-        let public = matches!(&address, Address::Inet(address) if !address.ip().is_loopback());
-        Self {
+        let mut entrance = Self {
             address,
             protocol: Protocol::Smtp,
             tls: TlsMode::Off,
@@ -169,8 +173,52 @@ impl Entrance {
             proxies: Vec::new(),
             xclient: Vec::new(),
             lenient: false,
-            public,
+            public: false,
+            declared: false,
+        };
+        entrance.public = entrance.public_by_default();
+        entrance
+    }
+
+    /// Whether anybody may reach it, as far as the config tells.
+    fn public_by_default(&self) -> bool {
+        let far = match &self.address {
+            Address::Inet(address) => !address.ip().is_loopback() || !self.proxies.is_empty(),
+            Address::Inherited(_) => !self.proxies.is_empty(),
+            // Its clients have no address, so that none is taken for a proxy.
+            Address::Unix(_) => false,
+        };
+        far && !self.is_fenced()
+    }
+
+    /// Whether `allow` keeps anybody out.
+    fn is_fenced(&self) -> bool {
+        self.allow.as_ref().is_some_and(|allowed| !allowed.iter().any(Network::is_everything))
+    }
+
+    /// What it is now that its socket is open, at `address` if that is one of a network.
+    ///
+    /// # Errors
+    /// An inherited socket turns out to be public, and may not be lenient.
+    pub(super) fn opened(&self, address: Option<SocketAddr>) -> io::Result<Self> {
+        let mut entrance = self.clone();
+        let far = address.filter(|address| !address.ip().is_loopback());
+        if let (Address::Inherited(_), Some(address)) = (&self.address, far)
+            && !self.declared
+            && !self.is_fenced()
+        {
+            entrance.public = true;
+            if self.lenient {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!(
+                        "it is public at {address}, and a public listener cannot be lenient: name the legacy \
+                         senders in `allow`, or give them a listener of their own"
+                    ),
+                ));
+            }
         }
+        Ok(entrance)
     }
 
     /// Reads a `[[smtp.listener]]`; none if it has no address.
@@ -219,7 +267,9 @@ impl Entrance {
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
         let lenient = table.value("lenient").map(|value| value.span());
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
-        entrance.public = table.boolean("public").unwrap_or(entrance.public && entrance.allow.is_none());
+        let public = table.boolean("public");
+        entrance.declared = public.is_some();
+        entrance.public = public.unwrap_or_else(|| entrance.public_by_default());
         if let (Some(span), true, true) = (lenient, entrance.lenient, entrance.public) {
             table.error(
                 span,
@@ -356,12 +406,40 @@ mod tests {
         assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
         assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
         assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
+        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8', '0.0.0.0/0']"), refused);
+        assert_eq!(entrance("address = '[::]:25'\nallow = ['::/0']"), refused);
+        assert_eq!(entrance("address = '127.0.0.1:25'\nproxies = ['127.0.0.1']"), refused);
+        assert_eq!(entrance("address = 'systemd:smtp'\nproxies = ['127.0.0.1']"), refused);
         for good in [
             "address = '127.0.0.1:25'",
             "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']",
+            "address = '127.0.0.1:25'\nallow = ['10.0.0.0/8']\nproxies = ['127.0.0.1']",
+            "address = '127.0.0.1:25'\npublic = false\nproxies = ['127.0.0.1']",
+            "address = 'systemd:smtp'",
             "address = 'unix:/s'",
         ] {
             assert!(entrance(good).unwrap()[0].lenient, "{good}");
+        }
+    }
+
+    #[test]
+    fn an_inherited_socket_is_public_where_anybody_reaches_it() {
+        let opened = |rest: &str, address: Option<&str>| {
+            let text = format!("[[listener]]\naddress = 'systemd:smtp'\n{rest}\n");
+            listeners(&text).unwrap()[0].opened(address.map(|address| address.parse().unwrap()))
+        };
+        let everywhere = Some("0.0.0.0:25");
+        assert!(opened("", everywhere).unwrap().public);
+        assert!(opened("allow = ['0.0.0.0/0']", everywhere).unwrap().public);
+        let error = opened("lenient = true", everywhere).unwrap_err().to_string();
+        assert!(error.starts_with("it is public at 0.0.0.0:25, and a public listener cannot be lenient"));
+        for (rest, address) in [
+            ("lenient = true", Some("127.0.0.1:25")),
+            ("lenient = true", None),
+            ("lenient = true\nallow = ['10.0.0.0/8']", everywhere),
+            ("lenient = true\npublic = false", everywhere),
+        ] {
+            assert!(!opened(rest, address).unwrap().public, "{rest}");
         }
     }
 }

@@ -66,11 +66,13 @@ impl Listener {
     pub fn open(config: &Config, credentials: Credentials, mut inherited: Inherited) -> io::Result<Self> {
         let mut sockets = Vec::new();
         for entrance in &config.entrances {
-            let opened = Socket::listen(entrance, &mut inherited).map_err(|error| {
+            let named = |error: io::Error| {
                 io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
-            })?;
-            let entrance = Arc::new(entrance.clone());
-            sockets.extend(opened.into_iter().map(|socket| (Arc::clone(&entrance), socket)));
+            };
+            for socket in Socket::listen(entrance, &mut inherited).map_err(named)? {
+                let entrance = entrance.opened(socket.address()).map_err(named)?;
+                sockets.push((Arc::new(entrance), socket));
+            }
         }
         for name in inherited.left() {
             warn!(name, "systemd handed over a socket that no listener names; it is closed");

@@ -1,9 +1,10 @@
 //! Checks logins, at a pace that guessing cannot bear.
 //!
 //! A check costs 19 MiB of memory and tens of milliseconds, so that few run at a time and the others wait their
-//! turn. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
+//! turn. The memory is that of the places in which they run, and stays: no number of checks takes more. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
 //! checked for a while. A client that has logged in to an account before is counted by itself: nobody can lock it
-//! out by guessing at its account from elsewhere, or at other accounts from the same address.
+//! out by guessing at its account from elsewhere, or at other accounts from the same address. Nor does it concern a
+//! client of the site's own networks what others guessed.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -16,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use super::auth::Login;
 use super::users::Names;
+use super::users::Workspace;
 
 /// Checks at a time: 38 MiB, and a core or two.
 const PLACES: usize = 2;
@@ -54,6 +56,8 @@ struct Memory {
 #[derive(Debug)]
 pub struct Logins {
     places: Arc<Semaphore>,
+    /// The memory of the places where nothing runs. One whose check panicked is made anew.
+    workspaces: Arc<Mutex<Vec<Workspace>>>,
     memory: Mutex<Memory>,
     hasher: RandomState,
 }
@@ -75,6 +79,7 @@ impl Default for Logins {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(PLACES)),
+            workspaces: Arc::default(),
             memory: Mutex::default(),
             hasher: RandomState::new(),
         }
@@ -82,30 +87,42 @@ impl Default for Logins {
 }
 
 impl Logins {
-    /// Checks `login` of the client at `address` against `names`.
-    pub async fn check(&self, names: Arc<Names>, login: Login, address: Option<IpAddr>) -> Verdict {
+    /// Checks `login` of the client at `address` against `names`. If the client is `trusted`, the failures of others
+    /// do not matter.
+    pub async fn check(
+        &self,
+        names: Arc<Names>,
+        login: Login,
+        address: Option<IpAddr>,
+        trusted: bool,
+    ) -> Verdict {
         let client = address.map(network);
         let account = self.hasher.hash_one(&login.name);
-        if let Some(verdict) = self.refused(client, account, Instant::now()) {
+        if let Some(verdict) = self.refused(client, account, trusted, Instant::now()) {
             return verdict;
         }
         let Ok(place) = timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await else {
             return Verdict::Later;
         };
         // Others of this client may have failed while this one waited.
-        if let Some(verdict) = self.refused(client, account, Instant::now()) {
+        if let Some(verdict) = self.refused(client, account, trusted, Instant::now()) {
             return verdict;
         }
+        let workspaces = Arc::clone(&self.workspaces);
         let check = move || {
+            let spare = || workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut workspace = spare().pop().unwrap_or_default();
+            let right = names.check(&login.name, login.password.expose(), &mut workspace);
+            spare().push(workspace);
             // Kept until the memory is free again, even if nobody waits for the outcome any more.
-            let _place = place;
-            names.check(&login.name, login.password.expose())
+            drop(place);
+            right
         };
         let right = tokio::task::spawn_blocking(check).await.unwrap_or(false);
         self.note(client, account, right, Instant::now())
     }
 
-    fn refused(&self, client: Option<IpAddr>, account: u64, now: Instant) -> Option<Verdict> {
+    fn refused(&self, client: Option<IpAddr>, account: u64, trusted: bool, now: Instant) -> Option<Verdict> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = |whom| memory.recent(whom, now) >= MAX_FAILURES;
         if memory.known.contains_key(&(client, account)) {
@@ -113,7 +130,7 @@ impl Logins {
         } else if spent(Counted::Client(client)) {
             Some(Verdict::TooMany)
         } else {
-            spent(Counted::Account(account)).then_some(Verdict::Later)
+            (!trusted && spent(Counted::Account(account))).then_some(Verdict::Later)
         }
     }
 
@@ -176,6 +193,8 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::diagnostic::Source;
+    use crate::secret::Secret;
 
     const START: fn() -> Instant = Instant::now;
 
@@ -187,16 +206,16 @@ mod tests {
     fn each_failure_is_answered_later_until_none_is_checked_for_a_while() {
         let (logins, client, start) = (Logins::default(), address("192.0.2.1"), START());
         let mut delays = Vec::new();
-        while logins.refused(client, 1, start).is_none() {
+        while logins.refused(client, 1, false, start).is_none() {
             let Verdict::Wrong(delay) = logins.note(client, 1, false, start) else { panic!() };
             delays.push(delay.as_secs());
         }
         assert_eq!(delays, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8]);
-        assert_eq!(logins.refused(client, 2, start), Some(Verdict::TooMany));
-        assert_eq!(logins.refused(address("192.0.2.2"), 1, start), Some(Verdict::Later));
-        assert_eq!(logins.refused(address("192.0.2.2"), 2, start), None);
+        assert_eq!(logins.refused(client, 2, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("192.0.2.2"), 1, false, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(address("192.0.2.2"), 2, false, start), None);
         let later = start + WINDOW;
-        assert_eq!(logins.refused(client, 1, later), None);
+        assert_eq!(logins.refused(client, 1, false, later), None);
         assert_eq!(logins.note(client, 1, false, later), Verdict::Wrong(DELAY.0));
     }
 
@@ -208,14 +227,28 @@ mod tests {
             logins.note(address(&format!("198.51.100.{stranger}")), 1, false, start);
             logins.note(client, 2, false, start);
         }
-        assert_eq!(logins.refused(address("192.0.2.9"), 1, start), Some(Verdict::Later));
-        assert_eq!(logins.refused(client, 2, start), Some(Verdict::TooMany));
-        assert_eq!(logins.refused(client, 1, start), None);
+        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(client, 2, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(client, 1, false, start), None);
         // It may not guess either.
         for _ in 0..MAX_FAILURES {
             logins.note(client, 1, false, start);
         }
-        assert_eq!(logins.refused(client, 1, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(client, 1, false, start), Some(Verdict::TooMany));
+    }
+
+    #[test]
+    fn a_trusted_client_is_not_locked_out_by_others_and_may_not_guess_either() {
+        let (logins, trusted, start) = (Logins::default(), address("10.0.0.1"), START());
+        for stranger in 0..20 {
+            logins.note(address(&format!("198.51.100.{stranger}")), 1, false, start);
+        }
+        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(trusted, 1, true, start), None);
+        for _ in 0..MAX_FAILURES {
+            logins.note(trusted, 1, false, start);
+        }
+        assert_eq!(logins.refused(trusted, 1, true, start), Some(Verdict::TooMany));
     }
 
     #[test]
@@ -225,8 +258,21 @@ mod tests {
         for host in 0..MAX_FAILURES {
             logins.note(address(&format!("2001:db8::{host}")), u64::from(host), false, start);
         }
-        assert_eq!(logins.refused(address("2001:db8::ffff"), 99, start), Some(Verdict::TooMany));
-        assert_eq!(logins.refused(address("2001:db8:0:1::1"), 99, start), None);
+        assert_eq!(logins.refused(address("2001:db8::ffff"), 99, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("2001:db8:0:1::1"), 99, false, start), None);
+    }
+
+    #[tokio::test]
+    async fn however_many_log_in_there_is_memory_for_the_places_and_no_more() {
+        let logins = Logins::default();
+        let names = Arc::new(Names::parse(&Source::new("users", "")).unwrap());
+        let login = || Login { name: "hive".into(), password: Secret::new("x") };
+        for _ in 0..2 {
+            let check = || logins.check(Arc::clone(&names), login(), None, false);
+            tokio::join!(check(), check(), check(), check());
+            let spare = logins.workspaces.lock().unwrap().len();
+            assert!((1..=PLACES).contains(&spare), "{spare}");
+        }
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! long as all lines were made with the same costs, and that a hash cannot ask for more memory than [`MAX_MEMORY`].
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Argon2, Params, PasswordHasher, PasswordVerifier};
+use argon2::password_hash::phc::{Output, PasswordHash};
+use argon2::{Algorithm, Argon2, Block, Params, PasswordHasher, Version};
 use tracing::{error, info};
 
 use crate::diagnostic::{Diagnostic, Source};
@@ -28,6 +29,11 @@ const MAX_NAME: usize = 255;
 /// Checked where the file has no line at all. Nobody has its password.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c210cDJzaWdubDQtbm9ib2R5$S2mCQuyAdgdvTN0WZXmvSbyQH6Vw5dcH2iEzUFsyqSM";
+
+/// The memory in which passwords are checked, one after the other. It grows to what the costliest hash needs and
+/// stays, as an allocator would keep as much for each thread that ever checked one.
+#[derive(Default)]
+pub struct Workspace(Vec<Block>);
 
 /// The names and hashes of one state of the file.
 #[derive(Debug)]
@@ -93,12 +99,42 @@ impl Names {
         self.hashes.is_empty()
     }
 
-    /// Whether `password` is that of the user `name`. It takes tens of milliseconds and the memory of the hash.
-    pub fn check(&self, name: &str, password: &str) -> bool {
+    /// Whether `password` is that of the user `name`. It takes tens of milliseconds, and in `workspace` the memory
+    /// of the hash.
+    pub fn check(&self, name: &str, password: &str, workspace: &mut Workspace) -> bool {
         let known = self.hashes.get(name);
-        let right =
-            Argon2::default().verify_password(password.as_bytes(), known.unwrap_or(&self.nobody)).is_ok();
+        let right = workspace.verify(password, known.unwrap_or(&self.nobody)).unwrap_or(false);
         right && known.is_some()
+    }
+}
+
+impl Workspace {
+    /// Whether `password` is the one that was hashed. None if the hash has no salt or output, or impossible costs.
+    fn verify(&mut self, password: &str, hash: &PasswordHash) -> Option<bool> {
+        let (salt, expected) = (hash.salt.as_ref()?, hash.hash.as_ref()?);
+        let params = Params::try_from(hash).ok()?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).ok()?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from).ok()?;
+        let needed = params.block_count();
+        if self.0.len() < needed {
+            // The old memory goes first, so that there are never both.
+            self.0 = Vec::new();
+            self.0 = vec![Block::new(); needed];
+        }
+        let mut found = [0; Output::MAX_LENGTH];
+        let found = found.get_mut(..expected.len())?;
+        Argon2::new(algorithm, version, params)
+            .hash_password_into_with_memory(password.as_bytes(), salt, found, &mut self.0)
+            .ok()?;
+        // It compares in constant time.
+        Some(Output::new(found).ok()? == *expected)
+    }
+}
+
+impl fmt::Debug for Workspace {
+    /// Shows how many blocks it has, for what they hold comes from a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Workspace").field(&self.0.len()).finish()
     }
 }
 
@@ -235,7 +271,11 @@ mod tests {
 
     /// A hash that costs nothing to check, of the password `right`.
     fn cheap(password: &str) -> String {
-        let params = Params::new(8, 1, 1, None).unwrap();
+        costing(8, password)
+    }
+
+    fn costing(memory: u32, password: &str) -> String {
+        let params = Params::new(memory, 1, 1, None).unwrap();
         let hash: PasswordHash = Argon2::from(params).hash_password(password.as_bytes()).unwrap();
         hash.to_string()
     }
@@ -249,13 +289,14 @@ mod tests {
     fn a_password_is_right_for_its_user_only() {
         let text = format!("# the hive\nhive:{}\n\njörg@soc:{}\r\n", cheap("right"), cheap("other"));
         let names = Names::parse(&Source::new("users", text)).unwrap();
+        let check = |name, password| names.check(name, password, &mut Workspace::default());
         assert_eq!(names.len(), 2);
-        assert!(names.check("hive", "right"));
-        assert!(names.check("jörg@soc", "other"));
+        assert!(check("hive", "right"));
+        assert!(check("jörg@soc", "other"));
         for (name, password) in
             [("hive", "other"), ("hive", ""), ("nobody", "right"), ("", ""), ("Hive", "right")]
         {
-            assert!(!names.check(name, password), "{name} {password}");
+            assert!(!check(name, password), "{name} {password}");
         }
     }
 
@@ -263,7 +304,7 @@ mod tests {
     fn a_file_without_users_lets_nobody_in() {
         let names = Names::parse(&Source::new("users", "# nobody yet\n")).unwrap();
         assert!(names.is_empty());
-        assert!(!names.check("hive", "nobody"));
+        assert!(!names.check("hive", "nobody", &mut Workspace::default()));
     }
 
     #[test]
@@ -293,7 +334,27 @@ mod tests {
     fn a_line_that_was_made_can_be_read_and_costs_what_the_standard_asks() {
         let line = line("hive", "s3cret").unwrap();
         assert!(line.starts_with("hive:$argon2id$v=19$m=19456,t=2,p=1$"), "{line}");
-        assert!(Names::parse(&Source::new("users", line)).unwrap().check("hive", "s3cret"));
+        let names = Names::parse(&Source::new("users", line)).unwrap();
+        assert!(names.check("hive", "s3cret", &mut Workspace::default()));
+    }
+
+    #[test]
+    fn a_workspace_holds_as_much_as_the_costliest_hash_and_serves_all() {
+        let text = format!("small:{}\nbig:{}\n", cheap("s"), costing(64, "b"));
+        let names = Names::parse(&Source::new("users", text)).unwrap();
+        let mut workspace = Workspace::default();
+        assert!(names.check("small", "s", &mut workspace));
+        assert_eq!(workspace.0.len(), 8);
+        assert!(names.check("big", "b", &mut workspace));
+        let memory = (workspace.0.as_ptr(), workspace.0.capacity());
+        assert_eq!(memory.1, 64);
+        // What the one before left in it makes no difference.
+        for (name, password, right) in
+            [("small", "s", true), ("small", "b", false), ("big", "b", true), ("nobody", "b", false)]
+        {
+            assert_eq!(names.check(name, password, &mut workspace), right, "{name} {password}");
+            assert_eq!((workspace.0.as_ptr(), workspace.0.capacity()), memory);
+        }
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Session {
         self.client.address
     }
 
+    /// Whether the client came by a Unix socket, and nobody spoke for it.
+    pub fn is_local(&self) -> bool {
+        self.client.address.is_none() && self.client.relay.is_none()
+    }
+
     /// The answer to [`Step::Authenticate`] with the login of `name`.
     pub fn login_is(&mut self, name: String, verdict: Verdict) {
         // A name that is longer than any user's is not worth more of the log.

@@ -224,7 +224,7 @@ fn a_critical_event_of_a_team_that_is_held_stands_in_nobodys_way() {
     for team in 1..9 {
         bench.commit(event(team, &format!("soc{team}"), Severity::Critical, None), at(0));
     }
-    for second in 0..120 {
+    for second in 0..120_i64 {
         let info = 100 + second.unsigned_abs();
         bench.commit(event(info, "soc", Severity::Info, None), at(second));
         let posts = bench.posts(at(second));

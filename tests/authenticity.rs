@@ -135,3 +135,18 @@ async fn the_relays_results_close_and_forged_ones_do_not() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proven_stranger_closes_nothing_where_the_site_names_its_domains() {
+    for (domains, status) in [("'example.org'", Status::Resolved), ("'site.example'", Status::New)] {
+        let folder = tempfile::tempdir().unwrap();
+        let edge = edge(folder.path(), &format!("[rules]\nclosing-domains = [{domains}]\n"));
+        let id = edge.accept(resolved("203.0.113.9", "")).await.unwrap();
+        let (event, envelope, story) = kept(&edge, id).await;
+        assert_eq!(envelope.authenticity.unwrap().proven.as_deref(), Some("example.org"));
+        assert_eq!((event.status, event.external_id.as_deref()), (status, Some("zabbix:90210")), "{domains}");
+        let why =
+            "status: new, as example.org, which this mail is proven to be from, is none of `closing-domains`";
+        assert_eq!(story.to_string().contains(why), status == Status::New, "{story}");
+    }
+}

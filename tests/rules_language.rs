@@ -543,6 +543,32 @@ fn a_mail_from_outside_closes_nothing_unless_something_proves_its_sender() {
         (page.status.to_string().as_str(), page.message.starts_with("Host: web01")),
         ("resolved", true)
     );
+    // Where the site names its domains, the others prove nothing that counts.
+    let outcome = |closing: &[&str], envelope: &Envelope| {
+        let domains = closing.iter().map(|domain| (*domain).to_owned()).collect();
+        event("resolved", envelope, MAIL, Site { closing_domains: Some(domains), ..site() })
+    };
+    let mut proven = from_outside();
+    proven.authenticity = proof_of("mon.example");
+    for (closing, status) in [
+        (&["other.example", "mon.example"][..], "resolved"),
+        (&["example"], "resolved"),
+        (&[], "new"),
+        (&["other.example"], "new"),
+        (&["on.example"], "new"),
+        (&["sub.mon.example"], "new"),
+    ] {
+        let event = outcome(closing, &proven);
+        assert_eq!(event.status.to_string(), status, "{closing:?}");
+        let told = event
+            .message
+            .starts_with("This mail would close the alert, but the domain of its sender may not");
+        assert_eq!(told, status == "new", "{closing:?}: {}", event.message);
+    }
+    assert!(outcome(&["mon.example"], &from_outside()).message.contains("nothing proves who sent it"));
+    for closes in [&known, &envelope()] {
+        assert_eq!(outcome(&[], closes).status.to_string(), "resolved");
+    }
     // What pages anyway is as it was.
     assert!(event("new", &from_outside(), MAIL, site()).message.starts_with("Host: web01"));
 }

@@ -26,6 +26,9 @@ pub struct Config {
     /// Whether a mail from outside those networks closes and acknowledges though nothing proves who sent it.
     /// Default: no, it is a page.
     pub unproven_closes: bool,
+    /// The domains, and those below them, whose word alone closes and acknowledges from outside those networks,
+    /// in lower case; none if any domain may that is proven. Default: none.
+    pub closing_domains: Option<Vec<String>>,
     /// Mails above this leave as a bare notice. Default: no limit.
     pub tlp_limit: Option<Tlp>,
     /// The shipped sets of redaction patterns that apply. Default: passwords and tokens.
@@ -50,6 +53,7 @@ impl Default for Config {
             shipped: true,
             trusted: Network::private(),
             unproven_closes: false,
+            closing_domains: None,
             tlp_limit: None,
             redact: vec![RedactSet::Passwords, RedactSet::Tokens],
             redact_patterns: Vec::new(),
@@ -94,6 +98,20 @@ impl Config {
                     "\"page\": the mail pages; \"pass\": it closes",
                 ),
             }
+        }
+        if let Some(domains) = table.strings("closing-domains") {
+            let mut known = Vec::new();
+            for text in domains {
+                match domain(&text.value) {
+                    Some(domain) => known.push(domain),
+                    None => table.error(
+                        text.span,
+                        format!("`{}` is not a domain", text.value.escape_debug()),
+                        "write \"example.org\", which stands for the domains below it as well",
+                    ),
+                }
+            }
+            config.closing_domains = Some(known);
         }
         config.tlp_limit = table.word("tlp-limit");
         if let Some(value) = table.value("redact")
@@ -141,6 +159,7 @@ impl Config {
             teams,
             trusted: self.trusted.clone(),
             unproven_closes: self.unproven_closes,
+            closing_domains: self.closing_domains.clone(),
             severities: self.severities.clone(),
             tlp_limit: self.tlp_limit,
             redaction: Redaction::new(&self.redact, self.redact_patterns.iter().cloned()),
@@ -148,6 +167,14 @@ impl Config {
             values: self.values.clone(),
         }
     }
+}
+
+/// A domain as it is compared: in lower case, without the dot at the end.
+fn domain(text: &str) -> Option<String> {
+    let domain = text.strip_suffix('.').unwrap_or(text).to_lowercase();
+    let label =
+        |label: &str| !label.is_empty() && label.chars().all(|c| c.is_alphanumeric() || "-_".contains(c));
+    domain.split('.').all(label).then_some(domain)
 }
 
 /// Reads `[rules.severity]`: `critical = { service = "...", color = "...", scenario = "..." }` and so on.
@@ -178,7 +205,7 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = concat!(
-            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\nunproven-close = 'pass'\ntlp-limit = 'amber'\n",
+            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\nunproven-close = 'pass'\nclosing-domains = ['Example.org.']\ntlp-limit = 'amber'\n",
             "redact = ['cards']\nredact-patterns = ['x+']\ntime-zone = 'UTC'\n",
             "[rules.severity]\nhigh = { service = 'S', color = 'red', scenario = 'multi_ack' }\n",
             "[rules.values]\nthehive = 'https://hive.example'\n",
@@ -192,8 +219,17 @@ mod tests {
         let config = config.unwrap();
         assert_eq!((config.paths.len(), config.shipped, config.tlp_limit), (2, false, Some(Tlp::Amber)));
         assert!(config.unproven_closes);
+        assert_eq!(config.closing_domains.as_deref(), Some(&["example.org".to_owned()][..]));
         assert_eq!(config.redact, [RedactSet::Cards]);
         assert_eq!(config.severities[0].1.service.as_deref(), Some("S"));
         assert_eq!(config.values, [("thehive".to_owned(), "https://hive.example".to_owned())]);
+    }
+
+    #[test]
+    fn what_is_no_domain_closes_nothing() {
+        assert_eq!(domain("Mon.Example.org."), Some("mon.example.org".to_owned()));
+        for wrong in ["", ".", "*.example.org", ".example.org", "a@example.org", "example..org", "a b"] {
+            assert_eq!(domain(wrong), None, "{wrong}");
+        }
     }
 }

@@ -136,12 +136,21 @@ impl<'m> Ground<'m> {
     /// vouches for it. A client inside the trusted networks that passes on a mail from outside is a relay:
     /// who it is says nothing of the writer.
     pub(super) fn authenticated(&self) -> bool {
-        *self.authenticated.get_or_init(|| {
-            let client = &self.envelope.client;
-            let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
-            let relay = || self.envelope.client_is_within(self.trusted_networks) && !self.trusted();
-            self.found_out().is_some_and(|found| found.vouches_for(&self.message.from)) || (known && !relay())
-        })
+        *self.authenticated.get_or_init(|| self.proven_domain().is_some() || self.client_vouches())
+    }
+
+    /// The domain of From, if it vouches for the mail.
+    pub(super) fn proven_domain(&self) -> Option<&'m str> {
+        let found = self.found_out().filter(|found| found.vouches_for(&self.message.from))?;
+        found.proven.as_deref()
+    }
+
+    /// Whether the client has authenticated itself, by a login or a certificate, and is no relay.
+    pub(super) fn client_vouches(&self) -> bool {
+        let client = &self.envelope.client;
+        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+        let relay = || self.envelope.client_is_within(self.trusted_networks) && !self.trusted();
+        known && !relay()
     }
 
     /// What was found out about the mail, if it was checked.

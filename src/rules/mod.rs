@@ -106,6 +106,8 @@ pub struct Site {
     pub severities: Vec<(Severity, Paging)>,
     /// Whether a mail from outside the trusted networks closes and acknowledges though nothing proves who sent it.
     pub unproven_closes: bool,
+    /// The domains whose word alone closes and acknowledges from there, in lower case; none if any does.
+    pub closing_domains: Option<Vec<String>>,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
     /// What is replaced in everything that leaves.
@@ -144,6 +146,14 @@ impl Site {
 
     fn paging_of(&self, severity: Severity) -> Option<&Paging> {
         self.severities.iter().find(|(of, _)| *of == severity).map(|(_, paging)| paging)
+    }
+
+    /// Whether a mail from outside may close and acknowledge if it is proven to be from `domain`, in lower case.
+    fn may_close(&self, domain: &str) -> bool {
+        let within = |of: &String| {
+            domain.strip_suffix(of.as_str()).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+        };
+        self.closing_domains.as_ref().is_none_or(|domains| domains.iter().any(within))
     }
 
     fn value(&self, name: &str) -> Option<&str> {

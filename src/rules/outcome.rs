@@ -214,26 +214,47 @@ fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes:
 }
 
 /// Makes a page of what would close or acknowledge if the mail is from outside and nothing proves who sent
-/// it: whoever knows the key of an alert could else make it go away. Returns what to tell the reader.
+/// it, or only a domain that may not: whoever knows the key of an alert could else make it go away. Returns
+/// what to tell the reader.
 fn prove(
     rules: &RuleSet,
     ground: &Ground<'_>,
     event: &mut Event,
     notes: &mut Vec<String>,
 ) -> Option<&'static str> {
-    if event.status == Status::New || rules.site.unproven_closes || ground.trusted() || ground.authenticated()
-    {
+    let may = event.status == Status::New
+        || rules.site.unproven_closes
+        || ground.trusted()
+        || ground.client_vouches();
+    if may {
         return None;
     }
-    notes.push(format!(
-        "status: new, as nothing proves who sent this mail from outside: it would be {}",
-        event.status
-    ));
-    let warning = match event.status {
-        Status::Resolved => {
+    let domain = ground.proven_domain();
+    if domain.is_some_and(|domain| rules.site.may_close(domain)) {
+        return None;
+    }
+    notes.push(match domain {
+        Some(domain) => format!(
+            "status: new, as {}, which this mail is proven to be from, is none of `closing-domains`: it would be {}",
+            domain.escape_debug(),
+            event.status
+        ),
+        None => format!(
+            "status: new, as nothing proves who sent this mail from outside: it would be {}",
+            event.status
+        ),
+    });
+    let warning = match (event.status, domain) {
+        (Status::Resolved, Some(_)) => {
+            "This mail would close the alert, but the domain of its sender may not: the alert stays open."
+        }
+        (_, Some(_)) => {
+            "This mail would acknowledge the alert, but the domain of its sender may not: the alert stays as it is."
+        }
+        (Status::Resolved, None) => {
             "This mail would close the alert, but nothing proves who sent it: the alert stays open."
         }
-        _ => {
+        (_, None) => {
             "This mail would acknowledge the alert, but nothing proves who sent it: the alert stays as it is."
         }
     };

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::watch;
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tracing::{debug, error, info};
 
@@ -164,6 +165,10 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             used = input.len() - rest.len();
             match step {
                 Step::Write => self.write().await?,
+                Step::Look => {
+                    let more = is_more(self.stream).await?;
+                    self.session.more_is(more);
+                }
                 Step::Recipient(recipient) => {
                     let known = self.edge.accept.recipient(&recipient);
                     self.session.recipient_is(recipient, known);
@@ -352,6 +357,21 @@ async fn receive<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<Vec<u8>> {
         ready!(Pin::new(&mut *stream).poll_read(context, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().to_vec()))
     })
+    .await
+}
+
+/// Whether there is more to be read already. It takes an octet of it, so it is for a session that ends then.
+/// A read that filled its buffer leaves the stream ready, so that one poll tells. Without a budget, as
+/// a task whose budget is used up would be told that there is nothing.
+async fn is_more<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<bool> {
+    unconstrained(std::future::poll_fn(|context| {
+        let mut space = [0];
+        let mut buffer = ReadBuf::new(&mut space);
+        Poll::Ready(match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+            Poll::Ready(outcome) => outcome.map(|()| !buffer.filled().is_empty()),
+            Poll::Pending => Ok(false),
+        })
+    }))
     .await
 }
 

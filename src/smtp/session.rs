@@ -36,7 +36,8 @@ mod security;
 /// pipelines without end and reads nothing costs no more than that.
 const MAX_OUTPUT: usize = 4096;
 
-/// What is to be done before the session can go on. Whatever it is, the output is to be written first.
+/// What is to be done before the session can go on. Whatever it is but [`Step::Look`], the output is to be
+/// written first.
 #[allow(clippy::large_enum_variant, reason = "a step is done at once and never kept")]
 #[derive(Debug)]
 pub enum Step {
@@ -44,6 +45,9 @@ pub enum Step {
     Read,
     /// Write: there may be more input in hand.
     Write,
+    /// Look, without waiting and before anything is written, whether more input is there already, then call
+    /// [`Session::more_is`].
+    Look,
     /// Find out whether somebody takes mail for this recipient, then call [`Session::recipient_is`].
     Recipient(String),
     /// Hand the mail on, then call [`Session::mail_is`].
@@ -82,6 +86,8 @@ pub struct Session {
     errors: usize,
     /// Whether the last command was a DATA that was refused.
     data_refused: bool,
+    /// Whether it is yet to be found out if anything is pipelined behind that DATA.
+    to_look: bool,
     /// The login that the next line belongs to.
     exchange: Option<Exchange>,
     /// Whether the client has logged in, by a user of ours or by what its network may say.
@@ -156,6 +162,7 @@ impl Session {
             transaction: None,
             errors: 0,
             data_refused: false,
+            to_look: false,
             exchange: None,
             logged_in: false,
             greeting: Repairs::default(),
@@ -210,6 +217,9 @@ impl Session {
                         }
                     }
                 },
+            }
+            if std::mem::take(&mut self.to_look) {
+                return Step::Look;
             }
             if self.output.len() > MAX_OUTPUT {
                 return Step::Write;

@@ -452,3 +452,49 @@ async fn a_wrong_login_is_answered_later_each_time_and_a_right_one_at_once() {
         );
     }
 }
+
+/// Commands that are read at one go to the last octet, which ends a DATA that is refused.
+fn one_read() -> String {
+    let data = "NOOP xxx\r\nDATA\r\n";
+    let commands = "NOOP\r\n".repeat((CHUNK - data.len()) / 6) + data;
+    assert_eq!(commands.len(), CHUNK);
+    commands
+}
+
+const MAIL: &str = "MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\nx\r\n.\r\n";
+
+#[tokio::test(start_paused = true)]
+async fn what_the_next_read_brings_behind_a_refused_data_is_never_obeyed() {
+    let edge = edge(|_| ());
+    let (mut client, ours) = tokio::io::duplex(4 * CHUNK);
+    client.write_all((one_read() + MAIL).as_bytes()).await.unwrap();
+    let (_end, ending) = watch::channel(None);
+    let entrance = entrance();
+    let server = serve(&edge, &entrance, ours, Client::default(), ending);
+    let mut replies = String::new();
+    let (_, read) = tokio::join!(server, client.read_to_string(&mut replies));
+    read.unwrap();
+    let last: Vec<_> = replies.lines().rev().take(2).map(|line| &line[..9]).collect();
+    assert_eq!(last, ["421 4.7.0", "503 5.5.1"]);
+    assert!(edge.accept.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hears_that_its_data_is_refused_may_go_on() {
+    let edge = edge(|_| ());
+    let (stream, ours) = tokio::io::duplex(4 * CHUNK);
+    let (end, ending) = watch::channel(None);
+    let task = Arc::clone(&edge);
+    let served =
+        tokio::spawn(async move { serve(&task, &entrance(), ours, Client::default(), ending).await });
+    let mut dialogue = Dialogue { edge, stream, end, served, began: Instant::now() };
+    for commands in [one_read().as_str(), "DATA\r\n"] {
+        dialogue.says(commands).await;
+        while !dialogue.hears().await.starts_with("503 5.5.1") {}
+    }
+    dialogue.says(MAIL).await;
+    dialogue.says("QUIT\r\n").await;
+    assert!(dialogue.rest().await.contains("250 2.0.0 queued"));
+    dialogue.served.await.unwrap();
+    assert_eq!(dialogue.edge.accept.0.lock().unwrap().len(), 1);
+}

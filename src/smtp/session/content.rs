@@ -29,6 +29,8 @@ impl Session {
     /// By RFC 2920 section 3.1 nothing may be pipelined behind DATA. So if anything is, it can only be
     /// that message, and the session ends; and it ends if the next line is no command. That a message
     /// which comes late begins with a command cannot be told from a client that goes on, as it may.
+    /// Where the input in hand ends with DATA, what is behind it may only not have been read yet: that is
+    /// looked for before the client hears of the refusal, as nobody may go on before.
     pub(super) fn data(&mut self, followed: bool) {
         let refusal = match &self.transaction {
             None => &reply::NEED_MAIL,
@@ -52,7 +54,13 @@ impl Session {
         info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
         self.data_refused = true;
         self.refuse(refusal);
-        if followed {
+        self.to_look = !followed;
+        self.more_is(followed);
+    }
+
+    /// The answer to [`Step::Look`]: whether anything is pipelined behind a DATA that was refused.
+    pub fn more_is(&mut self, there: bool) {
+        if there {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
         }
     }

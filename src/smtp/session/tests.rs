@@ -75,6 +75,8 @@ impl Talk {
             output.extend(self.session.take_output());
             match step {
                 Step::Read => break,
+                // More may come, but not before the replies are heard.
+                Step::Look => self.session.more_is(false),
                 Step::Write => (),
                 Step::Recipient(recipient) => {
                     let known = !recipient.starts_with("nobody");

@@ -119,6 +119,8 @@ impl Talk {
                     return replies;
                 }
                 Step::Write => (),
+                // What comes in later pieces cannot be seen.
+                Step::Look => session.more_is(false),
                 Step::Recipient(recipient) => {
                     let known = is_known(&recipient);
                     self.recipients += usize::from(known);

@@ -40,7 +40,7 @@ pub(super) struct Sentence {
     pub payload: Option<String>,
 }
 
-/// The columns that [`incident`] reads, and the ids that SIGNL4 gave its events.
+/// The columns that [`incident()`] reads, and the ids that SIGNL4 gave its events.
 pub(super) const INCIDENT: &str = "team, external_id, state, severity, paged_severity, opened_at, last_at, \
      paged_at, mails, unpaged, posted, first_seq, event_ids";
 

@@ -56,6 +56,8 @@ pub fn config() -> smtp::Config {
 #[derive(Debug, Default, PartialEq)]
 pub struct Talk {
     pub said: String,
+    /// How many replies that is.
+    pub replies: usize,
     pub mails: Vec<(Envelope, Vec<u8>)>,
     /// The logins that came to be checked, and what they were found to be.
     pub logins: Vec<(Login, Verdict)>,
@@ -107,7 +109,9 @@ impl Talk {
         loop {
             let step = session.advance(&mut input);
             let output = String::from_utf8(session.take_output()).expect("a reply is ASCII");
-            replies += replies_in(&output);
+            let made = replies_in(&output);
+            replies += made;
+            self.replies += made;
             // A sender that was taken begins a mail.
             if output.contains("250 2.1.0") {
                 self.recipients = 0;

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::changes::{Work, key};
-use super::store::{QUEUED, number, queued, text, time, word};
+use super::rows::{QUEUED, number, queued, text, time, word};
 use crate::event::{Severity, Status, with_tile};
 use crate::incident::{self, Incident, Page, Report, Verdict};
 use crate::spool::engine::{Applied, Fresh};

@@ -9,6 +9,7 @@ mod files;
 mod incidents;
 mod reserve;
 mod retarget;
+mod rows;
 mod schema;
 mod store;
 mod storms;

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::changes::key;
-use super::store::{QUEUED, queued};
+use super::rows::{QUEUED, queued};
 use crate::spool::engine::Applied;
 use crate::spool::reservation::{Reservation, Urgent};
 

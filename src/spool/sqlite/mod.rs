@@ -13,6 +13,7 @@ mod rows;
 mod schema;
 mod store;
 mod storms;
+mod urgent;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;

@@ -16,6 +16,7 @@ use super::incidents::{INCIDENT, incident};
 use super::reserve;
 use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
 use super::storms::{STORM, storm};
+use super::urgent::urgent;
 use super::{BUSY, Disk, failure};
 use crate::event::{Severity, Status};
 use crate::mail::MailId;
@@ -134,7 +135,7 @@ impl engine::Store for Store {
     }
 
     fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure> {
-        self.ask(|db| reserve::urgent(db, team, after, limit))
+        self.ask(|db| urgent(db, team, after, limit))
     }
 
     fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure> {

@@ -169,6 +169,15 @@ impl Reader {
         self.ask(move |store| store.incidents(&filter)).await
     }
 
+    /// The incident of `team` and `external_id`, if it is known.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Error> {
+        let (team, external_id) = (team.to_owned(), external_id.to_owned());
+        self.ask(move |store| store.incident(&team, &external_id)).await
+    }
+
     /// The storms that are on, and those that are over and of whose incidents some are open.
     ///
     /// # Errors

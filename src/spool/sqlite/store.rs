@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::changes::key;
 use super::files::Files;
-use super::incidents::{INCIDENT, incident};
+use super::incidents::{INCIDENT, INCIDENT_OF, known_incident};
 use super::reserve;
 use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
 use super::storms::{STORM, storm};
@@ -368,15 +368,13 @@ impl engine::Store for Store {
                 "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
                  AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
             ))?;
-            let mut rows = question.query(params![filter.team, filter.open, limit])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let ids = text(row, 12)?.unwrap_or_default();
-                let event_ids = ids.split_whitespace().map(str::to_owned).collect();
-                let incident = incident(row)?;
-                found.push(KnownIncident { incident, event_ids });
-            }
-            Ok(found)
+            question.query_map(params![filter.team, filter.open, limit], known_incident)?.collect()
+        })
+    }
+
+    fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(INCIDENT_OF)?.query_row([team, external_id], known_incident).optional()
         })
     }
 

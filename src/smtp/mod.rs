@@ -108,8 +108,8 @@ pub struct Config {
     /// `max-sessions`: how many sessions there may be at a time. 900: of the 1,024 file descriptors that
     /// a process usually has, they leave some to the spool and the deliveries.
     pub max_sessions: usize,
-    /// `max-sessions-per-client`: how many of them may come from one address. 100: five Postfix behind
-    /// one address, which open at most 20 each.
+    /// `max-sessions-per-client`: how many of them may come from one address, unless it is exempt from the rates.
+    /// 100: five Postfix behind one address, which open at most 20 each.
     pub max_sessions_per_client: usize,
     /// `[smtp.rates]`: how often clients may come.
     pub rates: Limits,

@@ -208,7 +208,8 @@ mod tests {
 
     #[test]
     fn a_client_that_is_exempt_has_as_many_sessions_as_there_are() {
-        let door = Door::new("max-sessions = 5\nmax-sessions-per-client = 1\n[rates]\nexempt = '192.0.2.0/24'\n");
+        let door =
+            Door::new("max-sessions = 5\nmax-sessions-per-client = 1\n[rates]\nexempt = '192.0.2.0/24'\n");
         let mut seats: Vec<Seat> = (0..4).map(|_| door.admit("192.0.2.1").unwrap()).collect();
         seats.push(door.admit("127.0.0.1").unwrap());
         assert_eq!(door.admit("192.0.2.1").unwrap_err(), &reply::TOO_MANY_SESSIONS);
@@ -272,6 +273,10 @@ mod tests {
         assert!(known.iter().all(Result::is_ok), "the proxy itself is exempt");
         assert_eq!(seats[0].admit_unknown(proxy, &narrow.entrance, now), Ok(()));
         let refused = Err(&reply::TOO_MANY_FROM_CLIENT);
-        assert_eq!(seats[1].admit_unknown(proxy, &narrow.entrance, now), refused, "and who it cannot name is not");
+        assert_eq!(
+            seats[1].admit_unknown(proxy, &narrow.entrance, now),
+            refused,
+            "and who it cannot name is not"
+        );
     }
 }

@@ -141,7 +141,7 @@ impl Window {
             accepted_at: queued.accepted_at,
             attempts: queued.attempts,
             reason: queued.reason.map(Box::from),
-            maybe_taken: false,
+            maybe_taken: queued.unanswered > 0,
             next_at: queued.next_at,
             lane: lane.clone(),
             rank: rank(queued.severity),
@@ -303,7 +303,7 @@ impl Window {
 
     /// Whether any event could be tried, due or not.
     pub(super) fn has_head(&self) -> bool {
-        !self.ready.is_empty() || !self.later.is_empty()
+        self.heads().next().is_some()
     }
 
     /// Of all heads, due or not, the one that was tried least, the most urgent of those: probing with it in
@@ -317,9 +317,10 @@ impl Window {
         self.heads().min_by_key(|&(rank, seq)| (rank, self.events[&seq].attempts, seq)).map(|(_, seq)| seq)
     }
 
+    /// The first of each lane, but for those that wait for their first try: see [`Window::release`].
     fn heads(&self) -> impl Iterator<Item = (Rank, u64)> {
-        let later = self.later.iter().map(|&(_, seq)| (self.rank_of(seq), seq));
-        self.ready.iter().copied().chain(later)
+        let later = self.later.iter().filter(|(_, seq)| self.events[seq].attempts > 0);
+        self.ready.iter().copied().chain(later.map(|&(_, seq)| (self.rank_of(seq), seq)))
     }
 
     /// Whether the payload of `seq` is here.
@@ -379,9 +380,19 @@ impl Window {
         }
     }
 
-    /// Makes ready all that wait for their time.
+    /// Lets everything that failed be tried again at once. What waits for its first try is held for a reason that is
+    /// not delivery's: its close may come.
     pub(super) fn release(&mut self, now: Timestamp) {
-        for event in self.events.values_mut() {
+        self.release_if(now, |event| event.attempts > 0);
+    }
+
+    /// Lets everything go at once: the clock was set back, and no time to come says anything.
+    pub(super) fn release_all(&mut self, now: Timestamp) {
+        self.release_if(now, |_| true);
+    }
+
+    fn release_if(&mut self, now: Timestamp, which: impl Fn(&Waiting) -> bool) {
+        for event in self.events.values_mut().filter(|event| which(event)) {
             event.next_at = event.next_at.min(now);
         }
         for (_, seq) in std::mem::take(&mut self.later) {

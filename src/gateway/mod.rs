@@ -9,6 +9,7 @@ pub mod lookout;
 pub mod mute;
 mod notices;
 mod notify;
+pub mod operator;
 mod rulebook;
 pub mod storm;
 

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use super::changes::key;
+use super::counts::{self, DOUBLED};
 use super::files::Files;
 use super::incidents::{INCIDENT, incident};
 use super::reserve;
@@ -74,7 +75,7 @@ impl Store {
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
-     reason, payload, status, attachments";
+     reason, payload, status, attachments, unanswered";
 
 /// The same for a state that shares its index with the others of which nothing is sent.
 macro_rules! kept {
@@ -123,12 +124,13 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         reason: text(row, 8)?,
         payload: text(row, 9)?.unwrap_or_default().into(),
         attachments: attachments(row, 11)?,
+        unanswered: row.get(12)?,
     })
 }
 
 /// The columns that [`listed`] reads.
 const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id, storm";
+     attempts, next_at, settled_at, reason, event_id, storm, unanswered";
 
 /// Reads what can be read, so that a damaged row is seen among the others.
 fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
@@ -149,6 +151,7 @@ fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
         digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
+        possible_doubles: counts::possible_doubles(row.get(14)?, state),
     })
 }
 
@@ -258,6 +261,7 @@ impl engine::Store for Store {
         // One question a state, since each has its own index but for the delivered, which are most.
         let pages = match (filter.digest, filter.states.is_empty()) {
             (Some(_), _) => vec![("INDEXED BY event_folded", "storm = ?4 AND")],
+            _ if filter.doubled => vec![DOUBLED],
             (None, true) => vec![("", "")],
             (None, false) => filter.states.iter().map(|&state| by_state(state)).collect(),
         };
@@ -316,11 +320,11 @@ impl engine::Store for Store {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: text(row, 14)?,
-                        severity: word::<Severity>(row, 15)?,
-                        status: word::<Status>(row, 16)?,
-                        payload: text(row, 17)?,
-                        attachments: attachments(row, 18)?,
+                        external_id: text(row, 15)?,
+                        severity: word::<Severity>(row, 16)?,
+                        status: word::<Status>(row, 17)?,
+                        payload: text(row, 18)?,
+                        attachments: attachments(row, 19)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -382,26 +386,7 @@ impl engine::Store for Store {
     }
 
     fn counts(&self) -> Result<Vec<Count>, Failure> {
-        self.ask(|db| {
-            db.prepare_cached(
-                "SELECT team, queued, failed, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
-                 SELECT team, sum(queued) AS queued, sum(failed) AS failed, min(oldest) AS oldest FROM ( \
-                 SELECT team, count(*) AS queued, 0 AS failed, min(seq) AS oldest \
-                 FROM event INDEXED BY event_queued WHERE state = 'queued' GROUP BY team \
-                 UNION ALL SELECT team, 0, count(*), NULL \
-                 FROM event INDEXED BY event_failed WHERE state = 'failed' GROUP BY team) \
-                 GROUP BY team) ORDER BY team",
-            )?
-            .query_map([], |row| {
-                Ok(Count {
-                    team: row.get(0)?,
-                    queued: row.get::<_, i64>(1)?.cast_unsigned(),
-                    failed: row.get::<_, i64>(2)?.cast_unsigned(),
-                    oldest: row.get::<_, Option<i64>>(3)?.map(|_| time(row, 3)).transpose()?,
-                })
-            })?
-            .collect()
-        })
+        self.ask(counts::counts)
     }
 
     fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure> {

@@ -109,6 +109,8 @@ impl Backlog for Watched {
 /// The one that looks after the deliveries.
 pub(super) struct Watchman {
     intake: Arc<Intake>,
+    /// The config's word, which a reload may change.
+    settings: watch::Receiver<Notices>,
     team: Option<String>,
     smarthost: Option<Smarthost>,
     hostname: String,
@@ -123,25 +125,36 @@ pub(super) struct Watchman {
 
 impl Watchman {
     pub(super) fn new(
-        notices: &Notices,
+        settings: watch::Receiver<Notices>,
         hostname: &str,
         environment: Environment,
         intake: Arc<Intake>,
         failed: mpsc::UnboundedReceiver<u64>,
     ) -> Self {
-        let mail = notices.mail.clone();
-        Self {
-            smarthost: mail.map(|mail| Smarthost::new(mail, hostname.to_owned(), environment.clone())),
-            team: notices.team.clone(),
+        let mut watchman = Self {
+            settings,
+            smarthost: None,
+            team: None,
             hostname: hostname.to_owned(),
             environment,
             intake,
             failed,
             letters: DeadLetters::default(),
-            outage: Outage::new(SignedDuration::try_from(notices.after).unwrap_or(SignedDuration::MAX)),
+            outage: Outage::default(),
             since: BTreeMap::new(),
             status_line: String::new(),
-        }
+        };
+        watchman.adopt();
+        watchman
+    }
+
+    /// Goes by what the config says now.
+    fn adopt(&mut self) {
+        let Notices { team, after, mail } = self.settings.borrow_and_update().clone();
+        let smarthost = |mail| Smarthost::new(mail, self.hostname.clone(), self.environment.clone());
+        self.smarthost = mail.map(smarthost);
+        self.team = team;
+        self.outage.tell_after(SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX));
     }
 
     /// Watches until `stop` turns true.
@@ -156,6 +169,13 @@ impl Watchman {
                     open = count > 0;
                     for seq in seqs.drain(..) {
                         self.failed(seq).await;
+                    }
+                }
+                Ok(()) = self.settings.changed() => {
+                    let told_nobody = self.team.is_none();
+                    self.adopt();
+                    if told_nobody {
+                        self.look_back().await;
                     }
                 }
                 () = async { _ = stop.wait_for(|stop| *stop).await; } => return,

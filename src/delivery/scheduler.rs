@@ -143,6 +143,16 @@ impl Scheduler {
         &self.seats[team].team
     }
 
+    /// Since when the secret of a team is refused.
+    pub(crate) fn held_since(&self, team: Index) -> Option<Timestamp> {
+        self.seats[team].team.held_since()
+    }
+
+    /// The secret of a team was refused since then, when the service ran before.
+    pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
+        self.seats[team].team.was_held(since, now);
+    }
+
     /// Until when the account of a team has nothing left to post, if it is so.
     pub(crate) fn spent_until(&self, team: Index, now: Timestamp) -> Option<Timestamp> {
         let mut budget = self.accounts[self.seats[team].account].budget.clone();
@@ -207,6 +217,9 @@ impl Scheduler {
         match self.seats[team].team.take(pick, team != by, now) {
             Taken::Event { seq, payload, probe, possible_double } => {
                 self.spend(account);
+                if team != by {
+                    self.seats[by].team.lend(seq);
+                }
                 let files = self.seats[team].team.files(seq);
                 Some(Action::Post(Post { seq, team, by, account, payload, files, probe, possible_double }))
             }
@@ -258,7 +271,10 @@ impl Scheduler {
             let own = if mine { seat.team.pick(now) } else { None };
             let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
-            let diverted = diverted.and_then(|by| Some((by, seat.team.pick_diverted()?)));
+            let diverted = diverted.and_then(|by| {
+                let by_probe = self.seats[by].team.state() == State::Held;
+                Some((by, seat.team.pick_diverted(by_probe)?))
+            });
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
             for (by, pick) in picks {
                 if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
@@ -276,7 +292,7 @@ impl Scheduler {
         // A chain has no loop: the config refuses it.
         for _ in 0..self.seats.len() {
             let seat = &self.seats[by];
-            if by != team && seat.aimed && seat.team.takes_others() {
+            if by != team && seat.aimed && seat.team.takes_others(now) {
                 return Some(by);
             }
             if !seat.team.is_given_up(now) {

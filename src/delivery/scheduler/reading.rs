@@ -287,7 +287,7 @@ impl Team {
     }
 
     fn forget(&mut self, seq: u64, now: Timestamp) {
-        self.unauthorised.remove(&seq);
+        self.suspects.remove(&seq);
         self.failing.remove(&seq);
         if self.window.remove(seq, now) {
             self.look_for_urgent((0, 0));

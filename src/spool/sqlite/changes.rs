@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::reserve::reserve;
-use super::schema::BLOCK;
 use super::rows::{QUEUED, queued};
+use super::schema::BLOCK;
 use crate::event::Attachment;
 use crate::incident::{self, Storms};
 use crate::mail::MailId;

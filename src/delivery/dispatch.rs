@@ -108,6 +108,8 @@ pub(super) struct Dispatch<B> {
     names: BTreeMap<Arc<str>, Index>,
     /// Teams that have events in the spool and no target, and how many.
     unknown: BTreeMap<String, u64>,
+    /// What the spool was told that each account lets go.
+    allowances: BTreeMap<usize, u64>,
     tasks: JoinSet<Done>,
     tickets: HashMap<task::Id, Ticket>,
     /// Outcomes to be recorded, the last of each event.
@@ -133,6 +135,7 @@ impl<B: Backlog> Dispatch<B> {
             entries: Vec::new(),
             names: BTreeMap::new(),
             unknown: BTreeMap::new(),
+            allowances: BTreeMap::new(),
             tasks: JoinSet::new(),
             tickets: HashMap::new(),
             unrecorded: BTreeMap::new(),
@@ -354,9 +357,11 @@ impl<B: Backlog> Dispatch<B> {
         let Errand { team, by, account, .. } = errand;
         let Some(seq) = errand.seq else {
             let verdict = self.scheduler.asked(team, account, answer, now);
+            self.tell_allowance(account);
             return self.tell(team, None, &verdict.notices);
         };
         let verdict = self.scheduler.answer((team, by, account), seq, answer, now);
+        self.tell_allowance(account);
         let Verdict { mut outcome, notices, lent } = verdict;
         let event = self.scheduler.event(team, seq);
         if by != team
@@ -379,9 +384,6 @@ impl<B: Backlog> Dispatch<B> {
         let event = seq
             .and_then(|seq| self.scheduler.event(team, seq).map(|(mail, _, attempts)| (seq, mail, attempts)));
         for notice in notices {
-            if let Notice::Plan { burst } = notice {
-                self.backlog.allow(u32::try_from(*burst).unwrap_or(u32::MAX));
-            }
             log::notice(&self.entries[team].name, self.scheduler.team(team), event, notice);
         }
     }

@@ -197,9 +197,9 @@ pub trait Backlog: Send + Sync + 'static {
     /// Every team that has queued events, and how many.
     fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
 
-    /// An account was found to let so many events go in its shortest window: what a storm is measured by.
-    fn allow(&self, events: u32) {
-        _ = events;
+    /// The account of `team` was found to let so many events go in its shortest window: what a storm is measured by.
+    fn allow(&self, team: &str, events: u32) {
+        _ = (team, events);
     }
 
     /// The content of `mail` as received, for the files that go along with its events; none if it is no
@@ -240,8 +240,8 @@ impl Backlog for Spool {
             .collect())
     }
 
-    fn allow(&self, events: u32) {
-        Spool::allow(self, events);
+    fn allow(&self, team: &str, events: u32) {
+        Spool::allow(self, team, events);
     }
 
     async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {

@@ -3,8 +3,9 @@
 //!
 //! Teams of one account share its budget. Within it order is by severity, then by age, over all teams of the
 //! account and whether an event is in memory or on disk; but within one incident events keep the order of
-//! acceptance, and the first of them goes with the urgency of the most urgent. No event is posted without
-//! room in the budget and a token that the spool has noted.
+//! acceptance, and the first of them goes with the urgency of the most urgent. What pages nobody goes behind
+//! all that pages, but has a share of the posts, so that no storm of pages keeps a close away for long. No
+//! event is posted without room in the budget and a token that the spool has noted.
 //!
 //! A team that is held for long hands its events to its fallback team, while its own secret goes on being
 //! tried.
@@ -31,6 +32,12 @@ use super::webhook::Answer;
 use super::window::Rank;
 use crate::mail::MailId;
 use crate::spool::{Queued, Reservation, Urgent};
+
+/// So many pages pass what pages nobody before one of it goes: it has every fourth post.
+const PASSING: u32 = 3;
+
+/// The same of critical pages, which are late if anything is: it has every sixteenth post.
+const PASSING_CRITICAL: u32 = 15;
 
 /// The index of a team; teams are never removed.
 pub(crate) type Index = usize;
@@ -77,6 +84,8 @@ struct Account {
     name: String,
     budget: Budget,
     ledger: Ledger,
+    /// Pages that were posted while something waited that pages nobody, since the last of that went.
+    passing: u32,
 }
 
 /// A team and what it is tied to.
@@ -121,7 +130,7 @@ impl Scheduler {
             budget.charge(budget.burst(), now);
         }
         let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
-        self.accounts.push(Account { name: name.to_owned(), budget, ledger });
+        self.accounts.push(Account { name: name.to_owned(), budget, ledger, passing: 0 });
         self.accounts.len() - 1
     }
 
@@ -194,8 +203,15 @@ impl Scheduler {
         let budget = &mut self.accounts[account].budget;
         let limited = budget.is_limited();
         let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
-        let best = self.best(account, limited, may_probe, now);
-        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let mut best = self.best(account, limited, may_probe, now);
+        let quiet = best.filter(|(.., pick)| !pick.is_quiet()).and_then(|_| self.best_quiet(account, now));
+        let Account { budget, ledger, passing, .. } = &mut self.accounts[account];
+        if let Some((.., pick)) = &best
+            && quiet.is_some()
+            && *passing >= if pick.rank() == 0 { PASSING_CRITICAL } else { PASSING }
+        {
+            best = quiet;
+        }
         let wanted = best.is_some() || budget.in_flight() > 0;
         if let Some(reservation) = ledger.due(wanted, budget, now) {
             return Some(Action::Reserve { account, reservation });
@@ -207,6 +223,8 @@ impl Scheduler {
         match self.seats[team].team.take(pick, team != by, now) {
             Taken::Event { seq, payload, probe, possible_double } => {
                 self.spend(account);
+                let passing = &mut self.accounts[account].passing;
+                *passing = if pick.is_quiet() { 0 } else { *passing + u32::from(quiet.is_some()) };
                 let files = self.seats[team].team.files(seq);
                 Some(Action::Post(Post { seq, team, by, account, payload, files, probe, possible_double }))
             }
@@ -267,6 +285,20 @@ impl Scheduler {
             }
         }
         best
+    }
+
+    /// The first event of what pages nobody to post with `account`, while others page.
+    fn best_quiet(&self, account: usize, now: Timestamp) -> Option<(Index, Index, Pick)> {
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
+        let picks = seats.filter_map(|(team, seat)| {
+            let by = self.outlet(team, now)?;
+            if self.seats[by].account != account {
+                return None;
+            }
+            let pick = if by == team { seat.team.pick_quiet() } else { seat.team.pick_quiet_diverted() };
+            Some((team, by, pick?))
+        });
+        picks.min_by_key(|(.., pick)| pick.order())
     }
 
     /// The team to whose target the events of `team` go: its own, or that of the nearest fallback that is

@@ -15,7 +15,7 @@ use super::reading::Disk;
 use crate::delivery::multipart::Files;
 use crate::delivery::window::{Rank, Window};
 use crate::mail::MailId;
-use crate::spool::{Queued, RANKS};
+use crate::spool::{QUIET, Queued, RANKS};
 
 /// Least time between probes of a team that does not answer, when a new event asks for one.
 pub(super) const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -61,6 +61,16 @@ impl Pick {
     /// The smaller goes first.
     pub(super) fn order(&self) -> (Rank, u64) {
         (self.rank, self.seq.unwrap_or(0))
+    }
+
+    /// How urgent it is.
+    pub(super) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// Whether it is an event that pages nobody, nor does any that waits behind it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.rank >= QUIET
     }
 }
 
@@ -242,6 +252,21 @@ impl Team {
             _ => self.window.most_urgent().map(event),
         }
         .or_else(|| self.wants_to_ask().then(ask))
+    }
+
+    /// What it wants to post of what pages nobody, by its own target. Behind a shut gate only what is most urgent is
+    /// tried.
+    pub(super) fn pick_quiet(&self) -> Option<Pick> {
+        let may = self.state == State::Open && self.in_flight < self.limits.concurrency;
+        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+        Some(Pick { rank, seq: Some(seq) })
+    }
+
+    /// The same by a fallback's target.
+    pub(super) fn pick_quiet_diverted(&self) -> Option<Pick> {
+        let may = self.diverted && self.in_flight < self.limits.concurrency;
+        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+        Some(Pick { rank, seq: Some(seq) })
     }
 
     /// Whether the question is due though no event waits.

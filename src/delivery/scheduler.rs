@@ -152,10 +152,12 @@ impl Scheduler {
         &self.seats[team].team
     }
 
-    /// Until when the account of a team has nothing left to post, if it is so.
-    pub(crate) fn spent_until(&self, team: Index, now: Timestamp) -> Option<Timestamp> {
-        let mut budget = self.accounts[self.seats[team].account].budget.clone();
-        budget.free_at(now).filter(|&at| at > now)
+    /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
+    /// SIGNL4 found wrong in the last minute, if that is why.
+    pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
+        let Seat { team: queue, account, .. } = &self.seats[team];
+        let rank = queue.next_rank()?;
+        self.accounts[*account].budget.clone().waits(team, rank, now)
     }
 
     /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
@@ -278,7 +280,8 @@ impl Scheduler {
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
             let diverted = diverted.and_then(|by| Some((by, seat.team.pick_diverted()?)));
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
-            for (by, pick) in picks {
+            let budget = &self.accounts[account].budget;
+            for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
                 if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
                     best = Some((team, by, pick));
                 }
@@ -298,6 +301,8 @@ impl Scheduler {
             let pick = if by == team { seat.team.pick_quiet() } else { seat.team.pick_quiet_diverted() };
             Some((team, by, pick?))
         });
+        let budget = &self.accounts[account].budget;
+        let picks = picks.filter(|(team, _, pick)| budget.trusts(*team, pick.rank(), now));
         picks.min_by_key(|(.., pick)| pick.order())
     }
 
@@ -343,8 +348,9 @@ impl Scheduler {
             if at.is_none() {
                 at = budget.free_for_probe_at(now).filter(|&at| at > now);
             }
+            let trust = budget.trusts_again_at(now);
             let retry = ledger.retry_at().filter(|&at| at > now);
-            next = [next, at, retry].into_iter().flatten().min();
+            next = [next, at, trust, retry].into_iter().flatten().min();
         }
         next
     }
@@ -395,6 +401,11 @@ impl Scheduler {
         now: Timestamp,
     ) -> Verdict {
         let plan = self.settle(account, &answer, now);
+        if answer.spent() == Spent::Wrong
+            && let Some(rank) = self.seats[team].team.own_rank(seq)
+        {
+            self.accounts[account].budget.suspect(team, rank, now);
+        }
         if team == by {
             let mut verdict = self.seats[team].team.answer(seq, answer, now);
             verdict.notices.extend(plan);

@@ -308,6 +308,11 @@ impl Window {
         self.ready.range((*ranks.start(), 0)..(*ranks.end() + 1, 0)).take(most).count()
     }
 
+    /// How urgent `seq` is by itself.
+    pub(super) fn own_rank(&self, seq: u64) -> Option<Rank> {
+        self.events.get(&seq).map(|event| event.rank)
+    }
+
     /// How urgent `seq` is with its lane.
     pub(super) fn rank_of(&self, seq: u64) -> Rank {
         self.events.get(&seq).map_or(RANKS, |event| self.lane_rank(event))

@@ -132,9 +132,15 @@ impl<B: Backlog> Dispatch<B> {
             let mut reason = team.reason().to_owned();
             if state == State::Open
                 && queued > 0
-                && let Some(until) = self.scheduler.spent_until(index, now)
+                && let Some((until, wrong)) = self.scheduler.waits(index, now)
             {
-                reason = format!("the account has posted what it may until {until:.0}");
+                reason = match wrong {
+                    Some(wrong) => format!(
+                        "SIGNL4 refused {wrong} requests in the last minute and blocks an account at ten: what may be \
+                         refused too waits until {until:.0}"
+                    ),
+                    None => format!("the account has posted what it may until {until:.0}"),
+                };
             }
             Status {
                 team: name.to_string(),

@@ -189,6 +189,16 @@ impl Team {
         self.window.event(seq).map(|event| (event.mail, event.accepted_at, event.attempts))
     }
 
+    /// How urgent an event in memory is by itself.
+    pub(super) fn own_rank(&self, seq: u64) -> Option<Rank> {
+        self.window.own_rank(seq)
+    }
+
+    /// How urgent the event is that may go next.
+    pub(super) fn next_rank(&self) -> Option<Rank> {
+        self.window.next_ready().map(|(rank, _)| rank)
+    }
+
     /// The files that go along with an event in memory.
     pub(super) fn files(&self, seq: u64) -> Option<Arc<Files>> {
         self.window.event(seq).and_then(|event| event.files(seq))

@@ -597,4 +597,5 @@ fn a_clock_that_is_set_back_delays_nothing() {
 
 mod history;
 mod order;
+mod refused;
 mod share;

@@ -96,6 +96,8 @@ struct Seat {
     fallback: Option<Index>,
     /// Whether the config has a target for it.
     aimed: bool,
+    /// Where that is: the scheme, the host and the port of its URL.
+    host: Arc<str>,
 }
 
 /// All teams' queues and the accounts that they share.
@@ -137,7 +139,7 @@ impl Scheduler {
     /// Adds a team whose backlog is on disk and that has no target yet.
     pub(crate) fn add_team(&mut self, account: usize, limits: Limits, rng: Rng, now: Timestamp) -> Index {
         let team = Team::new(limits, rng, now);
-        self.seats.push(Seat { team, account, fallback: None, aimed: false });
+        self.seats.push(Seat { team, account, fallback: None, aimed: false, host: Arc::from("") });
         self.seats.len() - 1
     }
 
@@ -145,6 +147,11 @@ impl Scheduler {
     pub(crate) fn place(&mut self, team: Index, aimed: bool, account: usize, fallback: Option<Index>) {
         let seat = &mut self.seats[team];
         (seat.aimed, seat.account, seat.fallback) = (aimed, account, fallback);
+    }
+
+    /// Says at which host the target of a team is: what it shares with others fails for all of them.
+    pub(crate) fn place_at(&mut self, team: Index, host: &str) {
+        self.seats[team].host = Arc::from(host);
     }
 
     /// The team's queue.
@@ -406,6 +413,24 @@ impl Scheduler {
         {
             self.accounts[account].budget.suspect(team, rank, now);
         }
+        let was = self.seats[by].team.state();
+        let answers = matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. });
+        let verdict = self.judge(team, by, seq, answer, plan, now);
+        if answers {
+            self.server_answers(by, was, now);
+        }
+        verdict
+    }
+
+    fn judge(
+        &mut self,
+        team: Index,
+        by: Index,
+        seq: u64,
+        answer: Answer,
+        plan: Option<Notice>,
+        now: Timestamp,
+    ) -> Verdict {
         if team == by {
             let mut verdict = self.seats[team].team.answer(seq, answer, now);
             verdict.notices.extend(plan);
@@ -420,9 +445,27 @@ impl Scheduler {
     /// Takes in the answer to [`Action::Ask`].
     pub(crate) fn asked(&mut self, team: Index, account: usize, answer: Answer, now: Timestamp) -> Verdict {
         let plan = self.settle(account, &answer, now);
+        let was = self.seats[team].team.state();
+        let answers = matches!(answer, Answer::Accepted { .. });
         let mut verdict = self.seats[team].team.asked(answer, now);
         verdict.notices.extend(plan);
+        if answers {
+            self.server_answers(team, was, now);
+        }
         verdict
+    }
+
+    /// A post by the target of `team`, whose state `was` that, has got through: the others that found nobody there
+    /// need not wait for their own time to look.
+    fn server_answers(&mut self, team: Index, was: State, now: Timestamp) {
+        let Seat { account, host, .. } = &self.seats[team];
+        let (account, host) = (*account, Arc::clone(host));
+        let is_back = was == State::Down;
+        for (other, seat) in self.seats.iter_mut().enumerate() {
+            if other != team && seat.aimed && seat.account == account && seat.host == host {
+                seat.team.server_answers(is_back, now);
+            }
+        }
     }
 
     /// Charges the account for a post and learns from its answer.

@@ -50,6 +50,7 @@ impl<B: Backlog> Dispatch<B> {
         for (team, account, target) in aimed {
             let fallback = target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
             self.scheduler.place(team, true, account, fallback);
+            self.scheduler.place_at(team, &Endpoint::host(&target.url));
             let entry = &mut self.entries[team];
             // The next post asks for the secret.
             (entry.target, entry.endpoint) = (Some(target), None);

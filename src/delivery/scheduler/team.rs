@@ -112,6 +112,8 @@ pub(crate) struct Team {
     pub(super) probing: Option<Option<u64>>,
     /// Whether the team was woken since that probe went out, so that another follows it at once.
     pub(super) woken: bool,
+    /// Whether it was told since nobody answers that others get through.
+    pub(super) hinted: bool,
     pub(super) last_probe: Timestamp,
     /// When new events may ask for a probe again.
     pub(super) eager_after: Timestamp,
@@ -148,6 +150,7 @@ impl Team {
             probe_at: now,
             probing: None,
             woken: false,
+            hinted: false,
             last_probe: Timestamp::MIN,
             eager_after: Timestamp::MIN,
             may_ask: limits.probe,
@@ -223,6 +226,16 @@ impl Team {
         self.may_ask = self.limits.probe;
         if self.state != State::Throttled {
             self.probe_at = now;
+            self.woken = self.probing.is_some();
+        }
+    }
+
+    /// Others got through to the server that the target is at: what found nobody there is tried at once. They may
+    /// get through all the time, so unless it `is_back` just now that is believed once.
+    pub(super) fn server_answers(&mut self, is_back: bool, now: Timestamp) {
+        if self.state == State::Down && (is_back || !self.hinted) {
+            self.hinted = true;
+            self.probe_at = self.probe_at.min(now);
             self.woken = self.probing.is_some();
         }
     }

@@ -1,4 +1,4 @@
-//! Events that SIGNL4 finds wrong, which it bears only so often.
+//! Events that SIGNL4 finds wrong, which it bears only so often; and servers that are away and come back.
 
 use super::order::event;
 use super::*;
@@ -116,4 +116,85 @@ fn no_minute_ever_has_ten_wrong_requests_whatever_is_refused() {
         assert!(end.duration_since(now).as_secs() < 11 * 61, "seed {seed}: {end}");
         assert_eq!(world.taken.len(), 40);
     }
+}
+
+/// Two teams of an account, at those hosts, whom nobody has answered for long; a probe of each is under way.
+fn away(hosts: [&str; 2]) -> (Bench, Timestamp) {
+    let mut bench = Bench::with(Plan::Unlimited, &["a", "a"]);
+    for (team, host) in hosts.into_iter().enumerate() {
+        bench.scheduler.place_at(team, host);
+    }
+    bench.commit(event(1, "soc", Severity::High, None), at(0));
+    bench.commit(event(2, "soc1", Severity::High, None), at(0));
+    let mut now = at(0);
+    for _ in 0..8 {
+        let (then, posts) = bench.next_posts(now);
+        assert_eq!(posts, [1, 2], "chance is the same for both");
+        now = then;
+        if now > at(60) {
+            break;
+        }
+        for seq in posts {
+            bench.answer(seq, 503, now);
+        }
+    }
+    (bench, now)
+}
+
+#[test]
+fn when_one_team_gets_through_again_the_others_of_its_server_are_tried_at_once() {
+    let (mut bench, now) = away(["https://one", "https://one"]);
+    bench.answer(2, 503, now);
+    assert!(bench.posts(now).is_empty());
+    bench.answer(1, 201, now);
+    assert_eq!(bench.posts(now), [2]);
+    bench.answer(2, 503, now);
+    for seq in 3..=6 {
+        bench.put(seq, None, now);
+        assert_eq!(bench.posts(now), [seq], "what is still away waits for its own time");
+        bench.answer(seq, 201, now);
+    }
+    assert_eq!(bench.next_posts(now).1, [2]);
+}
+
+#[test]
+fn a_team_that_was_open_all_the_time_tells_the_others_once_that_the_server_is_there() {
+    let mut bench = Bench::with(Plan::Unlimited, &["a", "a"]);
+    bench.put(1, None, at(0));
+    bench.commit(event(2, "soc1", Severity::High, None), at(0));
+    assert_eq!(bench.posts(at(0)), [1, 2]);
+    bench.answer(1, 201, at(0));
+    bench.answer(2, 503, at(0));
+    for (seq, expected) in [(3, vec![3]), (4, vec![2, 4]), (5, vec![5])] {
+        bench.put(seq, None, at(0));
+        assert_eq!(bench.posts(at(0)), expected);
+        bench.answer(seq, 201, at(0));
+        if seq == 4 {
+            bench.answer(2, 503, at(0));
+        }
+    }
+}
+
+#[test]
+fn a_team_at_another_server_or_whose_secret_is_wrong_waits_for_its_own_time() {
+    let (mut bench, now) = away(["https://one", "https://other"]);
+    bench.answer(2, 503, now);
+    bench.answer(1, 201, now);
+    assert!(bench.posts(now).is_empty());
+
+    let (mut bench, now) = away(["https://one", "https://one"]);
+    bench.answer(2, 404, now);
+    assert_eq!(bench.scheduler.team(1).state(), State::Held);
+    bench.answer(1, 201, now);
+    assert!(bench.posts(now).is_empty() && bench.asks.is_empty());
+}
+
+#[test]
+fn a_probe_that_still_waits_for_its_answer_is_followed_by_another() {
+    let (mut bench, now) = away(["https://one", "https://one"]);
+    bench.answer(1, 201, now);
+    assert!(bench.posts(now).is_empty());
+    let later = now + SignedDuration::from_secs(30);
+    bench.answer(2, 503, later);
+    assert_eq!(bench.posts(later), [2]);
 }

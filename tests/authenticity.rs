@@ -30,10 +30,10 @@ fn edge(folder: &Path, settings: &str) -> Edge {
         ("example.org", "TXT", "v=spf1 ip4:203.0.113.0/24 -all"),
         ("_dmarc.example.org", "TXT", "v=DMARC1; p=reject"),
     ]);
-    Edge {
-        intake: Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0)),
-        checker: Checker::new(config.authenticity, config.rules.trusted, resolver),
-    }
+    Edge::new(
+        Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0)),
+        Checker::new(config.authenticity, config.rules.trusted, resolver),
+    )
 }
 
 fn now() -> Timestamp {

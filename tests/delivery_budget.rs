@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use smtp2signl4::clock::System;
+use smtp2signl4::clock::{Clock, Manual, System};
 use smtp2signl4::delivery::{
     Config, Connection, Delivery, Fault, Finding, Plan, Proxy, State, Target, probe,
 };
@@ -53,9 +53,12 @@ fn spool_at(folder: &Path) -> spool::Config {
 
 impl Rig {
     fn start(folder: &Path, targets: Vec<Target>, config: Config) -> Self {
-        let spool = Spool::open(&spool_at(folder), Arc::new(System)).unwrap();
+        Self::start_at(folder, targets, config, Arc::new(System))
+    }
+
+    fn start_at(folder: &Path, targets: Vec<Target>, config: Config, clock: Arc<dyn Clock>) -> Self {
+        let spool = Spool::open(&spool_at(folder), Arc::clone(&clock)).unwrap();
         let (stop, stopped) = watch::channel(false);
-        let clock = Arc::new(System);
         let delivery = Delivery::start(config, direct(), targets, spool.clone(), clock, 1, stopped).unwrap();
         let offer = delivery.clone();
         spool.tell(move |news| offer.offer(news.queued));
@@ -90,6 +93,11 @@ impl Rig {
 
 fn config() -> Config {
     Config { plan: Plan::Windows(windows()), ..Config::default() }
+}
+
+/// One that posts events as they come, and nothing else.
+fn silent() -> Config {
+    Config { plan: Plan::Unlimited, probe: false, ..Config::default() }
 }
 
 fn target(standin: &Standin, team: &str, secret: &str) -> Target {
@@ -209,6 +217,95 @@ async fn the_events_of_a_team_that_is_held_for_long_go_by_its_fallback_and_say_w
     let listed = rig.spool.reader().list(Filter::default()).await.unwrap();
     assert_eq!(listed[0].reason.as_deref(), Some("by way of team ops"));
     assert!(listed[0].event_id.is_some());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_restart_does_not_begin_anew_to_count_how_long_a_secret_is_refused() {
+    let options = Options { secrets: vec!["right".to_owned()], ..Options::default() };
+    let standin = Standin::start(options).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let targets = || {
+        let soc = Target { fallback: Some("ops".to_owned()), ..target(&standin, "soc", "wrong") };
+        vec![soc, target(&standin, "ops", "right")]
+    };
+    let config = || Config { plan: Plan::Unlimited, ..Config::default() };
+    let clock = Arc::new(Manual::new("2026-11-20T12:00:00Z".parse().unwrap()));
+    let rig = Rig::start_at(folder.path(), targets(), config(), clock.clone());
+    let seq = rig.put(7, "soc", Severity::High).await;
+    within(async { while rig.spool.reader().memos("held").await.unwrap().is_empty() {} }).await;
+    let noted = rig.spool.reader().memos("held").await.unwrap();
+    assert_eq!(noted, [("soc".to_owned(), "2026-11-20T12:00:00Z".into())]);
+    rig.stop().await;
+
+    clock.advance(SignedDuration::from_mins(11));
+    let rig = Rig::start_at(folder.path(), targets(), config(), clock.clone());
+    within(rig.delivery.wait(seq)).await;
+    let event = standin.events().into_iter().find(|event| event.payload.get("Title").is_some()).unwrap();
+    assert_eq!((event.secret.as_str(), &event.payload["Meant for"]), ("right", &"soc".into()));
+    rig.stop().await;
+
+    let rig = Rig::start_at(folder.path(), vec![target(&standin, "soc", "right")], config(), clock);
+    within(async { while !rig.spool.reader().memos("held").await.unwrap().is_empty() {} }).await;
+    rig.stop().await;
+}
+
+/// How many alerts too many there may be, by the summary and by the list.
+async fn possible_doubles(spool: &Spool) -> (u64, u32) {
+    let counts = spool.reader().counts().await.unwrap();
+    let doubled = Filter { doubled: true, ..Filter::default() };
+    let listed = spool.reader().list(doubled).await.unwrap();
+    (
+        counts.iter().map(|count| count.possible_doubles).sum(),
+        listed.iter().map(|event| event.possible_doubles).sum(),
+    )
+}
+
+#[tokio::test]
+async fn a_post_whose_answer_was_lost_is_counted_once_it_is_made_again_also_by_the_next_start() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Rig::start(folder.path(), vec![target(&standin, "soc", "right")], silent());
+    standin.fail(Some(standin::Fault::TakeAndClose));
+    let rig = start();
+    let lost = rig.put(1, "soc", Severity::High).await;
+    within(async { while rig.spool.reader().find(lost).await.unwrap().unwrap().attempts == 0 {} }).await;
+    rig.stop().await;
+    let taken = standin.events().len();
+
+    standin.fail(None);
+    let rig = start();
+    within(rig.delivery.wait(lost)).await;
+    let fine = rig.put(2, "soc", Severity::High).await;
+    within(rig.delivery.wait(fine)).await;
+    assert_eq!(possible_doubles(&rig.spool).await, (taken as u64, taken as u32));
+    assert_eq!(rig.delivery.status().await[0].doubles, 1, "one post was made again since the start");
+    rig.stop().await;
+    let spool = Spool::open(&spool_at(folder.path()), Arc::new(System)).unwrap();
+    assert_eq!(possible_doubles(&spool).await, (taken as u64, taken as u32), "no restart forgets it");
+    spool.close().await;
+}
+
+#[tokio::test]
+async fn a_post_that_a_stop_cuts_off_may_have_been_taken_and_is_counted_when_it_is_made_again() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        let config = Config { drain: Duration::ZERO, ..silent() };
+        Rig::start(folder.path(), vec![target(&standin, "soc", "right")], config)
+    };
+    standin.fail(Some(standin::Fault::Hang));
+    let rig = start();
+    let seq = rig.put(1, "soc", Severity::High).await;
+    within(standin.wait_for(|requests| requests.len() == 1)).await;
+    rig.stop().await;
+
+    standin.fail(None);
+    let rig = start();
+    let left = rig.spool.reader().find(seq).await.unwrap().unwrap();
+    assert_eq!(left.reason.as_deref(), Some("the service stopped before an answer came"));
+    within(rig.delivery.wait(seq)).await;
+    assert_eq!(possible_doubles(&rig.spool).await, (1, 1));
     rig.stop().await;
 }
 

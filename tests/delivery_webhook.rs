@@ -57,6 +57,7 @@ impl Memory {
             attempts: 0,
             next_at: now,
             reason: None,
+            unanswered: 0,
             payload: format!(r#"{{"Title":"confidential title {seq}","Message":"{seq}"}}"#).into(),
             attachments: Vec::new(),
         };
@@ -107,7 +108,7 @@ impl Backlog for Memory {
         for outcome in &outcomes {
             match outcome {
                 Outcome::Delivered { seq, .. } | Outcome::Failed { seq, .. } => _ = self.queued().remove(seq),
-                Outcome::Deferred { seq, attempts, next_at, reason } => {
+                Outcome::Deferred { seq, attempts, next_at, reason, .. } => {
                     if let Some(queued) = self.queued().get_mut(seq) {
                         queued.attempts = *attempts;
                         queued.next_at = *next_at;

@@ -85,6 +85,30 @@ async fn a_dead_letter_is_told_to_the_team_for_that_and_a_notice_that_fails_is_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reload_takes_up_the_notices_and_names_what_needs_a_restart() {
+    let (standin, mut site) = two_teams().await;
+    let gateway = site.start();
+    site.set("notices", "team", "'ops'");
+    site.set("delivery", "timeout", "'7s'");
+    site.append("[[expect]]\nname = 'backup'\nwhen = { subject = 'x' }\nwithin = '26h'\n");
+    site.config();
+    gateway.signal("HUP");
+    for setting in ["[delivery] timeout", "[[expect]]"] {
+        gateway.process().wait_for("that names what needs a restart", |line| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            (line["setting"] == setting).then_some(())
+        });
+    }
+    standin.script([Fault::Status(422)]);
+    send(&gateway, "refused", "soc@x");
+    tokio::time::timeout(PATIENCE, standin.wait_for(|requests| requests.iter().any(is_notice)))
+        .await
+        .unwrap();
+    let log = gateway.stop().join("\n");
+    assert!(!log.contains("[notices]"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_goes_to_another_team_beside_a_service_and_without_one() {
     let (standin, site) = two_teams().await;
     standin.set_secrets(vec!["ops-secret".to_owned()]);

@@ -399,3 +399,36 @@ Difference, for team default
         "{out}"
     );
 }
+
+#[test]
+fn a_change_of_repeats_or_of_files_alone_is_shown() {
+    let folder = Folder::new(&good());
+    let rule = |set: &str| {
+        format!("version = 1\n[source]\nname = \"Ours\"\n[[rule]]\nname = \"all\"\nset = {{ {set} }}\n")
+    };
+    folder.write("quiet.toml", &rule("repeat = \"update\", quiet = \"1h\""));
+    folder.write("files.toml", &rule("attach = [\"image\"]"));
+    folder.write(
+        "a.eml",
+        "From: a@soc.example\nSubject: Fire\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nx\n--b\n\
+         Content-Type: image/png; name=shot.png\nContent-Transfer-Encoding: base64\n\n\
+         iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII=\n--b--\n",
+    );
+    let (_, out, problems) = folder.run(&["explain", "--diff", "quiet.toml", "a.eml"]);
+    let expected = "
+  event \"Fire\": with other repeats
+    repeat: nothing → \"update\"
+      set by no rule → Ours: all
+    quiet: nothing → \"1h\"
+      set by no rule → Ours: all
+";
+    assert!(out.contains(expected), "{out}{problems}");
+    let (_, out, problems) = folder.run(&["explain", "--diff", "files.toml", "a.eml"]);
+    assert!(
+        out.contains("    files: nothing → \"shot.png\"\n      set by no rule → Ours: all\n"),
+        "{out}{problems}"
+    );
+    folder.write("site.toml", &rule("repeat = \"update\", quiet = \"1h\""));
+    let (_, out, _) = folder.run(&["explain", "a.eml"]);
+    assert!(out.contains("  repeat = \"update\"\n  quiet = \"1h\"\n"), "{out}");
+}

@@ -15,7 +15,8 @@ use smtp2signl4::config::{self, Config, Environment, Routes};
 use smtp2signl4::delivery::{self, Connection, Pinger, Proxy};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity, Status};
-use smtp2signl4::gateway::control::{self, Reply, Request};
+use smtp2signl4::gateway::control::{Reply, Request};
+use smtp2signl4::gateway::operator;
 use smtp2signl4::gateway::heartbeat::{Door, Heart};
 use smtp2signl4::gateway::{Gateway, Intake, Lookout, expect, load_rules, lookout};
 use smtp2signl4::mail::{Envelope, Mail};
@@ -408,9 +409,9 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
         critical: false,
     };
     let begun =
-        control::mute(&bench.intake, begin(start() + hours(2), &["event.title=db1", "team=default"])).await;
+        operator::mute(&bench.intake, begin(start() + hours(2), &["event.title=db1", "team=default"])).await;
     let Reply::Mutes { ids } = begun else { panic!("{begun:?}") };
-    let refused = control::mute(&bench.intake, begin(start() + hours(2), &["nonsense=x"])).await;
+    let refused = operator::mute(&bench.intake, begin(start() + hours(2), &["nonsense=x"])).await;
     assert!(matches!(refused, Reply::Refused(_)), "{refused:?}");
     bench.mail("db1 is down").await;
     let now = bench.end().await;
@@ -418,7 +419,7 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
     let bench = Bench::open(folder.path(), "", now + hours(1)).await;
     bench.mail("db1 disk full").await;
     assert!(kept(&bench).await.iter().all(|(_, state)| *state == State::Muted));
-    let ended = control::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    let ended = operator::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
     assert!(matches!(ended, Reply::Mutes { .. }), "{ended:?}");
     let now = bench.end().await;
 
@@ -427,7 +428,7 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
     assert_eq!(told[0]["Title"], format!("2 incidents are still open after mute {}", ids[0]));
     bench.mail("db1 is slow").await;
     assert_eq!(kept(&bench).await.last().unwrap().1, State::Queued);
-    let again = control::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    let again = operator::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
     assert!(matches!(again, Reply::Refused(_)), "{again:?}");
 }
 

@@ -4,6 +4,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::document::duration_text;
 use crate::event::{Event, Status};
 use crate::rules::{Judgement, Outcome, Piece};
 
@@ -29,6 +30,8 @@ pub(super) enum Kind {
     Rerouted,
     /// It belongs to another incident.
     Rekeyed,
+    /// Its repeats page at other times.
+    Retimed,
     /// It says something else.
     Reworded,
     /// Nothing.
@@ -37,13 +40,14 @@ pub(super) enum Kind {
 
 impl Kind {
     /// All of them, the gravest first.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Lost,
         Self::Added,
         Self::Closed,
         Self::NoLongerClosed,
         Self::Rekeyed,
         Self::Rerouted,
+        Self::Retimed,
         Self::Reworded,
         Self::Unchanged,
     ];
@@ -57,6 +61,7 @@ impl Kind {
             Self::NoLongerClosed => "no longer closed",
             Self::Rerouted => "re-routed",
             Self::Rekeyed => "with another key",
+            Self::Retimed => "with other repeats",
             Self::Reworded => "with other words",
             Self::Unchanged => "unchanged",
         }
@@ -89,6 +94,8 @@ impl Kind {
             Self::Rekeyed
         } else if route(before) != route(after) {
             Self::Rerouted
+        } else if (before.repeat, before.quiet) != (after.repeat, after.quiet) {
+            Self::Retimed
         } else {
             Self::Reworded
         }
@@ -174,7 +181,7 @@ pub(super) fn changes(before: Option<&Event>, after: Option<&Event>) -> Vec<Fiel
         .collect()
 }
 
-/// The event as SIGNL4 gets it, and its team.
+/// The event as SIGNL4 gets it, its team, and what the gateway alone goes by.
 pub(super) fn fields(event: &Event) -> Map<String, Value> {
     let mut all = Map::new();
     all.insert("team".to_owned(), Value::String(event.team.clone()));
@@ -185,6 +192,12 @@ pub(super) fn fields(event: &Event) -> Map<String, Value> {
     if !event.attachments.is_empty() {
         let names: Vec<_> = event.attachments.iter().map(|file| file.name.as_str()).collect();
         all.insert("files".to_owned(), Value::String(names.join(", ")));
+    }
+    if let Some(repeat) = event.repeat {
+        all.insert("repeat".to_owned(), Value::String(repeat.to_string()));
+    }
+    if let Some(quiet) = event.quiet {
+        all.insert("quiet".to_owned(), Value::String(duration_text(quiet)));
     }
     all
 }
@@ -304,6 +317,8 @@ fn set_by(judgement: &Judgement, event: &Event, field: &str) -> Option<String> {
         "Reference" => &["reference", "tile.Reference"],
         "Link" => &["link", "tile.Link"],
         "files" => &["attach"],
+        "repeat" => &["repeat"],
+        "quiet" => &["quiet"],
         _ => &[&tile],
     };
     let origin = names.iter().find_map(|name| piece.origins.iter().find(|origin| origin.field == *name));
@@ -313,7 +328,9 @@ fn set_by(judgement: &Judgement, event: &Event, field: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Attachment;
+    use std::time::Duration;
+
+    use crate::event::{Attachment, Repeat};
 
     fn event(team: &str, id: &str, status: Status) -> Event {
         Event { team: team.into(), external_id: Some(id.into()), status, ..Event::default() }
@@ -326,6 +343,8 @@ mod tests {
         let other = event("net", "a", Status::New);
         let keyed = event("soc", "b", Status::New);
         let worded = Event { title: "x".into(), ..page.clone() };
+        let timed = Event { repeat: Some(Repeat::Update), title: "x".into(), ..page.clone() };
+        let quiet = Event { quiet: Some(Duration::from_secs(3_600)), ..page.clone() };
         for (before, after, kind) in [
             (Some(&page), Some(&page), Kind::Unchanged),
             (None, Some(&page), Kind::Added),
@@ -336,6 +355,8 @@ mod tests {
             (Some(&page), Some(&other), Kind::Rerouted),
             (Some(&page), Some(&keyed), Kind::Rekeyed),
             (Some(&page), Some(&worded), Kind::Reworded),
+            (Some(&page), Some(&timed), Kind::Retimed),
+            (Some(&quiet), Some(&page), Kind::Retimed),
         ] {
             assert_eq!(Kind::of(before, after), kind);
         }
@@ -365,5 +386,8 @@ mod tests {
         let after = Event { attachments: vec![file], ..before.clone() };
         let [change] = changes(Some(&before), Some(&after)).try_into().unwrap();
         assert_eq!((change.field.as_str(), change.after), ("files", Some("shot.png".into())));
+        let after = Event { quiet: Some(Duration::from_secs(3_600)), ..before.clone() };
+        let [change] = changes(Some(&before), Some(&after)).try_into().unwrap();
+        assert_eq!((change.field.as_str(), change.after), ("quiet", Some("1h".into())));
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
+use crate::document::duration_text;
 use crate::event::shown_size;
 use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed};
@@ -173,6 +174,11 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
         })
     };
     let mut judgements = judge(&rules.rules);
+    // Before it is looked at what is muted now, which is no matter of the rules.
+    let differences: Vec<Difference> = rules.others.as_ref().map_or_else(Vec::new, |others| {
+        let pairs = judgements.iter().zip(judge(others));
+        teams.iter().zip(pairs).map(|(team, (before, after))| Difference::of(team, before, &after)).collect()
+    });
     for event in judgements.iter_mut().flat_map(|judgement| &mut judgement.events) {
         let subject = Subject { message: &message, envelope: &envelope, team: &event.team };
         event.muted = rules.mutes.muting(&subject, event).map(|muting| match muting.until {
@@ -180,10 +186,6 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
             None => muting.reason,
         });
     }
-    let differences: Vec<Difference> = rules.others.as_ref().map_or_else(Vec::new, |others| {
-        let pairs = judgements.iter().zip(judge(others));
-        teams.iter().zip(pairs).map(|(team, (before, after))| Difference::of(team, before, &after)).collect()
-    });
     let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
     if arguments.json {
         let mut json = as_json(path, &message, &envelope, &judgements);
@@ -214,6 +216,12 @@ fn as_json(
             let mut shown = json!({ "team": event.team, "payload": payload });
             if !event.attachments.is_empty() {
                 shown["attachments"] = json!(event.attachments);
+            }
+            if let Some(repeat) = event.repeat {
+                shown["repeat"] = json!(repeat);
+            }
+            if let Some(quiet) = event.quiet {
+                shown["quiet"] = json!(duration_text(quiet));
             }
             if let Some(muted) = &event.muted {
                 shown["muted"] = json!(muted);
@@ -272,6 +280,12 @@ impl Page {
                     };
                     let (name, size) = (excerpt(&file.name), shown_size(file.size));
                     self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
+                }
+                if let Some(repeat) = event.repeat {
+                    self.line(1, &format!("repeat = \"{repeat}\""));
+                }
+                if let Some(quiet) = event.quiet {
+                    self.line(1, &format!("quiet = \"{}\"", duration_text(quiet)));
                 }
                 if let Some(muted) = &event.muted {
                     self.line(

@@ -1,6 +1,8 @@
 //! `queue`: what waits, what failed and what left; and an operator's word on it. Looking reads the spool
 //! itself, so it works whether a service runs or not; changes go to the service if one runs.
 
+mod teams;
+
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -10,12 +12,14 @@ use serde::Serialize;
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Status, Words, shown_size};
-use crate::gateway::control::{self, Reply, Request, TeamStatus};
-use crate::mail::{MailId, visible};
+use crate::gateway::control::{Reply, Request};
+use crate::gateway::operator;
+use crate::mail::{MailId, is_hidden, visible};
 use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, excerpt, print, runtime};
+use teams::Standing;
 
 /// Most characters of a reason in a listing. It stands last in its line, and may name a time at its end.
 const WHY_LIMIT: usize = 160;
@@ -27,6 +31,8 @@ const WHY_LIMIT: usize = 160;
   smtp2signl4 queue list --state delivered        what left
   smtp2signl4 queue list --state counted          repeats that were not sent, each with its reason
   smtp2signl4 queue list --digest 7               what the digest of storm 7 tells
+  smtp2signl4 queue list --doubled                alerts that may be there twice
+  smtp2signl4 queue teams --json                  figures for monitoring: what waits, failed, is held up
   smtp2signl4 queue incidents --open              what is going on
   smtp2signl4 queue show 01JD3X9K7M2Q             one mail: what the rules did, what became of its events
   smtp2signl4 queue retry 01JD3X9K7M2Q --to ops   a dead letter, to another team
@@ -46,6 +52,9 @@ enum Action {
         /// Only those that the digest of this storm tells
         #[arg(long, value_name = "STORM", conflicts_with = "state")]
         digest: Option<u64>,
+        /// Only those that may be at SIGNL4 twice: posted again, as no answer had come
+        #[arg(long, conflicts_with_all = ["state", "digest"])]
+        doubled: bool,
         /// Only those of this team
         #[arg(long)]
         team: Option<String>,
@@ -66,6 +75,12 @@ enum Action {
         /// The mail itself, as received
         #[arg(long, conflicts_with = "json")]
         content: bool,
+    },
+    /// Say how it stands with each team: what waits, what failed, what may be there twice, what holds it up
+    Teams {
+        /// As JSON, an object a line
+        #[arg(long)]
+        json: bool,
     },
     /// List incidents, the last heard of first: how each stands, and what SIGNL4 calls its events
     Incidents {
@@ -124,13 +139,14 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
     };
     let done = runtime().block_on(async {
         match &arguments.action {
-            Action::List { state, digest, team, limit, json } => {
+            Action::List { state, digest, doubled, team, limit, json } => {
                 let states =
                     state.clone().map_or_else(|| vec![State::Queued, State::Failed], |states| states.0);
-                let (team, digest) = (team.clone(), *digest);
-                let filter = Filter { states, team, digest, limit: *limit, ..Filter::default() };
+                let (team, digest, doubled) = (team.clone(), *digest, *doubled);
+                let filter = Filter { states, team, digest, doubled, limit: *limit, ..Filter::default() };
                 list(&config, &filter, *json).await
             }
+            Action::Teams { json } => teams::list(&config, *json).await,
             Action::Show { id, json, content } => show(&config, *id, *json, *content).await,
             Action::Retry { id: Some(id), to: Some(team), .. } => {
                 let request = Request::Retarget { id: *id, team: team.clone() };
@@ -159,44 +175,34 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
         events.iter().for_each(|event| print(&line(event)));
         return Ok(Exit::Done);
     }
-    let counts = spool.counts().await.map_err(|error| error.to_string())?;
-    let held = held(config).await;
-    print(&table(&events, &held, System.now()));
-    for count in counts {
-        let oldest =
-            count.oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at, System.now())));
-        print(&format!("team {}: {} waiting{oldest}, {} failed\n", count.team, count.queued, count.failed));
-    }
-    for team in held {
-        if !team.reason.is_empty() {
-            print(&format!("team {}: {}: {}\n", team.team, team.state, plain(&team.reason)));
-        }
-        if team.doubles > 0 {
-            print(&format!(
-                "team {}: {} posted again since the start of the service though SIGNL4 may have had them\n",
-                team.team, team.doubles
-            ));
-        }
-    }
+    let standings = teams::standings(config, &spool).await?;
+    print(&table(&events, &standings, System.now()));
+    print(&teams::summary(&standings, System.now()));
     Ok(Exit::Done)
 }
 
+/// A line of JSON, in which what hides or steers a terminal stands as an escape: the value is the same.
 fn line(value: &impl Serialize) -> String {
-    format!("{}\n", serde_json::to_string(value).expect("a listing can be written as JSON"))
-}
-
-/// The teams whose events a running service cannot deliver as they come.
-async fn held(config: &Config) -> Vec<TeamStatus> {
-    match ask(config, &Request::Status, &[], Duration::from_secs(5)).await {
-        Way::Answered(Reply::Status(teams)) => teams,
-        _ => Vec::new(),
+    let json = serde_json::to_string(value).expect("a listing can be written as JSON");
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_hidden(c) {
+            // Only texts have such characters in them, so that an escape can stand there.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(c);
+        }
     }
+    line.push('\n');
+    line
 }
 
 /// The events as columns, each as wide as it must be.
-fn table(events: &[Listed], held: &[TeamStatus], now: Timestamp) -> String {
+fn table(events: &[Listed], teams: &[Standing], now: Timestamp) -> String {
     let head = ["ID", "AGE", "TEAM", "SEVERITY", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
-    columns(head, events.iter().map(|event| row(event, held, now)))
+    columns(head, events.iter().map(|event| row(event, teams, now)))
 }
 
 /// Rows under their heads, each column as wide as it must be.
@@ -219,8 +225,8 @@ fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; 
     text
 }
 
-fn row(event: &Listed, held: &[TeamStatus], now: Timestamp) -> [String; 9] {
-    let (next, why) = outlook(event, held, now);
+fn row(event: &Listed, teams: &[Standing], now: Timestamp) -> [String; 9] {
+    let (next, why) = outlook(event, teams, now);
     let why = why.or(event.reason.as_deref()).or(event.event_id.as_deref());
     [
         event.id.to_string(),
@@ -243,14 +249,15 @@ fn urgency(event: &Listed) -> String {
 }
 
 /// When an event that waits is tried next, and what keeps it from going at once if it is no failure of its own.
-fn outlook<'a>(event: &Listed, held: &'a [TeamStatus], now: Timestamp) -> (String, Option<&'a str>) {
-    let team = held.iter().find(|team| event.team.as_ref() == Some(&team.team) && !team.reason.is_empty());
-    match (event.state, event.next_at, team) {
+fn outlook<'a>(event: &Listed, teams: &'a [Standing], now: Timestamp) -> (String, Option<&'a str>) {
+    let team = teams.iter().find(|standing| event.team.as_deref() == Some(standing.team()));
+    let held = team.and_then(Standing::held_up);
+    match (event.state, event.next_at, held) {
         (State::Queued, _, _) if event.behind => {
             ("behind".to_owned(), Some("an earlier event of its incident goes first"))
         }
         (State::Queued, Some(at), _) if at > now => (format!("in {}", age(now, at)), None),
-        (State::Queued, _, Some(team)) => (team.state.clone(), Some(&team.reason)),
+        (State::Queued, _, Some((word, reason))) => (word.to_owned(), Some(reason)),
         (State::Queued, ..) => ("now".to_owned(), None),
         _ => (String::new(), None),
     }
@@ -377,6 +384,9 @@ fn page(shown: &Shown) -> String {
                 text.push_str(&format!("    {name:<9}  {}\n", plain(value)));
             }
         }
+        if listed.possible_doubles > 0 {
+            text.push_str("    twice?     it was posted again, as no answer had come: SIGNL4 may have it more than once\n");
+        }
         if let Some(payload) = &event.payload {
             text.push_str(&format!("    payload    {}\n", visible(&payload.to_string())));
         }
@@ -388,18 +398,46 @@ fn page(shown: &Shown) -> String {
     text
 }
 
+/// Where the events of a mail stand to which nothing could be done.
+async fn why_not(config: &Config, id: MailId) -> Result<String, String> {
+    let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
+    let shown = spool.show(id).await.map_err(|error| error.to_string())?;
+    let events = shown.map(|shown| shown.events).unwrap_or_default();
+    let now = System.now();
+    let mut text = String::new();
+    for event in events.iter().map(|event| &event.listed) {
+        let team = event.team.as_deref().unwrap_or("no team");
+        text.push_str(&format!("event {} for {team}: {}", event.seq, event.state.word()));
+        match (event.state, event.next_at) {
+            (State::Queued, Some(at)) if at > now => text.push_str(&format!(", goes in {}", age(now, at))),
+            (State::Queued, _) => text.push_str(", goes as soon as the team's events go"),
+            (State::Counted | State::Muted | State::Folded, _) => {
+                text.push_str(", kept and not sent; `queue retry ID --rejudge` sends it");
+            }
+            (State::Failed | State::Delivered | State::Dropped, _) => {}
+        }
+        text.push('\n');
+    }
+    Ok(text)
+}
+
 /// Asks the service, or changes the spool of one that does not run.
 pub(super) async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
+    let mail = match &request {
+        Request::Retry { id, .. } => *id,
+        Request::Retarget { id, .. } | Request::Drop { id } => Some(*id),
+        _ => None,
+    };
     let reply = match ask(config, &request, &[], Duration::from_secs(120)).await {
         Way::Answered(reply) => reply,
         Way::Broken(problem) => return Err(problem),
         Way::NoService => {
             let intake = offline(config).await?;
             let reply = match request {
-                Request::Retry { id, rejudge } => control::retry(&intake, id, rejudge).await,
-                Request::Retarget { id, team } => control::retarget(&intake, id, &team).await,
-                Request::Drop { id } => control::drop_mail(&intake, id).await,
-                Request::Mute { .. } | Request::EndMute { .. } => control::mute(&intake, request).await,
+                Request::Retry { id, rejudge } => operator::retry(&intake, id, rejudge).await,
+                Request::Retarget { id, team } => operator::retarget(&intake, id, &team).await,
+                Request::Drop { id } => operator::drop_mail(&intake, id).await,
+                Request::Mute { .. } | Request::EndMute { .. } => operator::mute(&intake, request).await,
                 Request::Submit { .. } | Request::Send { .. } | Request::Status => {
                     unreachable!("these hand in, they do not change")
                 }
@@ -411,6 +449,9 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
     match reply {
         Reply::Changed { events } => {
             print(&format!("{events} event{} {done}\n", if events == 1 { "" } else { "s" }));
+            if let (0, Some(id)) = (events, mail) {
+                print(&why_not(config, id).await?);
+            }
             Ok(Exit::Done)
         }
         Reply::Refused(problem) => {
@@ -465,6 +506,7 @@ mod tests {
             reason: None,
             event_id: None,
             digest: None,
+            possible_doubles: 0,
         }
     }
 
@@ -473,13 +515,7 @@ mod tests {
         let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
         let reason =
             "the account has posted what it may until 2026-11-22T04:20:30Z, and there is more to say of it";
-        let status = |team: &str, reason: &str| TeamStatus {
-            team: team.to_owned(),
-            state: "waits".to_owned(),
-            reason: reason.to_owned(),
-            doubles: 0,
-        };
-        let held = [status("ops", "down"), status("soc", reason)];
+        let held = [Standing::of("ops", "waits", "down"), Standing::of("soc", "waits", reason)];
         for (event, held, next, why) in [
             (listed(0, false), &held[..], "waits", reason),
             (listed(0, false), &held[..1], "now", ""),

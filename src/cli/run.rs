@@ -4,10 +4,10 @@ use std::io::{IsTerminal, stderr};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{Format, Level, Log};
+use crate::config::{Config, Format, Level, Log};
 use crate::gateway::{Failure, Gateway, notify};
 use crate::smtp::Inherited;
 
@@ -39,7 +39,7 @@ pub(super) fn run(site: &Site) -> Exit {
             tokio::select! {
                 _ = terminate.recv() => break Exit::Done,
                 _ = interrupt.recv() => break Exit::Done,
-                _ = hangup.recv() => reload(site, &gateway),
+                _ = hangup.recv() => reload(site, &config, &gateway),
                 reason = gateway.broke() => {
                     error!(%reason, "the spool failed; stopping, so that a restart can recover what was accepted");
                     break Exit::Temporary;
@@ -57,19 +57,22 @@ fn listen(kind: SignalKind) -> Signal {
     signal(kind).expect("this signal can be caught")
 }
 
-/// Loads the rules and the maintenance windows anew. The config's other sections count from the next start.
-fn reload(site: &Site, gateway: &Gateway) {
+/// Puts in force what can be while the service runs, and names the settings that count from the next start.
+fn reload(site: &Site, started_with: &Config, gateway: &Gateway) {
     notify(&site.environment, "RELOADING=1");
-    let config = crate::config::load(site.path.as_deref());
-    match config.and_then(|config| gateway.reload(&config)) {
-        Ok(()) => {
-            info!("new rules and maintenance windows are in force; other settings count from the next start")
+    let loaded = crate::config::load(site.path.as_deref());
+    match loaded.and_then(|config| gateway.reload(&config).map(|()| config.needing_a_restart(started_with))) {
+        Ok(pending) => {
+            info!("new rules, maintenance windows, notices and checks of senders are in force");
+            for setting in pending {
+                warn!(setting, "this setting has changed and needs a restart: the old one stays in force");
+            }
         }
         Err(problems) => {
             for problem in &problems {
                 error!("{problem}");
             }
-            error!(errors = problems.len(), "the old rules stay in force");
+            error!(errors = problems.len(), "the old rules stay in force, and all other settings");
         }
     }
     notify(&site.environment, "READY=1");

@@ -3,6 +3,7 @@
 //! Each stage owns its section; this module adds them up, finds the teams and reads their secrets. What
 //! is not written has a default that works; without any file the defaults are all there is.
 
+mod changes;
 mod expect;
 mod heartbeat;
 mod maintenance;
@@ -44,6 +45,8 @@ const DEFAULT_URL: &str = "https://connect.signl4.com/webhook/";
 pub struct Config {
     /// The file, or none where the defaults are all there is.
     pub path: Option<PathBuf>,
+    /// What is written in it.
+    written: Written,
     /// The listener.
     pub smtp: smtp::Config,
     /// Whether mails are from whom they say.
@@ -74,6 +77,15 @@ pub struct Config {
     pub expects: Vec<Expect>,
     /// Where to ping while all works; none if nowhere.
     pub heartbeat: Option<Heartbeat>,
+}
+
+/// The text of the config, in which there may be a secret.
+struct Written(Source);
+
+impl std::fmt::Debug for Written {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Written").field(&self.0.path).finish()
+    }
 }
 
 /// What is logged, and how.
@@ -212,6 +224,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         let socket = socket.unwrap_or_else(|| spool.path.join("control"));
         Config {
             path: path.map(Path::to_path_buf),
+            written: Written(source.clone()),
             smtp,
             authenticity,
             rules,
@@ -235,6 +248,12 @@ impl Config {
     /// What the rules must know of the site.
     pub fn site(&self) -> rules::Site {
         self.rules.site(self.colors.clone(), self.teams.iter().map(|team| team.name.clone()).collect())
+    }
+
+    /// The settings of this config that differ from those of `started_with` and that a running service does not take up:
+    /// they count from its next start.
+    pub fn needing_a_restart(&self, started_with: &Self) -> Vec<String> {
+        changes::pending(&started_with.written.0, &self.written.0)
     }
 
     /// What is wrong with the way to SIGNL4: a CA file or a proxy of which no client can be made.

@@ -2,6 +2,7 @@
 //! own, brings the answers back and writes the log. It waits for nothing but the next thing to happen.
 
 mod ends;
+mod holds;
 mod log;
 mod teams;
 
@@ -24,6 +25,7 @@ use super::{Backlog, BacklogError, Config, Message, Target};
 use crate::clock::Clock;
 use crate::spool::{Outcome, Queued, Urgent};
 use ends::seq_of;
+use holds::Note;
 pub(super) use teams::endpoint_of;
 
 /// Messages taken from the channel at once.
@@ -63,6 +65,8 @@ struct Entry {
     endpoint: Option<Arc<Endpoint>>,
     /// Grows with each new target, so that a post to the one before cannot bring its endpoint back.
     aim: u32,
+    /// Since when the spool has it that its secret is refused.
+    note: Note,
 }
 
 /// What a post is about.
@@ -84,6 +88,7 @@ enum Ticket {
     Page(Index),
     Reserve(usize),
     Record,
+    Note(Index),
 }
 
 /// What a task has brought back.
@@ -93,6 +98,7 @@ enum Done {
     Urgent(Index, Result<Vec<Urgent>, BacklogError>),
     Reserved(usize, Result<(), BacklogError>),
     Recorded(Result<(), BacklogError>),
+    Noted(Index, Option<Timestamp>, Result<(), BacklogError>),
 }
 
 /// The loop and all that it holds.
@@ -106,6 +112,8 @@ pub(super) struct Dispatch<B> {
     scheduler: Scheduler,
     entries: Vec<Entry>,
     names: BTreeMap<Arc<str>, Index>,
+    /// Since when secrets were refused when the service ran before, by team.
+    holds: BTreeMap<String, Timestamp>,
     /// Teams that have events in the spool and no target, and how many.
     unknown: BTreeMap<String, u64>,
     tasks: JoinSet<Done>,
@@ -132,6 +140,7 @@ impl<B: Backlog> Dispatch<B> {
             rng: Rng::with_seed(setup.seed),
             entries: Vec::new(),
             names: BTreeMap::new(),
+            holds: BTreeMap::new(),
             unknown: BTreeMap::new(),
             tasks: JoinSet::new(),
             tickets: HashMap::new(),
@@ -147,6 +156,7 @@ impl<B: Backlog> Dispatch<B> {
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut stop: watch::Receiver<bool>) {
+        self.recall_holds().await;
         let targets = std::mem::take(&mut self.targets);
         self.aim(targets).await;
         self.look_for_unknown().await;
@@ -205,6 +215,7 @@ impl<B: Backlog> Dispatch<B> {
         {
             self.start(action);
         }
+        self.note_holds(now);
         self.record();
     }
 
@@ -297,6 +308,7 @@ impl<B: Backlog> Dispatch<B> {
                 Some(Ticket::Page(team)) => Done::Paged(team, Err(failed.into())),
                 Some(Ticket::Reserve(account)) => Done::Reserved(account, Err(failed.into())),
                 Some(Ticket::Record) => Done::Recorded(Err(failed.into())),
+                Some(Ticket::Note(team)) => Done::Noted(team, None, Err(failed.into())),
                 None => return,
             },
         };
@@ -329,6 +341,7 @@ impl<B: Backlog> Dispatch<B> {
                     self.trouble(now, "cannot note in the spool what is to be posted", &problem);
                 }
             }
+            Done::Noted(team, since, answer) => self.noted(team, since, answer, now),
             Done::Recorded(Ok(())) => {
                 self.record_not_before = None;
                 for (team, outcome) in std::mem::take(&mut self.recording) {

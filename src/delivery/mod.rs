@@ -40,7 +40,7 @@ use crate::clock::Clock;
 use crate::document::Table;
 use crate::mail::MailId;
 use crate::secret::Secret;
-use crate::spool::{Outcome, Queued, Reservation, Spool, Urgent, Withdrawn};
+use crate::spool::{Memo, Outcome, Queued, Reservation, Spool, Urgent, Withdrawn};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -48,6 +48,9 @@ const CHANNEL: usize = 4_096;
 
 /// Least age at which an event may be given up: a weekend.
 const LEAST_GIVE_UP: Duration = Duration::from_secs(3 * 86_400);
+
+/// The kind of the memos that tell since when a team's secret is refused.
+const HELD: &str = "held";
 
 /// The account of teams that name none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -202,6 +205,21 @@ pub trait Backlog: Send + Sync + 'static {
         _ = events;
     }
 
+    /// Since when the secret of each team was refused, as it was noted last.
+    fn holds(&self) -> impl Future<Output = Result<Vec<(String, Timestamp)>, BacklogError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
+
+    /// Notes since when the secret of `team` is refused, or that it no longer is. `Ok` only when it is durable.
+    fn note_hold(
+        &self,
+        team: &str,
+        since: Option<Timestamp>,
+    ) -> impl Future<Output = Result<(), BacklogError>> + Send {
+        _ = (team, since);
+        std::future::ready(Ok(()))
+    }
+
     /// The content of `mail` as received, for the files that go along with its events; none if it is no
     /// longer kept.
     fn content(&self, mail: MailId) -> impl Future<Output = Result<Option<Bytes>, BacklogError>> + Send {
@@ -242,6 +260,17 @@ impl Backlog for Spool {
 
     fn allow(&self, events: u32) {
         Spool::allow(self, events);
+    }
+
+    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
+        let memos = self.reader().memos(HELD).await?;
+        let since = |value| serde_json::from_value(value).ok();
+        Ok(memos.into_iter().filter_map(|(team, value)| Some((team, since(value)?))).collect())
+    }
+
+    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), BacklogError> {
+        let value = since.map(|since| serde_json::json!(since));
+        Ok(self.remember(vec![Memo { kind: HELD, name: team.to_owned(), value }]).await?)
     }
 
     async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {

@@ -159,6 +159,16 @@ impl Scheduler {
         &self.seats[team].team
     }
 
+    /// Since when the secret of a team is refused.
+    pub(crate) fn held_since(&self, team: Index) -> Option<Timestamp> {
+        self.seats[team].team.held_since()
+    }
+
+    /// The secret of a team was refused since then, when the service ran before.
+    pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
+        self.seats[team].team.was_held(since, now);
+    }
+
     /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
     /// SIGNL4 found wrong in the last minute, if that is why.
     pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
@@ -234,6 +244,9 @@ impl Scheduler {
                 self.spend(account);
                 let passing = &mut self.accounts[account].passing;
                 *passing = if pick.is_quiet() { 0 } else { *passing + u32::from(quiet.is_some()) };
+                if team != by {
+                    self.seats[by].team.lend(seq);
+                }
                 let files = self.seats[team].team.files(seq);
                 Some(Action::Post(Post { seq, team, by, account, payload, files, probe, possible_double }))
             }
@@ -285,7 +298,10 @@ impl Scheduler {
             let own = if mine { seat.team.pick(now) } else { None };
             let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
-            let diverted = diverted.and_then(|by| Some((by, seat.team.pick_diverted()?)));
+            let diverted = diverted.and_then(|by| {
+                let by_probe = self.seats[by].team.state() == State::Held;
+                Some((by, seat.team.pick_diverted(by_probe)?))
+            });
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
             let budget = &self.accounts[account].budget;
             for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
@@ -305,7 +321,12 @@ impl Scheduler {
             if self.seats[by].account != account {
                 return None;
             }
-            let pick = if by == team { seat.team.pick_quiet() } else { seat.team.pick_quiet_diverted() };
+            let pick = match self.seats[by].team.state() {
+                _ if by == team => seat.team.pick_quiet(),
+                // Whether that takes anything is tried by what is most urgent.
+                State::Held => None,
+                _ => seat.team.pick_quiet_diverted(),
+            };
             Some((team, by, pick?))
         });
         let budget = &self.accounts[account].budget;
@@ -320,7 +341,7 @@ impl Scheduler {
         // A chain has no loop: the config refuses it.
         for _ in 0..self.seats.len() {
             let seat = &self.seats[by];
-            if by != team && seat.aimed && seat.team.takes_others() {
+            if by != team && seat.aimed && seat.team.takes_others(now) {
                 return Some(by);
             }
             if !seat.team.is_given_up(now) {

@@ -151,7 +151,7 @@ impl Window {
             accepted_at: queued.accepted_at,
             attempts: queued.attempts,
             reason: queued.reason.map(Box::from),
-            maybe_taken: false,
+            maybe_taken: queued.unanswered > 0,
             next_at: queued.next_at,
             hold: untried.then(|| queued.next_at.duration_since(queued.accepted_at)),
             lane: lane.clone(),

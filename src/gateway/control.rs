@@ -18,13 +18,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::{debug, info, warn};
 
-use crate::delivery::State;
+use crate::delivery::{self, State};
 use crate::event::Event;
 use crate::mail::{Client, Envelope, Mail, MailId, Origin};
-use crate::spool::{self, Filter, Outcome, PutError, Queued, Selection};
+use crate::spool::{self, Outcome, PutError, Queued};
 
 use super::Intake;
-use super::mute::{self, Mute};
+use super::operator::{drop_mail, mute, retarget, retry};
 
 /// Longest request line in bytes: an event with a full message fits.
 const LINE_LIMIT: u64 = 256 * 1024;
@@ -143,7 +143,7 @@ pub enum Reply {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// How it stands with the teams of which there is something to say.
+    /// How it stands with each team.
     Status(Vec<TeamStatus>),
     /// It did not work, and may later.
     Temporary(String),
@@ -151,19 +151,16 @@ pub enum Reply {
     Refused(String),
 }
 
-/// A team whose events do not go out as they come, or went out so that an alert may be there twice.
+/// How it stands with a team.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TeamStatus {
     /// The team.
     pub team: String,
-    /// What holds its events up, in a word.
+    /// Whether its events go out, in a word or two.
     pub state: String,
-    /// Why.
+    /// Why not; empty if they do.
     pub reason: String,
-    /// Posts since the start of an event that SIGNL4 may have taken before without an answer coming.
-    #[serde(default)]
-    pub doubles: u64,
 }
 
 /// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
@@ -355,173 +352,19 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
     }
 }
 
-/// Queues again what waits or failed of the mail `id`, or of all mails, made anew by today's rules if
-/// `rejudge` says so.
-pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply {
-    let events = match requeue(intake, id, rejudge).await {
-        Ok(events) => events,
-        Err(problem) => return not_changed(&problem),
-    };
-    let count = events.len();
-    if let Some(delivery) = intake.delivery() {
-        delivery.wake(None).await;
-    }
-    Reply::Changed { events: count }
-}
-
-/// Queues what waits or failed of the mail `id` for `team`.
-pub async fn retarget(intake: &Intake, id: MailId, team: &str) -> Reply {
-    if !intake.has_team(team) {
-        return Reply::Refused(format!("there is no team `{}`", team.escape_debug()));
-    }
-    match intake.spool().retarget(id, team).await {
-        Ok(events) => {
-            let events = events.len();
-            info!(%id, team, events, "an operator sends this mail's events to another team");
-            if let Some(delivery) = intake.delivery() {
-                delivery.wake(None).await;
-            }
-            Reply::Changed { events }
-        }
-        Err(problem) => not_changed(&problem),
-    }
-}
-
 async fn status(intake: &Intake) -> Reply {
     let Some(delivery) = intake.delivery() else { return Reply::Status(Vec::new()) };
-    let held = delivery.status().await.into_iter().filter_map(|status| {
+    let one = |status: delivery::Status| {
         let state = match status.state {
             State::Held => "held",
             State::Throttled => "throttled",
             State::Down => "not reached",
             State::Unknown => "not in the config",
-            State::Untried | State::Open if status.reason.is_empty() && status.doubles == 0 => return None,
-            State::Untried | State::Open => "waits",
+            State::Untried => "not tried",
+            State::Open if status.reason.is_empty() => "open",
+            State::Open => "waits",
         };
-        let (state, doubles) = (state.to_owned(), status.doubles);
-        Some(TeamStatus { team: status.team, state, reason: status.reason, doubles })
-    });
-    Reply::Status(held.collect())
-}
-
-/// Gives up on the events of the mail `id` that were not delivered.
-pub async fn drop_mail(intake: &Intake, id: MailId) -> Reply {
-    match intake.spool().drop(id).await {
-        Ok(events) => {
-            info!(%id, events, "an operator dropped this mail's events");
-            if let Some(delivery) = intake.delivery() {
-                delivery.wake(None).await;
-            }
-            Reply::Changed { events }
-        }
-        Err(problem) => not_changed(&problem),
-    }
-}
-
-/// Begins or ends a mute.
-pub async fn mute(intake: &Intake, request: Request) -> Reply {
-    match request {
-        Request::Mute { until, conditions, reason, critical } => {
-            let id = begin_mute(intake, until, conditions, reason, critical).await;
-            id.map_or_else(|refused| refused, |id| Reply::Mutes { ids: vec![id] })
-        }
-        Request::EndMute { id } => end_mutes(intake, id).await,
-        _ => Reply::Refused("this is about no mute".to_owned()),
-    }
-}
-
-async fn begin_mute(
-    intake: &Intake,
-    until: Timestamp,
-    conditions: Vec<String>,
-    reason: Option<String>,
-    critical: bool,
-) -> Result<String, Reply> {
-    let mutes = &intake.lookout().mutes;
-    mutes.conditions(&conditions).map_err(Reply::Refused)?;
-    let known = mutes.ids();
-    // Four digits are easy to type, and a stale one hardly ever names another mute.
-    let mut ids = std::iter::repeat_with(|| format!("{:04x}", fastrand::u16(..)));
-    let id = ids.find(|id| !known.contains(id)).expect("there are more ids than anybody has mutes");
-    let mute = Mute { id: id.clone(), since: intake.now(), until, conditions, reason, critical };
-    if let Err(problem) = intake.spool().remember(vec![mute::memo(&mute)]).await {
-        return Err(Reply::Temporary(problem.to_string()));
-    }
-    info!(id, %until, conditions = ?mute.conditions, reason = ?mute.reason, critical, "an operator begins a mute");
-    mutes.begin(mute).map_err(Reply::Refused)?;
-    intake.lookout().wake();
-    Ok(id)
-}
-
-async fn end_mutes(intake: &Intake, id: Option<String>) -> Reply {
-    let mutes = &intake.lookout().mutes;
-    let mut ids = mutes.ids();
-    ids.retain(|known| id.as_ref().is_none_or(|id| id == known));
-    if let (Some(id), true) = (id, ids.is_empty()) {
-        return Reply::Refused(format!("there is no mute {}", id.escape_debug()));
-    }
-    if let Err(problem) = intake.spool().remember(mute::forget(&ids)).await {
-        return Reply::Temporary(problem.to_string());
-    }
-    mutes.end(&ids);
-    info!(mutes = ids.join(", "), "an operator ends mutes");
-    intake.lookout().wake();
-    Reply::Mutes { ids }
-}
-
-fn not_changed(problem: &spool::Error) -> Reply {
-    match problem {
-        spool::Error::NoSuchMail(_) => Reply::Refused(problem.to_string()),
-        _ => Reply::Temporary(problem.to_string()),
-    }
-}
-
-async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<Vec<Queued>, spool::Error> {
-    let spool = intake.spool();
-    if !rejudge {
-        let selection = id.map_or(Selection::All, Selection::Mail);
-        return spool.retry(selection).await;
-    }
-    let ids = match id {
-        Some(id) => vec![id],
-        None => unfinished(intake).await?,
+        TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason }
     };
-    let mut events = Vec::new();
-    for id in ids {
-        events.extend(rejudge_one(intake, id).await?);
-    }
-    Ok(events)
-}
-
-/// The mails that have events which were not delivered.
-async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, spool::Error> {
-    let mut ids = Vec::new();
-    let mut filter = Filter {
-        states: vec![spool::State::Queued, spool::State::Failed],
-        limit: 1_000,
-        ..Filter::default()
-    };
-    loop {
-        let page = intake.spool().reader().list(filter.clone()).await?;
-        let Some(last) = page.last() else { break };
-        filter.before = Some(last.seq);
-        ids.extend(page.iter().map(|event| event.id));
-    }
-    // In the order of acceptance, each once.
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
-}
-
-async fn rejudge_one(intake: &Intake, id: MailId) -> Result<Vec<Queued>, spool::Error> {
-    let spool = intake.spool();
-    let shown = spool.reader().show(id).await?.ok_or(spool::Error::NoSuchMail(id))?;
-    match (spool.reader().content(id).await?, &shown.envelope) {
-        (Some(content), Some(envelope)) => {
-            let (made, dropped, story) = intake.rejudge(envelope, &content);
-            spool.rejudge(id, made, dropped, story).await
-        }
-        // There is nothing to judge: an event from a shell, or a damaged row.
-        _ => spool.retry(Selection::Mail(id)).await,
-    }
+    Reply::Status(delivery.status().await.into_iter().map(one).collect())
 }

@@ -304,8 +304,23 @@ fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
 pub struct Edge {
     /// Takes the mails.
     pub intake: Arc<Intake>,
-    /// Finds out whether they are from whom they say.
-    pub checker: Checker,
+    checker: RwLock<Arc<Checker>>,
+}
+
+impl Edge {
+    /// An edge whose mails `intake` takes, and of which `checker` finds out whether they are from whom they say.
+    pub fn new(intake: Arc<Intake>, checker: Checker) -> Self {
+        Self { intake, checker: RwLock::new(Arc::new(checker)) }
+    }
+
+    /// Takes another one for the mails that come from now on.
+    pub fn replace_checker(&self, checker: Checker) {
+        *self.checker.write().expect("no holder of this lock can panic") = Arc::new(checker);
+    }
+
+    fn checker(&self) -> Arc<Checker> {
+        Arc::clone(&self.checker.read().expect("no holder of this lock can panic"))
+    }
 }
 
 impl Accept for Edge {
@@ -316,8 +331,9 @@ impl Accept for Edge {
     }
 
     async fn accept(&self, mut mail: Mail) -> Result<MailId, Refusal> {
-        mail.envelope.authenticity = self.checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
-        if self.checker.refuses(&mail.envelope) {
+        let checker = self.checker();
+        mail.envelope.authenticity = checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
+        if checker.refuses(&mail.envelope) {
             let client = mail.envelope.client.address;
             let from = mail.envelope.reverse_path.escape_debug().to_string();
             info!(

@@ -9,6 +9,7 @@ pub mod lookout;
 pub mod mute;
 mod notices;
 mod notify;
+pub mod operator;
 mod rulebook;
 pub mod storm;
 
@@ -22,7 +23,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Routes};
+use crate::config::{Config, Environment, Notices, Routes};
 use crate::delivery::{Delivery, Pinger, SetupError, Target};
 use crate::diagnostic::Diagnostic;
 use crate::smtp::{Credentials, Inherited, Listener};
@@ -78,6 +79,8 @@ impl std::fmt::Display for Failure {
 pub struct Gateway {
     addresses: Vec<SocketAddr>,
     intake: Arc<Intake>,
+    edge: Arc<Edge>,
+    notices: watch::Sender<Notices>,
     credentials: Arc<Credentials>,
     stop: watch::Sender<bool>,
     smtp: tokio::task::JoinHandle<()>,
@@ -175,8 +178,9 @@ impl Gateway {
         );
         let intake = Arc::new(intake.watching(lookout));
         tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
+        let (notices, told) = watch::channel(config.notices.clone());
         let watchman = notices::Watchman::new(
-            &config.notices,
+            told,
             &config.smtp.hostname,
             environment.clone(),
             Arc::clone(&intake),
@@ -197,13 +201,11 @@ impl Gateway {
             info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
         }
         let credentials = Arc::clone(listener.credentials());
-        let checker =
-            Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
-        let edge = Arc::new(Edge { intake: Arc::clone(&intake), checker });
-        let smtp = tokio::spawn(listener.run(edge, clock, stopped.clone()));
+        let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)));
+        let smtp = tokio::spawn(listener.run(Arc::clone(&edge), clock, stopped.clone()));
         let control =
             tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
-        Ok(Self { addresses, intake, credentials, stop, smtp, control, delivery, spool })
+        Ok(Self { addresses, intake, edge, notices, credentials, stop, smtp, control, delivery, spool })
     }
 
     /// The addresses of a network that it listens on.
@@ -216,13 +218,23 @@ impl Gateway {
         &self.intake
     }
 
-    /// Loads the rules and the maintenance windows anew. What is wrong is told, and those in force stay. Certificates
-    /// and users are looked at as well; what is wrong with them is logged.
+    /// Puts the rules, the maintenance windows, the notices and the checks of senders of `config` in force.
+    /// Certificates and users are looked at as well; what is wrong with them is logged.
+    ///
+    /// # Errors
+    /// What is wrong with the rules; then everything stays as it was.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
         self.credentials.look();
         self.intake.replace_rules(Arc::new(load_rules(config)?));
+        self.edge.replace_checker(checker(config));
         self.intake.lookout().mutes.replace_windows(config.maintenance.clone());
         self.intake.lookout().wake();
+        let mut notices = config.notices.clone();
+        if notices.team.as_ref().is_some_and(|team| !self.intake.has_team(team)) {
+            // It gets nothing before the restart that makes it known.
+            notices.team.clone_from(&self.notices.borrow().team);
+        }
+        self.notices.send_replace(notices);
         Ok(())
     }
 
@@ -241,6 +253,11 @@ impl Gateway {
         self.delivery.ended().await;
         self.spool.close().await;
     }
+}
+
+/// What finds out whether mails are from whom they say.
+fn checker(config: &Config) -> Checker {
+    Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system())
 }
 
 /// Deletes what was kept long enough, now and then, until `stop` turns true.

@@ -8,6 +8,7 @@ use crate::document::parse_duration;
 
 use super::attach;
 use super::condition::{Check, Condition, Test};
+use super::draft::{By, Draft};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
 use super::ground::Ground;
@@ -23,58 +24,6 @@ const MOST_PIECES: usize = 100;
 
 /// Most text that one value of the trace shows, in bytes.
 const TRACE_LIMIT: usize = 500;
-
-/// What the rules set, before the laws for what they left out.
-#[derive(Debug, Default)]
-pub(super) struct Draft {
-    values: [Option<Given>; Key::ALL.len()],
-    pub(super) tiles: Vec<(String, Given)>,
-    pub(super) teams: Option<(Vec<String>, By)>,
-    pub(super) dropped: Option<Dropped>,
-}
-
-/// A value and the rule that set it.
-#[derive(Debug, Clone)]
-pub(super) struct Given {
-    pub(super) text: String,
-    pub(super) by: By,
-}
-
-/// A rule by its place; greater is later.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct By {
-    pub(super) file: usize,
-    pub(super) rule: usize,
-}
-
-impl Draft {
-    pub(super) fn given(&self, key: Key) -> Option<&Given> {
-        self.values[key as usize].as_ref()
-    }
-
-    pub(super) fn text(&self, key: Key) -> Option<&str> {
-        self.given(key).map(|given| given.text.as_str())
-    }
-
-    fn tile(&self, name: &str) -> Option<&str> {
-        self.tiles.iter().find(|(n, _)| n == name).map(|(_, given)| given.text.as_str())
-    }
-
-    /// Sets `target`; returns what it was.
-    fn set(&mut self, target: &Target, text: String, by: By) -> Option<String> {
-        let given = Given { text, by };
-        match target {
-            Target::Key(key) => self.values[*key as usize].replace(given).map(|before| before.text),
-            Target::Tile(name) => match self.tiles.iter_mut().find(|(n, _)| n == name) {
-                Some((_, place)) => Some(std::mem::replace(place, given).text),
-                None => {
-                    self.tiles.push((name.clone(), given));
-                    None
-                }
-            },
-        }
-    }
-}
 
 /// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
 pub(super) const TEXT_LIMIT: usize = 1 << 20;

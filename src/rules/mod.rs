@@ -9,6 +9,7 @@ mod alone;
 mod attach;
 mod condition;
 mod config;
+mod draft;
 mod example;
 mod field;
 mod file;

@@ -13,7 +13,7 @@ use crate::mail;
 use super::attach;
 use super::field::Key;
 use super::ground::{Ground, first};
-use super::judge::{By, Draft};
+use super::draft::{By, Draft};
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
 use super::{RuleSet, Subject};

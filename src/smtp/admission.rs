@@ -1,7 +1,10 @@
 //! Who may open a session: so many in all, and of one client so many at a time and so often, out of the networks
 //! of the entrance.
 //!
-//! A connection gets its seat before anybody knows whose it is, for behind a proxy that takes a while.
+//! A connection gets its seat before anybody knows whose it is, for behind a proxy that takes a while. Clients that
+//! are exempt from the rates are not counted by themselves either, as in Postfix (`smtpd_client_event_limit_exceptions`,
+//! by default `$mynetworks`): many senders behind one address of a site's own are no attack. The limit of all holds
+//! for them too.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -72,11 +75,11 @@ impl Seat {
         {
             return Err(&reply::NO_ACCESS);
         }
-        self.count(address, now)
+        self.count_unless_exempt(address, now)
     }
 
-    /// Lets a client have the seat whom `proxy` cannot name. It is of no network that is allowed, and counts as
-    /// one of the proxy's.
+    /// Lets a client have the seat whom `proxy` cannot name. It is of no network that is allowed or exempt, and
+    /// counts as one of the proxy's.
     ///
     /// # Errors
     /// What to say to it before it is closed.
@@ -98,15 +101,17 @@ impl Seat {
     /// # Errors
     /// What to say to it before it is closed.
     pub fn admit_proxy(&mut self, proxy: IpAddr, now: Timestamp) -> Result<(), &'static Reply> {
-        self.count(proxy, now)
+        self.count_unless_exempt(proxy, now)
+    }
+
+    fn count_unless_exempt(&mut self, address: IpAddr, now: Timestamp) -> Result<(), &'static Reply> {
+        if self.admission.config.rates.exempts(address) { Ok(()) } else { self.count(address, now) }
     }
 
     /// Counts the seat for the client at `address`, if it may have one more.
     fn count(&mut self, address: IpAddr, now: Timestamp) -> Result<(), &'static Reply> {
         let admission = &self.admission;
-        // Of a network of one's own, each machine counts for itself.
-        let exempt = admission.config.rates.exempts(address);
-        let client = if exempt { address.to_canonical() } else { holder(address) };
+        let client = holder(address);
         let mut present = admission.present.lock().unwrap_or_else(PoisonError::into_inner);
         let sessions = present.by_client.get(&client).copied().unwrap_or_default();
         if sessions >= admission.config.max_sessions_per_client {
@@ -202,6 +207,21 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_is_exempt_has_as_many_sessions_as_there_are() {
+        let door =
+            Door::new("max-sessions = 5\nmax-sessions-per-client = 1\n[rates]\nexempt = '192.0.2.0/24'\n");
+        let mut seats: Vec<Seat> = (0..4).map(|_| door.admit("192.0.2.1").unwrap()).collect();
+        seats.push(door.admit("127.0.0.1").unwrap());
+        assert_eq!(door.admit("192.0.2.1").unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        seats.swap_remove(0);
+        // What is written replaces the default, so that loopback is counted now.
+        assert_eq!(door.admit("127.0.0.1").unwrap_err(), &reply::TOO_MANY_FROM_CLIENT);
+        drop(seats);
+        let present = door.admission.present.lock().unwrap();
+        assert_eq!((present.sessions, present.by_client.len()), (0, 0));
+    }
+
+    #[test]
     fn who_connects_too_often_is_told_to_come_later_and_a_seat_denied_is_not_counted() {
         let door = Door::new("max-sessions-per-client = 1\n[rates]\nconnections = '2/m'\n");
         let seat = door.admit("192.0.2.1").unwrap();
@@ -247,5 +267,16 @@ mod tests {
         let open = Door::new("");
         let mut seat = open.admission.admit_connection().unwrap();
         assert_eq!(seat.admit_unknown(proxy, &open.entrance, now), Ok(()));
+        let narrow = Door::new("max-sessions-per-client = 1\n");
+        let mut seats = [(); 2].map(|()| narrow.admission.admit_connection().unwrap());
+        let known = [(); 2].map(|()| narrow.admit("10.0.0.1"));
+        assert!(known.iter().all(Result::is_ok), "the proxy itself is exempt");
+        assert_eq!(seats[0].admit_unknown(proxy, &narrow.entrance, now), Ok(()));
+        let refused = Err(&reply::TOO_MANY_FROM_CLIENT);
+        assert_eq!(
+            seats[1].admit_unknown(proxy, &narrow.entrance, now),
+            refused,
+            "and who it cannot name is not"
+        );
     }
 }

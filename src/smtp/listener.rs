@@ -397,7 +397,13 @@ mod tests {
     async fn a_client_too_many_is_told_and_a_seat_that_is_left_is_given_again() {
         for (change, refusal) in [
             ((|c| c.max_sessions = 1) as fn(&mut Config), "421 4.3.2 "),
-            (|c| c.max_sessions_per_client = 1, "421 4.7.0 "),
+            (
+                |c| {
+                    c.max_sessions_per_client = 1;
+                    c.rates.exempt = Vec::new();
+                },
+                "421 4.7.0 ",
+            ),
         ] {
             let running = Running::start(change);
             let (mut first, greeting) = running.client().await;

@@ -65,6 +65,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
 use crate::document::{NamedFile, Table};
 use crate::mail::{Mail, MailId};
 
@@ -108,8 +109,8 @@ pub struct Config {
     /// `max-sessions`: how many sessions there may be at a time. 900: of the 1,024 file descriptors that
     /// a process usually has, they leave some to the spool and the deliveries.
     pub max_sessions: usize,
-    /// `max-sessions-per-client`: how many of them may come from one address. 100: five Postfix behind
-    /// one address, which open at most 20 each.
+    /// `max-sessions-per-client`: how many of them may come from one address, unless it is exempt from the rates.
+    /// 100: five Postfix behind one address, which open at most 20 each.
     pub max_sessions_per_client: usize,
     /// `[smtp.rates]`: how often clients may come.
     pub rates: Limits,
@@ -136,6 +137,8 @@ pub struct Config {
     /// `drain`: how long sessions that are inside DATA may go on when the service stops. 10 seconds, well
     /// below the 90 after which systemd would kill it.
     pub drain: Duration,
+    /// What works and is most likely not meant so, each at its place.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Default for Config {
@@ -158,6 +161,7 @@ impl Default for Config {
             message_timeout: Duration::from_secs(900),
             session_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(10),
+            warnings: Vec::new(),
         }
     }
 }
@@ -173,7 +177,8 @@ impl Config {
             client_ca: config.tls.client_ca.is_some(),
             users: config.users.is_some(),
         };
-        config.entrances = entrance::read(table, site, std::mem::take(&mut config.entrances));
+        let default = std::mem::take(&mut config.entrances);
+        config.entrances = entrance::read(table, site, default, &mut config.warnings);
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -299,6 +304,7 @@ mod tests {
             message_timeout: Duration::from_secs(180),
             session_timeout: Duration::from_secs(300),
             drain: Duration::from_secs(4),
+            warnings: found.as_ref().unwrap().warnings.clone(),
         };
         assert_eq!(found, Ok(wanted));
     }

@@ -52,8 +52,8 @@ pub struct Limits {
     pub sender: Option<Rate>,
     /// `recipient`: the mails for one recipient. Off, for anybody can use it up.
     pub recipient: Option<Rate>,
-    /// `exempt`: the networks whose clients are not counted, and may log in to an account whatever others guess at
-    /// it. Loopback and private networks.
+    /// `exempt`: the networks whose clients are not counted, nor their sessions (`max-sessions-per-client`), and may
+    /// log in to an account whatever others guess at it. Loopback and private networks.
     pub exempt: Vec<Network>,
 }
 

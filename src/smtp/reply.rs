@@ -84,6 +84,8 @@ pub static TOO_MANY_RECIPIENTS: Reply = fixed(452, "4.5.3", "too many recipients
 pub static UNKNOWN_COMMAND: Reply = fixed(500, "5.5.1", "command not recognised");
 /// A line longer than a command may be.
 pub static LINE_TOO_LONG: Reply = fixed(500, "5.5.2", "line too long");
+/// A line of a login that is longer than any (RFC 4954 sections 4 and 6).
+pub static LOGIN_TOO_LONG: Reply = fixed(500, "5.5.6", "authentication exchange line is too long");
 /// A CR, a NUL or the like inside a command.
 pub static CONTROL_CHARACTER: Reply = fixed(500, "5.5.2", "control character in a command");
 /// A command that ends in LF alone, where anybody may come in.

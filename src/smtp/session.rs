@@ -315,7 +315,12 @@ impl Session {
             end?;
             let verb = *verb;
             self.phase = Phase::Command;
-            let reply = if bare { &reply::BARE_LF } else { &reply::LINE_TOO_LONG };
+            let of_login = self.exchange.is_some() || verb.eq_ignore_ascii_case(b"AUTH");
+            let reply = match (bare, of_login) {
+                (true, _) => &reply::BARE_LF,
+                (false, true) => &reply::LOGIN_TOO_LONG,
+                (false, false) => &reply::LINE_TOO_LONG,
+            };
             return Some(Err(Overlong { verb, reply }));
         }
         if end.is_none() {

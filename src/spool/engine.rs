@@ -164,6 +164,7 @@ impl Judged {
                     attempts: 0,
                     next_at: now,
                     reason: None,
+                    unanswered: 0,
                     attachments: event.attachments,
                 },
                 source: event.source_system.unwrap_or_default(),

@@ -82,6 +82,8 @@ pub struct Queued {
     pub next_at: Timestamp,
     /// Why the last attempt failed.
     pub reason: Option<String>,
+    /// How many posts of it SIGNL4 may have taken although no answer came.
+    pub unanswered: u32,
     /// The exact body of the webhook request.
     pub payload: Arc<str>,
     /// Files of the mail that go along.
@@ -146,6 +148,8 @@ pub enum Outcome {
         next_at: Timestamp,
         /// Why, in words for an operator and without secrets.
         reason: String,
+        /// Whether SIGNL4 may have taken it all the same.
+        maybe_taken: bool,
     },
     /// It will not be tried again unless an operator says so: a dead letter.
     Failed {
@@ -155,6 +159,8 @@ pub enum Outcome {
         at: Timestamp,
         /// Why, in words for an operator and without secrets.
         reason: String,
+        /// Whether SIGNL4 may have taken it all the same.
+        maybe_taken: bool,
     },
 }
 
@@ -214,6 +220,8 @@ pub struct Filter {
     pub team: Option<String>,
     /// Those that this storm's digest tells.
     pub digest: Option<u64>,
+    /// Those of which there may be an alert too many.
+    pub doubled: bool,
     /// Those with a smaller number: the last one of a page, to list the next.
     pub before: Option<u64>,
     /// At most so many.
@@ -222,7 +230,7 @@ pub struct Filter {
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { states: Vec::new(), team: None, digest: None, before: None, limit: 100 }
+        Self { states: Vec::new(), team: None, digest: None, doubled: false, before: None, limit: 100 }
     }
 }
 
@@ -264,6 +272,8 @@ pub struct Listed {
     pub event_id: Option<String>,
     /// The storm whose digest tells it, if it is folded.
     pub digest: Option<u64>,
+    /// How many alerts there may be of it at SIGNL4 beside the one: it was posted again, as no answer had come.
+    pub possible_doubles: u32,
 }
 
 /// A mail with all that the spool knows of it but its content.
@@ -318,8 +328,9 @@ pub enum Selection {
     All,
 }
 
-/// How much of a team's work is open. What is settled is not counted: that would read the whole spool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// How much of a team's work is open, and how many alerts may be there twice. What is settled is not counted: that
+/// would read the whole spool.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Count {
     /// The team.
@@ -330,6 +341,8 @@ pub struct Count {
     pub failed: u64,
     /// When the oldest event that waits came into the queue.
     pub oldest: Option<Timestamp>,
+    /// Alerts that may be at SIGNL4 twice, of the events that are kept: a post whose answer was lost was made again.
+    pub possible_doubles: u64,
 }
 
 /// Which incidents to list.

@@ -194,7 +194,7 @@ async fn after_a_page_that_failed_for_good_the_next_open_pages_and_after_a_retry
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::new(folder.path(), defaults());
     site.put(open()).await;
-    let failed = |seq| Outcome::Failed { seq, at: start(), reason: "400".into() };
+    let failed = |seq| Outcome::Failed { seq, at: start(), reason: "400".into(), maybe_taken: false };
     site.spool.record(vec![failed(1024)]).await.unwrap();
     site.spool.retry(Selection::All).await.unwrap();
     assert_eq!(site.state(open()).await, State::Counted);

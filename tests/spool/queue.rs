@@ -16,11 +16,12 @@ fn deferred(seq: u64) -> Outcome {
         attempts: 3,
         next_at: start() + SignedDuration::from_mins(5),
         reason: "503".into(),
+        maybe_taken: false,
     }
 }
 
 fn failed(seq: u64) -> Outcome {
-    Outcome::Failed { seq, at: start(), reason: "400 Bad Request".into() }
+    Outcome::Failed { seq, at: start(), reason: "400 Bad Request".into(), maybe_taken: false }
 }
 
 async fn put(spool: &Spool, n: u32, team: &str) -> Queued {
@@ -139,6 +140,39 @@ async fn outcomes_are_kept_and_only_what_waits_is_waiting() {
     let counts = spool.reader().counts().await.unwrap();
     assert_eq!(counts.len(), 1);
     assert_eq!((counts[0].queued, counts[0].failed, counts[0].oldest), (2, 1, Some(start())));
+}
+
+#[tokio::test]
+async fn what_may_be_there_twice_is_counted_but_for_the_alert_that_is_meant_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let lost = |seq| Outcome::Deferred {
+        seq,
+        attempts: 1,
+        next_at: start(),
+        reason: "no answer within 30s".into(),
+        maybe_taken: true,
+    };
+    let [once, twice, waits, never] = [
+        put(&spool, 1, "soc").await,
+        put(&spool, 2, "soc").await,
+        put(&spool, 3, "ops").await,
+        put(&spool, 4, "ops").await,
+    ]
+    .map(|queued| queued.seq);
+    spool.record(vec![lost(once), lost(twice), lost(waits), deferred(never)]).await.unwrap();
+    spool.record(vec![lost(twice), delivered(once), delivered(never)]).await.unwrap();
+    let gone = Outcome::Failed { seq: twice, at: start(), reason: "given up".into(), maybe_taken: true };
+    spool.record(vec![gone]).await.unwrap();
+    assert_eq!(spool.waiting("ops", 0, 9).await.unwrap()[0].unanswered, 1);
+
+    let counts = spool.reader().counts().await.unwrap();
+    let doubles: Vec<_> = counts.iter().map(|count| (count.team.as_str(), count.possible_doubles)).collect();
+    assert_eq!(doubles, [("ops", 0), ("soc", 3)]);
+    let filter = Filter { doubled: true, ..Filter::default() };
+    let listed = spool.reader().list(filter).await.unwrap();
+    let doubled: Vec<_> = listed.iter().map(|event| (event.seq, event.possible_doubles)).collect();
+    assert_eq!(doubled, [(twice, 2), (once, 1)]);
 }
 
 #[tokio::test]

@@ -76,7 +76,7 @@ async fn what_was_settled_long_enough_ago_is_purged_and_nothing_else() {
             delivered(seqs[0], day(0)),
             // Delivered late: kept from then on.
             delivered(seqs[1], day(5)),
-            Outcome::Failed { seq: seqs[2], at: day(0), reason: "400".into() },
+            Outcome::Failed { seq: seqs[2], at: day(0), reason: "400".into(), maybe_taken: false },
         ])
         .await
         .unwrap();

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::super::Backlog;
 use super::super::scheduler::Index;
-use super::{Dispatch, Done, REMEMBERED, Ticket};
+use super::{Dispatch, Done, Errand, REMEMBERED, Ticket};
 use crate::spool::Outcome;
 
 /// How long the last reservations may take when the service stops.
@@ -64,11 +64,23 @@ impl<B: Backlog> Dispatch<B> {
         }
     }
 
-    /// Gives back what the accounts have reserved and not used.
+    /// Records what is not yet, and gives back what the accounts have reserved and not used.
     pub(super) async fn close(mut self) {
         // What is still being written must not come after.
-        let pending = async { while self.tasks.join_next().await.is_some() {} };
+        let pending = async {
+            while let Some(done) = self.tasks.join_next_with_id().await {
+                self.finish(done);
+            }
+        };
         _ = tokio::time::timeout(CLOSE_TIMEOUT, pending).await;
+        let outcomes = self.last_outcomes();
+        if !outcomes.is_empty() {
+            match tokio::time::timeout(CLOSE_TIMEOUT, self.backlog.record(outcomes)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(problem)) => debug!(error = %problem, "what came of the last posts is not recorded"),
+                Err(_) => debug!("what came of the last posts is not recorded in time"),
+            }
+        }
         let reservations = self.scheduler.close(self.setup.clock.now());
         let write = async {
             for reservation in reservations {
@@ -78,6 +90,33 @@ impl<B: Backlog> Dispatch<B> {
             }
         };
         _ = tokio::time::timeout(CLOSE_TIMEOUT, write).await;
+    }
+}
+
+impl<B: Backlog> Dispatch<B> {
+    /// What is still to be recorded when nothing more is posted. The posts that are cut off are among it: SIGNL4 may
+    /// have taken them, and they go out again at the next start.
+    fn last_outcomes(&mut self) -> Vec<Outcome> {
+        let mut outcomes: Vec<Outcome> = std::mem::take(&mut self.recording)
+            .into_iter()
+            .chain(std::mem::take(&mut self.unrecorded).into_values())
+            .map(|(_, outcome)| outcome)
+            .collect();
+        let now = self.setup.clock.now();
+        for ticket in self.tickets.values() {
+            if let Ticket::Post(Errand { seq: Some(seq), team, .. }) = *ticket
+                && let Some((.., attempts)) = self.scheduler.event(team, seq)
+            {
+                outcomes.push(Outcome::Deferred {
+                    seq,
+                    attempts: attempts.saturating_add(1),
+                    next_at: now,
+                    reason: "the service stopped before an answer came".to_owned(),
+                    maybe_taken: true,
+                });
+            }
+        }
+        outcomes
     }
 }
 

@@ -73,6 +73,16 @@ pub(super) fn possible_double(team: &str, post: &Post, mail: MailId) {
     );
 }
 
+/// The service ended before with so many tokens of `account` given out: it was killed, or the power failed.
+pub(super) fn cut_off(account: &str, open: u64) {
+    warn!(
+        account,
+        at_most = open,
+        "the service did not end in order: posts that were under way then are made again, and nobody knows which of \
+         them SIGNL4 has"
+    );
+}
+
 /// The spool's answer to a reservation has changed what may be posted.
 pub(super) fn reservation(account: &str, change: Change) {
     match change {

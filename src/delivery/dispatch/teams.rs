@@ -9,7 +9,7 @@ use tracing::{error, warn};
 use super::super::scheduler::{Index, Limits, State, signed};
 use super::super::webhook::{Endpoint, SetupError, Webhook};
 use super::super::{Backlog, Status, Target};
-use super::{Dispatch, Entry, Setup};
+use super::{Dispatch, Entry, Note, Setup, log};
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
 const WINDOW: usize = 20_000;
@@ -73,7 +73,13 @@ impl<B: Backlog> Dispatch<B> {
         if let Err(problem) = &notes {
             self.trouble(now, "cannot read what was posted before: the account waits for a while", problem);
         }
-        self.scheduler.add_account(name, notes.ok().as_deref(), now)
+        let notes = notes.ok();
+        if let Some(last) = notes.as_ref().and_then(|notes| notes.last())
+            && last.open > 0
+        {
+            log::cut_off(name, last.open);
+        }
+        self.scheduler.add_account(name, notes.as_deref(), now)
     }
 
     fn add(&mut self, name: Arc<str>, account: usize, now: Timestamp) -> Index {
@@ -91,7 +97,8 @@ impl<B: Backlog> Dispatch<B> {
         };
         let team = self.scheduler.add_team(account, limits, self.rng.fork(), now);
         self.names.insert(Arc::clone(&name), team);
-        self.entries.push(Entry { name, target: None, endpoint: None, aim: 0 });
+        self.entries.push(Entry { name, target: None, endpoint: None, aim: 0, note: Note::default() });
+        self.recall_hold(team, now);
         team
     }
 

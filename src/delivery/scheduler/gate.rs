@@ -25,6 +25,10 @@ const THROTTLE_CAP: SignedDuration = SignedDuration::from_secs(60);
 /// event that always fails is not one.
 const OUTAGE: usize = 3;
 
+/// So often an event must be refused although others are taken, to be given up: about a quarter of an hour, for what
+/// dislikes it may be put right soon.
+const ALONE: u32 = 5;
+
 /// How it stands with a team.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -80,7 +84,7 @@ impl Team {
         match answer {
             Answer::Accepted { event_id, .. } => {
                 self.succeeded(probe, now, &mut verdict.notices);
-                self.last_success = now;
+                self.successes += 1;
                 verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way: None });
             }
             Answer::Refused { reason } => {
@@ -92,20 +96,22 @@ impl Team {
                 } else if probe {
                     self.probe_at = now + PROBE_INTERVAL;
                 }
-                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
             }
             Answer::Throttled { until, reason, .. } => {
                 self.throttled(probe, until, reason, now, &mut verdict.notices);
                 self.window.put_back(seq, now, now);
             }
-            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.refused_us(seq, probe, reason, now, &mut verdict);
+            Answer::Unauthorised { reason } => self.refused_us(seq, probe, reason, now, &mut verdict),
+            Answer::NoSecret { reason } => {
+                self.hold(probe, &reason, now, &mut verdict.notices);
+                self.wait_for_secret(seq, reason, now, &mut verdict);
             }
             Answer::Unavailable { reason, retry_after, reached } => {
                 let wait = self.wait(seq).max(retry_after.unwrap_or_default());
                 self.unanswered(Some(seq), probe, &reason, retry_after, now, &mut verdict.notices);
-                self.doubt(seq, reached);
-                self.defer(seq, wait, reason, now, &mut verdict);
+                let maybe_taken = self.doubt(seq, reached);
+                self.defer(seq, wait, reason, maybe_taken, now, &mut verdict);
             }
         }
         self.after_probe(probe, now);
@@ -120,7 +126,7 @@ impl Team {
         match answer {
             Answer::Accepted { .. } => {
                 self.succeeded(probe, now, notices);
-                self.last_success = now;
+                self.successes += 1;
             }
             // The question itself is not understood, as by a stand-in of somebody's own: events must do.
             Answer::Refused { .. } => {
@@ -135,23 +141,28 @@ impl Team {
                 self.unanswered(None, probe, &reason, retry_after, now, notices);
             }
         }
+        self.tell_of_hold(now, notices);
         self.after_probe(probe, now);
         verdict
     }
 
     /// Takes in what the answer to another team's event, posted by our target, says about our target.
     pub(super) fn lent(&mut self, seq: u64, answer: &Answer, now: Timestamp) -> Vec<Notice> {
+        let probe = self.end_probe(Some(seq), now);
         let mut notices = Vec::new();
         match answer {
-            Answer::Accepted { .. } | Answer::Refused { .. } => self.succeeded(false, now, &mut notices),
+            Answer::Accepted { .. } | Answer::Refused { .. } => self.succeeded(probe, now, &mut notices),
             Answer::Throttled { until, reason, .. } => {
-                self.throttled(false, *until, reason.clone(), now, &mut notices);
+                self.throttled(probe, *until, reason.clone(), now, &mut notices);
+            }
+            Answer::Unauthorised { reason } if self.state == State::Open && self.may_ask => {
+                self.doubt_secret(reason, now);
             }
             Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.hold(false, reason, now, &mut notices);
+                self.hold(probe, reason, now, &mut notices);
             }
             Answer::Unavailable { reason, retry_after, .. } => {
-                self.unanswered(Some(seq), false, reason, *retry_after, now, &mut notices);
+                self.unanswered(Some(seq), probe, reason, *retry_after, now, &mut notices);
             }
         }
         notices
@@ -169,20 +180,18 @@ impl Team {
             }
             Answer::Refused { reason } => {
                 self.count(seq);
-                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
             }
             Answer::Throttled { .. } => self.window.put_back(seq, now, now),
-            Answer::Unauthorised { .. } | Answer::NoSecret { .. } => {
-                self.window.put_back(seq, now + PROBE_INTERVAL, now);
+            // The longer the more often it is, so that it does not always go before those that may get through.
+            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
+                let wait = self.wait(seq).max(PROBE_INTERVAL);
+                self.keep(seq, wait, reason, false, now, &mut verdict);
             }
             Answer::Unavailable { reason, retry_after, reached } => {
                 let wait = self.wait(seq).max(retry_after.unwrap_or_default());
-                self.doubt(seq, reached);
-                // Not given up, however old it is: its own team is held.
-                let attempts = self.count(seq);
-                let next_at = now + wait;
-                self.window.put_back(seq, next_at, now);
-                verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason });
+                let maybe_taken = self.doubt(seq, reached);
+                self.keep(seq, wait, reason, maybe_taken, now, &mut verdict);
             }
         }
         verdict
@@ -214,13 +223,14 @@ impl Team {
             State::Open | State::Unknown => false,
         };
         if opens {
-            if self.state != State::Untried {
+            if self.state != State::Untried && !self.unsure {
                 notices.push(Notice::Answers { was: self.state });
             }
             self.state = State::Open;
             self.reason.clear();
             self.failed_probes = 0;
             self.held_since = None;
+            self.unsure = false;
             self.owes_answer = false;
             self.wanted = false;
             self.window.release(now);
@@ -262,36 +272,72 @@ impl Team {
 
     /// The secret or the URL was refused to an event.
     fn refused_us(&mut self, seq: u64, probe: bool, reason: String, now: Timestamp, verdict: &mut Verdict) {
+        let successes = self.successes;
+        let suspect = self.suspects.entry(seq).or_default();
         // Others got through since this event was refused, and now it is refused again: something on the
         // way dislikes the event, as a firewall does that reads bodies. It must not hold the others.
-        let it_is_the_event = self.unauthorised.get(&seq).is_some_and(|&at| at < self.last_success);
-        self.unauthorised.insert(seq, now);
-        let wait = self.wait(seq).max(PROBE_INTERVAL);
-        if it_is_the_event && self.state == State::Open {
-            return self.defer(seq, wait, reason, now, verdict);
+        let it_is_the_event = suspect.successes.is_some_and(|before| before < successes);
+        suspect.successes = Some(successes);
+        if self.state != State::Open || !it_is_the_event {
+            if self.state == State::Open && self.may_ask {
+                self.doubt_secret(&reason, now);
+            } else {
+                self.hold(probe, &reason, now, &mut verdict.notices);
+            }
+            return self.wait_for_secret(seq, reason, now, verdict);
         }
-        self.hold(probe, &reason, now, &mut verdict.notices);
-        // No event is given up while its team is held.
-        let attempts = self.count(seq);
-        self.window.put_back(seq, self.probe_at, now);
-        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at: self.probe_at, reason });
+        suspect.alone += 1;
+        let alone = suspect.alone;
+        if alone >= ALONE {
+            let reason = format!("refused {} times although others are taken: {reason}", self.count(seq));
+            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
+            return;
+        }
+        let wait = self.wait(seq).max(PROBE_INTERVAL);
+        let reason = format!("refused although others are taken: {reason}");
+        self.defer(seq, wait, reason, false, now, verdict);
+    }
+
+    /// An event was refused, and the question is to tell whether it is the secret or the event: till then nothing
+    /// goes out, and nobody is told.
+    fn doubt_secret(&mut self, reason: &str, now: Timestamp) {
+        self.shut(State::Held, reason, now);
+        self.held_since.get_or_insert(now);
+        self.unsure = true;
+    }
+
+    /// The question did not take the blame off the secret.
+    fn tell_of_hold(&mut self, now: Timestamp, notices: &mut Vec<Notice>) {
+        if std::mem::take(&mut self.unsure) {
+            self.last_shout = now;
+            notices.push(Notice::Held { reason: self.reason.clone() });
+        }
     }
 
     /// The secret or the URL was refused.
     fn hold(&mut self, probe: bool, reason: &str, now: Timestamp, notices: &mut Vec<Notice>) {
         if self.state != State::Held {
             self.shut(State::Held, reason, now + PROBE_INTERVAL);
-            self.held_since = Some(now);
+            self.held_since.get_or_insert(now);
             self.last_shout = now;
             notices.push(Notice::Held { reason: reason.to_owned() });
         } else if probe {
             self.probe_at = now + PROBE_INTERVAL;
-            if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
+            if self.unsure {
+                // It is told below.
+                reason.clone_into(&mut self.reason);
+            } else if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
                 self.last_shout = now;
                 reason.clone_into(&mut self.reason);
                 notices.push(Notice::Held { reason: reason.to_owned() });
             }
         }
+    }
+
+    /// `seq` waits until its team is no longer held: no event is given up meanwhile.
+    fn wait_for_secret(&mut self, seq: u64, reason: String, now: Timestamp, verdict: &mut Verdict) {
+        let wait = self.probe_at.duration_since(now).max(PROBE_INTERVAL);
+        self.keep(seq, wait, reason, false, now, verdict);
     }
 
     /// Nobody answered, or nobody who could.
@@ -334,11 +380,13 @@ impl Team {
         self.eager_after = if retry_after.is_some() { asked_for } else { Timestamp::MIN };
     }
 
-    /// Notes whether a post of `seq` that failed may have been taken all the same.
-    fn doubt(&mut self, seq: u64, reached: Reached) {
+    /// Notes whether a post of `seq` that failed may have been taken all the same, and says so.
+    fn doubt(&mut self, seq: u64, reached: Reached) -> bool {
+        let maybe_taken = reached == Reached::Perhaps;
         if let Some(event) = self.window.event_mut(seq) {
-            event.maybe_taken |= reached == Reached::Perhaps;
+            event.maybe_taken |= maybe_taken;
         }
+        maybe_taken
     }
 
     /// Counts a failed post of `seq`.
@@ -355,33 +403,49 @@ impl Team {
         backoff::after(failures.saturating_add(1), &mut self.rng)
     }
 
+    /// `seq` failed: it waits for `wait`, however old it is.
+    fn keep(
+        &mut self,
+        seq: u64,
+        wait: SignedDuration,
+        reason: String,
+        maybe_taken: bool,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) {
+        let attempts = self.count(seq);
+        let next_at = now + wait;
+        self.window.put_back(seq, next_at, now);
+        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason, maybe_taken });
+    }
+
     /// `seq` alone failed: it waits, or is given up.
     fn defer(
         &mut self,
         seq: u64,
         wait: SignedDuration,
         reason: String,
+        maybe_taken: bool,
         now: Timestamp,
         verdict: &mut Verdict,
     ) {
-        let attempts = self.count(seq);
         let Some(event) = self.window.event_mut(seq) else { return };
         let age = now.duration_since(event.accepted_at);
         if age >= self.limits.give_up_after {
+            let attempts = self.count(seq);
             let reason = format!("given up after {attempts} attempts in {age:#.0}: {reason}");
-            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason });
+            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken });
             return;
         }
-        let next_at = now + wait;
         if event.reason.as_deref() != Some(&reason) {
             event.reason = Some(reason.as_str().into());
-            let maybe_taken = event.maybe_taken;
             // The outage has been told; who else it hits is no news.
             if self.state == State::Open {
-                verdict.notices.push(Notice::Deferred { next_at, reason: reason.clone(), maybe_taken });
+                let next_at = now + wait;
+                let reason = reason.clone();
+                verdict.notices.push(Notice::Deferred { next_at, reason, maybe_taken });
             }
         }
-        self.window.put_back(seq, next_at, now);
-        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason });
+        self.keep(seq, wait, reason, maybe_taken, now, verdict);
     }
 }

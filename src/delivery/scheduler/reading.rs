@@ -361,7 +361,7 @@ impl Team {
     }
 
     fn forget(&mut self, seq: u64, now: Timestamp) {
-        self.unauthorised.remove(&seq);
+        self.suspects.remove(&seq);
         self.failing.remove(&seq);
         if self.window.remove(seq, now) {
             self.look_for_all();

@@ -87,6 +87,15 @@ pub(super) enum Taken {
     Nothing,
 }
 
+/// An event that was refused as with a wrong secret.
+#[derive(Debug, Default)]
+pub(super) struct Suspect {
+    /// How much had been taken when it was refused last.
+    pub(super) successes: Option<u64>,
+    /// How often it was although others were taken meanwhile.
+    pub(super) alone: u32,
+}
+
 /// One team's queue.
 #[derive(Debug)]
 pub(crate) struct Team {
@@ -95,16 +104,19 @@ pub(crate) struct Team {
     pub(super) window: Window,
     pub(super) disk: Disk,
     pub(super) in_flight: usize,
-    /// When each event that was answered with a wrong secret got that answer last.
-    pub(super) unauthorised: BTreeMap<u64, Timestamp>,
+    /// The events that were answered as with a wrong secret.
+    pub(super) suspects: BTreeMap<u64, Suspect>,
     /// Different events that failed since the last that got through.
     pub(super) failing: BTreeSet<u64>,
-    pub(super) last_success: Timestamp,
+    /// How often SIGNL4 has taken an event, or the question.
+    pub(super) successes: u64,
     pub(super) state: State,
     /// Why the gate is shut.
     pub(super) reason: String,
-    /// When the secret was refused first.
+    /// When the secret was refused first, be it before the last start.
     pub(super) held_since: Option<Timestamp>,
+    /// Whether it is held only until the question has told what is at fault: the secret, or the event that was refused.
+    pub(super) unsure: bool,
     /// Probes that failed since it shut.
     pub(super) failed_probes: u32,
     pub(super) probe_at: Timestamp,
@@ -140,12 +152,13 @@ impl Team {
             window: Window::default(),
             disk: Disk::new(now),
             in_flight: 0,
-            unauthorised: BTreeMap::new(),
+            suspects: BTreeMap::new(),
             failing: BTreeSet::new(),
-            last_success: Timestamp::MIN,
+            successes: 0,
             state: State::Untried,
             reason: String::new(),
             held_since: None,
+            unsure: false,
             failed_probes: 0,
             probe_at: now,
             probing: None,
@@ -298,10 +311,16 @@ impl Team {
         self.may_ask && idle && (self.owes_answer || self.wanted)
     }
 
-    /// What it wants to post by a fallback's target.
-    pub(super) fn pick_diverted(&self) -> Option<Pick> {
+    /// What it wants to post by a fallback's target; as a probe of that, if `by_probe`: then not always the same.
+    pub(super) fn pick_diverted(&self, by_probe: bool) -> Option<Pick> {
         if !self.diverted || self.in_flight >= self.limits.concurrency {
             return None;
+        }
+        if by_probe {
+            return self
+                .window
+                .least_tried()
+                .map(|seq| Pick { rank: self.window.rank_of(seq), seq: Some(seq) });
         }
         self.window.next_ready().map(|(rank, seq)| Pick { rank, seq: Some(seq) })
     }
@@ -327,6 +346,17 @@ impl Team {
         Taken::Event { seq, payload, probe, possible_double }
     }
 
+    /// Since when its secret is refused, if that is sure. It is kept until something gets through, so that a restart
+    /// forgets nothing.
+    pub(super) fn held_since(&self) -> Option<Timestamp> {
+        self.held_since.filter(|_| !self.unsure)
+    }
+
+    /// Its secret was refused since then, when the service ran before.
+    pub(super) fn was_held(&mut self, since: Timestamp, now: Timestamp) {
+        self.held_since = Some(since.min(now));
+    }
+
     /// Whether its secret was refused for so long that its events go to the fallback.
     pub(super) fn is_given_up(&self, now: Timestamp) -> bool {
         self.state == State::Held
@@ -342,9 +372,26 @@ impl Team {
     }
 
     /// Whether another team's events may go by its target.
-    pub(super) fn takes_others(&self) -> bool {
-        // One that cannot ask whether its secret is right finds out by them.
-        self.state == State::Open || self.state == State::Untried && !self.may_ask
+    pub(super) fn takes_others(&self, now: Timestamp) -> bool {
+        match self.state {
+            State::Open => true,
+            // One that cannot ask whether its secret is right finds out by them.
+            State::Untried => !self.may_ask,
+            State::Held => self.tries_others() && self.probing.is_none() && self.probe_at <= now,
+            State::Throttled | State::Down | State::Unknown => false,
+        }
+    }
+
+    /// Whether it is held and nothing of its own can find out whether it still has to be.
+    fn tries_others(&self) -> bool {
+        self.state == State::Held && !self.may_ask && !self.window.has_head()
+    }
+
+    /// Another team's event goes by its target.
+    pub(super) fn lend(&mut self, seq: u64) {
+        if self.state == State::Held {
+            self.probing = Some(Some(seq));
+        }
     }
 
     /// Another team's events wait for this one to open.
@@ -354,8 +401,9 @@ impl Team {
 
     /// When [`Team::pick`] may have something new if nothing else happens.
     pub(super) fn next_time(&self) -> Option<Timestamp> {
-        let due = if self.state == State::Open || self.diverted { self.window.next_due() } else { None };
-        let asks = self.window.has_head() || self.wants_to_ask() || self.state == State::Held && self.may_ask;
+        let due = self.window.next_due();
+        let held = self.state == State::Held && (self.may_ask || self.wanted);
+        let asks = self.window.has_head() || self.wants_to_ask() || held;
         let probe = (self.state != State::Open && self.probing.is_none() && asks).then_some(self.probe_at);
         let given_up = self
             .held_since

@@ -1,8 +1,7 @@
 //! The laws of the scheduler, by hand and by long random histories. Time is moved by hand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::team::EAGER_INTERVAL;
 use super::*;
 use crate::delivery::webhook::{self, Reached};
 use crate::event::{Severity, Status};
@@ -36,6 +35,7 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         attempts: 0,
         next_at: at(0),
         reason: None,
+        unanswered: 0,
         payload: seq.to_string().into(),
         attachments: Vec::new(),
     }
@@ -259,190 +259,6 @@ fn an_event_that_is_refused_is_parked_and_its_lane_goes_on() {
 }
 
 #[test]
-fn a_new_team_is_tried_with_one_event_before_the_others() {
-    let mut bench = Bench::new();
-    for seq in 1..=9 {
-        bench.put(seq, None, at(0));
-    }
-    assert_eq!(bench.posts(at(0)), [1]);
-    bench.answer(1, 201, at(0));
-    assert_eq!(bench.posts(at(0)), [2, 3, 4, 5]);
-}
-
-#[test]
-fn a_wrong_secret_is_probed_once_a_minute_and_everything_goes_when_it_is_right() {
-    let mut bench = Bench::new();
-    for seq in 1..=4 {
-        bench.put(seq, None, at(0));
-    }
-    assert_eq!(bench.posts(at(0)), [1]);
-    assert!(matches!(bench.answer(1, 404, at(0))[..], [Notice::Held { .. }]));
-    let mut shouts = 0;
-    for minute in 1..=15 {
-        bench.put(100 + minute as u64, None, at(60 * minute - 30));
-        assert!(bench.posts(at(60 * minute - 1)).is_empty() && bench.asks.is_empty());
-        assert!(bench.posts(at(60 * minute)).is_empty(), "the question pages nobody, an event would");
-        shouts += bench.answer_ask(401, at(60 * minute)).len();
-    }
-    assert_eq!(shouts, 3, "one as the reason changed, then every five minutes");
-    let (now, posts) = bench.next_posts(at(901));
-    assert_eq!((now, posts.len()), (at(960), 0));
-    assert_eq!(bench.answer_ask(201, now), [Notice::Answers { was: State::Held }]);
-    assert_eq!(bench.posts(now).len(), LIMITS.concurrency);
-    assert!(bench.spool.values().all(|row| row.attempts <= 1), "nobody was tried in vain");
-}
-
-#[test]
-fn a_wake_while_a_probe_is_under_way_sends_another_after_it() {
-    let mut bench = Bench::new();
-    bench.put(1, None, at(0));
-    assert_eq!(bench.posts(at(0)), [1]);
-    bench.scheduler.wake(0, at(1));
-    assert!(bench.posts(at(1)).is_empty());
-    bench.answer(1, 404, at(2));
-    assert!(bench.posts(at(2)).is_empty());
-    bench.answer_ask(404, at(3));
-    assert!(bench.posts(at(4)).is_empty() && bench.asks.is_empty());
-}
-
-#[test]
-fn no_event_is_given_up_while_its_team_is_held() {
-    for understood in [true, false] {
-        let mut bench = Bench::new();
-        bench.put(1, None, at(0));
-        for minute in 0..(20 * 24 * 60) {
-            let now = at(60 * minute);
-            let posts = bench.posts(now);
-            if !bench.asks.is_empty() {
-                bench.answer_ask(if understood { 404 } else { 400 }, now);
-            } else {
-                assert_eq!(posts, [1]);
-                bench.answer(1, 404, now);
-            }
-        }
-        assert!(bench.spool.contains_key(&1));
-        assert_eq!(bench.spool[&1].attempts > 1, !understood, "a question that fails is asked once");
-    }
-}
-
-#[test]
-fn an_event_that_alone_earns_403_holds_the_team_only_until_the_question_is_answered() {
-    for others in [true, false] {
-        let mut bench = Bench::open();
-        bench.put(2, None, at(1));
-        assert_eq!(bench.posts(at(1)), [2]);
-        bench.answer(2, 403, at(2));
-        assert_eq!(bench.state(), State::Held);
-        if others {
-            bench.put(4, None, at(3));
-        }
-        assert_eq!(bench.next_posts(at(3)), (at(62), vec![]));
-        bench.answer_ask(201, at(62));
-        assert_eq!(bench.posts(at(62)), if others { vec![2, 4] } else { vec![2] });
-        bench.answer(2, 403, at(63));
-        assert_eq!(bench.state(), State::Open);
-        bench.put(5, None, at(64));
-        assert_eq!(bench.posts(at(64)), [5]);
-    }
-}
-
-#[test]
-fn a_throttled_team_waits_until_the_time_and_asks_with_one_event() {
-    let mut bench = Bench::open();
-    for seq in 2..=9 {
-        bench.put(seq, None, at(1));
-    }
-    assert_eq!(bench.posts(at(1)), [2, 3, 4, 5]);
-    bench.answer(2, 201, at(1));
-    for seq in 3..=5 {
-        bench.reply(seq, throttled(at(16)), at(2));
-    }
-    bench.put(10, None, at(5));
-    assert!(bench.posts(at(15)).is_empty());
-    assert_eq!(bench.posts(at(16)), [3]);
-    bench.reply(3, throttled(at(17)), at(16));
-    assert_eq!(bench.next_posts(at(16)), (at(18), vec![3]), "longer than asked, as asking did not help");
-    bench.answer(3, 201, at(18));
-    assert_eq!(bench.posts(at(18)).len(), LIMITS.concurrency);
-    assert!(bench.spool.values().all(|row| row.attempts == 0), "a 429 is no event's fault");
-}
-
-#[test]
-fn an_outage_is_probed_one_event_at_a_time_and_all_go_when_it_is_over() {
-    let mut bench = Bench::open();
-    for seq in 2..=30 {
-        bench.put(seq, None, at(1));
-    }
-    assert_eq!(bench.posts(at(1)), [2, 3, 4, 5]);
-    bench.answer(2, 503, at(2));
-    bench.answer(3, 503, at(2));
-    assert_eq!(bench.state(), State::Open, "two could be a chance");
-    let notices = bench.answer(4, 503, at(2));
-    assert!(notices.iter().any(|notice| matches!(notice, Notice::Down { .. })));
-    bench.answer(5, 503, at(2));
-    let mut now = at(2);
-    let mut probed = BTreeSet::new();
-    let mut waits = Vec::new();
-    for _ in 0..20 {
-        let (then, posts) = bench.next_posts(now);
-        assert_eq!(posts.len(), 1);
-        probed.insert(posts[0]);
-        waits.push(then.duration_since(now).as_secs());
-        bench.answer(posts[0], 503, then);
-        now = then;
-    }
-    assert_eq!(probed.len(), 20, "never the same while there are others");
-    assert!(waits[0] <= 2 && waits[19] >= 200 && waits.iter().all(|&wait| wait <= 300), "{waits:?}");
-    let (now, posts) = bench.next_posts(now);
-    assert_eq!(bench.answer(posts[0], 201, now), [Notice::Answers { was: State::Down }]);
-    assert_eq!(bench.posts(now).len(), LIMITS.concurrency, "what was deferred is due at once");
-}
-
-#[test]
-fn a_new_event_is_tried_at_once_in_an_outage() {
-    let mut bench = Bench::new();
-    bench.put(1, None, at(0));
-    bench.posts(at(0));
-    let mut now = at(0);
-    for _ in 0..12 {
-        bench.answer(1, 503, now);
-        (now, _) = bench.next_posts(now);
-    }
-    bench.answer(1, 503, now);
-    let soon = now + SignedDuration::from_secs(10);
-    assert!(bench.posts(soon).is_empty());
-    bench.put(2, None, soon);
-    assert_eq!(bench.posts(soon), [2]);
-    bench.put(3, None, soon);
-    bench.answer(2, 503, soon);
-    bench.put(4, None, soon);
-    assert!(bench.posts(soon).is_empty());
-    assert_eq!(bench.posts(soon + EAGER_INTERVAL), [3], "not more often than once a second");
-}
-
-#[test]
-fn one_event_that_always_fails_is_no_outage_and_is_given_up_for_its_age() {
-    let mut bench = Bench::open();
-    bench.put(2, Some("poison"), at(1));
-    bench.put(3, Some("poison"), at(1));
-    let mut now = at(1);
-    let mut attempts = 0;
-    loop {
-        let (then, posts) = bench.next_posts(now);
-        now = then;
-        if posts == [3] {
-            break;
-        }
-        assert_eq!(posts, [2]);
-        attempts += 1;
-        bench.answer(2, 500, now);
-        assert_eq!(bench.state(), State::Open);
-    }
-    assert!(now >= at(5 * 86_400) && now <= at(5 * 86_400 + 400), "{now}");
-    assert!(attempts > 5 * 24 * 12, "{attempts}");
-}
-
-#[test]
 fn events_are_taken_from_disk_in_order_and_never_more_than_the_window_holds() {
     let mut bench = Bench::new();
     for seq in 1..=1_000 {
@@ -572,6 +388,33 @@ fn a_clock_that_is_set_back_holds_nothing_for_longer_than_it_was_to_be_held() {
 }
 
 #[test]
+fn an_open_that_is_held_for_its_close_is_hurried_by_no_retry_and_no_end_of_an_outage() {
+    let mut bench = Bench::open();
+    bench.commit(Queued { next_at: at(60), ..queued(2, Some("a")) }, at(1));
+    for seq in 3..=5 {
+        bench.put(seq, None, at(1));
+    }
+    assert_eq!(bench.posts(at(1)), [3, 4, 5]);
+    for seq in 3..=5 {
+        bench.answer(seq, 503, at(1));
+    }
+    assert_eq!(bench.state(), State::Down);
+    let (now, posts) = bench.next_posts(at(1));
+    bench.answer(posts[0], 201, now);
+    assert_eq!(bench.posts(now).len(), 2, "what failed goes at once");
+    bench.scheduler.wake(0, now);
+    assert!(bench.posts(now).is_empty());
+    assert_eq!(bench.posts(at(60)), [2]);
+
+    let mut bench = Bench::new();
+    bench.commit(Queued { next_at: at(60), ..queued(1, Some("a")) }, at(1));
+    assert!(bench.posts(at(1)).is_empty(), "nor is it what finds out whether the way is open");
+    assert_eq!(bench.asks, [0]);
+    bench.answer_ask(201, at(1));
+    assert_eq!(bench.next_posts(at(2)), (at(60), vec![1]));
+}
+
+#[test]
 fn what_was_dropped_from_the_spool_is_not_posted_and_what_was_retried_is() {
     let mut bench = Bench::open();
     bench.put(2, Some("a"), at(1));
@@ -595,6 +438,7 @@ fn a_clock_that_is_set_back_delays_nothing() {
     assert_eq!(bench.posts(at(-86_400)), [2]);
 }
 
+mod gate;
 mod history;
 mod order;
 mod refused;

@@ -93,6 +93,14 @@ impl Backlog for Watched {
         Backlog::allow(&self.spool, events);
     }
 
+    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
+        Backlog::holds(&self.spool).await
+    }
+
+    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), BacklogError> {
+        Backlog::note_hold(&self.spool, team, since).await
+    }
+
     async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
         Backlog::content(&self.spool, mail).await
     }
@@ -101,6 +109,8 @@ impl Backlog for Watched {
 /// The one that looks after the deliveries.
 pub(super) struct Watchman {
     intake: Arc<Intake>,
+    /// The config's word, which a reload may change.
+    settings: watch::Receiver<Notices>,
     team: Option<String>,
     smarthost: Option<Smarthost>,
     hostname: String,
@@ -115,25 +125,36 @@ pub(super) struct Watchman {
 
 impl Watchman {
     pub(super) fn new(
-        notices: &Notices,
+        settings: watch::Receiver<Notices>,
         hostname: &str,
         environment: Environment,
         intake: Arc<Intake>,
         failed: mpsc::UnboundedReceiver<u64>,
     ) -> Self {
-        let mail = notices.mail.clone();
-        Self {
-            smarthost: mail.map(|mail| Smarthost::new(mail, hostname.to_owned(), environment.clone())),
-            team: notices.team.clone(),
+        let mut watchman = Self {
+            settings,
+            smarthost: None,
+            team: None,
             hostname: hostname.to_owned(),
             environment,
             intake,
             failed,
             letters: DeadLetters::default(),
-            outage: Outage::new(SignedDuration::try_from(notices.after).unwrap_or(SignedDuration::MAX)),
+            outage: Outage::default(),
             since: BTreeMap::new(),
             status_line: String::new(),
-        }
+        };
+        watchman.adopt();
+        watchman
+    }
+
+    /// Goes by what the config says now.
+    fn adopt(&mut self) {
+        let Notices { team, after, mail } = self.settings.borrow_and_update().clone();
+        let smarthost = |mail| Smarthost::new(mail, self.hostname.clone(), self.environment.clone());
+        self.smarthost = mail.map(smarthost);
+        self.team = team;
+        self.outage.tell_after(SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX));
     }
 
     /// Watches until `stop` turns true.
@@ -148,6 +169,13 @@ impl Watchman {
                     open = count > 0;
                     for seq in seqs.drain(..) {
                         self.failed(seq).await;
+                    }
+                }
+                Ok(()) = self.settings.changed() => {
+                    let told_nobody = self.team.is_none();
+                    self.adopt();
+                    if told_nobody {
+                        self.look_back().await;
                     }
                 }
                 () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
@@ -209,12 +237,14 @@ impl Watchman {
     async fn look(&mut self) {
         let Some(delivery) = self.intake.delivery() else { return };
         let now = self.intake.now();
-        let stuck: Vec<delivery::Status> = delivery.status().await.into_iter().filter(is_stuck).collect();
+        let teams = delivery.status().await;
+        let doubles = teams.iter().map(|status| status.doubles).sum();
+        let stuck: Vec<delivery::Status> = teams.into_iter().filter(is_stuck).collect();
         self.since.retain(|team, _| stuck.iter().any(|status| status.team == *team));
         for status in &stuck {
             self.since.entry(status.team.clone()).or_insert(now);
         }
-        let line = status_line(&stuck, &self.since, &TimeZone::system());
+        let line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
         if line != self.status_line {
             notify(&self.environment, &format!("STATUS={line}"));
             self.status_line = line;
@@ -258,10 +288,20 @@ fn what(state: State) -> &'static str {
     }
 }
 
-/// systemd's status line.
-fn status_line(stuck: &[delivery::Status], since: &BTreeMap<String, Timestamp>, zone: &TimeZone) -> String {
+/// systemd's status line. So many alerts were posted since the start that may be there twice.
+fn status_line(
+    stuck: &[delivery::Status],
+    since: &BTreeMap<String, Timestamp>,
+    doubles: u64,
+    zone: &TimeZone,
+) -> String {
+    let doubles = match doubles {
+        0 => String::new(),
+        1 => "; 1 alert may be there twice".to_owned(),
+        _ => format!("; {doubles} alerts may be there twice"),
+    };
     if stuck.is_empty() {
-        return "events go out as they come".to_owned();
+        return format!("events go out as they come{doubles}");
     }
     let one = |status: &delivery::Status| {
         let delivery::Status { team, state, queued, more, .. } = status;
@@ -270,7 +310,7 @@ fn status_line(stuck: &[delivery::Status], since: &BTreeMap<String, Timestamp>, 
         });
         format!("{queued}{} waiting for {team}{since}: {}", if *more { "+" } else { "" }, what(*state))
     };
-    stuck.iter().map(one).collect::<Vec<_>>().join("; ")
+    format!("{}{doubles}", stuck.iter().map(one).collect::<Vec<_>>().join("; "))
 }
 
 /// Subject and text of the mail. No title and no text of any event is in it.
@@ -347,17 +387,24 @@ mod tests {
         let stuck: Vec<_> = teams.into_iter().filter(is_stuck).collect();
         let since = BTreeMap::from([("soc".to_owned(), at("2026-11-20T02:10:00Z"))]);
         assert_eq!(
-            status_line(&stuck, &since, &TimeZone::UTC),
+            status_line(&stuck, &since, 0, &TimeZone::UTC),
             "3 waiting for soc since 02:10: cannot be reached; 1 waiting for ops: the secret is refused"
         );
-        assert_eq!(status_line(&[], &since, &TimeZone::UTC), "events go out as they come");
+        let line = |doubles| status_line(&[], &since, doubles, &TimeZone::UTC);
+        assert_eq!(line(0), "events go out as they come");
+        assert_eq!(line(2), "events go out as they come; 2 alerts may be there twice");
         assert!(!is_stuck(&status("soc", State::Down, 0)), "where nothing waits nothing is stuck");
     }
 
     #[test]
     fn the_mail_says_how_much_waits_since_when_and_why() {
-        let count =
-            Count { team: "soc".into(), queued: 3, failed: 0, oldest: Some(at("2026-11-20T02:09:00Z")) };
+        let count = Count {
+            team: "soc".into(),
+            queued: 3,
+            failed: 0,
+            oldest: Some(at("2026-11-20T02:09:00Z")),
+            possible_doubles: 0,
+        };
         let stuck = [status("soc", State::Down, 3)];
         let since = at("2026-11-20T02:10:00Z");
         let (subject, text) = letter(Word::Stuck { since }, "gw1", &[count], &stuck, &TimeZone::UTC);

@@ -22,8 +22,9 @@ pub(super) enum Word {
     Over { since: Timestamp, until: Timestamp },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Phase {
+    #[default]
     Fine,
     Stuck {
         since: Timestamp,
@@ -37,8 +38,8 @@ enum Phase {
     },
 }
 
-/// A time in which events are stuck, or the lack of one.
-#[derive(Debug)]
+/// A time in which events are stuck, or the lack of one, as it is at first.
+#[derive(Debug, Default)]
 pub(super) struct Outage {
     after: SignedDuration,
     phase: Phase,
@@ -48,9 +49,9 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    /// No trouble; one that lasts `after` is told.
-    pub(super) fn new(after: SignedDuration) -> Self {
-        Self { after, phase: Phase::Fine, failures: 0, not_before: Timestamp::MIN }
+    /// From now on trouble is told when it has lasted `after`.
+    pub(super) fn tell_after(&mut self, after: SignedDuration) {
+        self.after = after;
     }
 
     /// Looks at how it stands at `now`. What is due is due until [`Outage::sent`].
@@ -106,9 +107,15 @@ mod tests {
         "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
     }
 
+    fn outage() -> Outage {
+        let mut outage = Outage::default();
+        outage.tell_after(QUARTER);
+        outage
+    }
+
     #[test]
     fn a_short_outage_is_nobodys_business() {
-        let mut outage = Outage::new(QUARTER);
+        let mut outage = outage();
         assert_eq!(outage.look(true, at(0)), None);
         assert_eq!(outage.look(true, at(14)), None);
         assert_eq!(outage.look(false, at(15)), None);
@@ -118,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_long_one_is_told_once_then_daily_and_when_it_is_over() {
-        let mut outage = Outage::new(QUARTER);
+        let mut outage = outage();
         outage.look(true, at(0));
         assert_eq!(outage.look(true, at(15)), Some(Word::Stuck { since: at(0) }));
         outage.sent(at(15));
@@ -133,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_mail_that_fails_is_tried_again_ever_more_rarely_and_says_what_is_true_then() {
-        let mut outage = Outage::new(QUARTER);
+        let mut outage = outage();
         outage.look(true, at(0));
         assert!(outage.look(true, at(20)).is_some());
         let mut now = at(20);
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn an_end_that_nobody_was_told_of_is_none_when_it_begins_again() {
-        let mut outage = Outage::new(QUARTER);
+        let mut outage = outage();
         outage.look(true, at(0));
         outage.look(true, at(15));
         outage.sent(at(15));

@@ -423,7 +423,7 @@ mod tests {
         );
         assert_eq!(
             encrypted().codes(format!("AUTH PLAIN {}\r\nNOOP\r\n", long(12_276))),
-            "500 5.5.2, 250 2.0.0"
+            "500 5.5.6, 250 2.0.0"
         );
         assert_eq!(
             encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_284))),
@@ -431,7 +431,7 @@ mod tests {
         );
         assert_eq!(
             encrypted().codes(format!("AUTH PLAIN\r\n{}\r\nNOOP\r\n", long(12_288))),
-            "334, 500 5.5.2, 250 2.0.0"
+            "334, 500 5.5.6, 250 2.0.0"
         );
     }
 

@@ -15,6 +15,7 @@ use x509_parser::prelude::FromDer;
 
 use crate::diagnostic::Diagnostic;
 use crate::document::NamedFile;
+use crate::mail::visible;
 
 use super::Pair;
 
@@ -204,9 +205,10 @@ fn host(name: &GeneralName<'_>) -> Option<String> {
     }
 }
 
-/// `text` with nothing in it that could steer a terminal or end a line: a client may have written it.
+/// `text` with nothing in it that could steer a terminal, end a line or read backwards: a client may have written it.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    visible(&text).into_owned()
 }
 
 fn fingerprint(der: &[u8]) -> String {

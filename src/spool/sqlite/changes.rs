@@ -223,22 +223,23 @@ impl Work<'_> {
                         .execute(params![key(*seq), at.as_millisecond(), event_id, by_way])?;
                     self.was_posted(*seq, event_id.as_deref(), *at, &mut applied)?;
                 }
-                Outcome::Deferred { seq, attempts, next_at, reason } => {
+                Outcome::Deferred { seq, attempts, next_at, reason, maybe_taken } => {
+                    let next_at = next_at.as_millisecond();
                     self.db
                         .prepare_cached(
-                            "UPDATE event SET attempts = ?2, next_at = ?3, reason = ?4 \
-                             WHERE seq = ?1 AND state = 'queued'",
+                            "UPDATE event SET attempts = ?2, next_at = ?3, reason = ?4, \
+                             unanswered = unanswered + ?5 WHERE seq = ?1 AND state = 'queued'",
                         )?
-                        .execute(params![key(*seq), attempts, next_at.as_millisecond(), reason])?;
+                        .execute(params![key(*seq), attempts, next_at, reason, maybe_taken])?;
                 }
-                Outcome::Failed { seq, at, reason } => {
+                Outcome::Failed { seq, at, reason, maybe_taken } => {
                     let failed = self
                         .db
                         .prepare_cached(
                             "UPDATE event SET state = 'failed', attempts = attempts + 1, settled_at = ?2, \
-                             reason = ?3 WHERE seq = ?1 AND state = 'queued'",
+                             reason = ?3, unanswered = unanswered + ?4 WHERE seq = ?1 AND state = 'queued'",
                         )?
-                        .execute(params![key(*seq), at.as_millisecond(), reason])?;
+                        .execute(params![key(*seq), at.as_millisecond(), reason, maybe_taken])?;
                     if failed > 0 {
                         self.was_not_posted(*seq)?;
                     }

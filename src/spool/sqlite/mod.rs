@@ -5,6 +5,7 @@
 //! ignores a torn end. The log is copied into the database behind the waiters' backs, between batches.
 
 mod changes;
+mod counts;
 mod files;
 mod incidents;
 mod reserve;

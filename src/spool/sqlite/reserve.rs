@@ -29,7 +29,7 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
 ";
 
-/// Version 6: what pages nobody has the last rank. The column is in no row, so only the indexes are made anew.
+/// Version 7: what pages nobody has the last rank. The column is in no row, so only the indexes are made anew.
 pub(super) const QUIET_LAST: &str = "
     DROP INDEX event_urgent;
     DROP INDEX event_lane;

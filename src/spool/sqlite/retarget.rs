@@ -102,7 +102,7 @@ impl Work<'_> {
                 "seq" => "?2",
                 "team" => "?3",
                 "state" => "'queued'",
-                "attempts" => "0",
+                "attempts" | "unanswered" => "0",
                 "queued_at" | "next_at" => "?4",
                 "settled_at" | "reason" | "event_id" | "storm" => "NULL",
                 other => other,

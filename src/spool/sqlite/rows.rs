@@ -3,13 +3,14 @@
 use jiff::Timestamp;
 use rusqlite::Row;
 
+use super::counts;
 use crate::event::{Attachment, Words};
 use crate::mail::{Envelope, MailId};
 use crate::spool::entry::{Listed, Queued, State};
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
-     reason, payload, status, attachments";
+     reason, payload, status, attachments, unanswered";
 
 /// Reads what can be read: one damaged value must not hold up the queue behind it.
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
@@ -26,12 +27,14 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         reason: text(row, 8)?,
         payload: text(row, 9)?.unwrap_or_default().into(),
         attachments: attachments(row, 11)?,
+        unanswered: row.get(12)?,
     })
 }
 
 /// The columns that [`listed`] reads.
 pub(super) const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id, storm, severity, status, \
+     attempts, next_at, settled_at, reason, event_id, storm, unanswered, severity, \
+     status, \
      state = 'queued' AND EXISTS (SELECT 1 FROM event AS earlier INDEXED BY event_lane \
      WHERE earlier.state = 'queued' AND earlier.team = event.team \
      AND earlier.external_id = event.external_id AND earlier.seq < event.seq)";
@@ -55,9 +58,10 @@ pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
         digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
-        severity: word(row, 14)?,
-        status: word(row, 15)?,
-        behind: row.get(16)?,
+        possible_doubles: counts::possible_doubles(row.get(14)?, state),
+        severity: word(row, 15)?,
+        status: word(row, 16)?,
+        behind: row.get(17)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 
+use super::counts;
 use super::reserve;
 
 /// "S4SP": marks the file as a spool of this program (`PRAGMA application_id`).
@@ -19,8 +20,15 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&[&str]] =
-    &[&[MAILS], &[INCIDENTS, OPEN_INCIDENTS], &[MEMOS], &[FILES], &[reserve::SCHEMA], &[reserve::QUIET_LAST]];
+const STEPS: &[&[&str]] = &[
+    &[MAILS],
+    &[INCIDENTS, OPEN_INCIDENTS],
+    &[MEMOS],
+    &[FILES],
+    &[reserve::SCHEMA],
+    &[counts::SCHEMA],
+    &[reserve::QUIET_LAST],
+];
 
 /// Version 1: mails and their events.
 const MAILS: &str = "

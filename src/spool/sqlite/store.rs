@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::changes::key;
+use super::counts::{self, DOUBLED};
 use super::files::Files;
 use super::incidents::{INCIDENT, INCIDENT_OF, known_incident};
 use super::reserve;
@@ -174,6 +175,7 @@ impl engine::Store for Store {
         // One question a state, since each has its own index but for the delivered, which are most.
         let pages = match (filter.digest, filter.states.is_empty()) {
             (Some(_), _) => vec![("INDEXED BY event_folded", "storm = ?4 AND")],
+            _ if filter.doubled => vec![DOUBLED],
             (None, true) => vec![("", "")],
             (None, false) => filter.states.iter().map(|&state| by_state(state)).collect(),
         };
@@ -232,9 +234,9 @@ impl engine::Store for Store {
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: text(row, 17)?,
-                        payload: text(row, 18)?,
-                        attachments: attachments(row, 19)?,
+                        external_id: text(row, 18)?,
+                        payload: text(row, 19)?,
+                        attachments: attachments(row, 20)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;
@@ -296,26 +298,7 @@ impl engine::Store for Store {
     }
 
     fn counts(&self) -> Result<Vec<Count>, Failure> {
-        self.ask(|db| {
-            db.prepare_cached(
-                "SELECT team, queued, failed, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
-                 SELECT team, sum(queued) AS queued, sum(failed) AS failed, min(oldest) AS oldest FROM ( \
-                 SELECT team, count(*) AS queued, 0 AS failed, min(seq) AS oldest \
-                 FROM event INDEXED BY event_queued WHERE state = 'queued' GROUP BY team \
-                 UNION ALL SELECT team, 0, count(*), NULL \
-                 FROM event INDEXED BY event_failed WHERE state = 'failed' GROUP BY team) \
-                 GROUP BY team) ORDER BY team",
-            )?
-            .query_map([], |row| {
-                Ok(Count {
-                    team: row.get(0)?,
-                    queued: row.get::<_, i64>(1)?.cast_unsigned(),
-                    failed: row.get::<_, i64>(2)?.cast_unsigned(),
-                    oldest: row.get::<_, Option<i64>>(3)?.map(|_| time(row, 3)).transpose()?,
-                })
-            })?
-            .collect()
-        })
+        self.ask(counts::counts)
     }
 
     fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure> {

@@ -1,5 +1,7 @@
 //! What goes first, what an account may post, and whose way an event takes.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::spool::RANKS;
 
@@ -318,13 +320,61 @@ fn a_fallback_that_does_not_take_events_either_keeps_them_waiting() {
     bench.answer(1, 404, at(601));
     assert_eq!(bench.scheduler.team(1).state(), State::Held);
     assert!(bench.posts(at(602)).is_empty());
-    let (now, posts) = bench.next_posts(at(602));
+    assert_eq!(bench.asks, [1], "whether its secret is wrong as well is asked at once");
+    bench.answer_ask(404, at(602));
+    let (now, posts) = bench.next_posts(at(603));
     assert_eq!((now, posts, bench.asks.clone()), (at(660), vec![], vec![0]));
     bench.answer_ask(404, at(660));
-    assert_eq!((bench.posts(at(661)), bench.asks.clone()), (vec![], vec![1]));
-    bench.answer_ask(201, at(661));
-    assert_eq!(bench.posts(at(661)), [1]);
+    assert_eq!((bench.posts(at(662)), bench.asks.clone()), (vec![], vec![1]));
+    bench.answer_ask(201, at(662));
+    assert_eq!(bench.posts(at(662)), [1]);
     assert!(bench.spool.len() == 3);
+}
+
+#[test]
+fn an_event_that_the_fallback_refuses_keeps_no_other_from_it_though_nobody_can_ask() {
+    let mut bench = held_with_fallback();
+    for seat in &mut bench.scheduler.seats {
+        seat.team.may_ask = false;
+    }
+    let mut taken = Vec::new();
+    let mut now = at(599);
+    while taken.len() < 5 {
+        assert!(now < at(900), "stuck with {taken:?} at {now}: {:?}", bench.scheduler);
+        if now == at(610) {
+            for seq in 4..=8 {
+                bench.commit(event(seq, "soc", Severity::Info, None), now);
+            }
+        }
+        for seq in bench.posts(now) {
+            // The first is one that a firewall dislikes, and it is more urgent than the others.
+            let by_fallback = bench.routes[&seq].1 == 1;
+            bench.answer(seq, if seq == 1 || !by_fallback { 403 } else { 201 }, now);
+            taken.extend((seq != 1 && by_fallback).then_some(seq));
+        }
+        now += SignedDuration::from_secs(1);
+    }
+    taken.sort_unstable();
+    assert_eq!(taken, [4, 5, 6, 7, 8]);
+}
+
+#[test]
+fn what_was_held_before_a_restart_goes_to_the_fallback_as_if_there_had_been_none() {
+    let mut bench = Bench::with(Plan::Unlimited, &["a", "b"]);
+    bench.scheduler.place(0, true, 0, Some(1));
+    bench.scheduler.was_held(0, at(-550), at(0));
+    bench.commit(event(1, "soc", Severity::High, None), at(0));
+    assert_eq!(bench.posts(at(0)), [1], "its own way is tried first");
+    bench.answer_ask(201, at(0));
+    bench.answer(1, 404, at(1));
+    assert_eq!(bench.scheduler.held_since(0), Some(at(-550)));
+    assert!(bench.posts(at(49)).is_empty());
+    assert_eq!(bench.posts(at(50)), [1]);
+    assert_eq!(bench.routes[&1].1, 1);
+    bench.answer(1, 201, at(50));
+    let (now, _) = bench.next_posts(at(51));
+    bench.answer_ask(201, now);
+    assert_eq!(bench.scheduler.held_since(0), None);
 }
 
 #[test]

@@ -1,0 +1,118 @@
+//! How it stands with each team: the lines below a listing, and `queue teams`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::clock::{Clock, System};
+use crate::config::Config;
+use crate::gateway::control::{Reply, Request};
+use crate::spool::{Count, Reader};
+
+use super::super::service::{Way, ask};
+use super::super::{Exit, print};
+use super::{age, columns, line, plain};
+
+/// How it stands with a team: what the spool has of it, and what a running service says of it.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Standing {
+    #[serde(flatten)]
+    count: Count,
+    /// Whether its events go out; none if no service runs.
+    state: Option<String>,
+    /// Why not.
+    reason: Option<String>,
+}
+
+impl Standing {
+    /// The team.
+    pub(super) fn team(&self) -> &str {
+        &self.count.team
+    }
+
+    /// What holds its events up, in a word and in a sentence, if anything does.
+    pub(super) fn held_up(&self) -> Option<(&str, &str)> {
+        Some((self.state.as_deref()?, self.reason.as_deref()?))
+    }
+
+    /// One of which a service says that.
+    #[cfg(test)]
+    pub(super) fn of(team: &str, state: &str, reason: &str) -> Self {
+        let count = Count { team: team.to_owned(), ..Count::default() };
+        Self { count, state: Some(state.to_owned()), reason: Some(reason.to_owned()) }
+    }
+}
+
+/// How it stands with every team that is in the config or has something in the spool, by name.
+pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Standing>, String> {
+    let counts = spool.counts().await.map_err(|error| error.to_string())?;
+    let known = match ask(config, &Request::Status, &[], Duration::from_secs(5)).await {
+        Way::Answered(Reply::Status(teams)) => teams,
+        _ => Vec::new(),
+    };
+    let mut standings: BTreeMap<String, Standing> = counts
+        .into_iter()
+        .map(|count| (count.team.clone(), Standing { count, state: None, reason: None }))
+        .collect();
+    for team in config.teams.iter().map(|team| &team.name).chain(known.iter().map(|status| &status.team)) {
+        standings.entry(team.clone()).or_insert_with(|| {
+            let count = Count { team: team.clone(), ..Count::default() };
+            Standing { count, state: None, reason: None }
+        });
+    }
+    for status in known {
+        if let Some(standing) = standings.get_mut(&status.team) {
+            standing.state = Some(status.state);
+            standing.reason = Some(status.reason).filter(|reason| !reason.is_empty());
+        }
+    }
+    Ok(standings.into_values().collect())
+}
+
+/// What there is to say of the teams, below a listing.
+pub(super) fn summary(standings: &[Standing], now: Timestamp) -> String {
+    let mut text = String::new();
+    for Standing { count, state, reason } in standings {
+        let Count { team, queued, failed, oldest, possible_doubles } = count;
+        if queued + failed + possible_doubles > 0 {
+            let oldest = oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at, now)));
+            text.push_str(&format!("team {team}: {queued} waiting{oldest}, {failed} failed"));
+            if *possible_doubles > 0 {
+                text.push_str(&format!(", {possible_doubles} possibly there twice (--doubled lists them)"));
+            }
+            text.push('\n');
+        }
+        if let (Some(state), Some(reason)) = (state, reason) {
+            text.push_str(&format!("team {team}: {state}: {}\n", plain(reason)));
+        }
+    }
+    text
+}
+
+/// Says how it stands with each team.
+pub(super) async fn list(config: &Config, json: bool) -> Result<Exit, String> {
+    let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
+    let standings = standings(config, &spool).await?;
+    if json {
+        standings.iter().for_each(|standing| print(&line(standing)));
+        return Ok(Exit::Done);
+    }
+    let head = ["TEAM", "STATE", "WAITING", "OLDEST", "FAILED", "TWICE?", "WHY"];
+    let now = System.now();
+    let rows = standings.iter().map(|Standing { count, state, reason }| {
+        [
+            count.team.clone(),
+            state.clone().unwrap_or_else(|| "no service".to_owned()),
+            count.queued.to_string(),
+            count.oldest.map_or_else(String::new, |at| age(at, now)),
+            count.failed.to_string(),
+            count.possible_doubles.to_string(),
+            plain(reason.as_deref().unwrap_or_default()),
+        ]
+    });
+    print(&columns(head, rows));
+    Ok(Exit::Done)
+}

@@ -1,0 +1,80 @@
+//! Notes in the spool since when the secret of a team is refused, so that a service that is started again and again
+//! does not count anew the time after which the team's events go to its fallback.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::super::Backlog;
+use super::super::scheduler::Index;
+use super::{Dispatch, Done, Ticket};
+
+/// The wait after a note that could not be written.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is noted of a team.
+#[derive(Debug, Default)]
+pub(super) struct Note {
+    /// What the spool has.
+    since: Option<Timestamp>,
+    /// Whether another is being written.
+    writing: bool,
+    not_before: Option<Timestamp>,
+}
+
+impl<B: Backlog> Dispatch<B> {
+    /// Takes over what was noted when the service ran before. A note that cannot be read costs the time so far.
+    pub(super) async fn recall_holds(&mut self) {
+        match self.backlog.holds().await {
+            Ok(holds) => self.holds = holds.into_iter().collect(),
+            Err(problem) => {
+                let now = self.setup.clock.now();
+                self.trouble(now, "cannot read since when secrets are refused", &problem);
+            }
+        }
+    }
+
+    /// Tells a team that is new what was noted of it.
+    pub(super) fn recall_hold(&mut self, team: Index, now: Timestamp) {
+        if let Some(&since) = self.holds.get(&*self.entries[team].name) {
+            self.scheduler.was_held(team, since, now);
+            self.entries[team].note.since = Some(since);
+        }
+    }
+
+    /// Writes down what has changed.
+    pub(super) fn note_holds(&mut self, now: Timestamp) {
+        for team in 0..self.entries.len() {
+            let since = self.scheduler.held_since(team);
+            let entry = &mut self.entries[team];
+            let waits = entry.note.not_before.is_some_and(|at| now < at);
+            if entry.note.writing || waits || entry.note.since == since {
+                continue;
+            }
+            entry.note.writing = true;
+            let (backlog, name) = (Arc::clone(&self.backlog), Arc::clone(&entry.name));
+            let write = async move { Done::Noted(team, since, backlog.note_hold(&name, since).await) };
+            let handle = self.tasks.spawn(write);
+            self.tickets.insert(handle.id(), Ticket::Note(team));
+        }
+    }
+
+    /// A note is written, or is not.
+    pub(super) fn noted(
+        &mut self,
+        team: Index,
+        since: Option<Timestamp>,
+        answer: Result<(), super::BacklogError>,
+        now: Timestamp,
+    ) {
+        let note = &mut self.entries[team].note;
+        note.writing = false;
+        match answer {
+            Ok(()) => (note.since, note.not_before) = (since, None),
+            Err(problem) => {
+                note.not_before = Some(now + RETRY);
+                self.trouble(now, "cannot note in the spool since when a secret is refused", &problem);
+            }
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! How much is open, team by team, and what may be at SIGNL4 twice.
+//!
+//! An event counts the posts of it that SIGNL4 may have taken although no answer came. Each of them, but for the
+//! one that stands for the event itself, may be an alert too many.
+
+use rusqlite::Connection;
+
+use super::rows::{number, time};
+use crate::spool::entry::{Count, State};
+
+/// The column and its index, for the schema. Few events have such posts, so that the index is small.
+pub(super) const SCHEMA: &str = "
+    ALTER TABLE event ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
+    CREATE INDEX event_unanswered ON event (team, seq) WHERE unanswered > 0;
+";
+
+/// Where to look for the events that have a possible double, and the condition for them: [`possible_doubles`] in SQL.
+pub(super) const DOUBLED: (&str, &str) =
+    ("INDEXED BY event_unanswered", "unanswered > 0 AND unanswered > (state != 'delivered') AND");
+
+/// How many alerts too many there may be of an event with so many posts that were not answered.
+pub(super) fn possible_doubles(unanswered: u32, state: State) -> u32 {
+    // What SIGNL4 has said yes to is the alert that is meant to be there; until then one of the others may be it.
+    unanswered.saturating_sub(u32::from(state != State::Delivered))
+}
+
+/// What is open, by team.
+pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {
+    db.prepare_cached(
+        "SELECT team, queued, failed, doubles, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
+         SELECT team, sum(queued) AS queued, sum(failed) AS failed, sum(doubles) AS doubles, \
+         min(oldest) AS oldest FROM ( \
+         SELECT team, count(*) AS queued, 0 AS failed, 0 AS doubles, min(seq) AS oldest \
+         FROM event INDEXED BY event_queued WHERE state = 'queued' GROUP BY team \
+         UNION ALL SELECT team, 0, count(*), 0, NULL \
+         FROM event INDEXED BY event_failed WHERE state = 'failed' GROUP BY team \
+         UNION ALL SELECT team, 0, 0, sum(unanswered - (state != 'delivered')), NULL \
+         FROM event INDEXED BY event_unanswered WHERE unanswered > 0 GROUP BY team) \
+         WHERE team IS NOT NULL GROUP BY team) \
+         WHERE queued + failed + doubles > 0 ORDER BY team",
+    )?
+    .query_map([], |row| {
+        Ok(Count {
+            team: row.get(0)?,
+            queued: number(row, 1)?,
+            failed: number(row, 2)?,
+            possible_doubles: number(row, 3)?,
+            oldest: row.get::<_, Option<i64>>(4)?.map(|_| time(row, 4)).transpose()?,
+        })
+    })?
+    .collect()
+}

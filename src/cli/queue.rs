@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::{Words, shown_size};
+use crate::event::{Status, Words, shown_size};
 use crate::gateway::control::{Reply, Request};
 use crate::gateway::operator;
 use crate::mail::{MailId, is_hidden, visible};
@@ -19,6 +19,10 @@ use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown,
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, excerpt, print, runtime};
+use teams::Standing;
+
+/// Most characters of a reason in a listing. It stands last in its line, and may name a time at its end.
+const WHY_LIMIT: usize = 160;
 
 /// What `queue` is told.
 #[derive(clap::Args)]
@@ -171,8 +175,9 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
         events.iter().for_each(|event| print(&line(event)));
         return Ok(Exit::Done);
     }
-    print(&table(&events, System.now()));
-    print(&teams::summary(&teams::standings(config, &spool).await?, System.now()));
+    let standings = teams::standings(config, &spool).await?;
+    print(&table(&events, &standings, System.now()));
+    print(&teams::summary(&standings, System.now()));
     Ok(Exit::Done)
 }
 
@@ -195,9 +200,9 @@ fn line(value: &impl Serialize) -> String {
 }
 
 /// The events as columns, each as wide as it must be.
-fn table(events: &[Listed], now: Timestamp) -> String {
-    let head = ["ID", "AGE", "TEAM", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
-    columns(head, events.iter().map(|event| row(event, now)))
+fn table(events: &[Listed], teams: &[Standing], now: Timestamp) -> String {
+    let head = ["ID", "AGE", "TEAM", "SEVERITY", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
+    columns(head, events.iter().map(|event| row(event, teams, now)))
 }
 
 /// Rows under their heads, each column as wide as it must be.
@@ -220,22 +225,42 @@ fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; 
     text
 }
 
-fn row(event: &Listed, now: Timestamp) -> [String; 8] {
-    let next = match (event.next_at, event.state) {
-        (Some(at), State::Queued) if at > now => format!("in {}", age(now, at)),
-        (_, State::Queued) => "now".to_owned(),
-        _ => String::new(),
-    };
+fn row(event: &Listed, teams: &[Standing], now: Timestamp) -> [String; 9] {
+    let (next, why) = outlook(event, teams, now);
+    let why = why.or(event.reason.as_deref()).or(event.event_id.as_deref());
     [
         event.id.to_string(),
         age(event.received_at, now),
         event.team.clone().unwrap_or_default(),
+        urgency(event),
         event.state.word().to_owned(),
         event.attempts.to_string(),
         next,
         short(&event.title),
-        short(event.reason.as_deref().or(event.event_id.as_deref()).unwrap_or_default()),
+        crate::event::bounded(&plain(why.unwrap_or_default()), WHY_LIMIT).into_owned(),
     ]
+}
+
+/// How bad it is, and that it pages nobody if it does not: both decide what goes first.
+fn urgency(event: &Listed) -> String {
+    let severity = event.severity.map(|severity| severity.to_string());
+    let status = event.status.filter(|&status| status != Status::New).map(|status| status.to_string());
+    [severity, status].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// When an event that waits is tried next, and what keeps it from going at once if it is no failure of its own.
+fn outlook<'a>(event: &Listed, teams: &'a [Standing], now: Timestamp) -> (String, Option<&'a str>) {
+    let team = teams.iter().find(|standing| event.team.as_deref() == Some(standing.team()));
+    let held = team.and_then(Standing::held_up);
+    match (event.state, event.next_at, held) {
+        (State::Queued, _, _) if event.behind => {
+            ("behind".to_owned(), Some("an earlier event of its incident goes first"))
+        }
+        (State::Queued, Some(at), _) if at > now => (format!("in {}", age(now, at)), None),
+        (State::Queued, _, Some((word, reason))) => (word.to_owned(), Some(reason)),
+        (State::Queued, ..) => ("now".to_owned(), None),
+        _ => (String::new(), None),
+    }
 }
 
 async fn incidents(config: &Config, filter: IncidentFilter, json: bool) -> Result<Exit, String> {
@@ -459,6 +484,49 @@ mod tests {
         assert_eq!(after(3 * 3600 + 120), "3h02m");
         assert_eq!(after(50 * 3600), "2d02h");
         assert_eq!(after(-5), "0s");
+    }
+
+    fn listed(next_in: i64, behind: bool) -> Listed {
+        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        Listed {
+            id: MailId::new(now, 0),
+            seq: 1,
+            received_at: now,
+            from: String::new(),
+            size: 0,
+            team: Some("soc".to_owned()),
+            title: "disk full".to_owned(),
+            severity: Some(crate::event::Severity::High),
+            status: Some(Status::New),
+            state: State::Queued,
+            behind,
+            attempts: 0,
+            next_at: Some(now + jiff::SignedDuration::from_secs(next_in)),
+            settled_at: None,
+            reason: None,
+            event_id: None,
+            digest: None,
+            possible_doubles: 0,
+        }
+    }
+
+    #[test]
+    fn a_listing_says_what_keeps_an_event_from_going_at_once() {
+        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        let reason =
+            "the account has posted what it may until 2026-11-22T04:20:30Z, and there is more to say of it";
+        let held = [Standing::of("ops", "waits", "down"), Standing::of("soc", "waits", reason)];
+        for (event, held, next, why) in [
+            (listed(0, false), &held[..], "waits", reason),
+            (listed(0, false), &held[..1], "now", ""),
+            (listed(0, true), &held[..], "behind", "an earlier event of its incident goes first"),
+            (listed(61, false), &held[..], "in 1m01s", ""),
+        ] {
+            let row = row(&event, held, now);
+            assert_eq!((row[3].as_str(), row[6].as_str(), row[8].as_str()), ("high", next, why));
+        }
+        let close = Listed { status: Some(Status::Resolved), severity: None, ..listed(0, false) };
+        assert_eq!(urgency(&close), "resolved");
     }
 
     #[test]

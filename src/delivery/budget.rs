@@ -8,95 +8,16 @@
 //!
 //! Left out: a clock that is set forward makes what was posted look older than it is.
 
-use std::collections::VecDeque;
+mod log;
+mod wrong;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{COMMERCIAL, FREE, PAID, Plan};
 use super::webhook::Limits;
-
-/// Wrong requests that we allow ourselves in a minute, posts under way included, for any of those may be
-/// one. SIGNL4 bears ten.
-const WRONG: u64 = 9;
-
-/// Wrong requests in a minute from which on no secret is tried that was refused before: what is left is for
-/// events.
-const WRONG_PROBES: u64 = 5;
-
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
-
-/// Parts of a window's length that are told apart. A post counts at most so much longer than it must.
-const GRAINS: i32 = 64;
-
-/// When so many were posted within a length of time, coarsely: memory does not grow with the limit.
-#[derive(Debug, Clone)]
-struct Log {
-    length: SignedDuration,
-    spans: VecDeque<Span>,
-    total: u64,
-}
-
-/// Posts of about the same time, all counted at the time of the last.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    first: Timestamp,
-    last: Timestamp,
-    count: u64,
-}
-
-impl Log {
-    /// A log of the last `length`, and a little more: the clock on the other side may count whole seconds.
-    fn new(length: SignedDuration) -> Self {
-        let guard = (length / 15).min(SignedDuration::from_secs(1));
-        Self { length: length + guard, spans: VecDeque::new(), total: 0 }
-    }
-
-    fn add(&mut self, count: u64, at: Timestamp) {
-        self.total += count;
-        match self.spans.back_mut() {
-            Some(span) if at < span.first + self.length / GRAINS => {
-                span.last = span.last.max(at);
-                span.count += count;
-            }
-            _ => self.spans.push_back(Span { first: at, last: at, count }),
-        }
-    }
-
-    fn expire(&mut self, now: Timestamp) {
-        while let Some(span) = self.spans.front()
-            && now.duration_since(span.last) >= self.length
-        {
-            self.total -= span.count;
-            self.spans.pop_front();
-        }
-    }
-
-    /// What lies in the future, because the clock was set back, counts as now.
-    fn set_back(&mut self, now: Timestamp) {
-        for span in &mut self.spans {
-            (span.first, span.last) = (span.first.min(now), span.last.min(now));
-        }
-    }
-
-    /// How many at or after `start`, or of about that time.
-    fn since(&self, start: Timestamp) -> u64 {
-        self.spans.iter().rev().take_while(|span| span.last >= start).map(|span| span.count).sum()
-    }
-
-    /// When so many are left that `most` is not reached. None if that is so already.
-    fn below(&self, most: u64) -> Option<Timestamp> {
-        let mut left = self.total;
-        let mut at = None;
-        for span in &self.spans {
-            if left < most {
-                break;
-            }
-            left -= span.count;
-            at = Some(span.last + self.length);
-        }
-        at
-    }
-}
+use super::window::Rank;
+use log::Log;
+use wrong::Wrong;
 
 /// One of the account's windows.
 #[derive(Debug, Clone)]
@@ -152,7 +73,7 @@ pub(crate) enum Spent {
 pub(crate) struct Budget {
     plan: Plan,
     windows: Vec<Window>,
-    wrong: Log,
+    wrong: Wrong,
     in_flight: u64,
     blocked_until: Timestamp,
     last_now: Timestamp,
@@ -162,7 +83,7 @@ impl Budget {
     /// That of an account that has posted nothing.
     pub(crate) fn new(plan: Plan) -> Self {
         let windows = plan.windows().into_iter().map(|(limit, length)| Window::new(limit, length)).collect();
-        let wrong = Log::new(MINUTE);
+        let wrong = Wrong::new();
         let (blocked_until, last_now) = (Timestamp::MIN, Timestamp::MIN);
         Self { plan, windows, wrong, in_flight: 0, blocked_until, last_now }
     }
@@ -186,14 +107,17 @@ impl Budget {
     /// When one more event may be posted: at once if that is not after `now`. None if an answer must come
     /// first.
     pub(crate) fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.room_at(now)?;
+        let wrong = if self.is_limited() { self.wrong.free_at(self.in_flight, now)? } else { now };
+        Some(at.max(wrong))
+    }
+
+    /// When the windows have room.
+    fn room_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         self.look(now);
         let mut at = self.blocked_until.max(now);
         for window in &self.windows {
             at = at.max(window.free_at(self.in_flight, now)?);
-        }
-        if self.is_limited() {
-            let room = WRONG.checked_sub(self.in_flight).filter(|&room| room > 0)?;
-            at = at.max(self.wrong.below(room).unwrap_or(now));
         }
         Some(at)
     }
@@ -201,8 +125,40 @@ impl Budget {
     /// The same for a post that may well earn an error: it leaves room for events that do not.
     pub(crate) fn free_for_probe_at(&mut self, now: Timestamp) -> Option<Timestamp> {
         let at = self.free_at(now)?;
-        let wrong = if self.is_limited() { self.wrong.below(WRONG_PROBES) } else { None };
+        let wrong = if self.is_limited() { self.wrong.free_for_probe_at() } else { None };
         Some(at.max(wrong.unwrap_or(now)))
+    }
+
+    /// Whether an event of `team` that is so urgent is not too much like one that was found wrong, to be posted at
+    /// `now`.
+    pub(crate) fn trusts(&self, team: usize, rank: Rank, now: Timestamp) -> bool {
+        !self.is_limited() || self.wrong.trusts(team, rank, self.in_flight, now)
+    }
+
+    /// When [`Budget::trusts`] may say something else if nothing else happens.
+    pub(crate) fn trusts_again_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        self.look(now);
+        if self.is_limited() { self.wrong.trusts_again_at(self.in_flight, now) } else { None }
+    }
+
+    /// Until when an event of `team` that is so urgent has to wait, and how many wrong requests of the last minute
+    /// are the reason; none if it is what was posted.
+    pub(crate) fn waits(
+        &mut self,
+        team: usize,
+        rank: Rank,
+        now: Timestamp,
+    ) -> Option<(Timestamp, Option<u64>)> {
+        let room = self.room_at(now)?;
+        let mut wrong = None;
+        if self.is_limited() {
+            let free = self.wrong.free_at(self.in_flight, now)?;
+            let again =
+                self.wrong.trusts_again_at(self.in_flight, now).filter(|_| !self.trusts(team, rank, now));
+            wrong = Some(free.max(again.unwrap_or(free))).filter(|&at| at > room);
+        }
+        let at = wrong.unwrap_or(room);
+        (at > now).then(|| (at, wrong.map(|_| self.wrong.count())))
     }
 
     /// A post goes out.
@@ -218,8 +174,13 @@ impl Budget {
             self.charge(1, now);
         }
         if spent == Spent::Wrong {
-            self.wrong.add(1, now);
+            self.wrong.add(now);
         }
+    }
+
+    /// The request that was found wrong was an event of `team`, so urgent.
+    pub(crate) fn suspect(&mut self, team: usize, rank: Rank, now: Timestamp) {
+        self.wrong.suspect(team, rank, now);
     }
 
     /// So many were posted at `at`, or before.
@@ -289,14 +250,12 @@ impl Budget {
     }
 
     fn look(&mut self, now: Timestamp) {
-        let logs = self.windows.iter_mut().map(|window| &mut window.log).chain([&mut self.wrong]);
-        let set_back = now < self.last_now;
-        for log in logs {
-            if set_back {
-                log.set_back(now);
-            }
-            log.expire(now);
+        if now < self.last_now {
+            self.windows.iter_mut().for_each(|window| window.log.set_back(now));
+            self.wrong.set_back(now);
         }
+        self.windows.iter_mut().for_each(|window| window.log.expire(now));
+        self.wrong.expire(now);
         self.last_now = now;
     }
 }
@@ -389,7 +348,7 @@ mod tests {
             now = budget.free_at(now).unwrap();
         }
         assert!((800_000..=864_000).contains(&posted), "{posted}");
-        assert!(budget.windows.iter().all(|window| window.log.spans.len() <= GRAINS as usize + 2));
+        assert!(budget.windows.iter().all(|window| window.log.is_short()));
     }
 
     #[test]
@@ -405,31 +364,6 @@ mod tests {
         budget.settle(Spent::Event, at(60_000));
         budget.settle(Spent::Event, at(60_000));
         assert_eq!(burst(&mut budget, at(60_000)), 1);
-    }
-
-    #[test]
-    fn wrong_requests_and_posts_that_could_become_one_stay_below_ten_a_minute() {
-        let mut budget = Budget::new(Plan::Commercial);
-        let mut wrong = 0;
-        while may(&mut budget, at(0)) {
-            budget.take();
-            wrong += 1;
-        }
-        assert_eq!(wrong, 9, "all of them could be wrong");
-        for n in 0..9 {
-            let spent = if n < 4 { Spent::Wrong } else { Spent::Event };
-            budget.settle(spent, at(n));
-        }
-        assert_eq!(budget.free_for_probe_at(at(10)), Some(at(10)));
-        budget.take();
-        budget.settle(Spent::Wrong, at(10));
-        assert_eq!(budget.free_for_probe_at(at(10)), Some(at(61_010)), "what is left is for events");
-        assert!(may(&mut budget, at(10)));
-        for _ in 0..4 {
-            budget.take();
-            budget.settle(Spent::Wrong, at(10));
-        }
-        assert_eq!(budget.free_at(at(10)), Some(at(61_010)));
     }
 
     #[test]

@@ -3,8 +3,9 @@
 //!
 //! Teams of one account share its budget. Within it order is by severity, then by age, over all teams of the
 //! account and whether an event is in memory or on disk; but within one incident events keep the order of
-//! acceptance, and the first of them goes with the urgency of the most urgent. No event is posted without
-//! room in the budget and a token that the spool has noted.
+//! acceptance, and the first of them goes with the urgency of the most urgent. What pages nobody goes behind
+//! all that pages, but has a share of the posts, so that no storm of pages keeps a close away for long. No
+//! event is posted without room in the budget and a token that the spool has noted.
 //!
 //! A team that is held for long hands its events to its fallback team, while its own secret goes on being
 //! tried.
@@ -31,6 +32,12 @@ use super::webhook::Answer;
 use super::window::Rank;
 use crate::mail::MailId;
 use crate::spool::{Queued, Reservation, Urgent};
+
+/// So many pages pass what pages nobody before one of it goes: it has every fourth post.
+const PASSING: u32 = 3;
+
+/// The same of critical pages, which are late if anything is: it has every sixteenth post.
+const PASSING_CRITICAL: u32 = 15;
 
 /// The index of a team; teams are never removed.
 pub(crate) type Index = usize;
@@ -79,6 +86,8 @@ struct Account {
     ledger: Ledger,
     /// Whether the headers of a reply have told what it may post.
     told: bool,
+    /// Pages that were posted while something waited that pages nobody, since the last of that went.
+    passing: u32,
 }
 
 /// A team and what it is tied to.
@@ -89,6 +98,8 @@ struct Seat {
     fallback: Option<Index>,
     /// Whether the config has a target for it.
     aimed: bool,
+    /// Where that is: the scheme, the host and the port of its URL.
+    host: Arc<str>,
 }
 
 /// All teams' queues and the accounts that they share.
@@ -129,14 +140,14 @@ impl Scheduler {
             budget.charge(budget.burst(), now);
         }
         let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
-        self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false });
+        self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false, passing: 0 });
         self.accounts.len() - 1
     }
 
     /// Adds a team whose backlog is on disk and that has no target yet.
     pub(crate) fn add_team(&mut self, account: usize, limits: Limits, rng: Rng, now: Timestamp) -> Index {
         let team = Team::new(limits, rng, now);
-        self.seats.push(Seat { team, account, fallback: None, aimed: false });
+        self.seats.push(Seat { team, account, fallback: None, aimed: false, host: Arc::from("") });
         self.seats.len() - 1
     }
 
@@ -144,6 +155,11 @@ impl Scheduler {
     pub(crate) fn place(&mut self, team: Index, aimed: bool, account: usize, fallback: Option<Index>) {
         let seat = &mut self.seats[team];
         (seat.aimed, seat.account, seat.fallback) = (aimed, account, fallback);
+    }
+
+    /// Says at which host the target of a team is: what it shares with others fails for all of them.
+    pub(crate) fn place_at(&mut self, team: Index, host: &str) {
+        self.seats[team].host = Arc::from(host);
     }
 
     /// The team's queue.
@@ -161,10 +177,12 @@ impl Scheduler {
         self.seats[team].team.was_held(since, now);
     }
 
-    /// Until when the account of a team has nothing left to post, if it is so.
-    pub(crate) fn spent_until(&self, team: Index, now: Timestamp) -> Option<Timestamp> {
-        let mut budget = self.accounts[self.seats[team].account].budget.clone();
-        budget.free_at(now).filter(|&at| at > now)
+    /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
+    /// SIGNL4 found wrong in the last minute, if that is why.
+    pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
+        let Seat { team: queue, account, .. } = &self.seats[team];
+        let rank = queue.next_rank()?;
+        self.accounts[*account].budget.clone().waits(team, rank, now)
     }
 
     /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
@@ -212,8 +230,15 @@ impl Scheduler {
         let budget = &mut self.accounts[account].budget;
         let limited = budget.is_limited();
         let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
-        let best = self.best(account, limited, may_probe, now);
-        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let mut best = self.best(account, limited, may_probe, now);
+        let quiet = best.filter(|(.., pick)| !pick.is_quiet()).and_then(|_| self.best_quiet(account, now));
+        let Account { budget, ledger, passing, .. } = &mut self.accounts[account];
+        if let Some((.., pick)) = &best
+            && quiet.is_some()
+            && *passing >= if pick.rank() == 0 { PASSING_CRITICAL } else { PASSING }
+        {
+            best = quiet;
+        }
         let wanted = best.is_some() || budget.in_flight() > 0;
         if let Some(reservation) = ledger.due(wanted, budget, now) {
             return Some(Action::Reserve { account, reservation });
@@ -225,6 +250,8 @@ impl Scheduler {
         match self.seats[team].team.take(pick, team != by, now) {
             Taken::Event { seq, payload, probe, possible_double } => {
                 self.spend(account);
+                let passing = &mut self.accounts[account].passing;
+                *passing = if pick.is_quiet() { 0 } else { *passing + u32::from(quiet.is_some()) };
                 if team != by {
                     self.seats[by].team.lend(seq);
                 }
@@ -284,13 +311,35 @@ impl Scheduler {
                 Some((by, seat.team.pick_diverted(by_probe)?))
             });
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
-            for (by, pick) in picks {
+            let budget = &self.accounts[account].budget;
+            for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
                 if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
                     best = Some((team, by, pick));
                 }
             }
         }
         best
+    }
+
+    /// The first event of what pages nobody to post with `account`, while others page.
+    fn best_quiet(&self, account: usize, now: Timestamp) -> Option<(Index, Index, Pick)> {
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
+        let picks = seats.filter_map(|(team, seat)| {
+            let by = self.outlet(team, now)?;
+            if self.seats[by].account != account {
+                return None;
+            }
+            let pick = match self.seats[by].team.state() {
+                _ if by == team => seat.team.pick_quiet(),
+                // Whether that takes anything is tried by what is most urgent.
+                State::Held => None,
+                _ => seat.team.pick_quiet_diverted(),
+            };
+            Some((team, by, pick?))
+        });
+        let budget = &self.accounts[account].budget;
+        let picks = picks.filter(|(team, _, pick)| budget.trusts(*team, pick.rank(), now));
+        picks.min_by_key(|(.., pick)| pick.order())
     }
 
     /// The team to whose target the events of `team` go: its own, or that of the nearest fallback that is
@@ -335,8 +384,9 @@ impl Scheduler {
             if at.is_none() {
                 at = budget.free_for_probe_at(now).filter(|&at| at > now);
             }
+            let trust = budget.trusts_again_at(now);
             let retry = ledger.retry_at().filter(|&at| at > now);
-            next = [next, at, retry].into_iter().flatten().min();
+            next = [next, at, trust, retry].into_iter().flatten().min();
         }
         next
     }
@@ -387,6 +437,29 @@ impl Scheduler {
         now: Timestamp,
     ) -> Verdict {
         let plan = self.settle(account, &answer, now);
+        if answer.spent() == Spent::Wrong
+            && let Some(rank) = self.seats[team].team.own_rank(seq)
+        {
+            self.accounts[account].budget.suspect(team, rank, now);
+        }
+        let was = self.seats[by].team.state();
+        let answers = matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. });
+        let verdict = self.judge(team, by, seq, answer, plan, now);
+        if answers {
+            self.server_answers(by, was, now);
+        }
+        verdict
+    }
+
+    fn judge(
+        &mut self,
+        team: Index,
+        by: Index,
+        seq: u64,
+        answer: Answer,
+        plan: Option<Notice>,
+        now: Timestamp,
+    ) -> Verdict {
         if team == by {
             let mut verdict = self.seats[team].team.answer(seq, answer, now);
             verdict.notices.extend(plan);
@@ -401,9 +474,27 @@ impl Scheduler {
     /// Takes in the answer to [`Action::Ask`].
     pub(crate) fn asked(&mut self, team: Index, account: usize, answer: Answer, now: Timestamp) -> Verdict {
         let plan = self.settle(account, &answer, now);
+        let was = self.seats[team].team.state();
+        let answers = matches!(answer, Answer::Accepted { .. });
         let mut verdict = self.seats[team].team.asked(answer, now);
         verdict.notices.extend(plan);
+        if answers {
+            self.server_answers(team, was, now);
+        }
         verdict
+    }
+
+    /// A post by the target of `team`, whose state `was` that, has got through: the others that found nobody there
+    /// need not wait for their own time to look.
+    fn server_answers(&mut self, team: Index, was: State, now: Timestamp) {
+        let Seat { account, host, .. } = &self.seats[team];
+        let (account, host) = (*account, Arc::clone(host));
+        let is_back = was == State::Down;
+        for (other, seat) in self.seats.iter_mut().enumerate() {
+            if other != team && seat.aimed && seat.account == account && seat.host == host {
+                seat.team.server_answers(is_back, now);
+            }
+        }
     }
 
     /// Charges the account for a post and learns from its answer.

@@ -7,6 +7,7 @@
 //! place that others need.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -14,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::multipart::Files;
 use crate::event::Attachment;
 use crate::mail::MailId;
-use crate::spool::{Queued, RANKS, rank};
+use crate::spool::{QUIET, Queued, RANKS, rank};
 
 /// An event that waits or is away.
 #[derive(Debug)]
@@ -34,7 +35,7 @@ pub(super) struct Waiting {
     /// For how long the spool holds it back, as its close may come meanwhile; none if it does not, or no longer.
     hold: Option<SignedDuration>,
     lane: Option<Arc<str>>,
-    /// By its own severity.
+    /// Its own.
     rank: Rank,
     /// That of its lane when it was listed as ready.
     listed: Rank,
@@ -143,6 +144,7 @@ impl Window {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(id),
         });
+        let rank = rank(queued.status, queued.severity);
         let untried = queued.attempts == 0 && queued.next_at > queued.accepted_at;
         let waiting = Waiting {
             mail: queued.mail,
@@ -153,7 +155,7 @@ impl Window {
             next_at: queued.next_at,
             hold: untried.then(|| queued.next_at.duration_since(queued.accepted_at)),
             lane: lane.clone(),
-            rank: rank(queued.severity),
+            rank,
             listed: RANKS,
             early: false,
             payload: None,
@@ -165,7 +167,7 @@ impl Window {
         let Some(lane) = lane else { return self.promote(seq, now) };
         let members = self.lanes.entry(lane).or_default();
         members.members.insert(seq);
-        members.ranks[usize::from(rank(queued.severity))] += 1;
+        members.ranks[usize::from(rank)] += 1;
         if members.away {
             return;
         }
@@ -296,9 +298,19 @@ impl Window {
         self.ready.first().copied()
     }
 
-    /// How many events as urgent as `rank` or more may go, counted up to `most`.
-    pub(super) fn ready_within(&self, rank: Rank, most: usize) -> usize {
-        self.ready.range(..(rank + 1, 0)).take(most).count()
+    /// The next event that may go and pages nobody, nor does any of its lane.
+    pub(super) fn next_quiet(&self) -> Option<(Rank, u64)> {
+        self.ready.range((QUIET, 0)..).next().copied()
+    }
+
+    /// How many events of those `ranks` may go, counted up to `most`.
+    pub(super) fn ready_within(&self, ranks: RangeInclusive<Rank>, most: usize) -> usize {
+        self.ready.range((*ranks.start(), 0)..(*ranks.end() + 1, 0)).take(most).count()
+    }
+
+    /// How urgent `seq` is by itself.
+    pub(super) fn own_rank(&self, seq: u64) -> Option<Rank> {
+        self.events.get(&seq).map(|event| event.rank)
     }
 
     /// How urgent `seq` is with its lane.

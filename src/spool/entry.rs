@@ -252,8 +252,14 @@ pub struct Listed {
     pub team: Option<String>,
     /// The title of the event.
     pub title: String,
+    /// How bad it is.
+    pub severity: Option<Severity>,
+    /// What it does; none if a rule dropped the mail.
+    pub status: Option<Status>,
     /// Where it stands.
     pub state: State,
+    /// Whether it is queued behind an earlier event of its incident, which goes first.
+    pub behind: bool,
     /// How often it was tried.
     pub attempts: u32,
     /// When it is to be tried next, if it is queued.
@@ -306,10 +312,6 @@ pub struct ShownEvent {
     pub listed: Listed,
     /// What ties the events of one incident together.
     pub external_id: Option<String>,
-    /// How bad it is.
-    pub severity: Option<Severity>,
-    /// What it does; none if a rule dropped the mail.
-    pub status: Option<Status>,
     /// The exact body of the webhook request; none if a rule dropped the mail.
     pub payload: Option<String>,
     /// Files of the mail that go along.

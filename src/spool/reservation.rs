@@ -4,20 +4,25 @@
 use jiff::Timestamp;
 
 use super::entry::Queued;
-use crate::event::Severity;
+use crate::event::{Severity, Status};
 
 /// How many ranks there are.
-pub const RANKS: u8 = 5;
+pub const RANKS: u8 = QUIET + 1;
 
-/// The rank of an event among those that wait; 0 goes first. One whose severity nobody told goes with the
-/// medium ones.
-pub fn rank(severity: Option<Severity>) -> u8 {
-    match severity {
-        Some(Severity::Critical) => 0,
-        Some(Severity::High) => 1,
-        Some(Severity::Medium) | None => 2,
-        Some(Severity::Low) => 3,
-        Some(Severity::Info) => 4,
+/// The rank of what pages nobody: the last.
+pub const QUIET: u8 = 5;
+
+/// The rank of an event among those that wait; 0 goes first. One that pages goes by its severity, and with the medium
+/// ones if nobody told it. What closes or acknowledges goes behind all that pages, however bad it was: somebody waits
+/// for a page.
+pub fn rank(status: Status, severity: Option<Severity>) -> u8 {
+    match (status, severity) {
+        (Status::Acknowledged | Status::Resolved, _) => QUIET,
+        (Status::New, Some(Severity::Critical)) => 0,
+        (Status::New, Some(Severity::High)) => 1,
+        (Status::New, Some(Severity::Medium) | None) => 2,
+        (Status::New, Some(Severity::Low)) => 3,
+        (Status::New, Some(Severity::Info)) => 4,
     }
 }
 

@@ -1,7 +1,7 @@
 //! What goes in comes out: order, outcomes, and what an operator may do.
 
 use jiff::SignedDuration;
-use smtp2signl4::event::{Event, Severity};
+use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Selection, Spool, State};
 
 use crate::{clock, event, id, mail, open, open_at, start};
@@ -64,7 +64,30 @@ async fn what_was_put_waits_after_a_restart_exactly_as_it_was_answered() {
     let shown = spool.reader().show(entry.id).await.unwrap().unwrap();
     assert_eq!((shown.envelope, shown.story), (Some(entry.envelope), entry.story));
     assert_eq!(shown.events[0].payload.as_deref(), Some(&*answered[0].payload));
-    assert_eq!(shown.events[0].severity, Some(Severity::High));
+    assert_eq!(shown.events[0].listed.severity, Some(Severity::High));
+}
+
+#[tokio::test]
+async fn a_listing_tells_how_urgent_an_event_is_and_whether_an_earlier_one_of_its_incident_goes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = open(folder.path());
+    let of_incident = |n: u32, status, severity| {
+        let event = Event { status, severity, external_id: Some("a".into()), ..event(n, "soc") };
+        Entry { events: vec![event], ..mail(n, "soc") }
+    };
+    let open = spool.put(of_incident(1, Status::New, Some(Severity::High))).await.unwrap();
+    spool.put(of_incident(2, Status::Resolved, None)).await.unwrap();
+    put(&spool, 3, "soc").await;
+    let listed = async || {
+        let listed = spool.reader().list(Filter::default()).await.unwrap();
+        listed.into_iter().rev().map(|e| (e.severity, e.status, e.behind)).collect::<Vec<_>>()
+    };
+    let (new, resolved) = (Some(Status::New), Some(Status::Resolved));
+    let high = Some(Severity::High);
+    assert_eq!(listed().await, [(high, new, false), (None, resolved, true), (None, new, false)]);
+    spool.record(vec![delivered(open[0].seq)]).await.unwrap();
+    assert_eq!(listed().await, [(high, new, false), (None, resolved, false), (None, new, false)]);
+    spool.close().await;
 }
 
 #[tokio::test]

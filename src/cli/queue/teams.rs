@@ -13,7 +13,7 @@ use crate::spool::{Count, Reader};
 
 use super::super::service::{Way, ask};
 use super::super::{Exit, print};
-use super::{age, columns, line, short};
+use super::{age, columns, line, plain};
 
 /// How it stands with a team: what the spool has of it, and what a running service says of it.
 #[derive(Serialize)]
@@ -25,6 +25,25 @@ pub(super) struct Standing {
     state: Option<String>,
     /// Why not.
     reason: Option<String>,
+}
+
+impl Standing {
+    /// The team.
+    pub(super) fn team(&self) -> &str {
+        &self.count.team
+    }
+
+    /// What holds its events up, in a word and in a sentence, if anything does.
+    pub(super) fn held_up(&self) -> Option<(&str, &str)> {
+        Some((self.state.as_deref()?, self.reason.as_deref()?))
+    }
+
+    /// One of which a service says that.
+    #[cfg(test)]
+    pub(super) fn of(team: &str, state: &str, reason: &str) -> Self {
+        let count = Count { team: team.to_owned(), ..Count::default() };
+        Self { count, state: Some(state.to_owned()), reason: Some(reason.to_owned()) }
+    }
 }
 
 /// How it stands with every team that is in the config or has something in the spool, by name.
@@ -67,7 +86,7 @@ pub(super) fn summary(standings: &[Standing], now: Timestamp) -> String {
             text.push('\n');
         }
         if let (Some(state), Some(reason)) = (state, reason) {
-            text.push_str(&format!("team {team}: {state}: {}\n", short(reason)));
+            text.push_str(&format!("team {team}: {state}: {}\n", plain(reason)));
         }
     }
     text
@@ -91,7 +110,7 @@ pub(super) async fn list(config: &Config, json: bool) -> Result<Exit, String> {
             count.oldest.map_or_else(String::new, |at| age(at, now)),
             count.failed.to_string(),
             count.possible_doubles.to_string(),
-            short(reason.as_deref().unwrap_or_default()),
+            plain(reason.as_deref().unwrap_or_default()),
         ]
     });
     print(&columns(head, rows));

@@ -52,6 +52,7 @@ impl<B: Backlog> Dispatch<B> {
         for (team, account, target) in aimed {
             let fallback = target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
             self.scheduler.place(team, true, account, fallback);
+            self.scheduler.place_at(team, &Endpoint::host(&target.url));
             let entry = &mut self.entries[team];
             // The next post asks for the secret.
             (entry.target, entry.endpoint) = (Some(target), None);
@@ -155,9 +156,15 @@ impl<B: Backlog> Dispatch<B> {
             let mut reason = team.reason().to_owned();
             if state == State::Open
                 && queued > 0
-                && let Some(until) = self.scheduler.spent_until(index, now)
+                && let Some((until, wrong)) = self.scheduler.waits(index, now)
             {
-                reason = format!("the account has posted what it may until {until:.0}");
+                reason = match wrong {
+                    Some(wrong) => format!(
+                        "SIGNL4 refused {wrong} requests in the last minute and blocks an account at ten: what may be \
+                         refused too waits until {until:.0}"
+                    ),
+                    None => format!("the account has posted what it may until {until:.0}"),
+                };
             }
             Status {
                 team: name.to_string(),

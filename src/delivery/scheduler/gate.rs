@@ -366,7 +366,7 @@ impl Team {
             _ => return,
         }
         if self.state != State::Down {
-            self.failed_probes = 0;
+            (self.failed_probes, self.hinted) = (0, false);
         }
         self.failed_probes += 1;
         let probe_at = asked_for.max(now + backoff::after(self.failed_probes, &mut self.rng));

@@ -1,7 +1,8 @@
 //! How a team's backlog comes from disk into the window.
 //!
 //! Pages are read in the order of acceptance while there is room. Beside them the most urgent incidents are
-//! read, so that what goes next is always in memory, however much lies before it.
+//! read, so that what goes next is always in memory, however much lies before it. What pages nobody has its
+//! own share of the posts, so the first of it is read as well, however many that page lie before it.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::team::Team;
 use super::{Action, Index};
 use crate::delivery::window::Rank;
-use crate::spool::{Queued, Urgent, rank};
+use crate::spool::{QUIET, Queued, Urgent, rank};
 
 /// The wait after the spool could not be read.
 const PAGE_RETRY: SignedDuration = SignedDuration::from_secs(1);
@@ -19,17 +20,40 @@ const PAGE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// before the next look.
 const ENOUGH: usize = 32;
 
+/// The same of events that page nobody, of which fewer leave.
+const ENOUGH_QUIET: usize = 8;
+
+/// What is looked for beside the pages: the most urgent of what pages, and the first of what pages nobody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Paging,
+    Quiet,
+}
+
+impl Kind {
+    fn of(rank: Rank) -> Self {
+        if rank < QUIET { Self::Paging } else { Self::Quiet }
+    }
+}
+
+/// A place in the order of urgency: a rank and a number.
+type Place = (Rank, u64);
+
 /// A page that is being read, and what happened since it was asked for.
 #[derive(Debug)]
 pub(super) struct Reading {
     after: u64,
     limit: usize,
+    /// What is looked for, if it is no page.
+    kind: Kind,
     /// Taken from the gateway meanwhile: the page may miss them.
     taken: BTreeSet<u64>,
     /// Recorded as done meanwhile: the page may still show them.
     settled: BTreeSet<u64>,
     /// Whether more came to wait on disk meanwhile.
     stale: bool,
+    /// Whether what is urgent is to be looked for from an earlier place meanwhile.
+    rewound: bool,
 }
 
 /// What is known of the part on disk.
@@ -43,7 +67,9 @@ pub(super) struct Disk {
     seen: u64,
     /// From where on there may be incidents on disk that are more urgent than what is in the window. None
     /// if there are none.
-    urgent_from: Option<(Rank, u64)>,
+    urgent_from: Option<Place>,
+    /// The same of what pages nobody.
+    quiet_from: Option<Place>,
     /// Whether anything was read since the start.
     begun: bool,
     reading: Option<Reading>,
@@ -59,6 +85,7 @@ impl Disk {
             behind: true,
             seen: 0,
             urgent_from: Some((0, 0)),
+            quiet_from: Some((QUIET, 0)),
             begun: false,
             reading: None,
             failing: false,
@@ -70,6 +97,13 @@ impl Disk {
     pub(super) fn read_anything(&self) -> bool {
         self.begun
     }
+
+    fn from(&mut self, kind: Kind) -> &mut Option<Place> {
+        match kind {
+            Kind::Paging => &mut self.urgent_from,
+            Kind::Quiet => &mut self.quiet_from,
+        }
+    }
 }
 
 impl Team {
@@ -79,7 +113,7 @@ impl Team {
         if self.window.contains(seq) {
             return;
         }
-        let place = (rank(queued.severity), seq - 1);
+        let place = (rank(queued.status, queued.severity), seq - 1);
         // One that a page should have shown may be done already: only the spool knows.
         if seq <= self.disk.seen {
             self.leave_on_disk(seq - 1);
@@ -107,7 +141,7 @@ impl Team {
     /// Makes everything queued after `seq` be read from the spool again.
     pub(super) fn read_again_from(&mut self, seq: u64) {
         self.leave_on_disk(seq);
-        self.look_for_urgent((0, 0));
+        self.look_for_all();
     }
 
     fn leave_on_disk(&mut self, seq: u64) {
@@ -118,9 +152,22 @@ impl Team {
         }
     }
 
-    fn look_for_urgent(&mut self, from: (Rank, u64)) {
-        let before = self.disk.urgent_from.get_or_insert(from);
-        *before = from.min(*before);
+    fn look_for_urgent(&mut self, from: Place) {
+        let kind = Kind::of(from.0);
+        let known = self.disk.from(kind);
+        if known.is_some_and(|known| known <= from) {
+            return;
+        }
+        *known = Some(from);
+        if let Some(reading) = self.disk.reading.as_mut().filter(|reading| reading.kind == kind) {
+            reading.rewound = true;
+        }
+    }
+
+    /// Something anywhere on disk may be more urgent than was known.
+    fn look_for_all(&mut self) {
+        self.look_for_urgent((0, 0));
+        self.look_for_urgent((QUIET, 0));
     }
 
     /// Places in the window for what is read in order; the others are for what is urgent.
@@ -128,25 +175,43 @@ impl Team {
         self.limits.window - self.limits.urgent
     }
 
-    /// Whether something on disk may be more urgent than what is here.
-    fn lacks_urgent(&self) -> bool {
-        (self.disk.behind || self.window.has_spilled())
-            && self.window.len() < self.limits.window
-            && self.disk.urgent_from.is_some_and(|(rank, _)| self.window.ready_within(rank, ENOUGH) < ENOUGH)
+    /// From where on something on disk may be more urgent than what is here, and what that is.
+    fn lacks(&self) -> Option<(Kind, Place)> {
+        let more = self.disk.behind || self.window.has_spilled();
+        if !more || self.window.len() >= self.limits.window {
+            return None;
+        }
+        let urgent =
+            self.disk.urgent_from.filter(|&(rank, _)| self.window.ready_within(0..=rank, ENOUGH) < ENOUGH);
+        let quiet = self
+            .disk
+            .quiet_from
+            .filter(|_| self.window.ready_within(QUIET..=QUIET, ENOUGH_QUIET) < ENOUGH_QUIET);
+        let urgent = urgent.map(|from| (Kind::Paging, from));
+        urgent.or_else(|| quiet.map(|from| (Kind::Quiet, from)))
     }
 
     /// Whether it is not known yet what goes first. A spool that cannot be read holds up nothing that is
-    /// here.
+    /// here, and what pages nobody nothing that pages.
     pub(super) fn holds_back(&self) -> bool {
-        !self.disk.failing && (!self.disk.begun || self.lacks_urgent())
+        let unknown = || match self.lacks() {
+            Some((Kind::Paging, _)) => true,
+            Some((Kind::Quiet, _)) => self.window.next_ready().is_none_or(|(rank, _)| rank >= QUIET),
+            None => false,
+        };
+        !self.disk.failing && (!self.disk.begun || unknown())
     }
 
     /// The next page to be read, if any is.
     pub(super) fn read_on(&mut self, team: Index, now: Timestamp) -> Option<Action> {
-        if self.disk.begun && self.lacks_urgent() {
-            let limit = self.limits.page;
-            let after = self.disk.urgent_from?;
-            return self.begin(after.1, now).map(|_| Action::Urgent { team, after, limit });
+        if self.disk.begun
+            && let Some((kind, after)) = self.lacks()
+        {
+            let limit = self.begin(after.1, now)?;
+            if let Some(reading) = &mut self.disk.reading {
+                reading.kind = kind;
+            }
+            return Some(Action::Urgent { team, after, limit });
         }
         if self.window.len() > self.limits.window / 2 {
             return None;
@@ -167,7 +232,9 @@ impl Team {
         }
         let limit = self.limits.page;
         let (taken, settled) = Default::default();
-        self.disk.reading = Some(Reading { after, limit, taken, settled, stale: false });
+        let kind = Kind::Paging;
+        self.disk.reading =
+            Some(Reading { after, limit, kind, taken, settled, stale: false, rewound: false });
         Some(limit)
     }
 
@@ -218,7 +285,7 @@ impl Team {
             if whole {
                 self.disk.behind = false;
                 if !self.window.has_spilled() {
-                    self.disk.urgent_from = None;
+                    (self.disk.urgent_from, self.disk.quiet_from) = (None, None);
                 }
             }
         }
@@ -229,9 +296,14 @@ impl Team {
     pub(super) fn urgent(&mut self, rows: Vec<Urgent>, now: Timestamp) {
         let Some(reading) = self.disk.reading.take() else { return };
         self.disk.failing = false;
-        let whole = rows.len() < reading.limit;
+        let mut whole = rows.len() < reading.limit;
         let mut from = None;
         for Urgent { head, rank, seq } in rows {
+            if Kind::of(rank) != reading.kind {
+                // The others have their own turn.
+                whole = true;
+                break;
+            }
             if self.window.contains(head.seq) {
                 if let Some(lane) = &head.external_id {
                     self.window.urge(lane, (rank, seq), now);
@@ -239,6 +311,7 @@ impl Team {
                 self.window.fill(head.seq, head.payload, self.room());
             } else if !reading.settled.contains(&head.seq) {
                 if self.window.len() >= self.limits.window {
+                    whole = false;
                     break;
                 }
                 self.window.insert_early(head, (rank, seq), now);
@@ -246,12 +319,13 @@ impl Team {
             from = Some((rank, seq));
         }
         // What came to wait on disk meanwhile has noted itself: it is behind what was read here, or before.
-        if whole && !reading.stale {
-            self.disk.urgent_from = None;
-        } else if let Some(from) = from
-            && !reading.stale
-        {
-            self.disk.urgent_from = Some(from);
+        if reading.stale || reading.rewound {
+            return;
+        }
+        if whole {
+            *self.disk.from(reading.kind) = None;
+        } else if from.is_some() {
+            *self.disk.from(reading.kind) = from;
         }
     }
 
@@ -290,7 +364,7 @@ impl Team {
         self.suspects.remove(&seq);
         self.failing.remove(&seq);
         if self.window.remove(seq, now) {
-            self.look_for_urgent((0, 0));
+            self.look_for_all();
         }
     }
 }

@@ -15,7 +15,7 @@ use super::reading::Disk;
 use crate::delivery::multipart::Files;
 use crate::delivery::window::{Rank, Window};
 use crate::mail::MailId;
-use crate::spool::{Queued, RANKS};
+use crate::spool::{QUIET, Queued, RANKS};
 
 /// Least time between probes of a team that does not answer, when a new event asks for one.
 pub(super) const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -61,6 +61,16 @@ impl Pick {
     /// The smaller goes first.
     pub(super) fn order(&self) -> (Rank, u64) {
         (self.rank, self.seq.unwrap_or(0))
+    }
+
+    /// How urgent it is.
+    pub(super) fn rank(&self) -> Rank {
+        self.rank
+    }
+
+    /// Whether it is an event that pages nobody, nor does any that waits behind it.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.rank >= QUIET
     }
 }
 
@@ -114,6 +124,8 @@ pub(crate) struct Team {
     pub(super) probing: Option<Option<u64>>,
     /// Whether the team was woken since that probe went out, so that another follows it at once.
     pub(super) woken: bool,
+    /// Whether it was told since nobody answers that others get through.
+    pub(super) hinted: bool,
     pub(super) last_probe: Timestamp,
     /// When new events may ask for a probe again.
     pub(super) eager_after: Timestamp,
@@ -151,6 +163,7 @@ impl Team {
             probe_at: now,
             probing: None,
             woken: false,
+            hinted: false,
             last_probe: Timestamp::MIN,
             eager_after: Timestamp::MIN,
             may_ask: limits.probe,
@@ -192,6 +205,16 @@ impl Team {
         self.window.event(seq).map(|event| (event.mail, event.accepted_at, event.attempts))
     }
 
+    /// How urgent an event in memory is by itself.
+    pub(super) fn own_rank(&self, seq: u64) -> Option<Rank> {
+        self.window.own_rank(seq)
+    }
+
+    /// How urgent the event is that may go next.
+    pub(super) fn next_rank(&self) -> Option<Rank> {
+        self.window.next_ready().map(|(rank, _)| rank)
+    }
+
     /// The files that go along with an event in memory.
     pub(super) fn files(&self, seq: u64) -> Option<Arc<Files>> {
         self.window.event(seq).and_then(|event| event.files(seq))
@@ -216,6 +239,16 @@ impl Team {
         self.may_ask = self.limits.probe;
         if self.state != State::Throttled {
             self.probe_at = now;
+            self.woken = self.probing.is_some();
+        }
+    }
+
+    /// Others got through to the server that the target is at: what found nobody there is tried at once. They may
+    /// get through all the time, so unless it `is_back` just now that is believed once.
+    pub(super) fn server_answers(&mut self, is_back: bool, now: Timestamp) {
+        if self.state == State::Down && (is_back || !self.hinted) {
+            self.hinted = true;
+            self.probe_at = self.probe_at.min(now);
             self.woken = self.probing.is_some();
         }
     }
@@ -255,6 +288,21 @@ impl Team {
             _ => self.window.most_urgent().map(event),
         }
         .or_else(|| self.wants_to_ask().then(ask))
+    }
+
+    /// What it wants to post of what pages nobody, by its own target. Behind a shut gate only what is most urgent is
+    /// tried.
+    pub(super) fn pick_quiet(&self) -> Option<Pick> {
+        let may = self.state == State::Open && self.in_flight < self.limits.concurrency;
+        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+        Some(Pick { rank, seq: Some(seq) })
+    }
+
+    /// The same by a fallback's target.
+    pub(super) fn pick_quiet_diverted(&self) -> Option<Pick> {
+        let may = self.diverted && self.in_flight < self.limits.concurrency;
+        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+        Some(Pick { rank, seq: Some(seq) })
     }
 
     /// Whether the question is due though no event waits.

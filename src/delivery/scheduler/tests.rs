@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::delivery::webhook::{self, Reached};
-use crate::event::Severity;
+use crate::event::{Severity, Status};
 use crate::spool::{Outcome, rank};
 
 const LIMITS: Limits = Limits {
@@ -30,7 +30,7 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         team: "soc".into(),
         external_id: lane.map(str::to_owned),
         severity: None,
-        status: crate::event::Status::New,
+        status: Status::New,
         accepted_at: at(0),
         attempts: 0,
         next_at: at(0),
@@ -68,7 +68,7 @@ fn lane_of(event: &Queued) -> String {
 fn urgent_of(spool: &BTreeMap<u64, Queued>, after: (Rank, u64), limit: usize) -> Vec<Urgent> {
     let mut lanes: BTreeMap<String, (Rank, u64, u64)> = BTreeMap::new();
     for event in spool.values() {
-        let place = (rank(event.severity), event.seq);
+        let place = (rank(event.status, event.severity), event.seq);
         let lane = lanes.entry(lane_of(event)).or_insert((place.0, place.1, event.seq));
         if place < (lane.0, lane.1) {
             (lane.0, lane.1) = place;
@@ -354,3 +354,5 @@ mod gate;
 mod held;
 mod history;
 mod order;
+mod refused;
+mod share;

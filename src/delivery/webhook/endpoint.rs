@@ -38,6 +38,11 @@ impl Endpoint {
         Url::parse(base).map_or(true, |url| url.scheme() != "http")
     }
 
+    /// The scheme, the host and the port of `base`: what it shares with others at the same server.
+    pub fn host(base: &str) -> String {
+        Url::parse(base).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
+    }
+
     /// `text` as it may be logged: without the secret in either of its spellings, on one line, cut.
     pub(super) fn excerpt(&self, text: &str) -> String {
         let redacted = self.secret.redact(text);

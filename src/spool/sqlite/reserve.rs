@@ -10,10 +10,10 @@ use crate::spool::reservation::Reservation;
 /// How long reservations are kept: the longest window of an account is a day.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
 
-/// The tables and indexes, for the schema.
+/// The tables and indexes of version 5.
 ///
-/// An event's `rank` is that of its severity, 0 the most urgent: [`crate::spool::rank`] in SQL. `event_urgent` gives
-/// the queue in the order of delivery, `event_lane` the most urgent event of an incident.
+/// An event's `rank` tells how urgent it is, 0 the most: [`crate::spool::rank`] in SQL, here still by the severity
+/// alone. `event_urgent` gives the queue in the order of delivery, `event_lane` the most urgent event of an incident.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE reservation (
         number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -25,6 +25,19 @@ pub(super) const SCHEMA: &str = "
     CREATE INDEX reservation_account ON reservation (account, made_at);
     ALTER TABLE event ADD COLUMN rank INTEGER AS (CASE severity
         WHEN 'critical' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 WHEN 'info' THEN 4 ELSE 2 END) VIRTUAL;
+    CREATE INDEX event_urgent ON event (team, rank, seq) WHERE state = 'queued';
+    CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
+";
+
+/// Version 7: what pages nobody has the last rank. The column is in no row, so only the indexes are made anew.
+pub(super) const QUIET_LAST: &str = "
+    DROP INDEX event_urgent;
+    DROP INDEX event_lane;
+    ALTER TABLE event DROP COLUMN rank;
+    ALTER TABLE event ADD COLUMN rank INTEGER AS (CASE
+        WHEN status IN ('acknowledged', 'resolved') THEN 5
+        WHEN severity = 'critical' THEN 0 WHEN severity = 'high' THEN 1
+        WHEN severity = 'low' THEN 3 WHEN severity = 'info' THEN 4 ELSE 2 END) VIRTUAL;
     CREATE INDEX event_urgent ON event (team, rank, seq) WHERE state = 'queued';
     CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
 ";
@@ -62,7 +75,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Severity, Words};
+    use crate::event::{Severity, Status, Words};
     use crate::spool::Config;
     use crate::spool::sqlite::open;
 
@@ -70,15 +83,17 @@ mod tests {
     fn the_database_ranks_events_as_delivery_does() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let words = Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]);
-        for (seq, severity) in words.enumerate() {
+        let severities = Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]);
+        let all =
+            severities.flat_map(|severity| Status::WORDS.iter().map(move |&(_, status)| (status, severity)));
+        for (seq, (status, severity)) in all.enumerate() {
             let word = severity.map(|severity| severity.to_string());
-            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity) \
-                          VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2)";
-            writer.db.execute(insert, params![seq as i64, word]).unwrap();
+            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity, status) \
+                          VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2, ?3)";
+            writer.db.execute(insert, params![seq as i64, word, status.to_string()]).unwrap();
             let select = "SELECT rank FROM event WHERE seq = ?1";
             let found: u8 = writer.db.query_row(select, [seq as i64], |row| row.get(0)).unwrap();
-            assert_eq!(found, crate::spool::rank(severity), "{severity:?}");
+            assert_eq!(found, crate::spool::rank(status, severity), "{status:?} {severity:?}");
         }
     }
 }

@@ -33,7 +33,11 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 
 /// The columns that [`listed`] reads.
 pub(super) const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id, storm, unanswered";
+     attempts, next_at, settled_at, reason, event_id, storm, unanswered, severity, \
+     status, \
+     state = 'queued' AND EXISTS (SELECT 1 FROM event AS earlier INDEXED BY event_lane \
+     WHERE earlier.state = 'queued' AND earlier.team = event.team \
+     AND earlier.external_id = event.external_id AND earlier.seq < event.seq)";
 
 /// Reads what can be read, so that a damaged row is seen among the others.
 pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
@@ -55,6 +59,9 @@ pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         event_id: text(row, 12)?,
         digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
         possible_doubles: counts::possible_doubles(row.get(14)?, state),
+        severity: word(row, 15)?,
+        status: word(row, 16)?,
+        behind: row.get(17)?,
     })
 }
 

@@ -20,8 +20,15 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&[&str]] =
-    &[&[MAILS], &[INCIDENTS, OPEN_INCIDENTS], &[MEMOS], &[FILES], &[reserve::SCHEMA], &[counts::SCHEMA]];
+const STEPS: &[&[&str]] = &[
+    &[MAILS],
+    &[INCIDENTS, OPEN_INCIDENTS],
+    &[MEMOS],
+    &[FILES],
+    &[reserve::SCHEMA],
+    &[counts::SCHEMA],
+    &[reserve::QUIET_LAST],
+];
 
 /// Version 1: mails and their events.
 const MAILS: &str = "
@@ -202,8 +209,9 @@ mod tests {
             }
             old.execute_batch(
                 "INSERT INTO mail VALUES (1, 0, 1024, 2048, 0, '{}', '{}');
-                 INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, severity, title)
-                 VALUES (1024, 1, 'soc', 'queued', 0, 0, 0, 'critical', 'disk full')",
+                 INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, severity, status, title)
+                 VALUES (1024, 1, 'soc', 'queued', 0, 0, 0, 'critical', 'resolved', 'disk full'),
+                 (1025, 1, 'soc', 'queued', 0, 0, 0, 'info', 'new', 'disk full')",
             )
             .unwrap();
             migrate(&old, from).unwrap();
@@ -221,6 +229,9 @@ mod tests {
             assert_eq!(schema(&old), schema(&new), "from {from}");
             let title: String = old.query_row("SELECT title FROM event", [], |row| row.get(0)).unwrap();
             assert_eq!(title, "disk full");
+            let first = "SELECT seq FROM event WHERE state = 'queued' AND team = 'soc' ORDER BY rank LIMIT 1";
+            let first: i64 = old.query_row(first, [], |row| row.get(0)).unwrap();
+            assert_eq!(first, 1025, "what pages goes before what pages nobody");
         }
     }
 }

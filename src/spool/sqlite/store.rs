@@ -19,7 +19,7 @@ use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, qu
 use super::storms::{STORM, storm};
 use super::urgent::urgent;
 use super::{BUSY, Disk, failure};
-use crate::event::{Severity, Status};
+use crate::event::Severity;
 use crate::mail::MailId;
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{
@@ -227,18 +227,16 @@ impl engine::Store for Store {
             let Some((mut shown, (first, end))) = found else { return Ok(None) };
             shown.events = db
                 .prepare_cached(&format!(
-                    "SELECT {LISTED}, external_id, severity, status, payload, attachments \
+                    "SELECT {LISTED}, external_id, payload, attachments \
                      FROM event JOIN mail ON mail.id = event.mail \
                      WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq"
                 ))?
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
                         listed: listed(row)?,
-                        external_id: text(row, 15)?,
-                        severity: word::<Severity>(row, 16)?,
-                        status: word::<Status>(row, 17)?,
-                        payload: text(row, 18)?,
-                        attachments: attachments(row, 19)?,
+                        external_id: text(row, 18)?,
+                        payload: text(row, 19)?,
+                        attachments: attachments(row, 20)?,
                     })
                 })?
                 .collect::<rusqlite::Result<_>>()?;

@@ -132,7 +132,9 @@ impl World {
         let lane = (self.rng.bool() && (self.limits.probe || nature(seq) != 403)).then_some(lane);
         let severity = [None, Some(Severity::Critical), Some(Severity::High), Some(Severity::Info)];
         let severity = severity[self.rng.usize(0..4)];
-        let event = Queued { accepted_at: self.now, next_at: self.now, severity, ..queued(seq, lane) };
+        let status = if self.rng.u8(0..3) == 0 { Status::Resolved } else { Status::New };
+        let event =
+            Queued { accepted_at: self.now, next_at: self.now, status, severity, ..queued(seq, lane) };
         self.spool.insert(seq, event.clone());
         self.offers.push(event);
     }

@@ -112,7 +112,7 @@ impl Listener {
             config: Arc::clone(&config),
             accept,
             clock,
-            budget: Budget::new(config.max_memory),
+            budget: Budget::new(config.max_memory, config.max_message_size),
             credentials: self.credentials,
             logins: Logins::default(),
             rates,

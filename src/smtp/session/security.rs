@@ -47,6 +47,11 @@ impl Session {
         self.client.address.is_none() && self.client.relay.is_none()
     }
 
+    /// Whether the client is known: by a user of ours, or by a certificate.
+    pub fn is_authenticated(&self) -> bool {
+        self.client.user.is_some() || self.client.tls.as_ref().is_some_and(|tls| tls.subject.is_some())
+    }
+
     /// The answer to [`Step::Authenticate`] with the login of `name`.
     pub fn login_is(&mut self, name: String, verdict: Verdict) {
         // A name that is longer than any user's is not worth more of the log.

@@ -14,7 +14,7 @@ impl Session {
     pub fn mail_is(&mut self, outcome: Result<MailId, Refusal>) {
         match outcome {
             Ok(id) => {
-                self.errors = 0;
+                (self.errors, self.strange) = (0, 0);
                 self.answer_mail(&reply::queued(id));
             }
             Err(Refusal::Full) => self.refuse_mail(&reply::NO_ROOM),
@@ -51,7 +51,9 @@ impl Session {
     }
 
     pub(super) fn refuse_data(&mut self, refusal: &'static Reply, followed: bool) {
-        info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        if !self.is_told_of_rate() {
+            info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        }
         self.data_refused = true;
         self.refuse(refusal);
         self.to_look = !followed;

@@ -4,6 +4,7 @@ use tracing::{info, warn};
 
 use crate::mail::{Envelope, Mail, MailId, Origin, trace};
 use crate::smtp::data::{Data, Lost};
+use crate::smtp::lenience::Repair;
 use crate::smtp::reply::Reply;
 use crate::smtp::{Protocol, Refusal, lenience, reply};
 
@@ -97,7 +98,15 @@ impl Session {
             self.refuse_mail(reply);
             return None;
         }
-        let found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
+        let mut found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
+        let plain = transaction
+            .recipients
+            .iter()
+            .chain([&transaction.reverse_path])
+            .all(|address| address.is_ascii());
+        if !transaction.utf8 && !plain {
+            found.note(Repair::RawAddress);
+        }
         self.repaired += found.count();
         transaction.repairs.join(found);
         let mut envelope = Envelope {

@@ -282,7 +282,10 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             self.stream.flush().await
         })
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        .map_err(|_| {
+            info!(client = %self.session.peer(), "timeout: the client does not read its replies");
+            io::Error::from(io::ErrorKind::TimedOut)
+        })??;
         self.since = Instant::now();
         Ok(())
     }

@@ -10,6 +10,9 @@
 //! The sink answers 201 at once and shares the machine. Without a bound order within incidents and the
 //! commits of what was delivered decide; a commercial account is bound by its budget, which is shown over
 //! the first seconds.
+//!
+//! Then, in the same queue with all incidents open: how long it takes to find an incident by its key, and to put the
+//! close of one that way, with the wait for the disk and without.
 
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
@@ -22,7 +25,8 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use smtp2signl4::clock::System;
-use smtp2signl4::event::{Event, Severity, Status};
+use smtp2signl4::event::{Event, Repeat, Severity, Status};
+use smtp2signl4::incident::Config as Incidents;
 use smtp2signl4::mail::{Envelope, MailId};
 use smtp2signl4::spool::{Config, Entry, Spool, Sync};
 use smtp2signl4::standin::{Options, Standin};
@@ -64,6 +68,7 @@ fn main() {
         for plan in ["unlimited", "commercial"] {
             drain(plan, events).await;
         }
+        closes(events).await;
     });
 }
 
@@ -77,7 +82,7 @@ struct Seen {
 
 async fn drain(plan: &str, events: u64) {
     let folder = tempfile::tempdir().unwrap();
-    fill(&folder.path().join("spool"), events).await;
+    fill(&folder.path().join("spool"), events, true).await;
     let seen = Arc::new(Seen::default());
     let watcher = Arc::clone(&seen);
     let observer = move |body: &bytes::Bytes| {
@@ -123,13 +128,80 @@ async fn drain(plan: &str, events: u64) {
     gateway.kill();
 }
 
-/// Fills a spool: `events` of all incidents in turn, each incident opened, updated again and again and
-/// closed, and one more that is critical.
-async fn fill(folder: &Path, events: u64) {
+/// Finds incidents and closes them, one after the other, the queue being full.
+async fn closes(events: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    fill(folder.path(), events, false).await;
+    println!("{:<28} {:>9} {:>9} {:>9}", "close of an incident", "p50 ms", "p99 ms", "max ms");
+    let spool = open(folder.path(), Sync::Off);
+    let mut waits = Vec::new();
+    for n in 0..INCIDENTS {
+        let begin = Instant::now();
+        let found = spool.reader().incident("default", &incident(n)).await.unwrap();
+        waits.push(begin.elapsed());
+        assert_eq!(found.unwrap().incident.mails, events / INCIDENTS);
+    }
+    report("found", waits);
+    spool.close().await;
+    for (half, (sync, name)) in (0..).zip([(Sync::Off, "put, sync off"), (Sync::Full, "put, sync full")]) {
+        let spool = open(folder.path(), sync);
+        let mut waits = Vec::new();
+        for n in (half..INCIDENTS).step_by(2) {
+            let close = Event {
+                team: "default".into(),
+                external_id: Some(incident(n)),
+                status: Status::Resolved,
+                ..Event::default()
+            };
+            let entry = entry(events + 1 + n, close);
+            let begin = Instant::now();
+            let queued = spool.put(entry).await.unwrap();
+            waits.push(begin.elapsed());
+            assert_eq!(queued.len(), 1);
+        }
+        report(name, waits);
+        spool.close().await;
+    }
+}
+
+fn report(name: &str, mut waits: Vec<Duration>) {
+    waits.sort_unstable();
+    let at = |part: usize| waits[(waits.len() * part / 1000).min(waits.len() - 1)].as_secs_f64() * 1e3;
+    println!("{name:<28} {:>9.3} {:>9.3} {:>9.3}", at(500), at(990), at(1000));
+}
+
+/// A spool in which each open goes out, so that there is a queue.
+fn open(folder: &Path, sync: Sync) -> Spool {
+    let incidents = Incidents { repeat: Repeat::Update, storm: None, ..Incidents::default() };
+    let config = Config { sync, incidents, ..Config::at(folder) };
+    Spool::open(&config, Arc::new(System)).unwrap()
+}
+
+/// The external id of an incident.
+fn incident(n: u64) -> String {
+    format!("incident {}", n % INCIDENTS)
+}
+
+/// The `n`th mail.
+fn entry(n: u64, event: Event) -> Entry {
+    static START: OnceLock<Timestamp> = OnceLock::new();
+    let start = *START.get_or_init(Timestamp::now);
+    let millisecond = start + jiff::SignedDuration::from_millis((n / 60_000) as i64);
+    Entry {
+        id: MailId::new(millisecond, (n % 60_000) as u16),
+        envelope: Envelope::default(),
+        content: None,
+        story: serde_json::Value::Null,
+        events: vec![event],
+        dropped: None,
+    }
+}
+
+/// Fills a spool: `events` of all incidents in turn, each incident opened, updated again and again and, if it is
+/// `closed`, closed; and one more that is critical.
+async fn fill(folder: &Path, events: u64, closed: bool) {
     // What is made here is thrown away.
-    let config = Config { sync: Sync::Off, ..Config::at(folder) };
-    let spool = Spool::open(&config, Arc::new(System)).unwrap();
-    let start = Timestamp::now();
+    let spool = open(folder, Sync::Off);
     let mut puts = Vec::new();
     for n in 0..=events {
         let last = n == events;
@@ -137,26 +209,12 @@ async fn fill(folder: &Path, events: u64) {
             team: "default".into(),
             title: format!("Disk is almost full, number {n}"),
             message: "The disk of this machine is almost full; somebody should look at it soon. ".repeat(6),
-            external_id: Some(if last {
-                String::from_utf8(CRITICAL.to_vec()).unwrap()
-            } else {
-                format!("incident {}", n % INCIDENTS)
-            }),
-            status: if n + INCIDENTS >= events && !last { Status::Resolved } else { Status::New },
+            external_id: Some(if last { String::from_utf8(CRITICAL.to_vec()).unwrap() } else { incident(n) }),
+            status: if closed && n + INCIDENTS >= events && !last { Status::Resolved } else { Status::New },
             severity: Some(if last { Severity::Critical } else { Severity::Info }),
             ..Event::default()
         };
-        let entry = Entry {
-            id: MailId::new(
-                start + jiff::SignedDuration::from_millis((n / 60_000) as i64),
-                (n % 60_000) as u16,
-            ),
-            envelope: Envelope::default(),
-            content: None,
-            story: serde_json::Value::Null,
-            events: vec![event],
-            dropped: None,
-        };
+        let entry = entry(n, event);
         let spool = spool.clone();
         puts.push(tokio::spawn(async move { spool.put(entry).await.unwrap() }));
         if puts.len() == 512 {

@@ -43,9 +43,31 @@ impl FromStr for Pattern {
         }
         let text = text.to_lowercase();
         let (local, domain) = text.rsplit_once('@').unwrap_or((&text, "*"));
-        let valid = !local.is_empty() && !domain.is_empty() && !text.contains(char::is_whitespace);
+        let valid = is_local(local) && is_domain(domain);
         valid.then(|| Self { local: local.to_owned(), domain: domain.to_owned() }).ok_or(NotAPattern)
     }
+}
+
+/// Whether a local part can look like this, `*` included. A pattern that nothing matches keeps everybody out, or lets
+/// everybody in who was to stay out: it is a slip, most likely a regular expression.
+fn is_local(pattern: &str) -> bool {
+    let never = |c: char| "@<>()[],;:\\\"".contains(c) || c.is_whitespace() || c.is_control();
+    !pattern.is_empty() && !pattern.starts_with(".*") && (is_quoted(pattern) || !pattern.contains(never))
+}
+
+/// Whether it is a quoted name, in which anything may stand but what no line of SMTP has.
+fn is_quoted(pattern: &str) -> bool {
+    let inside = pattern.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    inside.is_some_and(|name| !name.contains(char::is_control))
+}
+
+/// Whether a domain can look like this: labels, or an address literal.
+fn is_domain(pattern: &str) -> bool {
+    let literal = pattern.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let of_literal = |c: char| c.is_ascii_alphanumeric() || "*.:-".contains(c);
+    let of_name = |c: char| c.is_alphanumeric() || "*.-_".contains(c) || !(c.is_ascii() || c.is_control());
+    let is_name = || pattern.chars().all(of_name) && !pattern.split('.').any(str::is_empty);
+    literal.map_or_else(is_name, |inside| !inside.is_empty() && inside.chars().all(of_literal))
 }
 
 /// The mailbox that `address` is about, in one spelling: lower case, without a plus detail.
@@ -109,7 +131,52 @@ mod tests {
         assert!(law("*-oncall@*", "db-oncall@gw"));
         assert!(law("a*b*c@x", "aXbYc@x"));
         assert!(!law("a*b*c@x", "aXcYb@x"));
-        assert_eq!("@x".parse::<Pattern>(), Err(NotAPattern));
+        assert!(law("*@[192.0.2.*]", "root@[192.0.2.7]"));
+        assert!(law("\"the hive\"@*", "\"The Hive\"@example.org"));
+        assert!(law("jörg@müller.example", "JÖRG@Müller.example"));
+        assert!(law("=?x$^'/|{}~!#%&@a_b", "=?x$^'/|{}~!#%&@a_b"), "all of it may stand in a name");
+    }
+
+    #[test]
+    fn a_pattern_that_no_address_can_match_is_none() {
+        for slip in [
+            "",
+            "@x",
+            "a@",
+            "[a",
+            "[a-z]*@x",
+            "a]@x",
+            "(a|b)@x",
+            "a b@x",
+            "a,b@x",
+            "a;b",
+            "<a@b>",
+            "Name <a@b>",
+            "a:b@x",
+            "a\\.b@x",
+            "a\"b@x",
+            "\"a@x",
+            ".*@example.org",
+            "a\u{7}@x",
+            "a@b@c",
+            "a@.*",
+            "a@b..c",
+            "a@b.",
+            "a@.b",
+            "a@b$",
+            "a@(b|c)",
+            "a@b?",
+            "a@[",
+            "a@[]",
+            "a@[192.0.2.1",
+            "a@[x@y]",
+            "a@b c",
+            "mailto:a@b",
+            "a@b/c",
+            "a@b,c@d",
+        ] {
+            assert_eq!(slip.parse::<Pattern>(), Err(NotAPattern), "{slip}");
+        }
     }
 
     #[test]

@@ -33,11 +33,6 @@ impl Network {
         ]
     }
 
-    /// Whether every address of its family is in the network.
-    pub fn is_everything(&self) -> bool {
-        self.prefix == 0
-    }
-
     /// Whether `address` is in the network. An IPv4 address in its IPv6 form counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -54,6 +49,36 @@ impl Network {
     }
 }
 
+/// Whether `networks` together hold every address of IPv4, or every one of IPv6.
+pub fn hold_everything(networks: &[Network]) -> bool {
+    let all = |is_v4: bool| {
+        let last = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
+        let mut ranges: Vec<_> = networks
+            .iter()
+            .filter(|network| network.address.is_ipv4() == is_v4)
+            .map(|network| {
+                let bits = match network.address {
+                    IpAddr::V4(address) => u128::from(address.to_bits()),
+                    IpAddr::V6(address) => address.to_bits(),
+                };
+                let hosts = last.checked_shr(network.prefix.into()).unwrap_or(0);
+                (bits & !hosts, bits | hosts)
+            })
+            .collect();
+        ranges.sort_unstable();
+        // What is held without a gap from the first address on.
+        let held = ranges.into_iter().try_fold(0, |next: u128, (first, end)| {
+            if first > next {
+                Err(false)
+            } else {
+                end.checked_add(1).map(|behind| next.max(behind)).ok_or(true)
+            }
+        });
+        held.map_or_else(|whole| whole, |next| next > last)
+    };
+    all(true) || all(false)
+}
+
 /// The address that stands for whoever holds `address`: an IPv4 address is itself, also in its IPv6 form, and an
 /// IPv6 address is its /64, for that much the smallest customer is given (RFC 6177) and can use all of.
 pub fn holder(address: IpAddr) -> IpAddr {
@@ -66,7 +91,7 @@ pub fn holder(address: IpAddr) -> IpAddr {
 impl FromStr for Network {
     type Err = NotANetwork;
 
-    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.
+    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address. IPv4 in its IPv6 form is IPv4, as clients are.
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| NotANetwork)?)),
@@ -78,7 +103,12 @@ impl FromStr for Network {
         if prefix > longest {
             return Err(NotANetwork);
         }
-        Ok(Self { address, prefix })
+        match address.to_canonical() {
+            IpAddr::V4(inner) if address.is_ipv6() && prefix >= 96 => {
+                Ok(Self { address: inner.into(), prefix: prefix - 96 })
+            }
+            _ => Ok(Self { address, prefix }),
+        }
     }
 }
 
@@ -103,10 +133,40 @@ mod tests {
         assert!(holds("192.0.2.7", "::ffff:192.0.2.7"));
         assert!(holds("2001:db8::/32", "2001:db8:ffff::1"));
         assert!(!holds("::/0", "192.0.2.1"));
-        assert!("::/0".parse::<Network>().unwrap().is_everything());
-        assert!(!"0.0.0.0/1".parse::<Network>().unwrap().is_everything());
+        assert!(holds("::ffff:192.0.2.0/120", "192.0.2.9"));
+        assert!(!holds("::ffff:192.0.2.0/120", "192.0.3.9"));
         for wrong in ["192.0.2.0/33", "192.0.2/24", "", "/8", "::/129", "10.0.0.0/-1"] {
             assert_eq!(wrong.parse::<Network>(), Err(NotANetwork), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn networks_that_leave_no_address_out_are_everything_however_they_are_cut() {
+        let all = |text: &str| {
+            let networks: Vec<Network> = text.split_whitespace().map(|one| one.parse().unwrap()).collect();
+            hold_everything(&networks)
+        };
+        for everything in [
+            "0.0.0.0/0",
+            "::/0",
+            "10.0.0.0/8 ::/0",
+            "0.0.0.0/1 128.0.0.0/1",
+            "203.0.113.9/1 10.0.0.0/8 192.0.2.1 1.2.3.4/1",
+            "::/1 8000::/1",
+            "0.0.0.0/2 64.0.0.0/2 128.0.0.0/2 192.0.0.0/3 224.0.0.0/3",
+            "::ffff:0.0.0.0/96",
+        ] {
+            assert!(all(everything), "{everything}");
+        }
+        for part in [
+            "",
+            "0.0.0.0/1",
+            "0.0.0.0/1 ::/1",
+            "0.0.0.0/1 129.0.0.0/8 192.0.0.0/2",
+            "8000::/1 ::1",
+            "128.0.0.0/1 0.0.0.1/32",
+        ] {
+            assert!(!all(part), "{part}");
         }
     }
 

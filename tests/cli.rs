@@ -101,6 +101,29 @@ fn a_wrong_config_is_told_with_its_places() {
     }
 }
 
+#[test]
+fn a_listener_that_is_open_to_everybody_is_warned_about_at_its_place() {
+    let check = |text: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("c.toml"), text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_smtp2signl4"));
+        command.current_dir(&folder).env_clear().args(["check", "--without-secrets", "--config", "c.toml"]);
+        let checked = run(command, "");
+        assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));
+        err(&checked)
+    };
+    let rules = "[rules]\nclosing-domains = []\n";
+    let told = check(&format!("[smtp]\nlisten = ['127.0.0.1:2525', '0.0.0.0:25']\n{rules}"));
+    let wanted = "warning: c.toml:2:29: everybody who reaches this address can page, in the clear and without a login\n \
+                  2 | listen = ['127.0.0.1:2525', '0.0.0.0:25']\n   |                             ^^^^^^^^^^^^\n  \
+                  help: give it a [[smtp.listener]] with `allow`, ";
+    assert!(told.starts_with(wanted), "{told}");
+    for closed in ["allow = '10.0.0.0/8'", "public = false"] {
+        let listener = format!("[[smtp.listener]]\naddress = '0.0.0.0:25'\n{closed}\n{rules}");
+        assert_eq!(check(&listener), "", "{closed}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn explain_gives_the_very_payload_that_the_service_posts() {
     let (standin, site) = stage().await;

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::verify::DmarcParameters;
@@ -73,6 +74,7 @@ pub(super) struct Question {
     pub(super) helo: String,
     pub(super) reverse_path: String,
     pub(super) content: Bytes,
+    pub(super) received_at: Timestamp,
     pub(super) timeout: Duration,
 }
 
@@ -87,13 +89,28 @@ pub(super) async fn on_its_own(resolver: Resolver, question: Question) -> Result
 
 impl Question {
     async fn answer(&self, resolver: &Resolver) -> Authenticity {
-        let deadline = Instant::now() + self.timeout;
-        let Some(mut message) = readable(&self.content) else {
+        let Some(message) = readable(&self.content) else {
             return Authenticity::all(Verdict::PermError);
         };
         let Some(authenticator) = resolver.authenticator() else {
             return Authenticity::all(Verdict::TempError);
         };
+        if !resolver.is_worth_asking(self.received_at, self.timeout).await {
+            return Authenticity::all(Verdict::TempError);
+        }
+        let found = self.find_out(message, authenticator, resolver).await;
+        let unanswered = [found.spf, found.dkim, found.dmarc, found.arc].contains(&Verdict::TempError);
+        resolver.checked(!unanswered, self.received_at, self.timeout).await;
+        found
+    }
+
+    async fn find_out(
+        &self,
+        mut message: AuthenticatedMessage<'_>,
+        authenticator: &MessageAuthenticator,
+        resolver: &Resolver,
+    ) -> Authenticity {
+        let deadline = Instant::now() + self.timeout;
         let asked = Asked { authenticator, resolver, deadline };
         let header = Header::read(&self.content);
         let cover = Cover::of(&header, &message);

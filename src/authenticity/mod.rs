@@ -6,9 +6,11 @@
 //! ```
 //!
 //! It promises facts in bounded time and with bounded work, whatever the mail and the DNS do: what cannot be
-//! found out in time is `temperror`, and the mail goes on. It refuses nothing itself and changes no mail. A
+//! found out in time is `temperror`, and the mail goes on. If DNS is dead, mails are held up only now and then to find
+//! out whether it still is. It refuses nothing itself and changes no mail. A
 //! mail from inside the trusted networks costs a look at its header and no DNS.
 
+mod breaker;
 mod check;
 mod relay;
 mod resolver;
@@ -155,6 +157,7 @@ impl Checker {
             helo: client.helo.clone(),
             reverse_path: envelope.reverse_path.clone(),
             content: content.clone(),
+            received_at: envelope.received_at,
             timeout: self.config.timeout,
         };
         let answer = check::on_its_own(self.resolver.clone(), question).await;

@@ -6,8 +6,9 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use mail_auth::common::parse::TxtRecordParser;
 use mail_auth::common::verify::DomainKey;
 use mail_auth::dmarc::Dmarc;
@@ -16,7 +17,13 @@ use mail_auth::hickory_resolver::proto::op::ResponseCode;
 use mail_auth::hickory_resolver::system_conf::read_system_conf;
 use mail_auth::spf::Spf;
 use mail_auth::{DnsError, DnssecStatus, Error, MX, MessageAuthenticator, RecordSet, ResolverCache, Txt};
+use tokio::time::timeout;
 use tracing::{info, warn};
+
+use super::breaker::{Breaker, News, Turn};
+
+/// How long the root of all names may take. Whoever resolves has it at hand, or is one question away from it.
+const ROOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where DNS records come from. A clone asks the same place.
 #[derive(Clone)]
@@ -28,6 +35,7 @@ struct Inner {
     /// Whether the lack of it was told.
     told: AtomicBool,
     zone: Zone,
+    breaker: Breaker,
 }
 
 impl Resolver {
@@ -37,6 +45,7 @@ impl Resolver {
             authenticator: OnceLock::new(),
             told: AtomicBool::new(false),
             zone: Zone::default(),
+            breaker: Breaker::default(),
         }))
     }
 
@@ -48,7 +57,12 @@ impl Resolver {
 
     fn of(config: ResolverConfig, options: ResolverOpts, zone: Zone) -> Self {
         let authenticator = MessageAuthenticator::new(config, options).expect("this config names no files");
-        Self(Arc::new(Inner { authenticator: authenticator.into(), told: AtomicBool::new(false), zone }))
+        Self(Arc::new(Inner {
+            authenticator: authenticator.into(),
+            told: AtomicBool::new(false),
+            zone,
+            breaker: Breaker::default(),
+        }))
     }
 
     /// Who checks; none if the system has no resolver.
@@ -70,6 +84,43 @@ impl Resolver {
                 None
             }
         }
+    }
+
+    /// Whether DNS may be asked about a mail that came at `now`. Finding that out takes no longer than `limit`.
+    pub(super) async fn is_worth_asking(&self, now: Timestamp, limit: Duration) -> bool {
+        match self.0.breaker.turn(now) {
+            Turn::Check => true,
+            Turn::Skip => false,
+            Turn::Root => self.ask_root(now, limit).await,
+        }
+    }
+
+    /// Notes whether the check of a mail that came at `now` was answered.
+    pub(super) async fn checked(&self, answered: bool, now: Timestamp, limit: Duration) {
+        if self.0.breaker.checked(answered) {
+            self.ask_root(now, limit).await;
+        }
+    }
+
+    /// Finds out whether DNS works at all, and tells it if that is news.
+    async fn ask_root(&self, now: Timestamp, limit: Duration) -> bool {
+        let answers = self.answers(limit.min(ROOT_TIMEOUT)).await;
+        match self.0.breaker.root(now, answers) {
+            Some(News::Dead) => warn!(
+                "DNS does not answer: mails from outside are taken unchecked, without waiting for it, and count as unproven"
+            ),
+            Some(News::Alive(unchecked)) => {
+                info!(unchecked, "DNS answers again: mails from outside are checked");
+            }
+            None => (),
+        }
+        answers
+    }
+
+    async fn answers(&self, limit: Duration) -> bool {
+        let Some(authenticator) = self.authenticator() else { return false };
+        let root = authenticator.txt_lookup::<Spf>(".", Some(&self.0.zone.txt));
+        !matches!(timeout(limit, root).await, Err(_) | Ok(Err(Error::Dns(DnsError::Resolver(_)))))
     }
 
     /// What is known without asking.

@@ -54,7 +54,8 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
             let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
             let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
             let strangers = strangers_close(&config).map(str::to_owned);
-            for warning in credentials.warnings(System.now()).into_iter().chain(strangers) {
+            let odd = config.smtp.warnings.iter().map(ToString::to_string);
+            for warning in odd.chain(credentials.warnings(System.now())).chain(strangers) {
                 eprintln!("warning: {warning}\n");
             }
             print(&format!(

@@ -11,7 +11,7 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Words, shown_size};
 use crate::gateway::control::{self, Reply, Request};
-use crate::mail::{MailId, visible};
+use crate::mail::{MailId, is_hidden, visible};
 use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
@@ -178,8 +178,22 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
     Ok(Exit::Done)
 }
 
+/// A line of JSON, in which what hides or steers a terminal stands as an escape: the value is the same.
 fn line(value: &impl Serialize) -> String {
-    format!("{}\n", serde_json::to_string(value).expect("a listing can be written as JSON"))
+    let json = serde_json::to_string(value).expect("a listing can be written as JSON");
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_hidden(c) {
+            // Only texts have such characters in them, so that an escape can stand there.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// The teams whose events a running service cannot deliver as they come.

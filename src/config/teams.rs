@@ -158,7 +158,7 @@ fn read_patterns(table: &mut Table<'_>) -> Vec<Pattern> {
             Ok(pattern) if !pattern.is_null() => found.push(pattern),
             _ => table.error(
                 text.span,
-                format!("`{}` is not a pattern for recipients", text.value),
+                format!("`{}` is not a pattern for recipients", text.value.escape_debug()),
                 "an address, a local part, or either with `*` in it: \"soc@example.org\", \"soc\", \"*@example.org\"",
             ),
         }

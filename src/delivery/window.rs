@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::multipart::Files;
 use crate::event::Attachment;
@@ -31,6 +31,8 @@ pub(super) struct Waiting {
     pub(super) maybe_taken: bool,
     /// When to try again, once it is its lane's head.
     next_at: Timestamp,
+    /// For how long the spool holds it back, as its close may come meanwhile; none if it does not, or no longer.
+    hold: Option<SignedDuration>,
     lane: Option<Arc<str>>,
     /// By its own severity.
     rank: Rank,
@@ -62,6 +64,8 @@ enum Place {
     Ready,
     /// In `later`.
     Later,
+    /// In `held`.
+    Held,
     /// Being posted, or done and not yet recorded.
     Away,
 }
@@ -94,8 +98,11 @@ pub(super) struct Window {
     lanes: HashMap<Arc<str>, Lane>,
     /// Heads that may go, in the order in which they do.
     ready: BTreeSet<(Rank, u64)>,
-    /// Heads that wait for their time.
+    /// Heads that failed and wait for their time.
     later: BTreeSet<(Timestamp, u64)>,
+    /// Heads that the spool holds back until then. Until that is over nothing makes them go: no probe, and no end of
+    /// an outage.
+    held: BTreeSet<(Timestamp, u64)>,
     /// Lanes of which a part is left on disk, and from which event on.
     spilled: BTreeMap<Arc<str>, u64>,
     /// Bytes of the payloads kept.
@@ -136,6 +143,7 @@ impl Window {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(id),
         });
+        let untried = queued.attempts == 0 && queued.next_at > queued.accepted_at;
         let waiting = Waiting {
             mail: queued.mail,
             accepted_at: queued.accepted_at,
@@ -143,6 +151,7 @@ impl Window {
             reason: queued.reason.map(Box::from),
             maybe_taken: false,
             next_at: queued.next_at,
+            hold: untried.then(|| queued.next_at.duration_since(queued.accepted_at)),
             lane: lane.clone(),
             rank: rank(queued.severity),
             listed: RANKS,
@@ -301,7 +310,7 @@ impl Window {
         event.lane.as_ref().and_then(|name| self.lanes.get(name)).map_or(event.rank, Lane::rank)
     }
 
-    /// Whether any event could be tried, due or not.
+    /// Whether any event could be tried, due or not. What is held could not.
     pub(super) fn has_head(&self) -> bool {
         !self.ready.is_empty() || !self.later.is_empty()
     }
@@ -340,7 +349,7 @@ impl Window {
     /// Puts an event that was away back: to be tried again at `next_at`.
     pub(super) fn put_back(&mut self, seq: u64, next_at: Timestamp, now: Timestamp) {
         if let Some(event) = self.events.get_mut(&seq) {
-            event.next_at = next_at;
+            (event.next_at, event.hold) = (next_at, None);
             event.place = Place::Behind;
             self.set_away(seq, false);
             self.promote_head(seq, now);
@@ -372,27 +381,38 @@ impl Window {
 
     /// Makes ready what has become due by `now`.
     pub(super) fn due(&mut self, now: Timestamp) {
-        while let Some(&(at, seq)) = self.later.first()
-            && at <= now
-        {
+        while let Some(seq) = self.first_due(now) {
             self.promote(seq, now);
         }
     }
 
-    /// Makes ready all that wait for their time.
+    fn first_due(&self, now: Timestamp) -> Option<u64> {
+        let first = [self.later.first(), self.held.first()].into_iter().flatten().min()?;
+        (first.0 <= now).then_some(first.1)
+    }
+
+    /// Makes ready all that failed and waits for its time. What is held stays so, but if the clock was set back for
+    /// no longer than it was to be.
     pub(super) fn release(&mut self, now: Timestamp) {
         for event in self.events.values_mut() {
-            event.next_at = event.next_at.min(now);
+            let most = event.hold.map_or(now, |hold| now.checked_add(hold).unwrap_or(now));
+            event.next_at = event.next_at.min(most);
         }
-        for (_, seq) in std::mem::take(&mut self.later) {
+        let waiting = std::mem::take(&mut self.later).into_iter().chain(std::mem::take(&mut self.held));
+        for (_, seq) in waiting {
             self.demote(seq);
             self.promote(seq, now);
         }
     }
 
-    /// When the next becomes due.
+    /// When the next that failed becomes due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
         self.later.first().map(|&(at, _)| at)
+    }
+
+    /// Until when the next is held.
+    pub(super) fn next_held(&self) -> Option<Timestamp> {
+        self.held.first().map(|&(at, _)| at)
     }
 
     /// Those between `after` and `end` inclusive that are not away.
@@ -413,6 +433,9 @@ impl Window {
             event.place = Place::Ready;
             event.listed = rank;
             self.ready.insert((rank, seq));
+        } else if event.hold.is_some() {
+            event.place = Place::Held;
+            self.held.insert((event.next_at, seq));
         } else {
             event.place = Place::Later;
             self.later.insert((event.next_at, seq));
@@ -439,6 +462,7 @@ impl Window {
         match event.place {
             Place::Ready => _ = self.ready.remove(&(event.listed, seq)),
             Place::Later => _ = self.later.remove(&(event.next_at, seq)),
+            Place::Held => _ = self.held.remove(&(event.next_at, seq)),
             Place::Behind | Place::Away => {}
         }
     }

@@ -27,7 +27,7 @@ pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
-pub use text::visible;
+pub use text::{is_hidden, visible};
 
 use bytes::Bytes;
 

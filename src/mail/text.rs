@@ -209,7 +209,7 @@ fn is_plain(text: &str) -> bool {
 
 /// Characters without a shape of their own: Unicode's Cc but for LF and TAB, its Cf, the separators of
 /// lines and paragraphs, the fillers that look like nothing, and tags.
-fn is_hidden(c: char) -> bool {
+pub fn is_hidden(c: char) -> bool {
     match c {
         '\n' | '\t' => false,
         ' '..='~' => false,

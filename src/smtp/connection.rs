@@ -30,6 +30,7 @@ use super::rates::Rates;
 use super::reply;
 use super::session::{Session, Step};
 use super::stream::Stream;
+use super::tls::Failure;
 use super::{Accept, Config, Credentials, Entrance};
 
 /// How much is read at a time.
@@ -243,7 +244,9 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
                 Ok(())
             }
             Err(error) => {
-                info!(client = %self.session.peer(), %error, "TLS handshake failed");
+                let failure = Failure::of(&error);
+                let (why, help) = (failure.map(|it| it.why), failure.map(|it| it.help));
+                info!(client = %self.session.peer(), %error, why, help, "TLS handshake failed");
                 Err(error)
             }
         }

@@ -7,11 +7,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::diagnostic::Diagnostic;
 use crate::document::{Located, Table};
 use crate::event::Words;
 use crate::network::Network;
+use crate::network::hold_everything;
 
 use super::Senders;
+
+mod sense;
+
+pub(super) use sense::Site;
 
 /// What an operator may write for an address.
 const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`; `unix:/PATH`; \
@@ -193,7 +199,7 @@ impl Entrance {
 
     /// Whether `allow` keeps anybody out.
     fn is_fenced(&self) -> bool {
-        self.allow.as_ref().is_some_and(|allowed| !allowed.iter().any(Network::is_everything))
+        self.allow.as_deref().is_some_and(|allowed| !hold_everything(allowed))
     }
 
     /// What it is now that its socket is open, at `address` if that is one of a network.
@@ -252,7 +258,10 @@ impl Entrance {
         entrance.accept_any_login = networks(table, "accept-any-login").unwrap_or_default();
         if let Some(mode) = table.string("mode") {
             match u32::from_str_radix(&mode.value, 8) {
-                Ok(bits) if bits <= 0o777 => entrance.mode = bits,
+                Ok(bits) if bits <= 0o777 => {
+                    entrance.mode = bits;
+                    entrance.refuse_mode(table, mode.span);
+                }
                 _ => table.error(
                     mode.span,
                     format!("`{}` is not a file mode", mode.value.escape_debug()),
@@ -267,6 +276,7 @@ impl Entrance {
         entrance.xclient = networks(table, "xclient").unwrap_or_default();
         let lenient = table.value("lenient").map(|value| value.span());
         entrance.lenient = table.boolean("lenient").unwrap_or_default();
+        entrance.refuse_everybodys_word(table);
         let public = table.boolean("public");
         entrance.declared = public.is_some();
         entrance.public = public.unwrap_or_else(|| entrance.public_by_default());
@@ -282,55 +292,14 @@ impl Entrance {
     }
 }
 
-/// What the rest of `[smtp]` has to offer to an entrance.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Site {
-    /// Whether there are certificates to present.
-    pub certificates: bool,
-    /// Whether there is an authority that identifies clients.
-    pub client_ca: bool,
-    /// Whether there are users.
-    pub users: bool,
-}
-
-impl Entrance {
-    /// Reports what is asked of clients and cannot be done by any.
-    fn refuse_what_cannot_be(&self, table: &mut Table<'_>, site: Site) {
-        let refuse = |table: &mut Table<'_>, key: &'static str, message: &str, help: &str| {
-            let span = table.value(key).map_or_else(|| table.span(), |value| value.span());
-            table.error(span, message, help);
-        };
-        let encrypted = self.tls != TlsMode::Off;
-        if encrypted && !site.certificates {
-            let help = "add [[smtp.certificate]] with `certificate` and `key`, or leave `tls` out";
-            refuse(table, "tls", "there is no certificate for TLS", help);
-        }
-        if self.require_tls && !encrypted {
-            let help = "add tls = \"starttls\" or tls = \"implicit\", or leave `require-tls` out";
-            refuse(table, "require-tls", "no mail can come in: TLS is required and not offered", help);
-        }
-        let login = self.auth && site.users && (encrypted || self.auth_without_tls);
-        if self.auth && !site.users {
-            let help = "name the file of users by `users` in [smtp], or leave `auth` out";
-            refuse(table, "auth", "nobody can log in: there are no users", help);
-        } else if self.require_auth && !login && !(encrypted && site.client_ca) {
-            let help = "clients need `users` or `client-ca` in [smtp], and `tls` here";
-            refuse(table, "require-auth", "no mail can come in: a login is required and not offered", help);
-        } else if self.auth && !login && table.has("auth") {
-            let help = "add tls = \"starttls\", or auth-without-tls = true where nobody can listen in";
-            refuse(
-                table,
-                "auth",
-                "nobody can log in: AUTH is offered under TLS only, and there is none",
-                help,
-            );
-        }
-    }
-}
-
 /// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`, or takes `default` if neither is written, and gives
-/// the senders of `[smtp]` to those that name none.
-pub(super) fn read(table: &mut Table<'_>, site: Site, default: Vec<Entrance>) -> Vec<Entrance> {
+/// the senders of `[smtp]` to those that name none. What works and should perhaps not be so goes to `warnings`.
+pub(super) fn read(
+    table: &mut Table<'_>,
+    site: Site,
+    default: Vec<Entrance>,
+    warnings: &mut Vec<Diagnostic>,
+) -> Vec<Entrance> {
     let senders = Senders::read(table, &Senders::default());
     let plain = |entrance| Entrance { senders: senders.clone(), auth: site.users, ..entrance };
     let span = table.value("listen").map(|value| value.span());
@@ -344,13 +313,19 @@ pub(super) fn read(table: &mut Table<'_>, site: Site, default: Vec<Entrance>) ->
     if listen.is_none() && listeners.is_empty() {
         return default.into_iter().map(plain).collect();
     }
-    let mut found: Vec<Entrance> = listen
-        .into_iter()
-        .flatten()
-        .filter_map(|text| Address::read(table, text).map(Entrance::new).map(plain))
-        .collect();
+    let mut found = Vec::new();
+    for text in listen.into_iter().flatten() {
+        let span = text.span.clone();
+        let Some(address) = Address::read(table, text) else { continue };
+        let entrance = plain(Entrance::new(address));
+        warnings.extend(entrance.openness(table.source(), span));
+        found.push(entrance);
+    }
     for mut listener in listeners {
-        found.extend(Entrance::read(&mut listener, site, &senders));
+        let entrance = Entrance::read(&mut listener, site, &senders);
+        let span = listener.value("address").map_or_else(|| listener.span(), |address| address.span());
+        warnings.extend(entrance.as_ref().and_then(|entrance| entrance.openness(listener.source(), span)));
+        found.extend(entrance);
         listener.finish();
     }
     found
@@ -380,7 +355,7 @@ mod tests {
 
     fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
         let site = Site { certificates: false, client_ca: false, users: false };
-        let read = |table: &mut Table<'_>| read(table, site, Vec::new());
+        let read = |table: &mut Table<'_>| read(table, site, Vec::new(), &mut Vec::new());
         document::read(&Source::new("t.toml", text), read).map_err(|found| {
             found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
         })

@@ -65,6 +65,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::diagnostic::Diagnostic;
 use crate::document::{NamedFile, Table};
 use crate::mail::{Mail, MailId};
 
@@ -138,6 +139,8 @@ pub struct Config {
     /// `drain`: how long sessions that are inside DATA may go on when the service stops. 10 seconds, well
     /// below the 90 after which systemd would kill it.
     pub drain: Duration,
+    /// What works and is most likely not meant so, each at its place.
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl Default for Config {
@@ -160,6 +163,7 @@ impl Default for Config {
             message_timeout: Duration::from_secs(900),
             session_timeout: Duration::from_secs(1800),
             drain: Duration::from_secs(10),
+            warnings: Vec::new(),
         }
     }
 }
@@ -175,7 +179,8 @@ impl Config {
             client_ca: config.tls.client_ca.is_some(),
             users: config.users.is_some(),
         };
-        config.entrances = entrance::read(table, site, std::mem::take(&mut config.entrances));
+        let default = std::mem::take(&mut config.entrances);
+        config.entrances = entrance::read(table, site, default, &mut config.warnings);
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -301,6 +306,7 @@ mod tests {
             message_timeout: Duration::from_secs(180),
             session_timeout: Duration::from_secs(300),
             drain: Duration::from_secs(4),
+            warnings: found.as_ref().unwrap().warnings.clone(),
         };
         assert_eq!(found, Ok(wanted));
     }

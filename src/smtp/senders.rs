@@ -38,7 +38,8 @@ fn patterns(table: &mut Table<'_>, key: &'static str) -> Option<Vec<Pattern>> {
             Err(_) => table.error(
                 text.span,
                 format!("`{}` is not a pattern for senders", text.value.escape_debug()),
-                "an address, either part with `*` in it, or the empty sender of bounces: \"nagios@example.org\", \"*@example.org\", \"<>\"",
+                "one address, either part with `*` in it for any characters, or the empty sender of bounces: \
+                 \"nagios@example.org\", \"*@example.org\", \"<>\"",
             ),
         }
     }
@@ -74,8 +75,18 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_said_at_its_place() {
-        let source = Source::new("t.toml", "senders-deny = ['a b']\n");
+        let source =
+            Source::new("t.toml", "senders-deny = ['a b', '[a']\nsenders-allow = '.*@example.org'\n");
         let wrong = read(&source, |table| Senders::read(table, &Senders::default())).unwrap_err();
-        assert_eq!(wrong[0].message, "`a b` is not a pattern for senders");
+        let said =
+            wrong.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect::<Vec<_>>();
+        assert_eq!(
+            said,
+            [
+                "1:17: `a b` is not a pattern for senders",
+                "1:24: `[a` is not a pattern for senders",
+                "2:17: `.*@example.org` is not a pattern for senders",
+            ]
+        );
     }
 }

@@ -302,6 +302,7 @@ pub(super) trait Store: Send + Sync + 'static {
     /// The names and values of the memos of a kind, in the order of the names.
     fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure>;
     fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure>;
+    fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Failure>;
     /// The incidents to forget: the closed ones whose last mail came before `closed`, the others that were
     /// not heard of since `open` and of which no event is left. At most `limit`.
     fn old_incidents(

@@ -23,18 +23,16 @@ mod entry;
 mod error;
 mod lock;
 mod owner;
+mod reader;
 mod reservation;
 mod sqlite;
 mod writer;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::task;
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Config, Sync};
 pub use entry::{
@@ -42,6 +40,7 @@ pub use entry::{
     Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
+pub use reader::Reader;
 pub use reservation::{RANKS, Reservation, Urgent, rank};
 
 use crate::clock::Clock;
@@ -49,9 +48,6 @@ use crate::event::Event;
 use crate::mail::MailId;
 use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
 use writer::{Listener, Request, Status};
-
-/// Questions that are answered at a time; more wait. Enough for every team's delivery and an operator.
-const READERS: usize = 4;
 
 /// Events that are put back into the queue in one step, so that mail in between does not wait.
 const REQUEUE_STEP: usize = 256;
@@ -334,7 +330,7 @@ impl Spool {
 
     /// Writes what was asked for, on every clone, and closes the spool. Later changes are refused.
     pub async fn close(&self) {
-        self.reader.store.close();
+        self.reader.close();
         if self.inbox.send(Request::Close).await.is_ok() {
             let _ = self.status.clone().wait_for(|status| *status != Status::Open).await;
         }
@@ -391,190 +387,6 @@ impl From<Failure> for Error {
             Failure::Full => Self::Full,
             Failure::Io(detail) | Failure::Lost(detail) => Self::Io(detail),
         }
-    }
-}
-
-/// The side of the spool that asks: for the process that has it open, and for any other beside it. Cheap
-/// to clone.
-#[derive(Clone)]
-pub struct Reader {
-    store: Arc<dyn engine::Store>,
-    permits: Arc<Semaphore>,
-}
-
-impl Reader {
-    /// Opens the spool in `folder` for reading only, whether a service has it open or none.
-    ///
-    /// # Errors
-    /// There is none, or it cannot be read.
-    pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        Ok(Self::new(Arc::new(sqlite::open_reader(folder)?)))
-    }
-
-    fn new(store: Arc<dyn engine::Store>) -> Self {
-        Self { store, permits: Arc::new(Semaphore::new(READERS)) }
-    }
-
-    /// The events of `team` that wait, with numbers greater than `after`, at most `limit`, in order.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Error> {
-        let team = team.to_owned();
-        self.ask(move |store| store.waiting(&team, after, limit)).await
-    }
-
-    /// The incidents of `team` with queued events, by their most urgent event and then by age: the oldest
-    /// event of each, which must go first. Those behind `after`, a rank and a number; at most `limit`.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Error> {
-        let team = team.to_owned();
-        self.ask(move |store| store.urgent(&team, after, limit)).await
-    }
-
-    /// What was noted of `account` within a day and more, in order.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Error> {
-        let account = account.to_owned();
-        self.ask(move |store| store.reservations(&account)).await
-    }
-
-    /// The events that `filter` lets through, latest first.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn list(&self, filter: Filter) -> Result<Vec<Listed>, Error> {
-        self.ask(move |store| store.list(&filter)).await
-    }
-
-    /// How the event `seq` stands.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn find(&self, seq: u64) -> Result<Option<Listed>, Error> {
-        self.ask(move |store| store.find(seq)).await
-    }
-
-    /// All that is known of `mail` but its content.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn show(&self, mail: MailId) -> Result<Option<Shown>, Error> {
-        self.ask(move |store| store.show(mail)).await
-    }
-
-    /// The content of `mail` as received.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn content(&self, mail: MailId) -> Result<Option<Bytes>, Error> {
-        self.ask(move |store| store.content(mail)).await
-    }
-
-    /// The mails from `from` on that came before `before`, latest first: at most `limit`, and fewer where
-    /// they are large, so that a walk through the spool takes the same memory all the way. None are left
-    /// when there are none in the answer.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn mails(
-        &self,
-        from: MailId,
-        before: Option<MailId>,
-        limit: usize,
-    ) -> Result<Vec<Past>, Error> {
-        self.ask(move |store| store.mails(from, before, limit)).await
-    }
-
-    /// How many mails there are from `from` on.
-    ///
-    /// # Errors
-    /// They cannot be counted.
-    pub async fn count_mails(&self, from: MailId) -> Result<u64, Error> {
-        self.ask(move |store| store.count_mails(from)).await
-    }
-
-    /// What is open, by team.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn counts(&self) -> Result<Vec<Count>, Error> {
-        self.ask(|store| store.counts()).await
-    }
-
-    /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
-    /// the reason `label`, with or without a colon and more behind it. Those that were paged and have become worse
-    /// since are among them. In the order of their last mails.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Error> {
-        let label = label.to_owned();
-        self.ask(move |store| store.unheard(&label, since)).await
-    }
-
-    /// The memos of `kind` by name, in the order of the names. One that is no JSON is left out.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn memos(&self, kind: &'static str) -> Result<Vec<(String, serde_json::Value)>, Error> {
-        let found = self.ask(move |store| store.memos(kind)).await?;
-        Ok(found
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, serde_json::from_str(&value).ok()?)))
-            .collect())
-    }
-
-    /// The incidents that `filter` lets through, the last heard of first.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn incidents(&self, filter: IncidentFilter) -> Result<Vec<KnownIncident>, Error> {
-        self.ask(move |store| store.incidents(&filter)).await
-    }
-
-    /// The storms that are on, and those that are over and of whose incidents some are open.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn storms(&self) -> Result<Vec<Storm>, Error> {
-        self.ask(|store| store.storms()).await
-    }
-
-    /// What `storm` has folded, with numbers greater than `after`, at most `limit`, in order.
-    ///
-    /// # Errors
-    /// It cannot be read.
-    pub async fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Error> {
-        self.ask(move |store| store.folded(storm, after, limit)).await
-    }
-
-    /// Asks on a thread that may block, when it is this question's turn.
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce(&dyn engine::Store) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Error> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        let asked = self.block(move |store| {
-            let answer = question(store);
-            std::mem::drop(permit);
-            answer
-        });
-        Ok(asked.await?)
-    }
-
-    /// Does a job on a thread that may block.
-    async fn block<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(&dyn engine::Store) -> Result<T, Failure> + Send + 'static,
-    ) -> Result<T, Failure> {
-        let store = Arc::clone(&self.store);
-        let done = task::spawn_blocking(move || job(&*store)).await;
-        done.unwrap_or_else(|error| Err(Failure::Io(error.to_string())))
     }
 }
 

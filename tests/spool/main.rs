@@ -8,6 +8,7 @@ mod large;
 mod memo;
 mod open;
 mod queue;
+mod upgrade;
 mod upkeep;
 mod urgent;
 

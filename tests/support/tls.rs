@@ -54,6 +54,20 @@ impl Authority {
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
     }
 
+    /// A certificate for nothing but a common name, of whatever characters.
+    pub fn sign_name(&self, name: &str) -> Pair {
+        self.sign_as(|params| params.distinguished_name.push(DnType::CommonName, name))
+    }
+
+    /// A certificate that says what `change` makes of one that says nothing.
+    pub fn sign_as(&self, change: impl FnOnce(&mut CertificateParams)) -> Pair {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        Pair { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
     /// A client that trusts this authority, and shows a certificate if it is given one.
     pub fn client(&self, own: Option<&Pair>) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();

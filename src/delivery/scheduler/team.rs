@@ -314,7 +314,8 @@ impl Team {
             .filter(|_| self.state == State::Held)
             .and_then(|since| since.checked_add(self.limits.fallback_after).ok());
         // What was due already waits for an answer, a page or a place, not for the time.
-        let times = [due, probe, given_up, Some(self.disk.read_not_before)];
+        let held = self.window.next_held();
+        let times = [due, held, probe, given_up, Some(self.disk.read_not_before)];
         times.into_iter().flatten().filter(|&at| at > self.last_now).min()
     }
 

@@ -16,6 +16,7 @@ use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Na
 
 use crate::diagnostic::Diagnostic;
 use crate::document::NamedFile;
+use crate::mail::visible;
 
 use super::Pair;
 
@@ -244,11 +245,11 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         return format!("{}=#{octets}", attribute.attr_type());
     };
     let value = plain(value);
-    let (first, last) = (0, value.chars().count().saturating_sub(1));
+    let last = value.chars().count().saturating_sub(1);
     let mut escaped = String::with_capacity(value.len());
     for (at, c) in value.chars().enumerate() {
         let special = matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\');
-        if special || (at == first && matches!(c, ' ' | '#')) || (at == last && c == ' ') {
+        if special || (at == 0 && matches!(c, ' ' | '#')) || (at == last && c == ' ') {
             escaped.push('\\');
         }
         escaped.push(c);
@@ -256,9 +257,10 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     format!("{name}={escaped}")
 }
 
-/// `text` with nothing in it that could steer a terminal or end a line: a client may have written it.
+/// `text` with nothing in it that could steer a terminal, end a line or read backwards: a client may have written it.
 fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    let text: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    visible(&text).into_owned()
 }
 
 fn fingerprint(der: &[u8]) -> String {

@@ -6,6 +6,7 @@
 //! the next: no tickets, no resumption, so that a certificate authority which was taken out is out.
 
 mod certificate;
+mod failure;
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,6 +30,7 @@ use super::stamp;
 use super::stamp::Stamp;
 
 pub use certificate::{Certificate, Facts};
+pub use failure::Failure;
 
 /// What `[smtp]` says about TLS.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

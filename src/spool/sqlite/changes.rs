@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::reserve::reserve;
 use super::schema::BLOCK;
-use super::store::{QUEUED, queued};
+use super::rows::{QUEUED, queued};
 use crate::event::Attachment;
 use crate::incident::{self, Storms};
 use crate::mail::MailId;

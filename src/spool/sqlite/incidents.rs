@@ -5,11 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use rusqlite::{OptionalExtension, Row, params};
 
 use super::changes::{Work, key};
-use super::store::{QUEUED, number, queued, text, time, word};
+use super::rows::{QUEUED, number, queued, text, time, word};
 use crate::event::{Severity, Status, with_tile};
 use crate::incident::{self, Incident, Page, Report, Verdict};
 use crate::spool::engine::{Applied, Fresh};
-use crate::spool::entry::{State, Withdrawn};
+use crate::spool::entry::{KnownIncident, State, Withdrawn};
 
 /// An incident, and the places of its events that matter.
 #[derive(Debug)]
@@ -40,12 +40,25 @@ pub(super) struct Sentence {
     pub payload: Option<String>,
 }
 
-/// The columns that [`incident()`] reads, and the ids that SIGNL4 gave its events.
-pub(super) const INCIDENT: &str = "team, external_id, state, severity, paged_severity, opened_at, last_at, \
-     paged_at, mails, unpaged, posted, first_seq, event_ids";
+macro_rules! columns {
+    () => {
+        "team, external_id, state, severity, paged_severity, opened_at, last_at, paged_at, mails, unpaged, posted, \
+         first_seq, event_ids"
+    };
+}
+
+/// The columns that [`known_incident`] reads.
+pub(super) const INCIDENT: &str = columns!();
+
+/// The question for one incident: the same columns, and those that only this module reads.
+pub(super) const INCIDENT_OF: &str = concat!(
+    "SELECT ",
+    columns!(),
+    ", last_seq, page_seq, held_seq, close_seq, storm FROM incident WHERE team = ?1 AND external_id = ?2"
+);
 
 /// Reads what can be read, so that a damaged value does not keep a mail out.
-pub(super) fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
+fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
     Ok(Incident {
         team: text(row, 0)?.unwrap_or_default(),
         external_id: text(row, 1)?.unwrap_or_default(),
@@ -59,6 +72,13 @@ pub(super) fn incident(row: &Row<'_>) -> rusqlite::Result<Incident> {
         unpaged: number(row, 9)?,
         posted: row.get(10)?,
     })
+}
+
+/// Reads an incident and the ids that SIGNL4 gave its events.
+pub(super) fn known_incident(row: &Row<'_>) -> rusqlite::Result<KnownIncident> {
+    let ids = text(row, 12)?.unwrap_or_default();
+    let event_ids = ids.split_whitespace().map(str::to_owned).collect();
+    Ok(KnownIncident { incident: incident(row)?, event_ids })
 }
 
 /// Notes on an incident that an open of it was delivered. Of very many ids of SIGNL4 the older are left out.
@@ -220,13 +240,7 @@ impl Work<'_> {
     }
 
     fn known(&self, team: &str, external_id: &str) -> rusqlite::Result<Option<Known>> {
-        self.db
-            .prepare_cached(&format!(
-                "SELECT {INCIDENT}, last_seq, page_seq, held_seq, close_seq, storm FROM incident \
-                 WHERE team = ?1 AND external_id = ?2"
-            ))?
-            .query_row([team, external_id], known)
-            .optional()
+        self.db.prepare_cached(INCIDENT_OF)?.query_row([team, external_id], known).optional()
     }
 
     /// Where the incident's last page is.

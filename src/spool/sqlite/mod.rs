@@ -9,9 +9,11 @@ mod files;
 mod incidents;
 mod reserve;
 mod retarget;
+mod rows;
 mod schema;
 mod store;
 mod storms;
+mod urgent;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -452,22 +454,22 @@ mod tests {
     }
 
     #[test]
-    fn an_incident_is_found_by_its_key_when_its_open_was_delivered() {
+    fn an_incident_is_found_by_its_key_for_a_mail_and_when_its_open_was_delivered() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let plan: Vec<String> = writer
-            .db
-            .prepare(&format!("EXPLAIN QUERY PLAN {}", incidents::WAS_POSTED))
-            .unwrap()
-            .query_map(rusqlite::params![1, 2, "3"], |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert!(
-            plan[0].starts_with("SEARCH incident USING PRIMARY KEY (team=? AND external_id=?)"),
-            "{plan:?}"
-        );
-        assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+        let by_key = "SEARCH incident USING PRIMARY KEY (team=? AND external_id=?)";
+        for (sql, parameters) in [(incidents::INCIDENT_OF, 2), (incidents::WAS_POSTED, 3)] {
+            let plan: Vec<String> = writer
+                .db
+                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                .unwrap()
+                .query_map(rusqlite::params_from_iter(vec!["1"; parameters]), |row| row.get(3))
+                .unwrap()
+                .map(Result::unwrap)
+                .collect();
+            assert!(plan[0].starts_with(by_key), "{plan:?}");
+            assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+        }
     }
 
     #[test]

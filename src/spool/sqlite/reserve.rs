@@ -1,12 +1,11 @@
-//! What delivery asks beside the plain queue: the reservations of the accounts, and what is most urgent.
+//! What delivery keeps beside the plain queue: the reservations of the accounts, and by what the most urgent is found.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::changes::key;
-use super::store::{QUEUED, queued};
 use crate::spool::engine::Applied;
-use crate::spool::reservation::{Reservation, Urgent};
+use crate::spool::reservation::Reservation;
 
 /// How long reservations are kept: the longest window of an account is a day.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
@@ -58,47 +57,6 @@ pub(super) fn reservations(db: &Connection, account: &str) -> rusqlite::Result<V
         .collect()
 }
 
-/// The question for the incidents of a team that have the most urgent events, each by its oldest event.
-pub(super) fn question() -> String {
-    let head: Vec<String> = QUEUED.split(", ").map(|column| format!("head.{column}")).collect();
-    format!(
-        "SELECT {}, best.rank AS best_rank, best.seq AS best_seq FROM ( \
-             SELECT seq, rank, team, external_id FROM event AS one INDEXED BY event_urgent \
-             WHERE state = 'queued' AND team = ?1 AND (rank, seq) > (?2, ?3) AND NOT EXISTS ( \
-                 SELECT 1 FROM event AS other INDEXED BY event_lane \
-                 WHERE other.state = 'queued' AND other.team = one.team \
-                 AND other.external_id = one.external_id \
-                 AND (other.rank, other.seq) < (one.rank, one.seq)) \
-             ORDER BY rank, seq LIMIT ?4) AS best \
-         CROSS JOIN event AS head ON head.seq = coalesce(( \
-             SELECT min(lane.seq) FROM event AS lane INDEXED BY event_lane \
-             WHERE lane.state = 'queued' AND lane.team = best.team \
-             AND lane.external_id = best.external_id), best.seq) \
-         ORDER BY best.rank, best.seq",
-        head.join(", ")
-    )
-}
-
-/// The incidents of `team` behind `after`, a rank and a number, by their most urgent events.
-pub(super) fn urgent(
-    db: &Connection,
-    team: &str,
-    after: (u8, u64),
-    limit: usize,
-) -> rusqlite::Result<Vec<Urgent>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    db.prepare_cached(&question())?
-        .query_map(params![team, after.0, key(after.1), limit], |row| {
-            let rank: i64 = row.get("best_rank")?;
-            Ok(Urgent {
-                head: queued(row)?,
-                rank: u8::try_from(rank).unwrap_or(u8::MAX),
-                seq: row.get::<_, i64>("best_seq")?.cast_unsigned(),
-            })
-        })?
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -107,29 +65,6 @@ mod tests {
     use crate::event::{Severity, Words};
     use crate::spool::Config;
     use crate::spool::sqlite::open;
-
-    #[test]
-    fn what_is_urgent_is_read_by_its_indexes_without_sorting_the_queue() {
-        let folder = tempfile::tempdir().unwrap();
-        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let plan: Vec<String> = writer
-            .db
-            .prepare(&format!("EXPLAIN QUERY PLAN {}", question()))
-            .unwrap()
-            .query_map(params!["soc", 0, 0, 10], |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        let plan = plan.join("\n");
-        assert!(plan.contains("SEARCH one USING INDEX event_urgent (team=? AND rank>?)"), "{plan}");
-        assert!(plan.contains("SEARCH other USING INDEX event_lane (team=? AND external_id=?"), "{plan}");
-        assert!(
-            plan.contains("SEARCH lane USING COVERING INDEX event_lane (team=? AND external_id=?"),
-            "{plan}"
-        );
-        assert!(plan.contains("SEARCH head USING INTEGER PRIMARY KEY (rowid=?)"), "{plan}");
-        assert!(!plan.contains("TEMP B-TREE"), "{plan}");
-    }
 
     #[test]
     fn the_database_ranks_events_as_delivery_does() {

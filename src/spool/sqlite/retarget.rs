@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 
 use super::changes::{Answer, Work};
-use super::store::{QUEUED, queued};
+use super::rows::{QUEUED, queued};
 use crate::mail::MailId;
 use crate::spool::engine::{Applied, Fresh, Refused};
 

@@ -19,7 +19,7 @@ pub const BLOCK: i64 = 1024;
 /// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
 /// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
 /// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&str] = &[MAILS, INCIDENTS, MEMOS, FILES, reserve::SCHEMA];
+const STEPS: &[&[&str]] = &[&[MAILS], &[INCIDENTS, OPEN_INCIDENTS], &[MEMOS], &[FILES], &[reserve::SCHEMA]];
 
 /// Version 1: mails and their events.
 const MAILS: &str = "
@@ -132,6 +132,37 @@ const INCIDENTS: &str = "
     ) STRICT;
 ";
 
+/// The incidents that the events of version 1 tell of and that are open, so that their next mails are repeats. That
+/// version posted every event, so the last open is the last page. Of what it closed nothing need be known; nor of
+/// what lies behind the last 100,000 events, so that no start takes long.
+const OPEN_INCIDENTS: &str = "
+    INSERT INTO incident
+    WITH known AS (
+        SELECT seq, team, external_id, state, status, queued_at, event_id,
+            max(iif(status = 'resolved', seq, 0)) OVER (PARTITION BY team, external_id) AS closed_by,
+            CASE severity WHEN 'critical' THEN 5 WHEN 'high' THEN 4 WHEN 'medium' THEN 3 WHEN 'low' THEN 1
+            WHEN 'info' THEN 0 ELSE 2 END AS worth
+        FROM event WHERE team IS NOT NULL AND external_id IS NOT NULL AND state != 'dropped'
+        AND seq > coalesce((SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET 100000), 0)
+    ), life AS (
+        SELECT team, external_id, count(*) AS mails, min(queued_at) AS opened_at, max(queued_at) AS last_at,
+            min(seq) AS first, max(seq) AS last, max(iif(status = 'new', seq, NULL)) AS page,
+            max(iif(status = 'acknowledged', seq, 0)) AS acknowledged, max(iif(status = 'new', worth, -1)) AS worst,
+            max(iif(status = 'new' AND state != 'failed', worth, -1)) AS worst_paged,
+            group_concat(iif(status = 'new', event_id || ' ', NULL), '' ORDER BY seq) AS ids
+        FROM known WHERE seq > closed_by GROUP BY team, external_id
+    ), word (worth, word) AS (
+        VALUES (5, 'critical'), (4, 'high'), (3, 'medium'), (1, 'low'), (0, 'info')
+    )
+    SELECT life.team, life.external_id, iif(acknowledged > page, 'acknowledged', 'open'),
+        (SELECT word FROM word WHERE worth = worst),
+        iif(event.state = 'failed', NULL, (SELECT word FROM word WHERE worth = worst_paged)), opened_at, last_at,
+        iif(event.state = 'failed', NULL, coalesce(event.settled_at, event.queued_at)), mails, 0, 1, first, last, page,
+        NULL, NULL, NULL, coalesce(iif(length(ids) < 4096, ids,
+            substr(ids, length(ids) - 2048 + instr(substr(ids, -2048), ' ') + 1)), '')
+    FROM life JOIN event ON event.seq = page;
+";
+
 /// Memos: what must outlive a restart and the spool does not look into.
 const MEMOS: &str = "
     CREATE TABLE memo (
@@ -148,7 +179,7 @@ const FILES: &str = "ALTER TABLE event ADD COLUMN attachments TEXT";
 /// Brings the schema from version `from` to [`VERSION`] in one transaction.
 pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
-    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)) {
+    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)).copied().flatten() {
         transaction.execute_batch(step)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION)?;
@@ -164,7 +195,7 @@ mod tests {
     fn every_older_schema_becomes_todays_and_keeps_what_is_in_it() {
         for from in 1..VERSION {
             let old = Connection::open_in_memory().unwrap();
-            for step in &STEPS[..from as usize] {
+            for step in STEPS[..from as usize].iter().copied().flatten() {
                 old.execute_batch(step).unwrap();
             }
             old.execute_batch(

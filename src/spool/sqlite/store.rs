@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::changes::key;
 use super::files::Files;
-use super::incidents::{INCIDENT, incident};
+use super::incidents::{INCIDENT, INCIDENT_OF, known_incident};
 use super::reserve;
+use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
 use super::storms::{STORM, storm};
+use super::urgent::urgent;
 use super::{BUSY, Disk, failure};
-use crate::event::{Attachment, Severity, Status, Words};
-use crate::mail::{Envelope, MailId};
+use crate::event::{Severity, Status};
+use crate::mail::MailId;
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{
     Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
@@ -72,10 +74,6 @@ impl Store {
     }
 }
 
-/// The columns that [`queued`] reads.
-pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
-     reason, payload, status, attachments";
-
 /// The same for a state that shares its index with the others of which nothing is sent.
 macro_rules! kept {
     ($state:literal) => {
@@ -108,88 +106,6 @@ pub(super) fn waiting() -> String {
     )
 }
 
-/// Reads what can be read: one damaged value must not hold up the queue behind it.
-pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
-    Ok(Queued {
-        seq: row.get::<_, i64>(0)?.cast_unsigned(),
-        mail: mail_id(row, 1)?,
-        team: row.get(2)?,
-        external_id: text(row, 3)?,
-        severity: word(row, 4)?,
-        status: word(row, 10)?.unwrap_or_default(),
-        accepted_at: time(row, 5)?,
-        attempts: row.get(6)?,
-        next_at: time(row, 7)?,
-        reason: text(row, 8)?,
-        payload: text(row, 9)?.unwrap_or_default().into(),
-        attachments: attachments(row, 11)?,
-    })
-}
-
-/// The columns that [`listed`] reads.
-const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id, storm";
-
-/// Reads what can be read, so that a damaged row is seen among the others.
-fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
-    let envelope: Option<Envelope> = json(row, 3)?;
-    let state = word(row, 7)?.unwrap_or(State::Failed);
-    Ok(Listed {
-        id: mail_id(row, 0)?,
-        seq: row.get::<_, i64>(1)?.cast_unsigned(),
-        received_at: time(row, 2)?,
-        from: envelope.map(|envelope| envelope.reverse_path).unwrap_or_default(),
-        size: row.get::<_, i64>(4)?.cast_unsigned(),
-        team: text(row, 5)?,
-        title: text(row, 6)?.unwrap_or_default(),
-        state,
-        attempts: row.get(8)?,
-        next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
-        settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
-        reason: text(row, 11)?,
-        event_id: text(row, 12)?,
-        digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
-    })
-}
-
-/// The number of a column that never holds less than none.
-pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
-}
-
-/// The text of a column; bytes that are none are replaced.
-pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
-    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
-}
-
-/// The time of a column; one that cannot be is long ago.
-pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
-}
-
-fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
-    let number: i64 = row.get(column)?;
-    MailId::from_number(number.cast_unsigned())
-        .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
-}
-
-/// The word of a column, if it is one.
-pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
-    Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
-}
-
-/// The files of a column; those that cannot be read stay behind.
-fn attachments(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Attachment>> {
-    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
-    Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default())
-}
-
-/// The JSON of a column, if it can be read.
-fn json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<T>> {
-    Ok(serde_json::from_slice(row.get_ref(column)?.as_bytes()?).ok())
-}
-
 impl engine::Store for Store {
     fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure> {
         let size = content.len();
@@ -219,7 +135,7 @@ impl engine::Store for Store {
     }
 
     fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure> {
-        self.ask(|db| reserve::urgent(db, team, after, limit))
+        self.ask(|db| urgent(db, team, after, limit))
     }
 
     fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure> {
@@ -452,15 +368,13 @@ impl engine::Store for Store {
                 "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
                  AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
             ))?;
-            let mut rows = question.query(params![filter.team, filter.open, limit])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                let ids = text(row, 12)?.unwrap_or_default();
-                let event_ids = ids.split_whitespace().map(str::to_owned).collect();
-                let incident = incident(row)?;
-                found.push(KnownIncident { incident, event_ids });
-            }
-            Ok(found)
+            question.query_map(params![filter.team, filter.open, limit], known_incident)?.collect()
+        })
+    }
+
+    fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Failure> {
+        self.ask(|db| {
+            db.prepare_cached(INCIDENT_OF)?.query_row([team, external_id], known_incident).optional()
         })
     }
 

@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::changes::{Work, key};
 use super::incidents::Known;
-use super::store::{number, text, time, word};
+use super::rows::{number, text, time, word};
 use crate::event::Severity;
 use crate::incident::{Storms, Ticket, Verdict};
 use crate::spool::engine::{Applied, Fresh};

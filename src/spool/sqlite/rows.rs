@@ -1,0 +1,97 @@
+//! What the columns of a row mean. What can be read is: one damaged value hides no row, and holds up no queue.
+
+use jiff::Timestamp;
+use rusqlite::Row;
+
+use crate::event::{Attachment, Words};
+use crate::mail::{Envelope, MailId};
+use crate::spool::entry::{Listed, Queued, State};
+
+/// The columns that [`queued`] reads.
+pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
+     reason, payload, status, attachments";
+
+/// Reads what can be read: one damaged value must not hold up the queue behind it.
+pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
+    Ok(Queued {
+        seq: row.get::<_, i64>(0)?.cast_unsigned(),
+        mail: mail_id(row, 1)?,
+        team: row.get(2)?,
+        external_id: text(row, 3)?,
+        severity: word(row, 4)?,
+        status: word(row, 10)?.unwrap_or_default(),
+        accepted_at: time(row, 5)?,
+        attempts: row.get(6)?,
+        next_at: time(row, 7)?,
+        reason: text(row, 8)?,
+        payload: text(row, 9)?.unwrap_or_default().into(),
+        attachments: attachments(row, 11)?,
+    })
+}
+
+/// The columns that [`listed`] reads.
+pub(super) const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
+     attempts, next_at, settled_at, reason, event_id, storm";
+
+/// Reads what can be read, so that a damaged row is seen among the others.
+pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
+    let envelope: Option<Envelope> = json(row, 3)?;
+    let state = word(row, 7)?.unwrap_or(State::Failed);
+    Ok(Listed {
+        id: mail_id(row, 0)?,
+        seq: row.get::<_, i64>(1)?.cast_unsigned(),
+        received_at: time(row, 2)?,
+        from: envelope.map(|envelope| envelope.reverse_path).unwrap_or_default(),
+        size: row.get::<_, i64>(4)?.cast_unsigned(),
+        team: text(row, 5)?,
+        title: text(row, 6)?.unwrap_or_default(),
+        state,
+        attempts: row.get(8)?,
+        next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
+        settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
+        reason: text(row, 11)?,
+        event_id: text(row, 12)?,
+        digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
+    })
+}
+
+/// The number of a column that never holds less than none.
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    Ok(u64::try_from(row.get::<_, i64>(column)?).unwrap_or(0))
+}
+
+/// The text of a column; bytes that are none are replaced.
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned()))
+}
+
+/// The time of a column; one that cannot be is long ago.
+pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
+    Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+pub(super) fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {
+    let number: i64 = row.get(column)?;
+    MailId::from_number(number.cast_unsigned())
+        .ok_or(rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+/// The word of a column, if it is one.
+pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
+    Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
+}
+
+/// The files of a column; those that cannot be read stay behind.
+pub(super) fn attachments(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<Attachment>> {
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()).unwrap_or_default())
+}
+
+/// The JSON of a column, if it can be read.
+pub(super) fn json<T: serde::de::DeserializeOwned>(
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<Option<T>> {
+    Ok(serde_json::from_slice(row.get_ref(column)?.as_bytes()?).ok())
+}

@@ -107,7 +107,8 @@ pub struct Config {
     /// section 4.5.3.1.8 asks for 100.
     pub max_recipients: usize,
     /// `max-sessions`: how many sessions there may be at a time. 900: of the 1,024 file descriptors that
-    /// a process usually has, they leave some to the spool and the deliveries.
+    /// a process usually has, they leave some to the spool and the deliveries. A tenth is for clients that are exempt
+    /// from the rates.
     pub max_sessions: usize,
     /// `max-sessions-per-client`: how many of them may come from one address, unless it is exempt from the rates.
     /// 100: five Postfix behind one address, which open at most 20 each.
@@ -117,7 +118,8 @@ pub struct Config {
     /// `max-errors`: at how many refused commands, with no mail taken between, the session ends. 20, as in
     /// Postfix.
     pub max_errors: usize,
-    /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB.
+    /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB, of which a quarter
+    /// is for clients that are exempt from the rates or have authenticated themselves.
     pub max_memory: usize,
     /// `max-hops`: how many Received fields a mail may have; one with more goes round in circles. 100, the least
     /// that RFC 5321 section 6.3 asks for: a loop is found as surely, and no mail is refused that only has far

@@ -81,6 +81,8 @@ pub enum Fault {
     Close,
     /// The event is taken, but the connection is closed without an answer.
     TakeAndClose,
+    /// The event is taken, but no answer comes, ever.
+    TakeAndHang,
     /// The right answer, so much later.
     Delay(Duration),
 }
@@ -360,6 +362,11 @@ impl Shared {
             }
             Some(Fault::Close) => None,
             Some(Fault::Hang) => {
+                self.keep(record);
+                return std::future::pending().await;
+            }
+            Some(Fault::TakeAndHang) => {
+                self.judge(&head.method, secret, &mut record);
                 self.keep(record);
                 return std::future::pending().await;
             }

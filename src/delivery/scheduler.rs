@@ -238,6 +238,7 @@ impl Scheduler {
         now: Timestamp,
     ) -> Option<(Index, Index, Pick)> {
         let mut best: Option<(Index, Index, Pick)> = None;
+        let mut awaited: Option<Rank> = None;
         for team in 0..self.seats.len() {
             let seat = &self.seats[team];
             if !seat.aimed {
@@ -255,6 +256,7 @@ impl Scheduler {
                 }
                 continue;
             }
+            awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
             let own = if mine { seat.team.pick(now) } else { None };
             let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
@@ -266,7 +268,8 @@ impl Scheduler {
                 }
             }
         }
-        best
+        // What is more urgent can go in a moment, and would then find the budget spent.
+        best.filter(|(_, _, pick)| !limited || awaited.is_none_or(|awaited| pick.order().0 <= awaited))
     }
 
     /// The team to whose target the events of `team` go: its own, or that of the nearest fallback that is

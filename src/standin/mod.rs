@@ -378,8 +378,9 @@ impl Shared {
 
     /// What SIGNL4 would say.
     fn judge(&self, method: &Method, secret: Option<&str>, record: &mut Request) -> Response {
-        let now = record.at;
         let mut state = self.state();
+        // A request that was delayed counts as late as it is taken; and within the lock times only grow.
+        let now = self.options.clock.now();
         let Some(secret) = secret else { return state.wrong(StatusCode::NOT_FOUND, now, "No such address.") };
         if method != Method::POST {
             return state.wrong(StatusCode::METHOD_NOT_ALLOWED, now, "Only POST is allowed.");

@@ -96,6 +96,9 @@ async fn history(seed: u64, mails: usize) {
     (record.reloads, record.incidents) = (scene.reloads.clone(), incidents);
     println!("history {seed}: {}", told(&record));
     let broken = laws::broken(&record);
+    if !broken.is_empty() {
+        eprintln!("{}", record.story());
+    }
     assert!(broken.is_empty(), "history {seed} breaks laws:\n{}", broken.join("\n"));
 }
 

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use smtp2signl4::standin::Request;
 
-use crate::mails::{Mail, TEAMS};
+use crate::mails::{End, Mail, TEAMS};
 use crate::scene::{Listing, Run, Span};
 
 /// An event: the name of its mail, and its team.
@@ -73,6 +73,39 @@ impl Record {
             reloads: Vec::new(),
             incidents: BTreeMap::new(),
         }
+    }
+
+    /// What happened when, for whoever has to find out why.
+    pub fn story(&self) -> String {
+        let mut all: Vec<(Timestamp, String)> = Vec::new();
+        for post in &self.posts {
+            let (event, taken) = (&post.event, if post.taken { "taken" } else { "" });
+            all.push((post.at, format!("  {event:?} by {}: {} {taken}", post.by, post.status)));
+        }
+        for run in &self.runs {
+            let how = if run.killed { "killed" } else { "stopped" };
+            all.push((run.span.from, "the gateway is started".to_owned()));
+            all.push((run.ended_at, format!("the gateway is {how}")));
+        }
+        for (what, spans) in [("SIGNL4 fails", &self.faults), ("SIGNL4 throttles", &self.throttled)] {
+            all.extend(
+                spans
+                    .iter()
+                    .flat_map(|span| [(span.from, what), (span.until, "no longer")])
+                    .map(|(at, what)| (at, what.to_owned())),
+            );
+        }
+        for mail in self.mails.values() {
+            let end = match mail.end {
+                End::Acknowledged(_) => "acknowledged",
+                End::Refused => "refused",
+                End::Unknown => "unknown",
+            };
+            let (name, key, status, severity) = (&mail.name, &mail.key, mail.status, mail.severity);
+            all.push((mail.begun_at, format!("    {name:?} {key:?} {status} {severity} {end}")));
+        }
+        all.sort();
+        all.into_iter().map(|(at, what)| format!("{at:.6} {what}\n")).collect()
     }
 
     /// What the gateway said at the end.

@@ -20,6 +20,10 @@ pub const WINDOWS: [(usize, i64); 2] = [(14, 1), (36, 3)];
 /// Posts at the same time for one team.
 pub const CONCURRENCY: usize = 2;
 
+/// How often a secret that is refused is tried anew. SIGNL4 bears ten wrong requests a minute, and how many there were is
+/// not known after a kill.
+const REFUSALS: u8 = 3;
+
 /// The least quiet time of an incident that is acknowledged.
 pub const ACKNOWLEDGED_QUIET: SignedDuration = SignedDuration::from_secs(3);
 
@@ -53,6 +57,15 @@ pub struct Run {
     pub log: Vec<Value>,
 }
 
+/// Whether the visitor's secret is refused, which it is once in a history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refused {
+    NotYet,
+    /// And so often it was tried anew.
+    Now(u8),
+    NoLonger,
+}
+
 /// The gateway, and what happened to it.
 pub struct Scene {
     pub standin: Standin,
@@ -71,8 +84,7 @@ pub struct Scene {
     gateway: Option<(Gateway, Timestamp)>,
     generation: u32,
     fault: Option<(Timestamp, bool)>,
-    visitor: bool,
-    held: bool,
+    refused: Refused,
 }
 
 impl Scene {
@@ -116,8 +128,7 @@ impl Scene {
             gateway: None,
             generation: 0,
             fault: None,
-            visitor: true,
-            held: false,
+            refused: Refused::NotYet,
         };
         let asks = scene.rng.bool();
         scene.site.set("signl4", "probe", asks.to_string());
@@ -137,8 +148,9 @@ impl Scene {
             5..9 => self.list(),
             9..11 => self.reload(),
             11 => self.reload_nonsense(),
-            12 if !self.held => self.refuse_secret(),
+            12 if self.refused == Refused::NotYet => self.refuse_secret(),
             13 => self.fail_some(),
+            14 => self.retry(),
             _ if self.fault.is_some() => self.end_fault().await,
             _ => self.begin_fault().await,
         }
@@ -151,10 +163,13 @@ impl Scene {
             // What is on disk must be readable though nobody tidied up.
             self.list();
         }
+        if self.rng.u8(0..6) == 0 {
+            // The same to an operator, who then opens the spool himself.
+            self.retry();
+        }
         // A supervisor takes its time.
         std::thread::sleep(pause);
-        let visitor = self.rng.u8(0..3) > 0;
-        self.configure(visitor);
+        self.configure_anyhow();
         self.start_gateway();
     }
 
@@ -167,7 +182,19 @@ impl Scene {
         self.runs.push(Run { span, ended_at, killed: kill, log });
     }
 
+    /// The secrets are tried anew: this often, and the visitor's is right again.
+    fn try_secret(&mut self) {
+        if let Refused::Now(times) = &mut self.refused {
+            *times += 1;
+            if *times == REFUSALS {
+                self.refused = Refused::NoLonger;
+                self.standin.set_secrets(TEAMS.map(secret).to_vec());
+            }
+        }
+    }
+
     fn start_gateway(&mut self) {
+        self.try_secret();
         let from = Timestamp::now();
         self.gateway = Some((self.site.start(), from));
         if let Some((_, span)) = self.reloads.last_mut() {
@@ -175,9 +202,14 @@ impl Scene {
         }
     }
 
+    /// Writes a config with the visiting team or without it.
+    fn configure_anyhow(&mut self) {
+        let visitor = self.rng.u8(0..3) > 0;
+        self.configure(visitor);
+    }
+
     /// Writes the config with the teams, and rules of a new generation.
     fn configure(&mut self, visitor: bool) {
-        self.visitor = visitor;
         let mut teams = String::new();
         for team in TEAMS.into_iter().filter(|&team| visitor || team != VISITOR) {
             teams.push_str(&format!(
@@ -212,9 +244,9 @@ impl Scene {
         self.reloads.push((generation, Span { from, until: Timestamp::MAX }));
     }
 
-    /// Puts other rules in force.
+    /// Puts other rules in force, and perhaps other teams.
     fn reload(&mut self) {
-        self.write_rules();
+        self.configure_anyhow();
         self.hang_up("new rules and maintenance windows are in force");
         let (_, span) = self.reloads.last_mut().expect("it was just written");
         span.until = Timestamp::now();
@@ -253,6 +285,12 @@ impl Scene {
             let asked = Span { from, until: Timestamp::now() };
             self.listings.push(Listing { asked, whole, events });
         }
+    }
+
+    /// Has what was deferred tried at once, as an operator does who cannot wait.
+    fn retry(&mut self) {
+        self.try_secret();
+        self.ask(&["queue", "retry", "--all"]);
     }
 
     /// What a command prints, a JSON object a line.
@@ -321,9 +359,9 @@ impl Scene {
         self.standin.script(faults);
     }
 
-    /// Makes the stand-in refuse the visitor's secret, for the rest of the history: its events go by its fallback.
+    /// Makes the stand-in refuse the visitor's secret, for a few tries: its events go by its fallback.
     fn refuse_secret(&mut self) {
-        self.held = true;
+        self.refused = Refused::Now(0);
         self.standin
             .set_secrets(TEAMS.iter().filter(|&&team| team != VISITOR).map(|&team| secret(team)).collect());
     }

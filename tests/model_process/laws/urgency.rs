@@ -104,10 +104,12 @@ impl<'a> Lanes<'a> {
 }
 
 /// When something went wrong, so that not what is most urgent decides what goes: times at which the gateway did not
-/// run, SIGNL4 failed, or the gateway says that an answer did not come.
+/// run or was given another config, SIGNL4 failed, or the gateway says that an answer did not come.
 fn troubles(record: &Record) -> Vec<(Timestamp, Timestamp)> {
     let mut all: Vec<_> = record.faults.iter().map(|span| (span.from, span.until)).collect();
     all.extend(record.posts.iter().filter(|post| !post.taken).map(|post| (post.at, post.at)));
+    // A team may come or go with them.
+    all.extend(record.reloads.iter().map(|(_, span)| (span.from, span.until)));
     all.extend(record.runs.iter().map(|run| (run.span.from, run.span.from)));
     all.extend(record.runs.iter().map(|run| (run.ended_at, run.span.until)));
     for entry in record.runs.iter().flat_map(|run| &run.log) {

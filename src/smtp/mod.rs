@@ -24,6 +24,10 @@
 //! It cannot be an open relay: a mail goes to [`Accept`] and nowhere else, and there is nothing here that
 //! could send one.
 //!
+//! Two extensions are not offered, for they would earn nothing. DSN (RFC 3461): no mail goes on from here of which
+//! there could be a report, and one of success would be a mail that we send to a stranger. LIMITS (RFC 9422): a session
+//! may have any number of mails, and no sender of alerts comes near the recipients that a mail may have.
+//!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
 //! envelope.
@@ -277,6 +281,18 @@ mod tests {
     #[test]
     fn an_empty_section_is_the_defaults() {
         assert_eq!(config(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn by_default_only_this_machine_comes_in_and_nobody_is_believed() {
+        let config = Config::default();
+        for entrance in &config.entrances {
+            let Address::Inet(address) = entrance.address else { panic!("{}", entrance.address) };
+            assert!(address.ip().is_loopback() && !entrance.public && !entrance.lenient);
+            assert!(entrance.proxies.is_empty() && entrance.xclient.is_empty());
+            assert!(entrance.accept_any_login.is_empty() && !entrance.auth_without_tls);
+        }
+        assert_eq!(config.entrances.len(), 1);
     }
 
     #[test]

@@ -33,10 +33,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    async fn pass<T>(
-        &self,
-        work: impl Future<Output = Result<T, BacklogError>>,
-    ) -> Result<T, BacklogError> {
+    async fn pass<T>(&self, work: impl Future<Output = Result<T, BacklogError>>) -> Result<T, BacklogError> {
         let (before, after, fails) = {
             let mut mood = self.mood.lock().expect("no holder of this lock can panic");
             let fails = self.clock.millis() < mood.fails_until && mood.rng.u8(0..3) > 0;

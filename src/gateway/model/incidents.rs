@@ -77,7 +77,9 @@ pub fn judge(record: &Record) -> Vec<Breach> {
                 expected = Expected::Either;
             }
             let wrong = match expected {
-                Expected::Told(why) if !fate.is_told() => Some(("nothing acknowledged is missing", "kept", why)),
+                Expected::Told(why) if !fate.is_told() => {
+                    Some(("nothing acknowledged is missing", "kept", why))
+                }
                 Expected::Kept(why) if fate.is_told() => {
                     Some(("no incident pages twice within its quiet time", fate.state, why))
                 }

@@ -53,7 +53,8 @@ fn number(name: &str) -> Option<u64> {
 fn run(history: &History) -> (Record, Vec<Breach>) {
     let (tell, told) = mpsc::channel();
     let its_history = history.clone();
-    thread::spawn(move || tell.send(world::run(&its_history)));
+    // Nobody listens any more if it took too long.
+    thread::spawn(move || _ = tell.send(world::run(&its_history)));
     told.recv_timeout(PATIENCE).unwrap_or_else(|problem| {
         let what = match problem {
             RecvTimeoutError::Timeout => "it turns without a pause",
@@ -75,8 +76,8 @@ fn hold(seeds: impl Iterator<Item = u64>) {
             eprintln!("seed {seed}: {}", Seen::of(&record));
         }
         if !breaches.is_empty() {
-            let (history, breaches) = shrink(history, breaches);
-            panic!("{}", told(&history, steps, &breaches));
+            let (history, record, breaches) = shrink(history, record, breaches);
+            panic!("{}", told(&history, steps, &record, &breaches));
         }
         seen.add(&Seen::of(&record));
     }
@@ -85,7 +86,11 @@ fn hold(seeds: impl Iterator<Item = u64>) {
 }
 
 /// Leaves steps out for as long as the same law is broken.
-fn shrink(mut history: History, mut breaches: Vec<Breach>) -> (History, Vec<Breach>) {
+fn shrink(
+    mut history: History,
+    mut record: Record,
+    mut breaches: Vec<Breach>,
+) -> (History, Record, Vec<Breach>) {
     let began = Instant::now();
     let law = breaches[0].law;
     let mut size = history.steps.len() / 2;
@@ -94,20 +99,20 @@ fn shrink(mut history: History, mut breaches: Vec<Breach>) -> (History, Vec<Brea
         while at < history.steps.len() && began.elapsed() < SHRINKING {
             let mut shorter = history.clone();
             shorter.steps.drain(at..history.steps.len().min(at + size));
-            let found = run(&shorter).1;
+            let (its_record, found) = run(&shorter);
             if found.iter().any(|breach| breach.law == law) {
-                (history, breaches) = (shorter, found);
+                (history, record, breaches) = (shorter, its_record, found);
             } else {
                 at += size;
             }
         }
         size /= 2;
     }
-    (history, breaches)
+    (history, record, breaches)
 }
 
-/// The last steps of a history, the laws that it breaks, and how to run it again.
-fn told(history: &History, steps: usize, breaches: &[Breach]) -> String {
+/// The last steps of a history, the laws that it breaks with all that concerns the first, and how to run it again.
+fn told(history: &History, steps: usize, record: &Record, breaches: &[Breach]) -> String {
     let mut text = format!("{:?}\n{:?}\n", history.account, history.site);
     let mut at = 0;
     for (n, step) in history.steps.iter().enumerate() {
@@ -119,6 +124,7 @@ fn told(history: &History, steps: usize, breaches: &[Breach]) -> String {
     for Breach { law, what } in breaches.iter().take(TOLD) {
         writeln!(text, "{law}: {what}").expect("a string takes all that is written");
     }
+    text.push_str(&record.about(&breaches[0].what));
     let seed = history.seed;
     let laws: BTreeSet<_> = breaches.iter().map(|breach| breach.law).collect();
     format!(
@@ -134,14 +140,18 @@ impl Seen {
     fn of(record: &Record) -> Self {
         let posts = |of: &dyn Fn(&record::Post) -> bool| record.posts.iter().filter(|post| of(post)).count();
         let lines = |state: &str| record.lines.iter().filter(|line| line.state == state).count();
-        let doubles = record.posts_by_event().into_values().filter(|posts| {
-            posts.iter().filter(|post| post.is_taken()).count() > 1
-        });
+        let doubles = record
+            .posts_by_event()
+            .into_values()
+            .filter(|posts| posts.iter().filter(|post| post.is_taken()).count() > 1);
         Self(BTreeMap::from([
             ("mails", record.events.len()),
             ("lost before they were kept", record.events.iter().filter(|event| event.kept.is_none()).count()),
             ("posts", record.posts.len()),
-            ("posts to a fallback", posts(&|post| matches!(post.of, Of::Event { team, .. } if team != post.by))),
+            (
+                "posts to a fallback",
+                posts(&|post| matches!(post.of, Of::Event { team, .. } if team != post.by)),
+            ),
             ("questions", posts(&|post| post.of == Of::Question)),
             ("digests", posts(&|post| matches!(post.of, Of::Digest { .. }))),
             ("answers lost", posts(&|post| post.is_taken() && post.answer == 0)),

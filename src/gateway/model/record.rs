@@ -30,8 +30,18 @@ pub struct Policy {
     pub quiet: Millis,
     pub acknowledged_quiet: Millis,
     pub hold: Millis,
-    /// How many pages within a minute are no storm, and how long one lasts without; none if nothing is folded.
-    pub storm: Option<(usize, Millis)>,
+    /// None if nothing is folded.
+    pub storm: Option<Storm>,
+}
+
+/// What a storm is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Storm {
+    /// So many pages within a minute are none, by what the gateway knows of the account at least and at most.
+    pub least: usize,
+    pub most: usize,
+    /// How long it lasts when it is quieter.
+    pub calm: Millis,
 }
 
 /// What a mail means to one team.
@@ -181,5 +191,21 @@ impl Record {
             }
         }
         lanes
+    }
+
+    /// All that is known of the mails that a text names.
+    pub fn about(&self, text: &str) -> String {
+        let named = |serial: u32| text.split_whitespace().any(|word| word == format!("m{serial}"));
+        let mut about = String::new();
+        for event in self.events.iter().filter(|event| named(event.serial)) {
+            about.push_str(&format!("{event:?}\n"));
+            for post in &self.posts {
+                if post.of == (Of::Event { serial: event.serial, team: event.team }) {
+                    about.push_str(&format!("    {post:?}\n"));
+                }
+            }
+        }
+        about.push_str(&format!("{:?}\n{:?}\n", self.lives, self.aims));
+        about
     }
 }

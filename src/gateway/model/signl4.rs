@@ -113,7 +113,11 @@ impl Signl4 {
     /// Revokes a team's secrets, or puts them in force again.
     pub(super) fn set_valid(&self, team: usize, valid: bool) {
         let mut state = self.state();
-        state.secrets.values_mut().filter(|secret| secret.team == team).for_each(|secret| secret.valid = valid);
+        state
+            .secrets
+            .values_mut()
+            .filter(|secret| secret.team == team)
+            .for_each(|secret| secret.valid = valid);
     }
 
     /// The gateway lives for the `life`th time.
@@ -328,7 +332,8 @@ impl State {
             Weather::Errors(503) if self.rng.bool() => headers.push(("retry-after", "20".to_owned())),
             _ => {}
         }
-        let body = if status == 201 { format!(r#"{{"eventId":"e{}"}}"#, self.rng.u32(..)) } else { String::new() };
+        let body =
+            if status == 201 { format!(r#"{{"eventId":"e{}"}}"#, self.rng.u32(..)) } else { String::new() };
         // A proxy that lost the answer: the event is there all the same.
         Reply { status, verdict, blocked, headers, body }
     }

@@ -57,8 +57,7 @@ fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_name_them_all() {
     steps.extend(all(Status::Resolved));
     // Long after, one of them opens again, and pages as any other.
     steps.push(step(60 * MINUTE, Deed::Mail(letter(1, Status::New))));
-    let history =
-        History { seed: 1, account: Account { commercial: false, told: true }, site, steps };
+    let history = History { seed: 1, account: Account { commercial: false, told: true }, site, steps };
     let (record, breaches) = run(&history);
     assert!(breaches.is_empty(), "{breaches:#?}");
 
@@ -74,7 +73,8 @@ fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_name_them_all() {
     assert!(single.len() as u32 <= 20 + critical, "{} pages", single.len());
     let is_critical = |serial: u32| (serial - 1).is_multiple_of(u32::from(CRITICAL));
     assert_eq!(single.iter().filter(|&&serial| is_critical(serial)).count() as u32, critical);
-    let digests = || record.posts.iter().filter(|post| post.is_taken() && matches!(post.of, Of::Digest { .. }));
+    let digests =
+        || record.posts.iter().filter(|post| post.is_taken() && matches!(post.of, Of::Digest { .. }));
     assert!((2..=8).contains(&digests().count()), "{}", digests().count());
 
     let folded = record.lines.iter().filter(|line| line.state == "folded");
@@ -90,7 +90,8 @@ fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_name_them_all() {
     // What closes what was folded is kept with it, what closes a page is sent, and at last the digest is closed.
     let closes = record.events.iter().filter(|event| event.status == Status::Resolved);
     let closes: Vec<u32> = closes.map(|event| event.serial).collect();
-    let sent: BTreeSet<u32> = closes.iter().copied().filter(|serial| single.contains(&(serial - u32::from(MAILS)))).collect();
+    let sent: BTreeSet<u32> =
+        closes.iter().copied().filter(|serial| single.contains(&(serial - u32::from(MAILS)))).collect();
     let delivered = record.lines.iter().filter(|line| line.state == "delivered");
     let delivered: BTreeSet<u32> = delivered.filter_map(|line| line.serial).collect();
     assert_eq!(closes.len(), usize::from(MAILS));

@@ -12,15 +12,15 @@ use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
+use super::super::storm::tell_due;
+use super::super::{connect, targets};
 use super::TEAMS;
 use super::disk::{Disk, Mood};
 use super::history::{Account, Aims, Deed, History, Letter, Site, Step, repeat};
 use super::laws::{self, Breach};
-use super::record::{Aim, Event, Life, Line, Millis, Policy, Record, Status};
+use super::record::{Aim, Event, Life, Line, Millis, Policy, Record, Status, Storm};
 use super::signl4::{Secret, Signl4, Weather, read_title};
 use super::time::{VirtualClock, still};
-use super::super::{connect, targets};
-use super::super::storm::tell_due;
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Routes};
 use crate::delivery::{Connection, Delivery, Proxy, Target};
@@ -128,8 +128,8 @@ impl World {
         let clock = Arc::new(VirtualClock::new());
         let record = Arc::new(Mutex::new(Record { windows: windows(history.account), ..Record::default() }));
         let mut secrets = HashMap::new();
-        for team in 0..TEAMS.len() {
-            for (which, &account) in ACCOUNTS[team].iter().enumerate() {
+        for (team, accounts) in ACCOUNTS.iter().enumerate() {
+            for (which, &account) in accounts.iter().enumerate() {
                 secrets.insert(secret_of(team, which), Secret { team, account, valid: true });
             }
         }
@@ -190,9 +190,13 @@ impl World {
         );
         for (team, name) in TEAMS.iter().enumerate() {
             let account = ACCOUNTS[team][site.aims.0[team].unwrap_or(0)];
-            let fallback = if team > 0 { format!("fallback = '{}'\n", TEAMS[team - 1]) } else { String::new() };
-            write!(text, "[[team]]\nname = '{name}'\nrecipients = ['{name}@*']\naccount = 'a{account}'\n{fallback}")
-                .expect("a string takes all that is written");
+            let fallback =
+                if team > 0 { format!("fallback = '{}'\n", TEAMS[team - 1]) } else { String::new() };
+            write!(
+                text,
+                "[[team]]\nname = '{name}'\nrecipients = ['{name}@*']\naccount = 'a{account}'\n{fallback}"
+            )
+            .expect("a string takes all that is written");
         }
         let source = Source::new("model.toml", text);
         config::parse(Some(&self.folder.path().join("model.toml")), &source).unwrap_or_else(|problems| {
@@ -223,13 +227,14 @@ impl World {
             *serials
         };
         let (repeat, ruled) = repeat(letter.incident);
-        let most = if self.account.commercial && self.account.told { 300 } else { 20 };
+        let least = if self.account.commercial && self.account.told { 300 } else { 20 };
+        let most = if self.account.commercial { 300 } else { 20 };
         let policy = Policy {
             repeat,
             quiet: if ruled { rule_quiet } else { site.quiet },
             acknowledged_quiet: site.acknowledged_quiet,
             hold: site.hold,
-            storm: site.storm.map(|(_, calm)| (most, calm)),
+            storm: site.storm.map(|(_, calm)| Storm { least, most, calm }),
         };
         let begun = self.millis();
         for &team in &letter.teams {
@@ -310,7 +315,8 @@ async fn tell(spool: Spool, config: crate::incident::Storm, clock: Arc<VirtualCl
     const LOOK: Duration = Duration::from_secs(30);
     loop {
         let next = still(tell_due(&spool, &config, &*clock)).await.expect("the spool is well");
-        let wait = next.map_or(LOOK, |at| Duration::try_from(at.duration_since(clock.now())).unwrap_or_default());
+        let wait =
+            next.map_or(LOOK, |at| Duration::try_from(at.duration_since(clock.now())).unwrap_or_default());
         tokio::select! {
             () = tokio::time::sleep(wait.min(LOOK)) => {}
             () = news.notified() => {}
@@ -342,8 +348,15 @@ impl Running {
         let disk = Disk { spool: spool.clone(), mood, clock: its_clock };
         let aims = world.targets(&config, site.aims);
         let seed = world.draw(|rng| rng.u64(..));
-        let delivery =
-            Delivery::start(config.delivery.clone(), connection, aims, disk, Arc::clone(&clock), seed, stopped);
+        let delivery = Delivery::start(
+            config.delivery.clone(),
+            connection,
+            aims,
+            disk,
+            Arc::clone(&clock),
+            seed,
+            stopped,
+        );
         let delivery = delivery.expect("a client without TLS can be made");
         let storms = Arc::new(Notify::new());
         connect(&spool, &delivery, &storms);

@@ -31,6 +31,8 @@ pub(super) struct Waiting {
     pub(super) maybe_taken: bool,
     /// When to try again, once it is its lane's head.
     next_at: Timestamp,
+    /// Until when the spool may take it back, for its close may follow; long ago if it may not.
+    held_until: Timestamp,
     lane: Option<Arc<str>>,
     /// By its own severity.
     rank: Rank,
@@ -62,6 +64,8 @@ enum Place {
     Ready,
     /// In `later`.
     Later,
+    /// In `held`.
+    Held,
     /// Being posted, or done and not yet recorded.
     Away,
 }
@@ -96,6 +100,8 @@ pub(super) struct Window {
     ready: BTreeSet<(Rank, u64)>,
     /// Heads that wait for their time.
     later: BTreeSet<(Timestamp, u64)>,
+    /// Heads that must not go before their time, whatever happens.
+    held: BTreeSet<(Timestamp, u64)>,
     /// Lanes of which a part is left on disk, and from which event on.
     spilled: BTreeMap<Arc<str>, u64>,
     /// Bytes of the payloads kept.
@@ -136,6 +142,7 @@ impl Window {
             Some((name, _)) => Arc::clone(name),
             None => Arc::from(id),
         });
+        let held = queued.attempts == 0 && queued.next_at > queued.accepted_at;
         let waiting = Waiting {
             mail: queued.mail,
             accepted_at: queued.accepted_at,
@@ -143,6 +150,7 @@ impl Window {
             reason: queued.reason.map(Box::from),
             maybe_taken: false,
             next_at: queued.next_at,
+            held_until: if held { queued.next_at } else { Timestamp::MIN },
             lane: lane.clone(),
             rank: rank(queued.severity),
             listed: RANKS,
@@ -301,18 +309,18 @@ impl Window {
         event.lane.as_ref().and_then(|name| self.lanes.get(name)).map_or(event.rank, Lane::rank)
     }
 
-    /// Whether any event could be tried, due or not.
+    /// Whether any event could be tried, due or not, but for those that are held.
     pub(super) fn has_head(&self) -> bool {
         !self.ready.is_empty() || !self.later.is_empty()
     }
 
-    /// Of all heads, due or not, the one that was tried least, the most urgent of those: probing with it in
+    /// Of these heads, due or not, the one that was tried least, the most urgent of those: probing with it in
     /// turn, no event that always fails can stand in the way of the others.
     pub(super) fn least_tried(&self) -> Option<u64> {
         self.heads().min_by_key(|&(rank, seq)| (self.events[&seq].attempts, rank, seq)).map(|(_, seq)| seq)
     }
 
-    /// Of all heads, due or not, the most urgent one, the one that was tried least of those.
+    /// Of these heads, due or not, the most urgent one, the one that was tried least of those.
     pub(super) fn most_urgent(&self) -> Option<u64> {
         self.heads().min_by_key(|&(rank, seq)| (rank, self.events[&seq].attempts, seq)).map(|(_, seq)| seq)
     }
@@ -372,17 +380,18 @@ impl Window {
 
     /// Makes ready what has become due by `now`.
     pub(super) fn due(&mut self, now: Timestamp) {
-        while let Some(&(at, seq)) = self.later.first()
-            && at <= now
-        {
+        while let Some(&(_, seq)) = self.later.first().filter(|(at, _)| *at <= now) {
+            self.promote(seq, now);
+        }
+        while let Some(&(_, seq)) = self.held.first().filter(|(at, _)| *at <= now) {
             self.promote(seq, now);
         }
     }
 
-    /// Makes ready all that wait for their time.
+    /// Makes ready all that wait for their time, but for what is held.
     pub(super) fn release(&mut self, now: Timestamp) {
         for event in self.events.values_mut() {
-            event.next_at = event.next_at.min(now);
+            event.next_at = event.next_at.min(now).max(event.held_until);
         }
         for (_, seq) in std::mem::take(&mut self.later) {
             self.demote(seq);
@@ -390,9 +399,26 @@ impl Window {
         }
     }
 
+    /// Makes ready all that wait for their time, what is held as well: by a clock that was set back, its time
+    /// may be far away.
+    pub(super) fn release_all(&mut self, now: Timestamp) {
+        let held = std::mem::take(&mut self.held);
+        self.events.values_mut().for_each(|event| event.held_until = Timestamp::MIN);
+        self.release(now);
+        for (_, seq) in held {
+            self.demote(seq);
+            self.promote(seq, now);
+        }
+    }
+
     /// When the next becomes due.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.later.first().map(|&(at, _)| at)
+        [self.later.first().map(|&(at, _)| at), self.next_held()].into_iter().flatten().min()
+    }
+
+    /// When the next is held no longer.
+    pub(super) fn next_held(&self) -> Option<Timestamp> {
+        self.held.first().map(|&(at, _)| at)
     }
 
     /// Those between `after` and `end` inclusive that are not away.
@@ -413,6 +439,9 @@ impl Window {
             event.place = Place::Ready;
             event.listed = rank;
             self.ready.insert((rank, seq));
+        } else if event.held_until > now {
+            event.place = Place::Held;
+            self.held.insert((event.next_at, seq));
         } else {
             event.place = Place::Later;
             self.later.insert((event.next_at, seq));
@@ -439,6 +468,7 @@ impl Window {
         match event.place {
             Place::Ready => _ = self.ready.remove(&(event.listed, seq)),
             Place::Later => _ = self.later.remove(&(event.next_at, seq)),
+            Place::Held => _ = self.held.remove(&(event.next_at, seq)),
             Place::Behind | Place::Away => {}
         }
     }

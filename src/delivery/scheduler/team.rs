@@ -210,7 +210,7 @@ impl Team {
     /// Takes note of the time.
     pub(super) fn look(&mut self, now: Timestamp) {
         if now < self.last_now - SET_BACK {
-            self.window.release(now);
+            self.window.release_all(now);
             self.probe_at = self.probe_at.min(now);
             self.disk.read_not_before = now;
         }
@@ -306,7 +306,8 @@ impl Team {
 
     /// When [`Team::pick`] may have something new if nothing else happens.
     pub(super) fn next_time(&self) -> Option<Timestamp> {
-        let due = if self.state == State::Open || self.diverted { self.window.next_due() } else { None };
+        let open = self.state == State::Open || self.diverted;
+        let due = if open { self.window.next_due() } else { self.window.next_held() };
         let asks = self.window.has_head() || self.wants_to_ask() || self.state == State::Held && self.may_ask;
         let probe = (self.state != State::Open && self.probing.is_none() && asks).then_some(self.probe_at);
         let given_up = self

@@ -535,4 +535,5 @@ fn a_clock_that_is_set_back_delays_nothing() {
 }
 
 mod history;
+mod hold;
 mod order;

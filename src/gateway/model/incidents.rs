@@ -53,6 +53,8 @@ struct Incident<'a> {
     acknowledged: bool,
     /// What was told of it since it opened.
     told: Vec<&'a Fate<'a>>,
+    /// What was posted of it before.
+    before: Vec<&'a Fate<'a>>,
 }
 
 /// Every mail about an incident is told or kept as the law says.
@@ -73,8 +75,15 @@ pub fn judge(record: &Record) -> Vec<Breach> {
         let mut incident = Incident::default();
         for (at, fate) in fates.iter().enumerate() {
             let mut expected = incident.expect(record, fate);
-            if held(fate, &fates[at + 1..]) {
+            if held(&fates, at) {
                 expected = Expected::Either;
+            }
+            if let Some(early) = early(fate).filter(|_| incident.told.is_empty() || incident.closed) {
+                let what = format!(
+                    "m{} left at {early} and is held until its close may have come",
+                    fate.event.serial
+                );
+                found.push(breach("what is held does not leave", what));
             }
             let wrong = match expected {
                 Expected::Told(why) if !fate.is_told() => {
@@ -96,12 +105,23 @@ pub fn judge(record: &Record) -> Vec<Breach> {
     found
 }
 
-/// Whether a page was held, or may have been, so that a mail behind it changed what became of it.
-fn held(fate: &Fate<'_>, behind: &[Fate<'_>]) -> bool {
-    let hold = fate.event.policy.hold;
-    let until = fate.event.kept.unwrap_or(fate.event.begun) + hold + SLACK;
-    // A close that meets its held open is kept; one that meets it as it leaves is sent.
-    hold > 0 && (fate.event.status != Status::New || behind.iter().any(|next| next.event.begun <= until))
+/// Whether a page of the incident was held, or may have been, so that another mail changed what became of it.
+fn held(fates: &[Fate<'_>], at: usize) -> bool {
+    let until = |fate: &Fate<'_>| {
+        let event = fate.event;
+        let kept = event.kept.unwrap_or(event.begun);
+        if event.policy.hold > 0 { kept + event.policy.hold + SLACK } else { Millis::MIN }
+    };
+    let begun = fates[at].event.begun;
+    let was_held = fates[..at].iter().any(|before| until(before) >= begun);
+    was_held || fates.get(at + 1).is_some_and(|next| until(&fates[at]) >= next.event.begun)
+}
+
+/// When an open that is held has left, if it has before its time.
+fn early(fate: &Fate<'_>) -> Option<Millis> {
+    let event = fate.event;
+    let first = fate.posts.first().filter(|_| event.status == Status::New)?;
+    (first.sent < event.begun + event.policy.hold).then_some(first.sent)
 }
 
 impl<'a> Incident<'a> {
@@ -109,12 +129,18 @@ impl<'a> Incident<'a> {
         match fate.event.status {
             Status::New => self.expect_open(record, fate.event),
             _ if !self.known => Expected::Told("nothing is known of its incident"),
-            _ if self.closed || self.strange => Expected::Either,
+            _ if self.closed || self.strange || self.is_haunted() => Expected::Either,
             _ if self.told.iter().any(|told| told.state != "folded") => {
                 Expected::Told("its incident was paged")
             }
             _ => Expected::Kept("no page of its incident was sent"),
         }
+    }
+
+    /// Whether a page of the time before it opened left after that: a close more does no harm.
+    fn is_haunted(&self) -> bool {
+        let opened = self.told.first().map_or(Millis::MAX, |first| first.event.begun);
+        self.before.iter().any(|page| page.answered().is_none_or(|answered| answered >= opened))
     }
 
     fn expect_open(&self, record: &Record, event: &Event) -> Expected {
@@ -166,7 +192,9 @@ impl<'a> Incident<'a> {
         match fate.event.status {
             Status::New => {
                 if self.closed {
-                    *self = Self { known: true, ..Self::default() };
+                    let mut before = std::mem::take(&mut self.before);
+                    before.extend(self.told.drain(..).filter(|told| !told.posts.is_empty()));
+                    *self = Self { known: true, before, ..Self::default() };
                 }
                 if fate.is_told() {
                     self.acknowledged = false;

@@ -193,11 +193,18 @@ impl Record {
         lanes
     }
 
-    /// All that is known of the mails that a text names.
+    /// All that is known of the mails that a text names, and of their incidents.
     pub fn about(&self, text: &str) -> String {
-        let named = |serial: u32| text.split_whitespace().any(|word| word == format!("m{serial}"));
+        let named = |event: &&Event| text.split_whitespace().any(|word| word == format!("m{}", event.serial));
+        let named: Vec<_> = self.events.iter().filter(named).collect();
         let mut about = String::new();
-        for event in self.events.iter().filter(|event| named(event.serial)) {
+        let concerned = |event: &&Event| {
+            named.iter().any(|named| {
+                let same = named.team == event.team && named.incident == event.incident;
+                named.serial == event.serial || event.incident.is_some() && same
+            })
+        };
+        for event in self.events.iter().filter(concerned) {
             about.push_str(&format!("{event:?}\n"));
             for post in &self.posts {
                 if post.of == (Of::Event { serial: event.serial, team: event.team }) {

@@ -307,7 +307,8 @@ impl State {
             _ => None,
         };
         let quota = self.quotas[known.account].as_mut();
-        let wrong = !known.valid || marked || fails == Some(403);
+        // What meets an error is not looked at.
+        let wrong = fails.map_or(!known.valid || marked, |status| status == 403);
         let ruling = quota.map(|quota| if wrong { quota.take_wrong(now) } else { quota.take(now) });
         let blocked = ruling.is_some_and(|ruling| !ruling.allowed);
         let own = match (blocked, known.valid, marked) {

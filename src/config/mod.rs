@@ -389,7 +389,12 @@ fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
             None => Proxy::Environment,
         },
     };
-    Connection { ca_file, proxy }
+    Connection {
+        ca_file,
+        proxy,
+        #[cfg(test)]
+        carrier: None,
+    }
 }
 
 /// The colours that an alert can have in the app, by the names that SIGNL4's category editor gives them.

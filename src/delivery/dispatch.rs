@@ -456,7 +456,8 @@ impl<B: Backlog> Dispatch<B> {
     fn wake_at(&mut self) -> Instant {
         let now = self.setup.clock.now();
         let instant = Instant::now();
-        let next = self.scheduler.next_time(now);
+        // Who stops begins nothing more: a time that has come would make the loop turn without a pause.
+        let next = if self.stopping { None } else { self.scheduler.next_time(now) };
         // Never later than a sweep, so that a clock that was set back delays nothing for long.
         let wait = next.map_or(SWEEP, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
         let record = self.record_not_before.filter(|_| !self.unrecorded.is_empty());

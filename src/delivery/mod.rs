@@ -35,6 +35,8 @@ pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
+#[cfg(test)]
+pub(crate) use webhook::{Carried, Carrier, Reached};
 
 use crate::clock::Clock;
 use crate::document::Table;

@@ -53,6 +53,9 @@ pub struct Connection {
     pub ca_file: Option<PathBuf>,
     /// The way out.
     pub proxy: Proxy,
+    /// What stands in the place of the net, if anything does.
+    #[cfg(test)]
+    pub(crate) carrier: Option<Arc<dyn Carrier>>,
 }
 
 /// The proxy between us and SIGNL4.
@@ -66,6 +69,19 @@ pub enum Proxy {
     /// This one. A secret, because the URL may hold a password.
     Url(Secret),
 }
+
+/// Takes requests to SIGNL4 and brings its answers back in the place of the net, so that a test can have its own
+/// time there.
+#[cfg(test)]
+pub(crate) trait Carrier: fmt::Debug + Send + Sync {
+    /// Carries `request`. The error says whether it got there, if no answer came back.
+    fn carry(&self, request: reqwest::Request) -> Carried;
+}
+
+/// What comes of a request that is carried.
+#[cfg(test)]
+pub(crate) type Carried =
+    std::pin::Pin<Box<dyn Future<Output = Result<reqwest::Response, Reached>> + Send>>;
 
 /// Why no client can be made of a [`Connection`].
 #[derive(Debug)]
@@ -198,6 +214,8 @@ pub struct Webhook {
     clock: Arc<dyn Clock>,
     /// Bodies with files that are in memory at a time.
     uploads: Arc<Semaphore>,
+    #[cfg(test)]
+    carrier: Option<Arc<dyn Carrier>>,
 }
 
 impl Webhook {
@@ -214,7 +232,14 @@ impl Webhook {
         clock: Arc<dyn Clock>,
     ) -> Result<Self, SetupError> {
         let client = client(connection, timeout, tls)?;
-        Ok(Self { client, timeout, clock, uploads: Arc::new(Semaphore::new(UPLOADS)) })
+        Ok(Self {
+            client,
+            timeout,
+            clock,
+            uploads: Arc::new(Semaphore::new(UPLOADS)),
+            #[cfg(test)]
+            carrier: connection.carrier.clone(),
+        })
     }
 
     /// Posts `payload`, the JSON of one event, once.
@@ -242,6 +267,16 @@ impl Webhook {
             .timeout(timeout)
             .header(header::CONTENT_TYPE, content_type)
             .body(body);
+        #[cfg(test)]
+        if let Some(carrier) = &self.carrier {
+            let request = request.build().expect("every part of the request is valid");
+            return match carrier.carry(request).await {
+                Ok(response) => self.read(endpoint, response).await,
+                Err(reached) => {
+                    Answer::Unavailable { reason: "no answer".to_owned(), retry_after: None, reached }
+                }
+            };
+        }
         match request.send().await {
             Ok(response) => self.read(endpoint, response).await,
             Err(error) => {

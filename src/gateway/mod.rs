@@ -6,6 +6,8 @@ pub mod expect;
 pub mod heartbeat;
 mod intake;
 pub mod lookout;
+#[cfg(test)]
+mod model;
 pub mod mute;
 mod notices;
 mod notify;
@@ -156,16 +158,8 @@ impl Gateway {
             stopped.clone(),
         )
         .map_err(Failure::Connection)?;
-        let offer = delivery.clone();
         let storms = Arc::new(Notify::new());
-        let hears = Arc::clone(&storms);
-        spool.tell(move |news| {
-            offer.offer(news.queued);
-            offer.withdraw(news.withdrawn);
-            if news.storms {
-                hears.notify_one();
-            }
-        });
+        connect(&spool, &delivery, &storms);
         // Those that were on go on where storms are no longer folded, until they are told to the end.
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
         tokio::spawn(storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone()));
@@ -262,6 +256,18 @@ impl Gateway {
 /// What finds out whether mails are from whom they say.
 fn checker(config: &Config) -> Checker {
     Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system())
+}
+
+/// Has `spool` tell `delivery` of all that comes into the queue and leaves it untried, and `storms` of their news.
+fn connect(spool: &Spool, delivery: &Delivery, storms: &Arc<Notify>) {
+    let (delivery, storms) = (delivery.clone(), Arc::clone(storms));
+    spool.tell(move |news| {
+        delivery.offer(news.queued);
+        delivery.withdraw(news.withdrawn);
+        if news.storms {
+            storms.notify_one();
+        }
+    });
 }
 
 /// Deletes what was kept long enough, now and then, until `stop` turns true.

@@ -1,0 +1,534 @@
+//! The world of a history: one life of the gateway after the other, all of them real but for the listener, the
+//! disk's moods and the net, with SIGNL4 and the record beside them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Notify, watch};
+
+use super::super::storm::tell_due;
+use super::super::{connect, targets};
+use super::TEAMS;
+use super::disk::{Disk, Mood};
+use super::history::{Account, Aims, Deed, History, Letter, Site, Step, repeat};
+use super::laws::{self, Breach};
+use super::record::{Aim, Event, Life, Line, Millis, Policy, Record, Status, Storm};
+use super::signl4::{Secret, Signl4, Weather, read_title};
+use super::time::{VirtualClock, still};
+use crate::clock::Clock;
+use crate::config::{self, Config, Environment, Routes};
+use crate::delivery::{Connection, Delivery, Proxy, Target};
+use crate::diagnostic::Source;
+use crate::gateway::Intake;
+use crate::mail::{Client, Envelope, Mail};
+use crate::rules::RuleSet;
+use crate::spool::{Filter, Listed, Reader, Spool, State, StormState};
+use crate::standin::Plan;
+
+/// The account of each team's secrets.
+const ACCOUNTS: [[usize; 2]; 3] = [[0, 0], [0, 1], [1, 0]];
+
+/// How long after the last trouble the last event must have left.
+const PATIENCE: Millis = 12 * 3_600_000;
+
+/// More than there ever are.
+const ALL: usize = 1_000_000;
+
+/// What outlives the lives of the gateway.
+pub(super) struct World {
+    rng: Mutex<Rng>,
+    clock: Arc<VirtualClock>,
+    signl4: Arc<Signl4>,
+    mood: Arc<Mutex<Mood>>,
+    record: Arc<Mutex<Record>>,
+    folder: tempfile::TempDir,
+    account: Account,
+    serials: Mutex<u32>,
+    breaches: Mutex<Vec<Breach>>,
+}
+
+/// Why a life ended.
+enum End {
+    /// It was killed, and starts again so much later.
+    Killed(Millis, Site),
+    /// It was stopped in order.
+    Stopped(Millis, Site),
+    /// The history is over.
+    Over,
+}
+
+/// The gateway while it runs.
+struct Running {
+    world: Arc<World>,
+    site: Site,
+    spool: Spool,
+    delivery: Delivery,
+    intake: Arc<Intake>,
+    stop: watch::Sender<bool>,
+    /// The quiet time of the rules in force.
+    rule_quiet: Millis,
+}
+
+/// Runs a history to its end, and tells what is known of it and the laws that it broke.
+pub(super) fn run(history: &History) -> (Record, Vec<Breach>) {
+    let world = Arc::new(World::new(history));
+    let mut steps = history.steps.iter();
+    let mut site = history.site.clone();
+    loop {
+        let runtime = runtime();
+        let (end, spool) = runtime.block_on(async {
+            let mut running = Running::start(Arc::clone(&world), site.clone()).await;
+            let end = running.live(&mut steps).await;
+            if !matches!(end, End::Killed(..)) {
+                running.stop.send_replace(true);
+                running.delivery.ended().await;
+                still(running.spool.close()).await;
+            }
+            // The runtime's time can be read from within it alone.
+            world.clock.stop();
+            (end, running.spool.clone())
+        });
+        // All tasks end here where they stand.
+        drop(runtime);
+        self::runtime().block_on(spool.close());
+        drop(spool);
+        let now = world.clock.millis();
+        if let Some(life) = world.record().lives.last_mut() {
+            life.to = Some(now);
+        }
+        match end {
+            End::Killed(down, next) | End::Stopped(down, next) => {
+                world.clock.skip(down);
+                site = next;
+            }
+            End::Over => break,
+        }
+    }
+    let record = std::mem::take(&mut *world.record());
+    let mut breaches = std::mem::take(&mut *world.breaches());
+    breaches.extend(laws::judge(&record));
+    breaches.extend(super::incidents::judge(&record));
+    (record, breaches)
+}
+
+fn runtime() -> Runtime {
+    let runtime = Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime without I/O can always be made")
+}
+
+impl World {
+    fn new(history: &History) -> Self {
+        let mut rng = Rng::with_seed(history.seed);
+        let clock = Arc::new(VirtualClock::new());
+        let record = Arc::new(Mutex::new(Record { windows: windows(history.account), ..Record::default() }));
+        let mut secrets = HashMap::new();
+        for (team, accounts) in ACCOUNTS.iter().enumerate() {
+            for (which, &account) in accounts.iter().enumerate() {
+                secrets.insert(secret_of(team, which), Secret { team, account, valid: true });
+            }
+        }
+        let plan = if history.account.commercial { Plan::Commercial } else { Plan::Free };
+        let signl4 = Signl4::new(rng.fork(), &plan, secrets, Arc::clone(&clock), Arc::clone(&record));
+        let mood = Arc::new(Mutex::new(Mood::new(rng.fork())));
+        Self {
+            rng: Mutex::new(rng),
+            clock,
+            signl4: Arc::new(signl4),
+            mood,
+            record,
+            folder: tempfile::tempdir().expect("a folder can be made"),
+            account: history.account,
+            serials: Mutex::new(0),
+            breaches: Mutex::default(),
+        }
+    }
+
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().expect("no holder of this lock can panic")
+    }
+
+    fn breaches(&self) -> MutexGuard<'_, Vec<Breach>> {
+        self.breaches.lock().expect("no holder of this lock can panic")
+    }
+
+    fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
+        draw(&mut self.rng.lock().expect("no holder of this lock can panic"))
+    }
+
+    fn millis(&self) -> Millis {
+        self.clock.millis()
+    }
+
+    /// The config of `site`, read as that of a service is.
+    fn config(&self, site: &Site) -> Config {
+        let plan = match self.account {
+            Account { told: false, .. } => "auto",
+            Account { commercial: false, .. } => "free",
+            Account { commercial: true, .. } => "commercial",
+        };
+        let storm = site.storm.map_or("false".to_owned(), |(interval, calm)| {
+            format!("{{ interval = '{}s', calm = '{}s' }}", interval / 1_000, calm / 1_000)
+        });
+        let mut text = format!(
+            "[signl4]\nurl = 'http://signl4.example/webhook/'\nplan = '{plan}'\nprobe = {}\n\
+             [spool]\npath = 'spool'\nsync = 'off'\nmin-free = 0\n\
+             [incidents]\nquiet = '{}s'\nacknowledged-quiet = '{}s'\nhold = '{}s'\nstorm = {storm}\n\
+             [delivery]\nconcurrency = {}\ntimeout = '{}s'\nfallback-after = '{}s'\n[rules]\nshipped = false\n",
+            site.probe,
+            site.quiet / 1_000,
+            site.acknowledged_quiet / 1_000,
+            site.hold / 1_000,
+            site.concurrency,
+            site.timeout / 1_000,
+            site.fallback_after / 1_000,
+        );
+        for (team, name) in TEAMS.iter().enumerate() {
+            let account = ACCOUNTS[team][site.aims.0[team].unwrap_or(0)];
+            let fallback =
+                if team > 0 { format!("fallback = '{}'\n", TEAMS[team - 1]) } else { String::new() };
+            write!(
+                text,
+                "[[team]]\nname = '{name}'\nrecipients = ['{name}@*']\naccount = 'a{account}'\n{fallback}"
+            )
+            .expect("a string takes all that is written");
+        }
+        let source = Source::new("model.toml", text);
+        config::parse(Some(&self.folder.path().join("model.toml")), &source).unwrap_or_else(|problems| {
+            panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+        })
+    }
+
+    fn targets(&self, config: &Config, aims: Aims) -> Vec<Target> {
+        let secrets = TEAMS.iter().enumerate().map(|(team, name)| {
+            let variable = format!("SIGNL4_TEAM_SECRET_{}", name.to_uppercase());
+            (variable, secret_of(team, aims.0[team].unwrap_or(0)))
+        });
+        let all = targets(config, &Environment::of(secrets)).into_iter().zip(aims.0);
+        let accounts = (0..TEAMS.len()).map(|team| Some(ACCOUNTS[team][aims.0[team]?])).collect();
+        self.record().aims.push(Aim { at: self.millis(), accounts });
+        all.filter_map(|(target, aim)| aim.map(|_| target)).collect()
+    }
+
+    fn spool(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    /// The events of `letter`, as their sender begins to hand it in.
+    fn write(&self, letter: &Letter, site: &Site, rule_quiet: Millis) -> u32 {
+        let serial = {
+            let mut serials = self.serials.lock().expect("no holder of this lock can panic");
+            *serials += 1;
+            *serials
+        };
+        let (repeat, ruled) = repeat(letter.incident);
+        let least = if self.account.commercial && self.account.told { 300 } else { 20 };
+        let most = if self.account.commercial { 300 } else { 20 };
+        let policy = Policy {
+            repeat,
+            quiet: if ruled { rule_quiet } else { site.quiet },
+            acknowledged_quiet: site.acknowledged_quiet,
+            hold: site.hold,
+            storm: site.storm.map(|(_, calm)| Storm { least, most, calm }),
+        };
+        let begun = self.millis();
+        for &team in &letter.teams {
+            self.record().events.push(Event {
+                serial,
+                team,
+                incident: letter.incident,
+                status: letter.status,
+                severity: letter.severity,
+                source: letter.source,
+                begun,
+                kept: None,
+                policy,
+            });
+        }
+        serial
+    }
+
+    fn keep(&self, serial: u32, at: Millis) {
+        let mut record = self.record();
+        // It is one of the last.
+        let last = record.events.iter_mut().rev().take_while(|event| event.serial + 100 > serial);
+        last.filter(|event| event.serial == serial).for_each(|event| event.kept = Some(at));
+    }
+}
+
+/// What each account lets go.
+fn windows(account: Account) -> Vec<(usize, Millis)> {
+    let limits = if account.commercial { [150, 600, 36_000, 864_000] } else { [10, 240, 1_200, 4_800] };
+    limits.into_iter().zip([15_000, 60_000, 3_600_000, 86_400_000]).collect()
+}
+
+fn secret_of(team: usize, which: usize) -> String {
+    format!("{}-{which}", TEAMS[team])
+}
+
+fn rules(config: &Config, quiet: Millis) -> Arc<RuleSet> {
+    let text = format!(
+        "version = 1\n[source]\nname = 'Model'\n\
+         when = {{ subject = '^(?<serial>m\\d+x?) (?<product>\\S+) (?<word>\\S+) (?<worth>\\S+) (?<key>\\S+)$' }}\n\
+         [[rule]]\nname = 'all'\n\
+         set = {{ title = '{{{{ serial }}}}', status = '{{{{ word }}}}', severity = '{{{{ worth }}}}', source-system = '{{{{ product }}}}' }}\n\
+         [[rule]]\nname = 'key'\nwhen = {{ key = '^incident' }}\nset = {{ external-id = '{{{{ key }}}}' }}\n\
+         [[rule]]\nname = 'count'\nwhen = {{ key = '-5$' }}\nset = {{ repeat = 'count' }}\n\
+         [[rule]]\nname = 'update'\nwhen = {{ key = '-6$' }}\nset = {{ repeat = 'update' }}\n\
+         [[rule]]\nname = 'quiet'\nwhen = {{ key = '-7$' }}\nset = {{ quiet = '{}s' }}\n",
+        quiet / 1_000
+    );
+    let rules = RuleSet::load(&[Source::new("rules.toml", text)], config.site());
+    Arc::new(rules.unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }))
+}
+
+fn mail(letter: &Letter, serial: u32, clock: &VirtualClock) -> Mail {
+    let words = ["critical", "high", "medium", "low", "info"];
+    let worth = letter.severity.map_or("unsaid", |severity| words[usize::from(severity)]);
+    let word = match letter.status {
+        Status::New => "new",
+        Status::Acknowledged => "acknowledged",
+        Status::Resolved => "resolved",
+    };
+    // The last number says how the rules treat repeats.
+    let key = letter.incident.map_or("none".to_owned(), |n| format!("incident-{n}-{}", n % 8));
+    let mark = if letter.refused { "x" } else { "" };
+    let subject = format!("m{serial}{mark} product{} {word} {worth} {key}", letter.source);
+    let content = format!("From: tool@site.example\r\nSubject: {subject}\r\n\r\nText.\r\n");
+    let client = Client { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() };
+    let recipients = letter.teams.iter().map(|&team| format!("{}@site.example", TEAMS[team])).collect();
+    let reverse_path = "tool@site.example".to_owned();
+    let received_at = clock.now();
+    let envelope = Envelope { received_at, client, reverse_path, recipients, ..Envelope::default() };
+    Mail { envelope, content: content.into() }
+}
+
+/// Puts digests as they are due, as the service does.
+async fn tell(spool: Spool, config: crate::incident::Storm, clock: Arc<VirtualClock>, news: Arc<Notify>) {
+    const LOOK: Duration = Duration::from_secs(30);
+    let since = clock.now();
+    loop {
+        let next = still(tell_due(&spool, &config, &*clock, since)).await.expect("the spool is well");
+        let wait =
+            next.map_or(LOOK, |at| Duration::try_from(at.duration_since(clock.now())).unwrap_or_default());
+        tokio::select! {
+            () = tokio::time::sleep(wait.min(LOOK)) => {}
+            () = news.notified() => {}
+        }
+    }
+}
+
+impl Running {
+    async fn start(world: Arc<World>, site: Site) -> Self {
+        let config = world.config(&site);
+        world.clock.run();
+        let clock: Arc<dyn Clock> = Arc::clone(&world.clock) as _;
+        let spool = Spool::open(&config.spool, Arc::clone(&clock)).expect("the spool opens");
+        if let Some(burst) = config.delivery.plan.burst() {
+            for team in TEAMS {
+                spool.allow(team, u32::try_from(burst).expect("no plan has more"));
+            }
+        }
+        let life = {
+            let from = world.millis();
+            let mut record = world.record();
+            record.lives.push(Life { from, to: None, concurrency: site.concurrency });
+            record.lives.len() - 1
+        };
+        world.signl4.begin(life);
+        world.find_what_a_crash_left(&spool).await;
+        let (stop, stopped) = watch::channel(false);
+        let carrier = Some(Arc::new(Arc::clone(&world.signl4)) as _);
+        let connection = Connection { proxy: Proxy::Off, carrier, ..Connection::default() };
+        let (mood, its_clock) = (Arc::clone(&world.mood), Arc::clone(&world.clock));
+        let disk = Disk { spool: spool.clone(), mood, clock: its_clock };
+        let aims = world.targets(&config, site.aims);
+        let seed = world.draw(|rng| rng.u64(..));
+        let delivery = Delivery::start(
+            config.delivery.clone(),
+            connection,
+            aims,
+            disk,
+            Arc::clone(&clock),
+            seed,
+            stopped,
+        );
+        let delivery = delivery.expect("a client without TLS can be made");
+        let storms = Arc::new(Notify::new());
+        connect(&spool, &delivery, &storms);
+        let storm = config.spool.incidents.storm.clone().unwrap_or_default();
+        tokio::spawn(tell(spool.clone(), storm, Arc::clone(&world.clock), storms));
+        let rule_quiet = 300_000;
+        let intake = Intake::new(
+            rules(&config, rule_quiet),
+            Routes::new(&config.teams),
+            TEAMS[0].to_owned(),
+            spool.clone(),
+            Some(delivery.clone()),
+            clock,
+            world.draw(|rng| rng.u16(..)),
+        );
+        Self { world, site, spool, delivery, intake: Arc::new(intake), stop, rule_quiet }
+    }
+
+    async fn live(&mut self, steps: &mut std::slice::Iter<'_, Step>) -> End {
+        for step in steps {
+            tokio::time::sleep(millis(step.after)).await;
+            if let Some(end) = self.act(&step.deed).await {
+                return end;
+            }
+        }
+        self.calm_down().await;
+        End::Over
+    }
+
+    async fn act(&mut self, deed: &Deed) -> Option<End> {
+        let (world, now) = (Arc::clone(&self.world), self.world.millis());
+        match deed {
+            Deed::Mail(letter) => self.put(letter).await,
+            Deed::Crowd(letters) => {
+                let mut puts = tokio::task::JoinSet::new();
+                for letter in letters {
+                    puts.spawn(self.putting(letter));
+                }
+                puts.join_all().await;
+            }
+            Deed::Weather(weather, spell) => world.signl4.turn(*weather, now + spell),
+            Deed::Secret { team, valid } => world.signl4.set_valid(*team, *valid),
+            Deed::Disk(spell) => {
+                world.mood.lock().expect("no holder of this lock can panic").fails_until = now + spell;
+                world.record().troubles.push((now, now + spell + 15_000));
+            }
+            Deed::Rules { quiet } => {
+                let config = world.config(&self.site);
+                self.rule_quiet = *quiet;
+                self.intake.replace_rules(rules(&config, *quiet));
+            }
+            Deed::Aim(aims) => self.aim(*aims).await,
+            Deed::Wake => self.delivery.wake(None).await,
+            Deed::Look => _ = self.look().await,
+            Deed::Restart { down, site } => return Some(End::Stopped(*down, site.clone())),
+            Deed::Kill { within, down, site } => {
+                if let Some((letter, after)) = within {
+                    tokio::spawn(self.putting(letter));
+                    tokio::time::sleep(Duration::from_millis(*after)).await;
+                }
+                return Some(End::Killed(*down, site.clone()));
+            }
+        }
+        None
+    }
+
+    async fn put(&self, letter: &Letter) {
+        self.putting(letter).await;
+    }
+
+    /// Hands in a mail, which takes a moment before it is kept and one until its sender knows.
+    fn putting(&self, letter: &Letter) -> impl Future<Output = ()> + Send + use<> {
+        let serial = self.world.write(letter, &self.site, self.rule_quiet);
+        let (world, intake) = (Arc::clone(&self.world), Arc::clone(&self.intake));
+        let (before, behind) = world.draw(|rng| (rng.u64(0..4), rng.u64(0..4)));
+        let letter = letter.clone();
+        async move {
+            tokio::time::sleep(Duration::from_millis(before)).await;
+            let mail = mail(&letter, serial, &world.clock);
+            let kept = still(intake.take(mail)).await;
+            kept.map(drop).expect("there is room in the spool");
+            tokio::time::sleep(Duration::from_millis(behind)).await;
+            world.keep(serial, world.millis());
+        }
+    }
+
+    async fn aim(&mut self, aims: Aims) {
+        self.site.aims = aims;
+        let config = self.world.config(&self.site);
+        let targets = self.world.targets(&config, aims);
+        self.delivery.retarget(targets).await.expect("a client without TLS can be made");
+    }
+
+    /// Makes a listing, as `queue list` does, and judges it. How many events wait.
+    async fn look(&self) -> u64 {
+        let reader = Reader::open(&self.world.spool()).expect("the spool can be read beside its service");
+        let filter = |states: &[State]| Filter { states: states.to_vec(), limit: ALL, ..Filter::default() };
+        let expect = "the spool is well";
+        let (all, open, digests, queued) = loop {
+            let all = reader.list(filter(&[])).await.expect(expect);
+            let open = reader.list(filter(&[State::Queued, State::Failed])).await.expect(expect);
+            let counts = reader.counts().await.expect(expect);
+            let mut digests = BTreeMap::new();
+            for digest in all.iter().filter_map(|line| line.digest).collect::<BTreeSet<_>>() {
+                let told = Filter { digest: Some(digest), ..filter(&[]) };
+                digests.insert(digest, lines(&reader.list(told).await.expect(expect)));
+            }
+            // Something may be recorded between one question and the next.
+            if reader.list(filter(&[])).await.expect(expect) == all {
+                break (lines(&all), lines(&open), digests, counts.iter().map(|count| count.queued).sum());
+            }
+        };
+        let now = self.world.millis();
+        let mut record = self.world.record();
+        let found = laws::look(&record, now, &all, &open, &digests, queued);
+        record.lines = all;
+        self.world.breaches().extend(found);
+        queued
+    }
+
+    /// All troubles end, and then all that waits must leave.
+    async fn calm_down(&mut self) {
+        self.world.signl4.turn(Weather::Fine, 0);
+        (0..TEAMS.len()).for_each(|team| self.world.signl4.set_valid(team, true));
+        self.world.mood.lock().expect("no holder of this lock can panic").fails_until = 0;
+        self.aim(Aims([Some(0); 3])).await;
+        let end = self.world.millis() + PATIENCE;
+        loop {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            let counts = self.spool.reader().counts().await.expect("the spool is well");
+            let storms = self.spool.reader().storms().await.expect("the spool is well");
+            let quiet = counts.iter().all(|count| count.queued == 0)
+                && storms.iter().all(|storm| storm.state != StormState::Raging && storm.told == storm.folded);
+            if quiet || self.world.millis() > end {
+                break;
+            }
+        }
+        self.look().await;
+    }
+}
+
+impl World {
+    /// Finds out which of the mails that nobody was told of are kept.
+    async fn find_what_a_crash_left(&self, spool: &Spool) {
+        if self.record().events.iter().all(|event| event.kept.is_some()) {
+            return;
+        }
+        let filter = Filter { limit: ALL, ..Filter::default() };
+        let listed = lines(&spool.reader().list(filter).await.expect("the spool is well"));
+        let mut record = self.record();
+        let died = record.lives.iter().rev().find_map(|life| life.to).unwrap_or(0);
+        for event in record.events.iter_mut().filter(|event| event.kept.is_none()) {
+            if listed.iter().any(|line| line.serial == Some(event.serial) && line.team == event.team) {
+                event.kept = Some(died);
+            }
+        }
+    }
+}
+
+fn lines(listed: &[Listed]) -> Vec<Line> {
+    let line = |listed: &Listed| Line {
+        serial: read_title(&listed.title).map(|(serial, _)| serial),
+        team: TEAMS.iter().position(|team| listed.team.as_deref() == Some(team)).unwrap_or(TEAMS.len()),
+        state: listed.state.word().to_owned(),
+        digest: listed.digest,
+    };
+    listed.iter().map(line).collect()
+}
+
+fn millis(millis: Millis) -> Duration {
+    Duration::from_millis(millis.unsigned_abs())
+}

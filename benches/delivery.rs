@@ -12,7 +12,8 @@
 //! the first seconds.
 //!
 //! Then, in the same queue with all incidents open: how long it takes to find an incident by its key, and to put the
-//! close of one that way, with the wait for the disk and without.
+//! close of one that way, with the wait for the disk and without; and how long delivery looks for what is most
+//! urgent where one incident has all but one of the events.
 
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
@@ -69,6 +70,7 @@ fn main() {
             drain(plan, events).await;
         }
         closes(events).await;
+        look(events).await;
     });
 }
 
@@ -164,6 +166,23 @@ async fn closes(events: u64) {
     }
 }
 
+/// Looks for what is most urgent in a queue of which all but one event are of one incident.
+async fn look(events: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let flood = |n| Event { external_id: Some(incident(u64::from(n == events))), ..disk(n) };
+    put_all(folder.path(), (0..=events).map(|n| entry(n, flood(n)))).await;
+    let spool = open(folder.path(), Sync::Off);
+    let mut waits = Vec::new();
+    for _ in 0..200 {
+        let begin = Instant::now();
+        let found = spool.reader().urgent("default", (0, 0), 256).await.unwrap();
+        waits.push(begin.elapsed());
+        assert_eq!(found.len(), 2);
+    }
+    report("what is most urgent, flooded", waits);
+    spool.close().await;
+}
+
 fn report(name: &str, mut waits: Vec<Duration>) {
     waits.sort_unstable();
     let at = |part: usize| waits[(waits.len() * part / 1000).min(waits.len() - 1)].as_secs_f64() * 1e3;
@@ -200,21 +219,34 @@ fn entry(n: u64, event: Event) -> Entry {
 /// Fills a spool: `events` of all incidents in turn, each incident opened, updated again and again and, if it is
 /// `closed`, closed; and one more that is critical.
 async fn fill(folder: &Path, events: u64, closed: bool) {
-    // What is made here is thrown away.
-    let spool = open(folder, Sync::Off);
-    let mut puts = Vec::new();
-    for n in 0..=events {
+    let mail = |n| {
         let last = n == events;
         let event = Event {
-            team: "default".into(),
-            title: format!("Disk is almost full, number {n}"),
-            message: "The disk of this machine is almost full; somebody should look at it soon. ".repeat(6),
             external_id: Some(if last { String::from_utf8(CRITICAL.to_vec()).unwrap() } else { incident(n) }),
             status: if closed && n + INCIDENTS >= events && !last { Status::Resolved } else { Status::New },
             severity: Some(if last { Severity::Critical } else { Severity::Info }),
-            ..Event::default()
+            ..disk(n)
         };
-        let entry = entry(n, event);
+        entry(n, event)
+    };
+    put_all(folder, (0..=events).map(mail)).await;
+}
+
+/// The `n`th event.
+fn disk(n: u64) -> Event {
+    Event {
+        team: "default".into(),
+        title: format!("Disk is almost full, number {n}"),
+        message: "The disk of this machine is almost full; somebody should look at it soon. ".repeat(6),
+        ..Event::default()
+    }
+}
+
+async fn put_all(folder: &Path, entries: impl Iterator<Item = Entry>) {
+    // What is made here is thrown away.
+    let spool = open(folder, Sync::Off);
+    let mut puts = Vec::new();
+    for entry in entries {
         let spool = spool.clone();
         puts.push(tokio::spawn(async move { spool.put(entry).await.unwrap() }));
         if puts.len() == 512 {

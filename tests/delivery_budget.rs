@@ -18,7 +18,7 @@ use smtp2signl4::event::{Event, Repeat, Severity};
 use smtp2signl4::incident;
 use smtp2signl4::mail::{Envelope, MailId};
 use smtp2signl4::secret::Secret;
-use smtp2signl4::spool::{self, Entry, Filter, Spool};
+use smtp2signl4::spool::{self, Admission, Entry, Filter, Spool};
 use smtp2signl4::standin::{self, Options, Request, Standin};
 use support::{PATIENCE, Site, Smtp};
 use tokio::sync::watch;
@@ -53,11 +53,15 @@ fn spool_at(folder: &Path) -> spool::Config {
 
 impl Rig {
     fn start(folder: &Path, targets: Vec<Target>, config: Config) -> Self {
-        Self::start_at(folder, targets, config, Arc::new(System))
+        Self::over(&spool_at(folder), targets, config, Arc::new(System))
     }
 
     fn start_at(folder: &Path, targets: Vec<Target>, config: Config, clock: Arc<dyn Clock>) -> Self {
-        let spool = Spool::open(&spool_at(folder), Arc::clone(&clock)).unwrap();
+        Self::over(&spool_at(folder), targets, config, clock)
+    }
+
+    fn over(spool: &spool::Config, targets: Vec<Target>, config: Config, clock: Arc<dyn Clock>) -> Self {
+        let spool = Spool::open(spool, Arc::clone(&clock)).unwrap();
         let (stop, stopped) = watch::channel(false);
         let delivery = Delivery::start(config, direct(), targets, spool.clone(), clock, 1, stopped).unwrap();
         let offer = delivery.clone();
@@ -73,6 +77,10 @@ impl Rig {
 
     /// Queues an event for `team` and returns its number.
     async fn put(&self, n: u16, team: &str, severity: Severity) -> u64 {
+        self.admit(n, team, severity).await.queued[0].seq
+    }
+
+    async fn admit(&self, n: u16, team: &str, severity: Severity) -> Admission {
         let event = Event {
             team: team.to_owned(),
             title: n.to_string(),
@@ -87,7 +95,7 @@ impl Rig {
             events: vec![event],
             dropped: None,
         };
-        self.spool.put(entry).await.unwrap()[0].seq
+        self.spool.admit(entry).await.unwrap()
     }
 }
 
@@ -341,4 +349,30 @@ async fn the_real_program_earns_no_block_however_often_it_is_killed() {
     tokio::time::timeout(PATIENCE, all).await.unwrap();
     assert_eq!(throttled(&standin), 0, "seed {seed}");
     gateway.stop();
+}
+
+#[tokio::test]
+async fn a_storm_is_measured_by_the_account_of_the_team_that_is_flooded() {
+    let account = async |plan| Standin::start(Options { plan, ..Options::default() }).await.unwrap();
+    let (free, paid) = (account(standin::Plan::Free).await, account(standin::Plan::Commercial).await);
+    let folder = tempfile::tempdir().unwrap();
+    let targets = vec![
+        Target { account: "paid".into(), ..target(&paid, "soc", "a") },
+        Target { account: "free".into(), ..target(&free, "ops", "b") },
+    ];
+    let rig = Rig::over(&spool::Config::at(folder.path()), targets, Config::default(), Arc::new(System));
+    // What each may post is learnt from the first reply, the paid account's first.
+    for (n, team) in ["soc", "ops"].into_iter().enumerate() {
+        let seq = rig.put(n as u16, team, Severity::Info).await;
+        within(rig.delivery.wait(seq)).await.unwrap();
+    }
+    let mut folded = [0, 0];
+    for n in 2..32 {
+        for (team, folded) in ["soc", "ops"].into_iter().zip(&mut folded) {
+            let n = 2 * n + u16::from(team == "ops");
+            *folded += rig.admit(n, team, Severity::Info).await.folded;
+        }
+    }
+    assert_eq!(folded, [0, 11], "of 31 in a minute 20 page where 10 may go in 15 seconds");
+    rig.stop().await;
 }

@@ -14,8 +14,8 @@ use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::gateway::storm::tell_due;
 use smtp2signl4::incident;
 use smtp2signl4::mail::{Envelope, MailId, Origin};
-use smtp2signl4::spool::{Config, Entry, Outcome, Queued, Spool, Sync};
-use smtp2signl4::standin::{Options, Standin};
+use smtp2signl4::spool::{Config, Entry, Filter, Outcome, Queued, Reader, Spool, Sync};
+use smtp2signl4::standin::{Fault, Options, Request, Standin};
 use support::{PATIENCE, Site, Smtp};
 
 /// Sends a mail in SIGNL4's own format.
@@ -84,6 +84,24 @@ async fn a_repeat_is_kept_and_shown_and_the_close_and_the_next_open_are_sent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_answer_was_lost_goes_again_with_its_external_id_and_is_counted() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    standin.script([Fault::TakeAndClose]);
+    let site = Site::new(&standin);
+    let gateway = site.start();
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO incidents.example").unwrap();
+    send(&mut smtp, "one", "a", "new");
+    let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(2)).await.unwrap();
+    assert_eq!(events[0].payload, events[1].payload);
+    assert_eq!(events[1].payload["X-S4-ExternalID"], "a");
+    let listed = site.command(&["queue", "list"]).output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(listed.contains("1 posted again since the start of the service though SIGNL4 may"), "{listed}");
+    gateway.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn in_a_storm_few_pages_tell_of_all_and_every_mail_is_kept_and_linked() {
     const MAILS: usize = 30;
     let standin = Standin::start(Options::default()).await.unwrap();
@@ -104,6 +122,48 @@ async fn in_a_storm_few_pages_tell_of_all_and_every_mail_is_kept_and_linked() {
     assert!(folded.iter().all(|event| event["state"] == "folded" && event["digest"] == 1));
     gateway.stop();
     assert_eq!(standin.taken(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_again_and_again_in_a_storm_the_gateway_pages_no_further_burst_and_names_each_mail_once() {
+    const MAILS: usize = 24;
+    const SINGLY: usize = 5;
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let mut site = Site::new(&standin);
+    site.set("incidents", "storm", "{ after = 5, interval = '1h', calm = '1h' }");
+    // Killed before the storm begins, as it begins, and twice while it rages.
+    for life in 0..4 {
+        let gateway = site.start();
+        let mut smtp = Smtp::connect(gateway.address()).unwrap();
+        smtp.say("EHLO storm.example").unwrap();
+        let from = [0, 3, 6, 15][life];
+        let to = [3, 6, 15, MAILS][life];
+        for n in from..to {
+            send(&mut smtp, &format!("Disk {n} is full"), &format!("disk-{n}"), "new");
+        }
+        gateway.kill();
+    }
+    let gateway = site.start();
+    let is_digest = |title: &str| title.starts_with("Storm of ");
+    let titles = |requests: &[Request]| -> HashSet<String> {
+        requests.iter().map(|event| event.payload["Title"].as_str().unwrap().to_owned()).collect()
+    };
+    let all_came = standin.wait_for(|requests| titles(requests).len() > SINGLY);
+    tokio::time::timeout(PATIENCE, all_came).await.unwrap();
+    gateway.stop();
+    let titles = titles(&standin.requests());
+    let singly: HashSet<&String> = titles.iter().filter(|title| !is_digest(title)).collect();
+    assert_eq!((singly.len(), titles.len()), (SINGLY, SINGLY + 1), "{titles:?}");
+    let folded = lines(&site, &["queue", "list", "--digest", "1", "--json"]);
+    let named: HashSet<&str> = folded.iter().map(|event| event["title"].as_str().unwrap()).collect();
+    assert_eq!((folded.len(), named.len()), (MAILS - SINGLY, MAILS - SINGLY));
+    assert!(singly.iter().all(|title| !named.contains(title.as_str())));
+    // A digest is written with the note of what it tells: what was killed while it was posted goes out again, with
+    // the same key, and no second one is made.
+    let all = Filter { limit: 1_000, ..Filter::default() };
+    let written = Reader::open(&site.spool()).unwrap().list(all).await.unwrap();
+    let digests = written.iter().filter(|event| is_digest(&event.title)).count();
+    assert_eq!((written.len(), digests), (MAILS + 1, 1));
 }
 
 /// A spool whose events are taken at once, and a clock that the test moves.
@@ -149,7 +209,7 @@ impl Model {
 
     /// Tells what is due and posts all that waits.
     async fn post(&mut self) {
-        tell_due(&self.spool, &self.storm, &*self.clock).await.unwrap();
+        tell_due(&self.spool, &self.storm, &*self.clock, Timestamp::MIN).await.unwrap();
         let waiting = self.spool.waiting("soc", 0, 100_000).await.unwrap();
         let at = self.clock.now();
         let delivered =

@@ -116,6 +116,8 @@ pub(super) struct Dispatch<B> {
     holds: BTreeMap<String, Timestamp>,
     /// Teams that have events in the spool and no target, and how many.
     unknown: BTreeMap<String, u64>,
+    /// What the spool was told that each account lets go.
+    allowances: BTreeMap<usize, u64>,
     tasks: JoinSet<Done>,
     tickets: HashMap<task::Id, Ticket>,
     /// Outcomes to be recorded, the last of each event.
@@ -142,6 +144,7 @@ impl<B: Backlog> Dispatch<B> {
             names: BTreeMap::new(),
             holds: BTreeMap::new(),
             unknown: BTreeMap::new(),
+            allowances: BTreeMap::new(),
             tasks: JoinSet::new(),
             tickets: HashMap::new(),
             unrecorded: BTreeMap::new(),
@@ -367,9 +370,11 @@ impl<B: Backlog> Dispatch<B> {
         let Errand { team, by, account, .. } = errand;
         let Some(seq) = errand.seq else {
             let verdict = self.scheduler.asked(team, account, answer, now);
+            self.tell_allowance(account);
             return self.tell(team, None, &verdict.notices);
         };
         let verdict = self.scheduler.answer((team, by, account), seq, answer, now);
+        self.tell_allowance(account);
         let Verdict { mut outcome, notices, lent } = verdict;
         let event = self.scheduler.event(team, seq);
         if by != team
@@ -392,9 +397,6 @@ impl<B: Backlog> Dispatch<B> {
         let event = seq
             .and_then(|seq| self.scheduler.event(team, seq).map(|(mail, _, attempts)| (seq, mail, attempts)));
         for notice in notices {
-            if let Notice::Plan { burst } = notice {
-                self.backlog.allow(u32::try_from(*burst).unwrap_or(u32::MAX));
-            }
             log::notice(&self.entries[team].name, self.scheduler.team(team), event, notice);
         }
     }

@@ -200,9 +200,9 @@ pub trait Backlog: Send + Sync + 'static {
     /// Every team that has queued events, and how many.
     fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
 
-    /// An account was found to let so many events go in its shortest window: what a storm is measured by.
-    fn allow(&self, events: u32) {
-        _ = events;
+    /// The account of `team` was found to let so many events go in its shortest window: what a storm is measured by.
+    fn allow(&self, team: &str, events: u32) {
+        _ = (team, events);
     }
 
     /// Since when the secret of each team was refused, as it was noted last.
@@ -258,8 +258,8 @@ impl Backlog for Spool {
             .collect())
     }
 
-    fn allow(&self, events: u32) {
-        Spool::allow(self, events);
+    fn allow(&self, team: &str, events: u32) {
+        Spool::allow(self, team, events);
     }
 
     async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {

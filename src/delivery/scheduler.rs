@@ -84,6 +84,8 @@ struct Account {
     name: String,
     budget: Budget,
     ledger: Ledger,
+    /// Whether the headers of a reply have told what it may post.
+    told: bool,
     /// Pages that were posted while something waited that pages nobody, since the last of that went.
     passing: u32,
 }
@@ -124,6 +126,12 @@ impl Scheduler {
         &self.accounts[account].name
     }
 
+    /// How many events an account lets go in its shortest window, once a reply has told.
+    pub(crate) fn allowance(&self, account: usize) -> Option<u64> {
+        let Account { budget, told, .. } = &self.accounts[account];
+        (*told && budget.is_limited()).then(|| budget.burst())
+    }
+
     /// Adds an account of which the spool has these notes. If it cannot tell, the account may just have
     /// posted all it could.
     pub(crate) fn add_account(&mut self, name: &str, notes: Option<&[Reservation]>, now: Timestamp) -> usize {
@@ -132,7 +140,7 @@ impl Scheduler {
             budget.charge(budget.burst(), now);
         }
         let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
-        self.accounts.push(Account { name: name.to_owned(), budget, ledger, passing: 0 });
+        self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false, passing: 0 });
         self.accounts.len() - 1
     }
 
@@ -491,7 +499,7 @@ impl Scheduler {
 
     /// Charges the account for a post and learns from its answer.
     fn settle(&mut self, account: usize, answer: &Answer, now: Timestamp) -> Option<Notice> {
-        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let Account { budget, ledger, told, .. } = &mut self.accounts[account];
         let spent = answer.spent();
         budget.settle(spent, now);
         if budget.is_limited() {
@@ -499,6 +507,7 @@ impl Scheduler {
         }
         match answer {
             Answer::Accepted { limits, .. } => {
+                *told |= limits.limit.is_some();
                 let changed = budget.learn(limits, now);
                 changed.then(|| Notice::Plan { burst: budget.burst() })
             }

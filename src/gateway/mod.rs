@@ -24,7 +24,7 @@ use tracing::{debug, error, info, warn};
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Notices, Routes};
-use crate::delivery::{Delivery, Pinger, SetupError, Target};
+use crate::delivery::{Delivery, Pinger, Plan, SetupError, Target};
 use crate::diagnostic::Diagnostic;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
@@ -132,8 +132,12 @@ impl Gateway {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
-        if let Some(burst) = config.delivery.plan.burst() {
-            spool.allow(u32::try_from(burst).unwrap_or(u32::MAX));
+        // What nobody has said is remembered from before, and learnt from SIGNL4's headers.
+        if config.delivery.plan != Plan::Auto
+            && let Some(burst) = config.delivery.plan.burst()
+        {
+            let burst = u32::try_from(burst).unwrap_or(u32::MAX);
+            config.teams.iter().for_each(|team| spool.allow(&team.name, burst));
         }
         let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
         let control = control::bind(&config.socket)

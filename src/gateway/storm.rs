@@ -44,8 +44,11 @@ pub(super) async fn tell(
     news: Arc<Notify>,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut since = clock.now();
     loop {
-        let wait = match tell_due(&spool, &config, &*clock).await {
+        // A clock that was set back must not prolong a storm.
+        since = since.min(clock.now());
+        let wait = match tell_due(&spool, &config, &*clock, since).await {
             Ok(next) => next.map_or(LOOK, |at| {
                 let wait = Duration::try_from(at.duration_since(clock.now())).unwrap_or_default();
                 wait.min(LOOK)
@@ -63,7 +66,8 @@ pub(super) async fn tell(
     }
 }
 
-/// Puts every digest that is due, and says when the next one may be.
+/// Puts every digest that is due, and says when the next one may be. Nobody has seen before `since` whether it was
+/// calm: a storm goes on through a restart, however long that takes.
 ///
 /// # Errors
 /// One could not be put; it stays due.
@@ -71,12 +75,13 @@ pub async fn tell_due(
     spool: &Spool,
     config: &incident::Storm,
     clock: &dyn Clock,
+    since: Timestamp,
 ) -> Result<Option<Timestamp>, Error> {
     loop {
         let now = clock.now();
         let (mut next, mut told): (Option<Timestamp>, bool) = (None, false);
         for storm in spool.reader().storms().await? {
-            match step(&storm, config, now) {
+            match step(&storm, config, (since, now)) {
                 Step::Tell(state) => {
                     put(spool, &storm, state, now).await?;
                     told = true;
@@ -99,15 +104,15 @@ enum Step {
     Wait(Option<Timestamp>),
 }
 
-/// Decides what is to be done about `storm`. Pure.
-fn step(storm: &Storm, config: &incident::Storm, now: Timestamp) -> Step {
+/// Decides what is to be done about `storm`, which is watched `since` then. Pure.
+fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Timestamp)) -> Step {
     let after = |at: Timestamp, span: SignedDuration| at.checked_add(span).unwrap_or(Timestamp::MAX);
     let news = storm.folded > storm.told;
     let all_closed = storm.open == 0 && storm.keyless == 0;
     match (storm.state, storm.told_at) {
         (StormState::Raging, None) => Step::Tell(StormState::Raging),
         (StormState::Raging, Some(told_at)) => {
-            let calm_at = after(storm.excess_at, config.calm);
+            let calm_at = after(storm.excess_at.max(since), config.calm);
             let due_at = after(told_at, config.interval);
             if calm_at <= now {
                 // What nobody has read yet must not be told by a close, which pages nobody.
@@ -330,7 +335,20 @@ mod tests {
     }
 
     fn at_step(storm: &Storm, seconds: i64) -> Step {
-        step(storm, &incident::Storm::default(), at(seconds))
+        step(storm, &incident::Storm::default(), (at(-1_000), at(seconds)))
+    }
+
+    #[test]
+    fn a_storm_goes_on_after_a_restart_until_it_was_seen_to_be_calm() {
+        let storm = Storm { folded: 9, ..storm() };
+        let step = |seconds| step(&storm, &incident::Storm::default(), (at(3_600), at(seconds)));
+        assert_eq!(step(3_600), Step::Tell(StormState::Raging), "what was folded before it is told");
+        assert_eq!(step(3_900), Step::Tell(StormState::Over));
+        let storm = Storm { told: 9, ..storm };
+        assert_eq!(
+            super::step(&storm, &incident::Storm::default(), (at(3_600), at(3_601))),
+            Step::Wait(Some(at(3_900)))
+        );
     }
 
     #[test]
@@ -379,8 +397,11 @@ mod tests {
         assert_eq!(event.severity, Some(Severity::High));
         assert_eq!((event.status, event.repeat), (Status::New, Some(Repeat::Update)));
         assert_eq!(event.external_id.as_deref(), Some("smtp2signl4:storm:7-1795194000"));
+        let when = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S %Z").to_string();
+        let first_and_last = format!(", from {} to {}: ", when(at(0)), when(at(60)));
         for told in [
             "67 mails came",
+            &first_and_last,
             ": 40 high, 25 low, 2 without severity.",
             "40 x Disk # on db# is full\n1 x Case ~a opened\n1 x Case ~b opened\n",
             "and 8 in 8 more groups",

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Repeat, Severity, Status, Words};
 
 pub use config::{Config, Storm};
-pub use storm::{Storms, Ticket};
+pub use storm::{MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
 
 /// A clock that shows a time this much before the last page was set back: nobody knows then how long ago
 /// that was.

@@ -2,20 +2,23 @@
 //! the next ones belong into a digest until it is calm again.
 //!
 //! A source is what `X-S4-SourceSystem` names. One that is in a storm of its own does not count for its
-//! team, so that it takes the pages of no other source with it. What is counted is in memory and begins at
-//! zero with the process; a storm that is on is the keeper's to remember.
+//! team, so that it takes the pages of no other source with it. What was counted and which
+//! storms were on before the process began is the keeper's to remember.
 
 use std::collections::{HashMap, VecDeque};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::config::Storm;
 
-/// The time over which pages are counted, in milliseconds.
-const WINDOW: i64 = 60_000;
+/// The time over which pages are counted.
+pub const STORM_WINDOW: SignedDuration = SignedDuration::from_secs(60);
+
+/// The same in milliseconds.
+const WINDOW: i64 = STORM_WINDOW.as_secs() * 1_000;
 
 /// Most pages that are counted, whatever the config says: each is remembered for a minute.
-const MOST_COUNTED: usize = 10_000;
+pub const MOST_COUNTED: usize = 10_000;
 
 /// Sources of a team that are counted one by one. A sender that names a new one each time counts for its
 /// team.
@@ -61,6 +64,17 @@ impl Storms {
     pub fn calm(&mut self, storm: u64) {
         for team in self.teams.values_mut() {
             team.raging.retain(|_, raging| *raging != storm);
+        }
+    }
+
+    /// Counts a page of the time before the process began, after those that came before it and the storms that are
+    /// on.
+    pub fn recall(&mut self, team: &str, source: &str, at: Timestamp) {
+        let at = at.as_millisecond();
+        let team = self.teams.entry(team.to_owned()).or_default();
+        team.count_source(source, MOST_COUNTED, at);
+        if !team.raging.contains_key(&Some(source.to_owned())) {
+            team.recent.push_back((at, source.to_owned()));
         }
     }
 
@@ -193,6 +207,24 @@ mod tests {
             assert_eq!(storms.count("soc", "a", false, (&storm(), 10), at(second)), None);
         }
         assert!(pages(&mut storms, "a", 10, 1).is_some());
+    }
+
+    #[test]
+    fn what_was_counted_before_a_restart_counts_after_it() {
+        let mut storms = Storms::default();
+        storms.rage("soc", Some("b"), 7);
+        for second in 0..3 {
+            storms.recall("soc", "a", at(second));
+        }
+        for second in 3..50 {
+            storms.recall("soc", "b", at(second));
+        }
+        let begins = Ticket { source: Some("a".into()), storm: None, excess: true };
+        assert_eq!(pages(&mut storms, "a", 50, 1), Some(begins));
+        let goes_on = Ticket { source: Some("b".into()), storm: Some(7), excess: true };
+        assert_eq!(pages(&mut storms, "b", 51, 1), Some(goes_on));
+        assert_eq!(pages(&mut storms, "a", 200, 3), None, "for a minute");
+        assert_eq!(pages(&mut storms, "c", 300, 1), None);
     }
 
     #[test]

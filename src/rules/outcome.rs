@@ -11,9 +11,9 @@ use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words
 use crate::mail;
 
 use super::attach;
+use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::{Ground, first};
-use super::draft::{By, Draft};
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
 use super::{RuleSet, Subject};

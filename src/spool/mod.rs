@@ -17,6 +17,7 @@
 //!
 //! Left out: when to try what again (delivery's), what to say to whom (the gateway's).
 
+mod allowance;
 mod config;
 mod engine;
 mod entry;
@@ -28,7 +29,6 @@ mod reservation;
 mod sqlite;
 mod writer;
 
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use jiff::{SignedDuration, Timestamp};
@@ -46,14 +46,12 @@ pub use reservation::{QUIET, RANKS, Reservation, Urgent, rank};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::mail::MailId;
+use allowance::Allowances;
 use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
 use writer::{Listener, Request, Status};
 
 /// Events that are put back into the queue in one step, so that mail in between does not wait.
 const REQUEUE_STEP: usize = 256;
-
-/// Events that SIGNL4 takes in 15 seconds from an account of the free plan, as far as nobody knows better.
-const FREE_ALLOWANCE: u32 = 10;
 
 /// How long an open incident is remembered after its last mail, at least.
 const OPEN_RETENTION: SignedDuration = SignedDuration::from_hours(30 * 24);
@@ -69,7 +67,7 @@ pub struct Spool {
     status: watch::Receiver<Status>,
     reader: Reader,
     listener: Arc<OnceLock<Listener>>,
-    allowance: Arc<AtomicU32>,
+    allowances: Arc<Allowances>,
     clock: Arc<dyn Clock>,
     config: Arc<Config>,
 }
@@ -83,13 +81,13 @@ impl Spool {
         if config.sync == Sync::Off {
             tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
         }
-        let allowance = Arc::new(AtomicU32::new(FREE_ALLOWANCE));
-        let (engine, store) = sqlite::open(config, Arc::clone(&allowance))?;
+        let allowances = Arc::default();
+        let (engine, store) = sqlite::open(config, Arc::clone(&allowances))?;
         let listener = Arc::default();
         let started = writer::start(Box::new(engine), Arc::clone(&listener));
         let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
         let reader = Reader::new(Arc::new(store));
-        Ok(Self { inbox, status, reader, listener, allowance, clock, config: Arc::new(config.clone()) })
+        Ok(Self { inbox, status, reader, listener, allowances, clock, config: Arc::new(config.clone()) })
     }
 
     /// Tells `listener` of all that goes into the queue or is withdrawn from it from now on, each batch once it
@@ -99,10 +97,14 @@ impl Spool {
         _ = self.listener.set(Box::new(listener));
     }
 
-    /// How many events the account of the teams lets go in 15 seconds: what a storm is measured by. At the
-    /// start it is the free plan's number.
-    pub fn allow(&self, events: u32) {
-        self.allowance.store(events, Ordering::Relaxed);
+    /// How many events the account of `team` lets go in 15 seconds: what a storm is measured by. It is remembered;
+    /// of a team of which it was never said it is the free plan's number.
+    pub fn allow(&self, team: &str, events: u32) {
+        if let Some(memo) = self.allowances.learn(team, events) {
+            let (nobody, _) = oneshot::channel();
+            // If there is no place for it now, it is learnt again after the next start.
+            _ = self.inbox.try_send(Request::Change(Change::Remember(vec![memo]), nobody));
+        }
     }
 
     /// Takes a mail for good. `Ok` when it is on disk: then those of its events that are to be sent are queued,
@@ -425,7 +427,7 @@ mod tests {
             status,
             reader,
             listener: Arc::default(),
-            allowance: Arc::default(),
+            allowances: Arc::default(),
             clock: Arc::new(System),
             config: Arc::new(config),
         };

@@ -1,4 +1,4 @@
-//! What of a mail goes out and what is kept, decided where it is written: repeats, closes, holds and storms.
+//! What of a mail goes out and what is kept, decided where it is written: repeats, closes and holds.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -7,46 +7,45 @@ use jiff::SignedDuration;
 use smtp2signl4::clock::{Clock, Manual};
 use smtp2signl4::event::{Event, Repeat, Severity, Status};
 use smtp2signl4::incident::{self, State as Incident};
-use smtp2signl4::mail::Origin;
 use smtp2signl4::spool::{
-    Config, Entry, Filter, IncidentFilter, Listed, News, Outcome, Selection, Spool, State, StormState, Told,
+    Config, Entry, Filter, IncidentFilter, Listed, News, Outcome, Selection, Spool, State,
 };
 
 use crate::{clock, id, mail, start};
 
 /// A spool whose mails are numbered.
-struct Site {
-    spool: Spool,
-    clock: Arc<Manual>,
+pub(super) struct Site {
+    pub(super) spool: Spool,
+    pub(super) clock: Arc<Manual>,
     next: u32,
 }
 
 const OPEN: &str = "open";
 
 impl Site {
-    fn new(folder: &Path, incidents: incident::Config) -> Self {
+    pub(super) fn new(folder: &Path, incidents: incident::Config) -> Self {
         Self::at(folder, incidents, clock(), 0)
     }
 
-    fn at(folder: &Path, incidents: incident::Config, clock: Arc<Manual>, next: u32) -> Self {
+    pub(super) fn at(folder: &Path, incidents: incident::Config, clock: Arc<Manual>, next: u32) -> Self {
         let theirs: Arc<dyn Clock> = clock.clone();
         let spool = Spool::open(&Config { incidents, ..Config::at(folder) }, theirs).unwrap();
         Self { spool, clock, next }
     }
 
-    async fn again(self, folder: &Path, incidents: incident::Config) -> Self {
+    pub(super) async fn again(self, folder: &Path, incidents: incident::Config) -> Self {
         self.spool.close().await;
         Self::at(folder, incidents, self.clock, self.next)
     }
 
     /// Puts a mail of one event and tells where that stands, and why.
-    async fn put(&mut self, event: Event) -> (State, Option<String>) {
+    pub(super) async fn put(&mut self, event: Event) -> (State, Option<String>) {
         let listed = self.entry(Entry { events: vec![event], ..mail(0, "soc") }).await;
         (listed[0].state, listed[0].reason.clone())
     }
 
     /// Puts a mail and tells where its events stand, in order.
-    async fn entry(&mut self, entry: Entry) -> Vec<Listed> {
+    pub(super) async fn entry(&mut self, entry: Entry) -> Vec<Listed> {
         self.next += 1;
         let id = id(self.next);
         self.spool.put(Entry { id, ..entry }).await.unwrap();
@@ -54,16 +53,16 @@ impl Site {
         shown.events.into_iter().map(|event| event.listed).collect()
     }
 
-    async fn state(&mut self, event: Event) -> State {
+    pub(super) async fn state(&mut self, event: Event) -> State {
         self.put(event).await.0
     }
 
-    fn pass(&self, minutes: i64) {
+    pub(super) fn pass(&self, minutes: i64) {
         self.clock.advance(SignedDuration::from_mins(minutes));
     }
 
     /// Everything that waits is delivered.
-    async fn deliver(&self) {
+    pub(super) async fn deliver(&self) {
         let at = self.clock.now();
         let delivered =
             |seq| Outcome::Delivered { seq, event_id: Some(format!("2518_{seq}")), at, by_way: None };
@@ -83,7 +82,7 @@ impl Site {
         (found.incident.state, found.incident.mails, found.event_ids)
     }
 
-    async fn count(&self, state: State) -> usize {
+    pub(super) async fn count(&self, state: State) -> usize {
         let filter = Filter { states: vec![state], limit: 100_000, ..Filter::default() };
         self.spool.reader().list(filter).await.unwrap().len()
     }
@@ -110,11 +109,11 @@ fn close() -> Event {
 }
 
 /// The open of another incident.
-fn other(n: u32) -> Event {
+pub(super) fn other(n: u32) -> Event {
     Event { external_id: Some(format!("other {n}")), title: format!("Disk {n} is full"), ..open() }
 }
 
-fn defaults() -> incident::Config {
+pub(super) fn defaults() -> incident::Config {
     incident::Config::default()
 }
 
@@ -136,6 +135,9 @@ async fn a_repeat_is_kept_and_listed_with_its_reason_and_after_the_quiet_time_th
     let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
     assert!(waiting[0].payload.ends_with(r#","Repeated":"2 times since the last page"}"#));
     assert_eq!(site.incident().await, (Incident::Open, 4, vec!["2518_1024".to_owned()]));
+    let known = site.spool.reader().incident("soc", "incident").await.unwrap().unwrap().incident;
+    assert_eq!((known.opened_at, known.last_at), (start(), start() + SignedDuration::from_mins(10)));
+    assert_eq!(site.spool.reader().incident("ops", "incident").await.unwrap(), None);
 }
 
 #[tokio::test]
@@ -317,87 +319,6 @@ async fn an_update_of_what_is_held_is_held_in_its_place_until_the_same_moment() 
     );
     assert_eq!(site.state(close()).await, State::Counted);
     assert_eq!(site.waiting().await, []);
-}
-
-fn stormy() -> incident::Config {
-    let storm = incident::Storm { after: Some(3), ..incident::Storm::default() };
-    incident::Config { storm: Some(storm), ..defaults() }
-}
-
-#[tokio::test]
-async fn in_a_storm_the_first_page_singly_the_rest_is_folded_and_critical_never_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut site = Site::new(folder.path(), stormy());
-    let mut states = Vec::new();
-    for n in 0..10 {
-        states.push(site.state(other(n)).await);
-    }
-    assert_eq!(states[..3], [State::Queued; 3]);
-    assert_eq!(states[3..], [State::Folded; 7]);
-    let critical = Event { severity: Some(Severity::Critical), ..other(11) };
-    assert_eq!(site.state(critical).await, State::Queued);
-    let calm = Event { source_system: Some("Another tool".into()), ..other(12) };
-    assert_eq!(site.state(calm).await, State::Queued, "no other source is folded");
-    let notice = Entry { events: vec![other(13)], content: None, ..mail(0, "soc") };
-    let envelope = smtp2signl4::mail::Envelope { origin: Origin::Gateway, ..notice.envelope.clone() };
-    assert_eq!(site.entry(Entry { envelope, ..notice }).await[0].state, State::Queued, "nor a notice");
-
-    // All are kept, and linked to their digest, also after a restart.
-    site = site.again(folder.path(), stormy()).await;
-    assert_eq!(site.state(other(14)).await, State::Folded);
-    let storm = site.spool.reader().storms().await.unwrap().remove(0);
-    assert_eq!((storm.folded, storm.open, storm.told, storm.told_at), (8, 8, 0, None));
-    assert_eq!((storm.source.as_deref(), storm.state), (Some("Tool"), StormState::Raging));
-    let filter = Filter { digest: Some(storm.id), ..Filter::default() };
-    let listed = site.spool.reader().list(filter).await.unwrap();
-    assert_eq!(listed.len(), 8);
-    assert!(listed.iter().all(|event| event.digest == Some(storm.id) && event.state == State::Folded));
-    let folded = site.spool.reader().folded(storm.id, 0, 3).await.unwrap();
-    assert_eq!(
-        folded.iter().map(|event| &*event.title).collect::<Vec<_>>()[..2],
-        ["Disk 3 is full", "Disk 4 is full"]
-    );
-}
-
-#[tokio::test]
-async fn a_folded_incident_is_closed_by_its_own_close_and_what_the_digest_told_is_noted_with_it() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut site = Site::new(folder.path(), stormy());
-    for n in 0..5 {
-        site.put(other(n)).await;
-    }
-    assert_eq!(site.state(other(4)).await, State::Counted, "the digest tells of it");
-    let storm = site.spool.reader().storms().await.unwrap().remove(0);
-    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
-    let digest = |n| Entry { id: id(n), content: None, ..mail(n, "soc") };
-    assert_eq!(site.spool.put_digest(digest(100), told.clone()).await, Ok(true));
-    assert_eq!(site.spool.reader().storms().await.unwrap()[0].told, 2);
-
-    // Not closed while an incident is open; nothing of the digest is kept then.
-    let closed = Told { state: StormState::Closed, ..told.clone() };
-    assert_eq!(site.spool.put_digest(digest(101), closed.clone()).await, Ok(false));
-    assert_eq!(site.spool.reader().show(id(101)).await.unwrap(), None);
-    for n in 3..5 {
-        assert_eq!(site.state(Event { status: Status::Resolved, ..other(n) }).await, State::Counted);
-    }
-    // Not over if there was another excess since its maker looked.
-    site.pass(1);
-    let early = Told { excess_at: start() - SignedDuration::from_secs(1), state: StormState::Over, ..told };
-    assert_eq!(site.spool.put_digest(digest(102), early).await, Ok(false));
-    assert_eq!(site.spool.put_digest(digest(103), closed).await, Ok(true));
-    assert_eq!(site.spool.reader().storms().await.unwrap(), []);
-    assert_eq!(site.state(other(50)).await, State::Queued, "it is over");
-}
-
-#[tokio::test]
-async fn a_mail_that_was_refused_leaves_no_trace_in_what_storms_are_measured_by() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut site = Site::new(folder.path(), stormy());
-    site.put(other(0)).await;
-    let taken = Entry { id: id(1), events: (1..9).map(other).collect(), ..mail(0, "soc") };
-    assert!(site.spool.put(taken).await.is_err());
-    assert_eq!(site.state(other(1)).await, State::Queued);
-    assert_eq!(site.spool.reader().storms().await.unwrap(), []);
 }
 
 #[tokio::test]

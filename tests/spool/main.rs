@@ -8,6 +8,7 @@ mod large;
 mod memo;
 mod open;
 mod queue;
+mod storms;
 mod upgrade;
 mod upkeep;
 mod urgent;

@@ -44,6 +44,8 @@ impl<B: Backlog> Dispatch<B> {
             };
             aimed.push((team, account, target));
         }
+        // The teams of an account may be others now.
+        self.allowances.clear();
         for team in 0..self.entries.len() {
             self.scheduler.place(team, false, 0, None);
         }
@@ -60,6 +62,20 @@ impl<B: Backlog> Dispatch<B> {
         for entry in self.entries.iter().filter(|entry| entry.target.is_none()) {
             let team = &*entry.name;
             warn!(team, "the config no longer names this team: what it has queued is kept and not sent");
+        }
+    }
+
+    /// Tells the spool what `account` lets go for its teams, if that is known and another than was told.
+    pub(super) fn tell_allowance(&mut self, account: usize) {
+        let Some(events) = self.scheduler.allowance(account) else { return };
+        if self.allowances.insert(account, events) == Some(events) {
+            return;
+        }
+        let name = self.scheduler.account_name(account);
+        for entry in &self.entries {
+            if entry.target.as_ref().is_some_and(|target| target.account == name) {
+                self.backlog.allow(&entry.name, u32::try_from(events).unwrap_or(u32::MAX));
+            }
         }
     }
 

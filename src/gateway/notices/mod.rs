@@ -89,8 +89,8 @@ impl Backlog for Watched {
         Backlog::teams(&self.spool).await
     }
 
-    fn allow(&self, events: u32) {
-        Backlog::allow(&self.spool, events);
+    fn allow(&self, team: &str, events: u32) {
+        Backlog::allow(&self.spool, team, events);
     }
 
     async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {

@@ -4,11 +4,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::reserve::reserve;
-use super::schema::BLOCK;
 use super::rows::{QUEUED, queued};
+use super::schema::BLOCK;
 use crate::event::Attachment;
 use crate::incident::{self, Storms};
 use crate::mail::MailId;
+use crate::spool::allowance::Allowances;
 use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
 use crate::spool::entry::{Memo, Outcome, Queued, State};
 
@@ -36,8 +37,8 @@ pub(super) struct Work<'a> {
     pub incidents: &'a incident::Config,
     /// What floods whom.
     pub storms: &'a mut Storms,
-    /// How many events the account lets go in 15 seconds.
-    pub allowance: u32,
+    /// How many events the account of each team lets go in 15 seconds.
+    pub allowances: &'a Allowances,
 }
 
 /// Whose word decides whether an event goes out.

@@ -21,12 +21,12 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 
+use super::allowance::Allowances;
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
 use super::error::OpenError;
@@ -95,14 +95,13 @@ pub(super) struct Writer {
     next_seq: i64,
     incidents: incident::Config,
     storms: Storms,
-    /// How many events the account lets go in 15 seconds.
-    allowance: Arc<AtomicU32>,
+    allowances: Arc<Allowances>,
     /// Held for as long as the connection is open, so it stands after it.
     _lock: Lock,
 }
 
 /// Opens the spool of `config`, and makes it if there is none.
-pub(super) fn open(config: &Config, allowance: Arc<AtomicU32>) -> Result<(Writer, Store), OpenError> {
+pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writer, Store), OpenError> {
     let folder = config.path.as_path();
     make_folder(folder)?;
     let lock = Lock::take(folder)?;
@@ -119,8 +118,9 @@ pub(super) fn open(config: &Config, allowance: Arc<AtomicU32>) -> Result<(Writer
     sweep(&db, &files, &large).map_err(unusable)?;
     let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
     let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
+    storms::read_allowances(&db, &allowances).map_err(|error| refuse(&path, &error))?;
     let writer = Writer {
-        storms: storms::raging(&db).map_err(|error| refuse(&path, &error))?,
+        storms: storms::remembered(&db).map_err(|error| refuse(&path, &error))?,
         db,
         disk,
         max_size: config.max_size,
@@ -128,7 +128,7 @@ pub(super) fn open(config: &Config, allowance: Arc<AtomicU32>) -> Result<(Writer
         unnamed: Vec::new(),
         next_seq,
         incidents: config.incidents.clone(),
-        allowance,
+        allowances,
         _lock: lock,
     };
     Ok((writer, store))
@@ -362,7 +362,7 @@ impl engine::Writer for Writer {
                 unnamed: Vec::new(),
                 incidents: &self.incidents,
                 storms: &mut self.storms,
-                allowance: self.allowance.load(Ordering::Relaxed),
+                allowances: &self.allowances,
             };
             let answers =
                 changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;

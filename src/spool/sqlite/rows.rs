@@ -103,5 +103,6 @@ pub(super) fn json<T: serde::de::DeserializeOwned>(
     row: &Row<'_>,
     column: usize,
 ) -> rusqlite::Result<Option<T>> {
-    Ok(serde_json::from_slice(row.get_ref(column)?.as_bytes()?).ok())
+    let bytes = row.get_ref(column)?.as_bytes_or_null()?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(bytes).ok()))
 }

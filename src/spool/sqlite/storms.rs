@@ -2,13 +2,16 @@
 //! of that its digest has told.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
+use serde::Deserialize;
 
 use super::changes::{Work, key};
 use super::incidents::Known;
-use super::rows::{number, text, time, word};
+use super::rows::{json, number, text, time, word};
 use crate::event::Severity;
-use crate::incident::{Storms, Ticket, Verdict};
+use crate::incident::{self, Storms, Ticket, Verdict};
+use crate::mail::{Envelope, Origin};
+use crate::spool::allowance::{self, Allowances};
 use crate::spool::engine::{Applied, Fresh};
 use crate::spool::entry::{Storm, StormState, Told};
 
@@ -34,8 +37,64 @@ pub(super) fn storm(row: &Row<'_>) -> rusqlite::Result<Storm> {
     })
 }
 
+/// How many events the accounts of the teams were last known to let go.
+pub(super) fn read_allowances(db: &Connection, allowances: &Allowances) -> rusqlite::Result<()> {
+    let mut statement = db.prepare("SELECT name, value FROM memo WHERE kind = ?1")?;
+    let mut rows = statement.query([allowance::MEMO])?;
+    while let Some(row) = rows.next()? {
+        if let (Some(team), Some(Ok(events))) = (text(row, 0)?, text(row, 1)?.map(|value| value.parse())) {
+            allowances.learn(&team, events);
+        }
+    }
+    Ok(())
+}
+
+/// The storms that are on, and the pages that count for the next: what was known before a restart.
+pub(super) fn remembered(db: &Connection) -> rusqlite::Result<Storms> {
+    let mut storms = raging(db)?;
+    // What is damaged there is not counted, and keeps no mail out.
+    for (team, source, at) in last_pages(db).unwrap_or_default().into_iter().rev() {
+        storms.recall(&team, &source, at);
+    }
+    Ok(storms)
+}
+
+/// The last events, and whether each has paged or was folded. Those that an operator dropped have not.
+const LAST_EVENTS: &str = "SELECT event.team, event.queued_at, event.payload, coalesce(event.status = 'new' AND \
+     event.state IN ('queued', 'failed', 'delivered', 'folded'), 0), mail.envelope \
+     FROM event CROSS JOIN mail ON mail.id = event.mail ORDER BY event.seq DESC LIMIT ?1";
+
+/// What an event tells of its source.
+#[derive(Deserialize)]
+struct Payload {
+    #[serde(rename = "X-S4-SourceSystem")]
+    source: Option<String>,
+}
+
+/// The pages of the last minute before the last event, latest first: the team, the source and the time of each.
+fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestamp)>> {
+    let mut pages = Vec::new();
+    let mut statement = db.prepare(LAST_EVENTS)?;
+    let mut rows = statement.query([i64::try_from(incident::MOST_COUNTED).unwrap_or(i64::MAX)])?;
+    let mut newest = None;
+    while let Some(row) = rows.next()? {
+        let at = time(row, 1)?;
+        if at < newest.get_or_insert(at).checked_sub(incident::STORM_WINDOW).unwrap_or(Timestamp::MIN) {
+            break;
+        }
+        let envelope: Option<Envelope> = json(row, 4)?;
+        let notice = envelope.is_some_and(|envelope| envelope.origin == Origin::Gateway);
+        if row.get(3)? && !notice {
+            let payload: Option<Payload> = json(row, 2)?;
+            let source = payload.and_then(|payload| payload.source).unwrap_or_default();
+            pages.push((text(row, 0)?.unwrap_or_default(), source, at));
+        }
+    }
+    Ok(pages)
+}
+
 /// The storms that are on.
-pub(super) fn raging(db: &rusqlite::Connection) -> rusqlite::Result<Storms> {
+pub(super) fn raging(db: &Connection) -> rusqlite::Result<Storms> {
     let mut storms = Storms::default();
     let mut statement = db.prepare("SELECT id, team, source FROM storm WHERE state = 'raging'")?;
     let mut rows = statement.query([])?;
@@ -62,7 +121,7 @@ impl Work<'_> {
         let critical = event.queued.severity == Some(Severity::Critical);
         let may_fold = !critical && verdict.may_fold(known.map(|known| &known.incident));
         let (team, now) = (&event.queued.team, event.queued.accepted_at);
-        let measure = (config, self.allowance);
+        let measure = (config, self.allowances.of(team));
         let Some(ticket) = self.storms.count(team, &event.source, may_fold, measure, now) else {
             return Ok(None);
         };

@@ -83,6 +83,17 @@ pub(super) fn drain_now(bench: &mut Bench, now: Timestamp) -> Vec<u64> {
 }
 
 #[test]
+fn a_close_costs_the_budget_what_a_page_does() {
+    let mut bench = Bench::with(Plan::Free, &["a"]);
+    for seq in 1..=12 {
+        let close = crate::event::Status::Resolved;
+        bench.commit(Queued { status: close, ..queued(seq, Some(&format!("lane {seq}"))) }, at(0));
+    }
+    let posted = drain(&mut bench, at(0));
+    assert_eq!(posted.iter().filter(|(then, _)| *then < at(15)).count(), 10);
+}
+
+#[test]
 fn accounts_do_not_share_a_budget() {
     let mut bench = Bench::with(Plan::Free, &["a", "b"]);
     for seq in 1..=40 {

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::gate::State;
 use super::team::Pick;
 use super::{Index, Scheduler};
+use crate::delivery::window::Rank;
 
 /// So many pages pass what pages nobody before one of it goes: it has every fourth post.
 const PASSING: u32 = 3;
@@ -31,6 +32,7 @@ impl Scheduler {
     /// nothing that may well earn an error is, so that events do not wait behind it.
     fn best(&self, account: usize, limited: bool, may_probe: bool, now: Timestamp) -> Option<Choice> {
         let mut best: Option<Choice> = None;
+        let mut awaited: Option<Rank> = None;
         for team in 0..self.seats.len() {
             let seat = &self.seats[team];
             if !seat.aimed {
@@ -48,6 +50,7 @@ impl Scheduler {
                 }
                 continue;
             }
+            awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
             let own = if mine { seat.team.pick(now) } else { None };
             let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
@@ -63,7 +66,8 @@ impl Scheduler {
                 }
             }
         }
-        best
+        // What is more urgent can go in a moment, and would then find the budget spent.
+        best.filter(|(_, _, pick)| !limited || awaited.is_none_or(|awaited| pick.order().0 <= awaited))
     }
 
     /// The first event of what pages nobody to post with `account`, while others page.
@@ -75,7 +79,7 @@ impl Scheduler {
                 return None;
             }
             let pick = match self.seats[by].team.state() {
-                _ if by == team => seat.team.pick_quiet(),
+                _ if by == team => seat.team.pick_quiet(now),
                 // Whether that takes anything is tried by what is most urgent.
                 State::Held => None,
                 _ => seat.team.pick_quiet_diverted(),

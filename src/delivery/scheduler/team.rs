@@ -290,11 +290,13 @@ impl Team {
         .or_else(|| self.wants_to_ask().then(ask))
     }
 
-    /// What it wants to post of what pages nobody, by its own target. Behind a shut gate only what is most urgent is
-    /// tried.
-    pub(super) fn pick_quiet(&self) -> Option<Pick> {
-        let may = self.state == State::Open && self.in_flight < self.limits.concurrency;
-        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+    /// What it wants to post at `now` of what pages nobody, by its own target. Behind a shut gate only one event is
+    /// tried, and that is one of those where there is nothing else.
+    pub(super) fn pick_quiet(&self, now: Timestamp) -> Option<Pick> {
+        if self.state != State::Open {
+            return self.pick(now).filter(Pick::is_quiet);
+        }
+        let (rank, seq) = (self.in_flight < self.limits.concurrency).then(|| self.window.next_quiet())??;
         Some(Pick { rank, seq: Some(seq) })
     }
 
@@ -309,6 +311,17 @@ impl Team {
     fn wants_to_ask(&self) -> bool {
         let idle = self.disk.read_anything() && !self.disk.behind && !self.window.has_head();
         self.may_ask && idle && (self.owes_answer || self.wanted)
+    }
+
+    /// How urgent the event is that waits for nothing but an answer: to one of the posts that take up every place, or
+    /// to the probe that shows whether others may go.
+    pub(super) fn waits_for_answer(&self) -> Option<Rank> {
+        let waits = match self.state {
+            State::Open => self.in_flight >= self.limits.concurrency,
+            State::Untried | State::Down => self.probing.is_some(),
+            State::Held | State::Throttled | State::Unknown => false,
+        };
+        waits.then(|| self.window.next_ready())?.map(|(rank, _)| rank)
     }
 
     /// What it wants to post by a fallback's target; as a probe of that, if `by_probe`: then not always the same.

@@ -160,8 +160,7 @@ impl<B: Backlog> Dispatch<B> {
             {
                 reason = match wrong {
                     Some(wrong) => format!(
-                        "SIGNL4 refused {wrong} requests in the last minute and blocks an account at ten: what may be \
-                         refused too waits until {until:.0}"
+                        "SIGNL4 refused {wrong} requests in the last minute: what is like them waits until {until:.0}"
                     ),
                     None => format!("the account has posted what it may until {until:.0}"),
                 };

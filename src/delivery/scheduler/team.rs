@@ -290,11 +290,13 @@ impl Team {
         .or_else(|| self.wants_to_ask().then(ask))
     }
 
-    /// What it wants to post of what pages nobody, by its own target. Behind a shut gate only what is most urgent is
-    /// tried.
-    pub(super) fn pick_quiet(&self) -> Option<Pick> {
-        let may = self.state == State::Open && self.in_flight < self.limits.concurrency;
-        let (rank, seq) = may.then(|| self.window.next_quiet())??;
+    /// What it wants to post at `now` of what pages nobody, by its own target. Behind a shut gate only one event is
+    /// tried, and that is one of those where there is nothing else.
+    pub(super) fn pick_quiet(&self, now: Timestamp) -> Option<Pick> {
+        if self.state != State::Open {
+            return self.pick(now).filter(Pick::is_quiet);
+        }
+        let (rank, seq) = (self.in_flight < self.limits.concurrency).then(|| self.window.next_quiet())??;
         Some(Pick { rank, seq: Some(seq) })
     }
 

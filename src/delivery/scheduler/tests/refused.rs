@@ -162,7 +162,7 @@ fn a_team_that_was_open_all_the_time_tells_the_others_once_that_the_server_is_th
     let mut bench = Bench::with(Plan::Unlimited, &["a", "a"]);
     bench.put(1, None, at(0));
     bench.commit(event(2, "soc1", Severity::High, None), at(0));
-    assert_eq!(bench.posts(at(0)), [1, 2]);
+    assert_eq!(bench.posts(at(0)), [2, 1]);
     bench.answer(1, 201, at(0));
     bench.answer(2, 503, at(0));
     for (seq, expected) in [(3, vec![3]), (4, vec![2, 4]), (5, vec![5])] {

@@ -1,0 +1,126 @@
+//! What is posted next with an account: of which team, and by whose target.
+
+use jiff::Timestamp;
+
+use super::gate::State;
+use super::team::Pick;
+use super::{Index, Scheduler};
+use crate::delivery::window::Rank;
+
+/// So many pages pass what pages nobody before one of it goes: it has every fourth post.
+const PASSING: u32 = 3;
+
+/// The same of critical pages, which are late if anything is: it has every sixteenth post.
+const PASSING_CRITICAL: u32 = 15;
+
+/// What is to be posted: of which team, and by whose target.
+type Choice = (Index, Index, Pick);
+
+impl Scheduler {
+    /// What is to be posted next with `account`, and whether something waits that pages nobody while others page.
+    pub(super) fn choose(&self, account: usize, may_probe: bool, now: Timestamp) -> (Option<Choice>, bool) {
+        let limited = self.accounts[account].budget.is_limited();
+        let best = self.best(account, limited, may_probe, now);
+        let Some((.., first)) = &best else { return (None, false) };
+        let quiet = if first.is_quiet() { None } else { self.best_quiet(account, now) };
+        let most = if first.rank() == 0 { PASSING_CRITICAL } else { PASSING };
+        let its_turn = quiet.is_some() && self.accounts[account].passing >= most;
+        (if its_turn { quiet } else { best }, quiet.is_some())
+    }
+
+    /// The most urgent thing to post with `account`, of which team, and by whose target. Unless it `may_probe`
+    /// nothing that may well earn an error is, so that events do not wait behind it.
+    fn best(&self, account: usize, limited: bool, may_probe: bool, now: Timestamp) -> Option<Choice> {
+        let mut best: Option<Choice> = None;
+        let mut awaited: Option<Rank> = None;
+        for team in 0..self.seats.len() {
+            let seat = &self.seats[team];
+            if !seat.aimed {
+                continue;
+            }
+            let by = self.outlet(team, now);
+            let mine = seat.account == account;
+            if !mine && by.is_none_or(|by| self.seats[by].account != account) {
+                continue;
+            }
+            if seat.team.holds_back() {
+                // What it has may be more urgent than all that the others have.
+                if limited && mine {
+                    return None;
+                }
+                continue;
+            }
+            awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
+            let own = if mine { seat.team.pick(now) } else { None };
+            let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
+            let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
+            let diverted = diverted.and_then(|by| {
+                let by_probe = self.seats[by].team.state() == State::Held;
+                Some((by, seat.team.pick_diverted(by_probe)?))
+            });
+            let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
+            let budget = &self.accounts[account].budget;
+            for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
+                if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
+                    best = Some((team, by, pick));
+                }
+            }
+        }
+        // What is more urgent can go in a moment, and would then find the budget spent.
+        best.filter(|(_, _, pick)| !limited || awaited.is_none_or(|awaited| pick.order().0 <= awaited))
+    }
+
+    /// The first event of what pages nobody to post with `account`, while others page.
+    fn best_quiet(&self, account: usize, now: Timestamp) -> Option<Choice> {
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
+        let picks = seats.filter_map(|(team, seat)| {
+            let by = self.outlet(team, now)?;
+            if self.seats[by].account != account {
+                return None;
+            }
+            let pick = match self.seats[by].team.state() {
+                _ if by == team => seat.team.pick_quiet(now),
+                // Whether that takes anything is tried by what is most urgent.
+                State::Held => None,
+                _ => seat.team.pick_quiet_diverted(),
+            };
+            Some((team, by, pick?))
+        });
+        let budget = &self.accounts[account].budget;
+        let picks = picks.filter(|(team, _, pick)| budget.trusts(*team, pick.rank(), now));
+        picks.min_by_key(|(.., pick)| pick.order())
+    }
+
+    /// The team to whose target the events of `team` go: its own, or that of the nearest fallback that is
+    /// open. None if they have to wait.
+    fn outlet(&self, team: Index, now: Timestamp) -> Option<Index> {
+        let mut by = team;
+        // A chain has no loop: the config refuses it.
+        for _ in 0..self.seats.len() {
+            let seat = &self.seats[by];
+            if by != team && seat.aimed && seat.team.takes_others(now) {
+                return Some(by);
+            }
+            if !seat.team.is_given_up(now) {
+                return (by == team).then_some(team);
+            }
+            by = seat.fallback?;
+        }
+        None
+    }
+
+    /// Tells teams whether their events go another way, and fallbacks whether they are needed.
+    pub(super) fn divert(&mut self, now: Timestamp) {
+        for team in 0..self.seats.len() {
+            if !self.seats[team].team.is_given_up(now) {
+                self.seats[team].team.set_diverted(false, now);
+                continue;
+            }
+            let by = self.outlet(team, now);
+            self.seats[team].team.set_diverted(by.is_some_and(|by| by != team), now);
+            if let Some(fallback) = self.seats[team].fallback {
+                self.seats[fallback].team.want();
+            }
+        }
+    }
+}

@@ -244,7 +244,6 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         let octets: String = attribute.as_slice().iter().map(|octet| format!("{octet:02X}")).collect();
         return format!("{}=#{octets}", attribute.attr_type());
     };
-    let value = plain(value);
     let last = value.chars().count().saturating_sub(1);
     let mut escaped = String::with_capacity(value.len());
     for (at, c) in value.chars().enumerate() {
@@ -254,7 +253,7 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
         }
         escaped.push(c);
     }
-    format!("{name}={escaped}")
+    format!("{name}={}", plain(&escaped))
 }
 
 /// `text` with nothing in it that could steer a terminal, end a line or read backwards: a client may have written it.

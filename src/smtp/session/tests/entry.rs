@@ -14,24 +14,27 @@ fn a_sender_that_is_not_allowed_is_refused_and_others_may_still_come_in_the_sess
 
 #[test]
 fn who_names_more_strangers_than_a_mail_has_recipients_and_sends_nothing_is_turned_out() {
-    let denied = ("MAIL FROM:<a@spam.example>\r\nNOOP\r\n", "550 5.7.1, 250 2.0.0");
-    let unknown = ("RCPT TO:<nobody@b>\r\nNOOP\r\n", "550 5.1.1, 250 2.0.0");
-    for (said, answered) in [denied, unknown] {
+    let denied = "MAIL FROM:<a@spam.example>\r\nNOOP\r\n";
+    let unknown = "RSET\r\nMAIL FROM:<a>\r\nRCPT TO:<nobody@b>\r\n";
+    for (said, answered, at_last) in [
+        (denied, "550 5.7.1, 250 2.0.0", "421 4.7.0"),
+        (unknown, "250 2.0.0, 250 2.1.0, 550 5.1.1", "250 2.0.0, 250 2.1.0, 421 4.7.0"),
+    ] {
         let mut talk =
             Talk::configured("senders-deny = '*@spam.example'\nmax-recipients = 100\nmax-errors = 3\n");
-        if said == unknown.0 {
-            talk.says("MAIL FROM:<a>\r\n");
+        for _ in 0..100 {
+            assert_eq!(talk.codes(said), answered);
         }
-        for at in 0..100 {
-            assert_eq!(talk.codes(said), answered, "{at}");
+        // A mail that is taken shows that it is a relay.
+        assert_eq!(
+            talk.codes("RSET\r\nMAIL FROM:<a>\r\nRCPT TO:<c>\r\nDATA\r\n"),
+            "250 2.0.0, 250 2.1.0, 250 2.1.5, 354"
+        );
+        assert_eq!(talk.codes("x\r\n.\r\n"), "250 2.0.0");
+        for _ in 0..100 {
+            assert_eq!(talk.codes(said), answered);
         }
-        if said == denied.0 {
-            // A mail that is taken shows that it is a relay.
-            assert_eq!(talk.codes("MAIL FROM:<a>\r\nRCPT TO:<c>\r\nDATA\r\n"), "250 2.1.0, 250 2.1.5, 354");
-            assert_eq!(talk.codes("x\r\n.\r\n"), "250 2.0.0");
-            assert_eq!(talk.codes(said.repeat(100)).matches(answered).count(), 100);
-        }
-        assert_eq!(talk.codes(said), "421 4.7.0");
+        assert_eq!(talk.codes(said), at_last);
         assert_eq!(talk.closed, Some(false));
     }
 }

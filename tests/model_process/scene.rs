@@ -79,8 +79,7 @@ pub struct Scene {
     pub throttled: Vec<Span>,
     /// When a secret was refused.
     pub refusals: Vec<Span>,
-    /// The rules that were put in force: the first moment at which they may have been, and the first at which they were
-    /// for sure. None of the latter if they cannot be: they are wrong.
+    /// The rules that were put in force: when they were written, and when they were in force for sure.
     pub reloads: Vec<(u32, Span)>,
     site: Site,
     gateway: Option<(Gateway, Timestamp)>,

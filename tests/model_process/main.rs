@@ -93,7 +93,8 @@ async fn history(seed: u64, mails: usize) {
         std::mem::take(&mut scene.runs),
     );
     (record.faults, record.throttled) = (scene.faults.clone(), scene.throttled.clone());
-    (record.reloads, record.incidents) = (scene.reloads.clone(), incidents);
+    (record.reloads, record.refusals) = (scene.reloads.clone(), scene.refusals.clone());
+    record.incidents = incidents;
     println!("history {seed}: {}", told(&record));
     let broken = laws::broken(&record);
     if !broken.is_empty() {

@@ -52,6 +52,7 @@ pub struct Record {
     pub runs: Vec<Run>,
     pub faults: Vec<Span>,
     pub throttled: Vec<Span>,
+    pub refusals: Vec<Span>,
     pub reloads: Vec<(u32, Span)>,
     pub incidents: BTreeMap<(String, String), Value>,
 }
@@ -70,6 +71,7 @@ impl Record {
             runs,
             faults: Vec::new(),
             throttled: Vec::new(),
+            refusals: Vec::new(),
             reloads: Vec::new(),
             incidents: BTreeMap::new(),
         }

@@ -77,8 +77,9 @@ pub struct Scene {
     pub faults: Vec<Span>,
     /// When it said 429 because it was told to.
     pub throttled: Vec<Span>,
-    /// The rules that were put in force: the first moment at which they may have been, and the first at which they were
-    /// for sure. None of the latter if they cannot be: they are wrong.
+    /// When a secret was refused.
+    pub refusals: Vec<Span>,
+    /// The rules that were put in force: when they were written, and when they were in force for sure.
     pub reloads: Vec<(u32, Span)>,
     site: Site,
     gateway: Option<(Gateway, Timestamp)>,
@@ -123,6 +124,7 @@ impl Scene {
             runs: Vec::new(),
             faults: Vec::new(),
             throttled: Vec::new(),
+            refusals: Vec::new(),
             reloads: Vec::new(),
             site,
             gateway: None,
@@ -187,10 +189,17 @@ impl Scene {
         if let Refused::Now(times) = &mut self.refused {
             *times += 1;
             if *times == REFUSALS {
-                self.refused = Refused::NoLonger;
-                self.standin.set_secrets(TEAMS.map(secret).to_vec());
+                self.accept_secret();
             }
         }
+    }
+
+    fn accept_secret(&mut self) {
+        if matches!(self.refused, Refused::Now(_)) {
+            self.standin.set_secrets(TEAMS.map(secret).to_vec());
+            self.refusals.last_mut().expect("it is refused").until = Timestamp::now();
+        }
+        self.refused = Refused::NoLonger;
     }
 
     fn start_gateway(&mut self) {
@@ -362,6 +371,7 @@ impl Scene {
     /// Makes the stand-in refuse the visitor's secret, for a few tries: its events go by its fallback.
     fn refuse_secret(&mut self) {
         self.refused = Refused::Now(0);
+        self.refusals.push(Span { from: Timestamp::now(), until: Timestamp::MAX });
         self.standin
             .set_secrets(TEAMS.iter().filter(|&&team| team != VISITOR).map(|&team| secret(team)).collect());
     }
@@ -370,7 +380,7 @@ impl Scene {
     /// everything.
     pub async fn drain(&mut self) {
         self.end_fault().await;
-        self.standin.set_secrets(TEAMS.map(secret).to_vec());
+        self.accept_secret();
         // What was deferred goes at once then.
         self.end_gateway(true);
         self.configure(true);

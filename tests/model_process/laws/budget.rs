@@ -2,8 +2,12 @@
 
 use jiff::SignedDuration;
 
-use crate::record::Record;
+use crate::mails::VISITOR;
+use crate::record::{Post, Record};
 use crate::scene::WINDOWS;
+
+/// Wrong requests that SIGNL4 bears in a minute.
+const WRONG: usize = 10;
 
 /// No span of a window's length holds more requests than it allows, whatever came of them: SIGNL4 may count what a
 /// stand-in that fails does not. And nobody was throttled but on purpose.
@@ -20,10 +24,22 @@ pub fn windows(record: &Record) -> Vec<String> {
             }
         }
     }
-    for post in record.posts.iter().filter(|post| post.status == 429) {
+    for post in record.posts.iter().filter(|post| post.status == 429 && !is_for_wrong_ones(record, post)) {
         if !record.throttled.iter().any(|span| span.from <= post.at && post.at <= span.until) {
             broken.push(format!("throttled at {}", post.at));
         }
     }
     broken
+}
+
+/// Whether a post was throttled for wrong requests before it. How many there were the gateway does not know after a kill,
+/// nor that one of which no answer came was wrong.
+fn is_for_wrong_ones(record: &Record, throttled: &Post) -> bool {
+    let refused =
+        |post: &&Post| record.refusals.iter().any(|span| (span.from..=span.until).contains(&post.at));
+    let wrong = |post: &&Post| post.by == VISITOR && !post.taken;
+    // A minute of those, and the minute for which they block.
+    let lately =
+        |post: &&Post| post.at < throttled.at && throttled.at.duration_since(post.at).as_secs() < 120;
+    record.posts.iter().filter(refused).filter(wrong).filter(lately).count() >= WRONG
 }

@@ -88,7 +88,7 @@ pub fn pages(record: &Record) -> Vec<String> {
 
 /// Between two pages of a life that is not worse there is the quiet time of the rules that judged the second, from
 /// when the first came last to when the second came first.
-pub fn quiet_law(record: &Record) -> Vec<String> {
+pub fn quiet_time(record: &Record) -> Vec<String> {
     let posts = record.posts_by_event();
     let taken = |line: &Line| -> Vec<&Post> {
         posts.get(&line.id).into_iter().flatten().copied().filter(|post| post.taken).collect()

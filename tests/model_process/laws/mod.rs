@@ -15,7 +15,7 @@ pub use urgency::overtakes;
 /// A law: what breaks it, in words.
 type Law = fn(&Record) -> Vec<String>;
 
-const LAWS: [(&str, Law); 12] = [
+const LAWS: [(&str, Law); 13] = [
     ("nothing acknowledged is missing", kept::nothing_is_missing),
     ("nothing refused is kept, and nothing is made up", kept::nothing_is_made_up),
     ("everything that waits is listed", kept::what_waits_is_listed),
@@ -26,8 +26,9 @@ const LAWS: [(&str, Law); 12] = [
     ("an event is taken twice only where nobody could know", doubles::causes),
     ("a retry is the same request", doubles::same),
     ("what pages and what is counted follows from what came before", incidents::pages),
-    ("no incident pages twice within its quiet time", incidents::quiet_law),
+    ("no incident pages twice within its quiet time", incidents::quiet_time),
     ("what is urgent goes first", urgency::first),
+    ("a mail is judged by rules that are in force", incidents::rules_in_force),
 ];
 
 /// All that breaks a law.
@@ -36,6 +37,5 @@ pub fn broken(record: &Record) -> Vec<String> {
     for (law, breaks) in LAWS {
         all.extend(breaks(record).into_iter().map(|what| format!("{law}: {what}")));
     }
-    all.extend(incidents::rules_in_force(record).into_iter().map(|what| format!("rules in force: {what}")));
     all
 }

@@ -139,7 +139,7 @@ impl Signl4 {
     /// Notes a request that leaves, and what will happen to it.
     fn leave(&self, secret: &str, body: &Value) -> (usize, Passage) {
         let now = self.clock.millis();
-        let mut state = self.state();
+        let state = self.state();
         let known = state.secrets.get(secret).copied();
         let known = known.expect("every secret that the config had was one of ours");
         let mut record = self.record();

@@ -3,11 +3,10 @@
 
 use fastrand::Rng;
 
-use super::record::{Millis, Repeat, Status};
+use super::record::{MINUTE, Millis, Repeat, Status};
 use super::signl4::Weather;
 
 const SECOND: Millis = 1_000;
-const MINUTE: Millis = 60 * SECOND;
 
 /// What happens, and how long after what happened before.
 #[derive(Debug, Clone)]

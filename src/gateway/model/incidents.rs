@@ -78,7 +78,7 @@ pub fn judge(record: &Record) -> Vec<Breach> {
             if held(&fates, at) {
                 expected = Expected::Either;
             }
-            if let Some(early) = early(fate).filter(|_| incident.told.is_empty() || incident.closed) {
+            if let Some(early) = early(fate).filter(|_| incident.closed || !incident.known) {
                 let what = format!(
                     "m{} left at {early} and is held until its close may have come",
                     fate.event.serial

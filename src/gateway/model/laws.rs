@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Event, Life, Line, Millis, Of, Post, Record, Status, Storm, rank};
+use super::record::{Event, Life, Line, MINUTE, Millis, Of, Post, Record, Status, Storm, rank};
 
 /// How long an event may be on its way from its commit to where it can be posted.
 const SLACK: Millis = 1_500;
@@ -111,8 +111,8 @@ fn an_incident_keeps_its_order(record: &Record, found: &mut Vec<Breach>) {
     }
 }
 
-/// SIGNL4 never blocks an account for what was posted, and counts no window too full. Nobody can know of a
-/// request that it was wrong if its answer is lost, so too many of those are not judged.
+/// SIGNL4 never blocks an account for what was posted, and counts no window too full. Which requests were wrong
+/// a gateway does not know if their answers are lost, nor after a restart, so too many of those are not judged.
 fn no_account_is_blocked(record: &Record, found: &mut Vec<Breach>) {
     const WRONG: (usize, Millis) = (10, 60_000);
     let law = "the budget is never exceeded";
@@ -125,23 +125,27 @@ fn no_account_is_blocked(record: &Record, found: &mut Vec<Breach>) {
             times
         };
         let is_wrong = |post: &Post| matches!(post.verdict, 400 | 404) || post.answer == 403;
-        let hidden = times(&|post| is_wrong(post) && post.answer != post.verdict && post.answer != 403);
-        for at in times(&|post| post.blocked) {
+        let is_known = |post: &Post| matches!(post.answer, 400 | 403 | 404);
+        for blocked in of().filter(|post| post.blocked) {
+            let at = blocked.arrived.unwrap_or(blocked.sent);
+            let hidden = times(&|post| is_wrong(post) && !(is_known(post) && post.life == blocked.life));
             if !hidden.iter().any(|hidden| (0..2 * WRONG.1).contains(&(at - hidden))) {
                 found.push(breach(law, format!("account {account} is blocked at {at}")));
             }
         }
-        let wrong = times(&|post| is_wrong(post) && (post.answer == post.verdict || post.answer == 403));
-        let all = times(&|_| true);
-        let windows = record.windows.iter().map(|&window| (&all, window)).chain([(&wrong, WRONG)]);
-        for (times, (limit, length)) in windows {
-            let full = times.windows(limit + 1).find(|span| span[limit] - span[0] < length);
-            if let Some(span) = full {
-                let what =
-                    format!("account {account} gets more than {limit} in {length} ms from {}", span[0]);
-                found.push(breach(law, what));
-            }
+        for life in 0..record.lives.len() {
+            let wrong = times(&|post| is_wrong(post) && is_known(post) && post.life == life);
+            too_full(account, &wrong, WRONG, found);
         }
+        let all = times(&|_| true);
+        record.windows.iter().for_each(|&window| too_full(account, &all, window, found));
+    }
+}
+
+fn too_full(account: usize, times: &[Millis], (limit, length): (usize, Millis), found: &mut Vec<Breach>) {
+    if let Some(span) = times.windows(limit + 1).find(|span| span[limit] - span[0] < length) {
+        let what = format!("account {account} gets more than {limit} in {length} ms from {}", span[0]);
+        found.push(breach("the budget is never exceeded", what));
     }
 }
 
@@ -232,7 +236,6 @@ fn is_well(record: &Record, team: usize, since: Millis, at: Millis) -> bool {
 
 /// What a storm has folded was one, is told, and few pages tell it.
 fn a_storm_is_told(record: &Record, found: &mut Vec<Breach>) {
-    const MINUTE: Millis = 60_000;
     let law = "a storm ends in few pages that name them all";
     let mut told: BTreeMap<u64, u64> = BTreeMap::new();
     for post in record.posts.iter().filter(|post| post.is_taken()) {

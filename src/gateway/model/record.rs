@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 /// Milliseconds since the history began.
 pub type Millis = i64;
 
+pub const MINUTE: Millis = 60_000;
+
 /// What a mail says of its incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -69,7 +71,7 @@ pub fn rank(severity: Option<u8>) -> u8 {
 }
 
 /// What a request holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Of {
     /// The event of a mail.
     Event { serial: u32, team: usize },
@@ -193,7 +195,8 @@ impl Record {
         lanes
     }
 
-    /// All that is known of the mails that a text names, and of their incidents.
+    /// All that is known of the mails that a text names, and of their incidents; if it names none, of the minute
+    /// before the time at its end.
     pub fn about(&self, text: &str) -> String {
         let named = |event: &&Event| text.split_whitespace().any(|word| word == format!("m{}", event.serial));
         let named: Vec<_> = self.events.iter().filter(named).collect();
@@ -210,6 +213,12 @@ impl Record {
                 if post.of == (Of::Event { serial: event.serial, team: event.team }) {
                     about.push_str(&format!("    {post:?}\n"));
                 }
+            }
+        }
+        let time = text.split_whitespace().next_back().and_then(|word| word.parse::<Millis>().ok());
+        if let Some(time) = time.filter(|_| named.is_empty()) {
+            for post in self.posts.iter().filter(|post| (time - MINUTE..=time).contains(&post.sent)) {
+                about.push_str(&format!("    {post:?}\n"));
             }
         }
         about.push_str(&format!("{:?}\n{:?}\n", self.lives, self.aims));

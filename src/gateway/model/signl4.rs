@@ -2,6 +2,7 @@
 //! slow, breaks, and loses what it carries. It outlives the lives of the gateway, as the real one does.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -56,6 +57,7 @@ pub(super) struct Signl4 {
 #[derive(Debug)]
 struct State {
     rng: Rng,
+    seed: u64,
     weather: Weather,
     weather_until: Millis,
     secrets: HashMap<String, Secret>,
@@ -93,6 +95,7 @@ impl Signl4 {
     ) -> Self {
         let accounts = secrets.values().map(|secret| secret.account + 1).max().unwrap_or(1);
         let state = State {
+            seed: rng.u64(..),
             rng: rng.fork(),
             weather: Weather::Fine,
             weather_until: 0,
@@ -136,12 +139,15 @@ impl Signl4 {
     /// Notes a request that leaves, and what will happen to it.
     fn leave(&self, secret: &str, body: &Value) -> (usize, Passage) {
         let now = self.clock.millis();
-        let mut state = self.state();
+        let state = self.state();
         let known = state.secrets.get(secret).copied();
         let known = known.expect("every secret that the config had was one of ours");
         let mut record = self.record();
+        let of = content(body, known.team);
+        let times = record.posts.iter().filter(|post| post.of == of).count();
+        let passage = state.passage(now, &of, times);
         record.posts.push(Post {
-            of: content(body, known.team),
+            of,
             by: known.team,
             account: known.account,
             life: state.life,
@@ -152,7 +158,7 @@ impl Signl4 {
             answer: 0,
             ended: None,
         });
-        (record.posts.len() - 1, state.passage(now))
+        (record.posts.len() - 1, passage)
     }
 
     /// SIGNL4 gets a request, at the time that the clock of the account must not run before.
@@ -270,9 +276,12 @@ fn content(body: &Value, by: usize) -> Of {
 }
 
 impl State {
-    fn passage(&mut self, now: Millis) -> Passage {
+    /// What happens to a request that was made so many times before: always the same, whatever else is under way.
+    fn passage(&self, now: Millis, of: &Of, times: usize) -> Passage {
         let weather = if now < self.weather_until { self.weather } else { Weather::Fine };
-        let rng = &mut self.rng;
+        let mut hasher = DefaultHasher::new();
+        (self.seed, of, times).hash(&mut hasher);
+        let rng = &mut Rng::with_seed(hasher.finish());
         let slow = rng.u8(0..20) == 0;
         let there = Duration::from_millis(if slow { rng.u64(1..WAY) } else { rng.u64(1..60) });
         let back = Duration::from_millis(if slow { rng.u64(1..4_000) } else { rng.u64(1..250) });

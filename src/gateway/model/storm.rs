@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::history::{Account, Aims, Deed, History, Letter, Site, Step};
-use super::record::{Of, Status};
+use super::record::{MINUTE, Of, Status};
 use super::run;
 
 /// Mails of the storm.
@@ -14,8 +14,6 @@ const SESSIONS: u16 = 50;
 
 /// Every so manieth is critical.
 const CRITICAL: u16 = 200;
-
-const MINUTE: i64 = 60_000;
 
 fn letter(incident: u16, status: Status) -> Letter {
     let severity = Some(if incident.is_multiple_of(CRITICAL) { 0 } else { 3 });

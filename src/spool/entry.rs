@@ -324,7 +324,7 @@ pub struct ShownEvent {
 pub enum Selection {
     /// Those of one mail.
     Mail(MailId),
-    /// All of them.
+    /// All of them, but what a later event of the same incident has overtaken.
     All,
 }
 

@@ -370,6 +370,43 @@ async fn what_goes_to_another_team_is_an_incident_there_and_its_repeat_pages_the
 }
 
 #[tokio::test]
+async fn a_retry_of_all_leaves_what_a_later_mail_of_the_incident_has_overtaken() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let fail = async |site: &Site| {
+        let at = site.clock.now();
+        let failed = |(seq, _)| Outcome::Failed { seq, at, reason: "400".into(), maybe_taken: false };
+        let outcomes = site.waiting().await.into_iter().map(failed).collect();
+        site.spool.record(outcomes).await.unwrap();
+    };
+    let retry = async |site: &Site| {
+        let again = site.spool.retry(Selection::All).await.unwrap();
+        again.into_iter().map(|event| event.status).collect::<Vec<_>>()
+    };
+    site.put(open()).await;
+    fail(&site).await;
+    site.put(close()).await;
+    fail(&site).await;
+    assert_eq!(retry(&site).await, [Status::New, Status::Resolved], "all of it failed: all of it goes");
+    fail(&site).await;
+
+    site.put(open()).await;
+    site.deliver().await;
+    assert_eq!(retry(&site).await, [], "the close would close the alert of the later page");
+    let one = site.spool.retry(Selection::Mail(id(2))).await.unwrap();
+    assert_eq!(one.len(), 1, "an operator who names it gets it");
+    site.deliver().await;
+
+    site.put(close()).await;
+    site.deliver().await;
+    site.put(open()).await;
+    fail(&site).await;
+    site.put(close()).await;
+    site.deliver().await;
+    assert_eq!(retry(&site).await, [], "nobody is woken for what is over");
+}
+
+#[tokio::test]
 async fn what_was_under_way_when_it_was_given_to_another_team_was_a_page_of_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::new(folder.path(), defaults());

@@ -135,7 +135,7 @@ pub enum Outcome {
         event_id: Option<String>,
         /// When.
         at: Timestamp,
-        /// How it got there, if not by the team's own way.
+        /// The team by whose target it got there, if not by its own.
         by_way: Option<String>,
     },
     /// It will be tried again.

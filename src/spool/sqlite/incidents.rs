@@ -349,7 +349,15 @@ impl Work<'_> {
         let mut statement = self
             .db
             .prepare_cached("DELETE FROM incident WHERE team = ?1 AND external_id = ?2 AND last_seq = ?3")?;
-        incidents.iter().map(|(team, id, last)| statement.execute(params![team, id, last])).sum()
+        let mut count = 0;
+        for (team, id, last) in incidents {
+            let forgotten = statement.execute(params![team, id, last])?;
+            if forgotten > 0 {
+                self.forgets(team, id)?;
+            }
+            count += forgotten;
+        }
+        Ok(count)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is folded in a storm, how its digest tells of it, and what a restart changes of that: nothing.
 
 use jiff::SignedDuration;
-use smtp2signl4::event::{Event, Severity, Status};
+use smtp2signl4::event::{Event, Repeat, Severity, Status};
 use smtp2signl4::incident;
 use smtp2signl4::mail::Origin;
 use smtp2signl4::spool::{Entry, Filter, State, StormState, Told};
@@ -77,6 +77,30 @@ async fn a_folded_incident_is_closed_by_its_own_close_and_what_the_digest_told_i
     assert_eq!(site.spool.put_digest(digest(103), closed).await, Ok(true));
     assert_eq!(site.spool.reader().storms().await.unwrap(), []);
     assert_eq!(site.state(other(50)).await, State::Queued, "it is over");
+}
+
+#[tokio::test]
+async fn a_digest_takes_the_place_of_one_before_it_that_still_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    for n in 0..5 {
+        site.put(other(n)).await;
+    }
+    site.deliver().await;
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
+    // All of them have the same key.
+    for n in [100, 110, 120] {
+        let events = vec![Event { repeat: Some(Repeat::Update), ..other(200) }];
+        let digest = Entry { id: id(n), content: None, events, ..mail(n, "soc") };
+        assert_eq!(site.spool.put_digest(digest, told.clone()).await, Ok(true));
+        let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+        assert_eq!(waiting.iter().map(|event| event.mail).collect::<Vec<_>>(), [id(n)]);
+        if n == 110 {
+            site.deliver().await;
+        }
+    }
+    assert_eq!((site.count(State::Counted).await, site.count(State::Delivered).await), (1, 4));
 }
 
 #[tokio::test]

@@ -50,6 +50,8 @@ enum Will {
     Laws,
     /// The same for a notice of the gateway's own.
     Notice,
+    /// The same for the digest of a storm, which says all that those before it do.
+    Digest,
     /// An operator's.
     Operator,
 }
@@ -139,7 +141,11 @@ impl Work<'_> {
         self.disk -= size;
         self.quota -= growth;
         self.remember(&parcel.memos)?;
-        let will = if parcel.notice { Will::Notice } else { Will::Laws };
+        let will = match (&parcel.told, parcel.notice) {
+            (Some(_), _) => Will::Digest,
+            (None, true) => Will::Notice,
+            (None, false) => Will::Laws,
+        };
         let applied = self.queue(parcel.id, first..end, &parcel.judged, parcel.received_at, will)?;
         Ok(Ok(applied))
     }
@@ -188,6 +194,10 @@ impl Work<'_> {
         let sentence = match will {
             Will::Laws => self.judge(event, seq, false, applied)?,
             Will::Notice => self.judge(event, seq, true, applied)?,
+            Will::Digest => {
+                self.replace_digests(event, applied)?;
+                self.judge(event, seq, true, applied)?
+            }
             Will::Operator => self.release(event, seq, applied)?,
         };
         let queued = &event.queued;

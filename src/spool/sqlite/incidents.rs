@@ -271,7 +271,13 @@ impl Work<'_> {
     }
 
     /// Takes an open that is held out of the queue.
-    fn withdraw(&self, event: &Fresh, seq: i64, reason: &str, applied: &mut Applied) -> rusqlite::Result<()> {
+    pub fn withdraw(
+        &self,
+        event: &Fresh,
+        seq: i64,
+        reason: &str,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
                 "UPDATE event SET state = 'counted', settled_at = ?2, reason = ?3 \

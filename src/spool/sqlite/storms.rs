@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::changes::{Work, key};
 use super::incidents::Known;
 use super::rows::{json, number, text, time, word};
-use crate::event::Severity;
+use crate::event::{Severity, Status};
 use crate::incident::{self, Storms, Ticket, Verdict};
 use crate::mail::{Envelope, Origin};
 use crate::spool::allowance::{self, Allowances};
@@ -175,6 +175,25 @@ impl Work<'_> {
             let _: Option<i64> = change.query_row([to, 1], |row| row.get(0)).optional()?;
         }
         Ok(())
+    }
+
+    /// Takes out of the queue what still waits there of the digests before `event`. A close pages nobody, so that
+    /// it takes the place of none.
+    pub fn replace_digests(&self, event: &Fresh, applied: &mut Applied) -> rusqlite::Result<()> {
+        if event.status != Status::New {
+            return Ok(());
+        }
+        let waiting: Vec<i64> = self
+            .db
+            .prepare_cached(
+                "SELECT seq FROM event INDEXED BY event_lane \
+                 WHERE state = 'queued' AND attempts = 0 AND team = ?1 AND external_id = ?2",
+            )?
+            .query_map(params![event.queued.team, event.queued.external_id], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        waiting
+            .into_iter()
+            .try_for_each(|seq| self.withdraw(event, seq, "replaced by a later digest of the storm", applied))
     }
 
     /// Notes what a digest tells. False if the storm is no longer as its maker saw it.

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use smtp2signl4::event::{Event, Repeat, Severity, Status};
 use smtp2signl4::incident;
-use smtp2signl4::mail::Origin;
+use smtp2signl4::mail::{Envelope, Origin};
 use smtp2signl4::spool::{Entry, Filter, State, StormState, Told};
 
 use crate::incidents::{Site, defaults, other};
@@ -101,6 +101,24 @@ async fn a_digest_takes_the_place_of_one_before_it_that_still_waits() {
         }
     }
     assert_eq!((site.count(State::Counted).await, site.count(State::Delivered).await), (1, 4));
+}
+
+#[tokio::test]
+async fn the_flood_of_one_sender_takes_no_page_of_another_along_where_no_product_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    let from = |sender: &str, n: u32| {
+        let events = vec![Event { source_system: None, ..other(n) }];
+        let envelope = Envelope { reverse_path: sender.to_owned(), ..mail(0, "soc").envelope };
+        Entry { envelope, events, ..mail(0, "soc") }
+    };
+    for n in 0..10 {
+        let expected = if n < 3 { State::Queued } else { State::Folded };
+        assert_eq!(site.entry(from("Backup@example.org", n)).await[0].state, expected, "{n}");
+    }
+    assert_eq!(site.entry(from("nas@example.org", 20)).await[0].state, State::Queued);
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    assert_eq!(storm.source.as_deref(), Some("backup@example.org"));
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::event::{Severity, Status};
 use crate::incident::{self, Storms, Ticket, Verdict};
 use crate::mail::{Envelope, Origin};
 use crate::spool::allowance::{self, Allowances};
-use crate::spool::engine::{Applied, Fresh};
+use crate::spool::engine::{self, Applied, Fresh};
 use crate::spool::entry::{Storm, StormState, Told};
 
 /// The columns that [`storm`] reads.
@@ -83,10 +83,11 @@ fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestam
             break;
         }
         let envelope: Option<Envelope> = json(row, 4)?;
-        let notice = envelope.is_some_and(|envelope| envelope.origin == Origin::Gateway);
+        let notice = envelope.as_ref().is_some_and(|envelope| envelope.origin == Origin::Gateway);
         if row.get(3)? && !notice {
             let payload: Option<Payload> = json(row, 2)?;
-            let source = payload.and_then(|payload| payload.source).unwrap_or_default();
+            let source = payload.and_then(|payload| payload.source).filter(|source| !source.is_empty());
+            let source = source.or_else(|| envelope.as_ref().map(engine::sender)).unwrap_or_default();
             pages.push((text(row, 0)?.unwrap_or_default(), source, at));
         }
     }

@@ -1,6 +1,7 @@
 //! Patterns for the addresses of an envelope: which recipients a team takes, which senders may come in.
 //!
-//! An address is compared as it is written, without letter case. Whether it is valid is the edge's to say.
+//! An address is compared as it is written, without letter case, and without quotes where it needs none: they change
+//! nothing of what it means (RFC 5321 section 4.1.2). Whether it is valid is the edge's to say.
 
 use std::borrow::Cow;
 use std::str::FromStr;
@@ -23,9 +24,10 @@ impl Pattern {
     pub fn matches(&self, address: &str) -> bool {
         let address = address.to_lowercase();
         let (local, domain) = split(&address);
+        let local = unquoted(local);
         (self.domain == "*" || glob(&self.domain, domain))
-            && (glob(&self.local, local)
-                || (!self.local.contains('+') && glob(&self.local, without_detail(local))))
+            && (glob(&self.local, &local)
+                || (!self.local.contains('+') && glob(&self.local, without_detail(&local))))
     }
 
     /// Whether it is `<>`, which nothing but the empty reverse-path matches.
@@ -44,15 +46,20 @@ impl FromStr for Pattern {
         let text = text.to_lowercase();
         let (local, domain) = text.rsplit_once('@').unwrap_or((&text, "*"));
         let valid = is_local(local) && is_domain(domain);
-        valid.then(|| Self { local: local.to_owned(), domain: domain.to_owned() }).ok_or(NotAPattern)
+        let local = unquoted(local).into_owned();
+        valid.then(|| Self { local, domain: domain.to_owned() }).ok_or(NotAPattern)
     }
 }
 
 /// Whether a local part can look like this, `*` included. A pattern that nothing matches keeps everybody out, or lets
 /// everybody in who was to stay out: it is a slip, most likely a regular expression.
 fn is_local(pattern: &str) -> bool {
-    let never = |c: char| "@<>()[],;:\\\"".contains(c) || c.is_whitespace() || c.is_control();
-    !pattern.is_empty() && !pattern.starts_with(".*") && (is_quoted(pattern) || !pattern.contains(never))
+    !pattern.is_empty() && !pattern.starts_with(".*") && (is_quoted(pattern) || !pattern.contains(is_special))
+}
+
+/// Whether a name has this only in quotes.
+fn is_special(c: char) -> bool {
+    "@<>()[],;:\\\"".contains(c) || c.is_whitespace() || c.is_control()
 }
 
 /// Whether it is a quoted name, in which anything may stand but what no line of SMTP has.
@@ -73,7 +80,8 @@ fn is_domain(pattern: &str) -> bool {
 /// The mailbox that `address` is about, in one spelling: lower case, without a plus detail.
 pub fn mailbox(address: &str) -> Cow<'_, str> {
     let (local, _) = split(address);
-    let bare = without_detail(local);
+    let name = unquoted(local);
+    let bare = without_detail(&name);
     if bare.len() == local.len() && !address.chars().any(char::is_uppercase) {
         return Cow::Borrowed(address);
     }
@@ -83,6 +91,20 @@ pub fn mailbox(address: &str) -> Cow<'_, str> {
 /// The local part and the domain, which is empty where there is none.
 fn split(address: &str) -> (&str, &str) {
     address.rsplit_once('@').unwrap_or((address, ""))
+}
+
+/// A local part without its quotes, where it means the same without them.
+fn unquoted(local: &str) -> Cow<'_, str> {
+    let Some(inside) = local.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        return Cow::Borrowed(local);
+    };
+    let mut name = String::with_capacity(inside.len());
+    let mut octets = inside.chars();
+    while let Some(c) = octets.next() {
+        name.extend(if c == '\\' { octets.next() } else { Some(c) });
+    }
+    let needs_quotes = name.contains(is_special) || name.split('.').any(str::is_empty);
+    if needs_quotes { Cow::Borrowed(local) } else { Cow::Owned(name) }
 }
 
 fn without_detail(local: &str) -> &str {
@@ -135,6 +157,19 @@ mod tests {
         assert!(law("\"the hive\"@*", "\"The Hive\"@example.org"));
         assert!(law("jörg@müller.example", "JÖRG@Müller.example"));
         assert!(law("=?x$^'/|{}~!#%&@a_b", "=?x$^'/|{}~!#%&@a_b"), "all of it may stand in a name");
+    }
+
+    #[test]
+    fn quotes_that_change_nothing_hide_nobody() {
+        let law = |pattern: &str, address: &str| pattern.parse::<Pattern>().unwrap().matches(address);
+        for spelling in [r#""Bad"@x"#, r#""b\ad"@x"#, r#""bad+1"@x"#] {
+            assert!(law("bad@x", spelling) && law("\"bad\"@x", spelling), "{spelling}");
+            assert_eq!(mailbox(spelling), "bad@x");
+        }
+        for other in [r#""b ad"@x"#, r#"""@x"#, r#""bad."@x"#, r#""ba\"d"@x"#, r#""@x"#] {
+            assert!(!law("bad@x", other), "{other}");
+            assert_eq!(mailbox(other), other);
+        }
     }
 
     #[test]

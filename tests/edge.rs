@@ -142,7 +142,8 @@ async fn lmtp_takes_a_mail_once_and_answers_for_each_recipient() {
 
 #[tokio::test]
 async fn what_a_lenient_listener_repaired_is_shown() {
-    let (_standin, site) = site("lenient = true").await;
+    let (_standin, mut site) = site("lenient = true").await;
+    site.set("log", "level", "'debug'");
     let gateway = site.start();
     let heard = hears(
         &gateway,
@@ -159,6 +160,11 @@ async fn what_a_lenient_listener_repaired_is_shown() {
         assert!(page.contains(&format!("  repaired   {repair}\n")), "{page}");
     }
     assert!(page.contains("St\u{f6}rung"), "{page}");
+    let counted = gateway.process().wait_for("line of the end of the session", |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (line["message"] == "disconnect").then(|| line["repaired"].as_u64())?
+    });
+    assert_eq!(counted, 4);
 }
 
 #[tokio::test]

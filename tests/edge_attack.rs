@@ -47,7 +47,6 @@ async fn mails_flow_past_clients_that_wait_and_clients_that_dribble() {
     // Each mail is to be an event, also where there are many and they are alike.
     site.set("incidents", "storm", "false");
     site.set("incidents", "repeat", "'update'");
-    site.set("smtp", "max-sessions-per-client", "900");
     let gateway = site.start();
     let address = gateway.address();
     let mut idle: Vec<Smtp> = (0..IDLE).map(|at| idle(address, at)).collect();

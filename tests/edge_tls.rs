@@ -207,6 +207,17 @@ fn a_client_certificate_is_verified_where_one_is_shown() {
 }
 
 #[test]
+fn a_client_may_speak_either_version_of_tls_that_is_safe() {
+    let edge = Edge::starttls("");
+    for (version, name) in [(&rustls::version::TLS12, "TLSv1.2"), (&rustls::version::TLS13, "TLSv1.3")] {
+        let client = edge.authority.client_of(&[version], None);
+        let mut smtp = edge.plain().starttls(&client, HOST).unwrap();
+        assert!(mail(&mut smtp).starts_with("250 "));
+        assert_eq!(edge.taken().tls.unwrap().version, name);
+    }
+}
+
+#[test]
 fn a_renewed_certificate_is_presented_from_then_on_and_ends_no_session() {
     let edge = Edge::starttls("");
     let mut old = edge.encrypted();

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
+use smtp2signl4::smtp::users;
 use support::{Gateway, PATIENCE, Site, Smtp, standin};
 
 /// Everything that a server says to a client that says nothing, until it closes the connection.
@@ -99,6 +100,8 @@ async fn senders_recipients_sizes_and_rates_are_looked_at_in_this_order() {
     }
     let nobody = "550 5.1.1 no team takes mail for this recipient";
     assert_eq!(mail("a@hive.example", "somebody@elsewhere.example"), nobody);
+    let unknown = logged(&gateway, "recipient refused: unknown", "", "recipient");
+    assert_eq!(unknown, "\"somebody@elsewhere.example\"");
     assert_eq!(mail("a@hive.example", "1@site.example"), taken);
     assert_eq!(
         mail("b@hive.example", "1@site.example"),
@@ -120,5 +123,21 @@ async fn senders_recipients_sizes_and_rates_are_looked_at_in_this_order() {
     assert_eq!(logged(&gateway, "mail refused: too large", "", "sender"), "\"a@hive.example\"");
     let all = standin.wait_for_events(3);
     assert_eq!(tokio::time::timeout(PATIENCE, all).await.unwrap().len(), 3);
+    gateway.stop();
+}
+
+#[tokio::test]
+async fn a_mail_without_the_login_that_it_needs_is_refused_and_told() {
+    let standin = standin().await;
+    let mut site = Site::new(&standin);
+    std::fs::write(site.path("users"), users::line("hive", "s3cret").unwrap()).unwrap();
+    site.unset("smtp", "listen");
+    site.set("smtp", "users", "'users'");
+    site.append("[[smtp.listener]]\naddress = '127.0.0.1:0'\nauth-without-tls = true\nrequire-auth = true\n");
+    let gateway = site.start();
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    let reply = smtp.mail("nagios@hive.example", &["soc"], "Subject: x\n\nDown.\n").unwrap();
+    assert_eq!(reply, "530 5.7.0 authentication required");
+    assert_eq!(logged(&gateway, "mail refused", "530 5.7.0", "sender"), "\"nagios@hive.example\"");
     gateway.stop();
 }

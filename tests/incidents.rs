@@ -57,6 +57,15 @@ async fn a_repeat_is_kept_and_shown_and_the_close_and_the_next_open_are_sent() {
     let shown = site.command(&["queue", "show", counted[0]["id"].as_str().unwrap()]).output().unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert!(shown.contains("counted") && shown.contains("a repeat, "), "{shown}");
+    let retried = site.command(&["queue", "retry", counted[0]["id"].as_str().unwrap()]).output().unwrap();
+    let told = String::from_utf8(retried.stdout).unwrap();
+    assert!(told.starts_with("0 events to be posted again\nevent "), "{told}");
+    assert!(told.ends_with(": counted, kept and not sent; `queue retry ID --rejudge` sends it\n"), "{told}");
+    let teams = lines(&site, &["queue", "teams", "--json"]);
+    let figures = ["team", "state", "queued", "failed", "possible-doubles"].map(|key| teams[0][key].clone());
+    assert_eq!(Value::from(figures.to_vec()), serde_json::json!(["default", "open", 0, 0, 0]));
+    let unknown = site.command(&["queue", "list", "--team", "nobody"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(65), "{}", String::from_utf8_lossy(&unknown.stdout));
 
     // An event from a shell is told the same.
     let repeated = ["send", "--title", "five", "--message", "Text.", "--external-id", "a", "--wait"];

@@ -108,8 +108,9 @@ fn change(file: &Path, name: &str, line: Option<&str>) -> Exit {
 }
 
 /// Replaces the file in one step, so that a service that reads it meanwhile finds the old or the new one. Its owner
-/// and group stay, and others never may read it.
+/// and group stay, and others never may read it. A link stays, and what it leads to is replaced.
 fn replace(file: &Path, text: &str) -> io::Result<()> {
+    let file = &fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
     let mut fresh = file.as_os_str().to_owned();
     fresh.push(format!(".{}", std::process::id()));
     let fresh = PathBuf::from(fresh);

@@ -171,13 +171,22 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
 async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, String> {
     let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
     let events = spool.list(filter.clone()).await.map_err(|error| error.to_string())?;
-    if json {
+    if json && !events.is_empty() {
         events.iter().for_each(|event| print(&line(event)));
         return Ok(Exit::Done);
     }
-    let standings = teams::standings(config, &spool).await?;
-    print(&table(&events, &standings, System.now()));
-    print(&teams::summary(&standings, System.now()));
+    let mut standings = teams::standings(config, &spool).await?;
+    if let Some(team) = &filter.team {
+        standings.retain(|standing| standing.team() == team);
+        if standings.is_empty() && events.is_empty() {
+            eprintln!("smtp2signl4: there is no team `{}`", team.escape_debug());
+            return Ok(Exit::Data);
+        }
+    }
+    if !json {
+        print(&table(&events, &standings, System.now()));
+        print(&teams::summary(&standings, System.now()));
+    }
     Ok(Exit::Done)
 }
 
@@ -378,7 +387,8 @@ fn page(shown: &Shown) -> String {
         if let Some(at) = listed.settled_at {
             text.push_str(&format!(" {}", local(at)));
         }
-        text.push_str(&format!(", {} attempts\n", listed.attempts));
+        let tries = if listed.attempts == 1 { "attempt" } else { "attempts" };
+        text.push_str(&format!(", {} {tries}\n", listed.attempts));
         for (name, value) in [("SIGNL4 id", &listed.event_id), ("why", &listed.reason)] {
             if let Some(value) = value {
                 text.push_str(&format!("    {name:<9}  {}\n", plain(value)));

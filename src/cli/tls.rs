@@ -63,15 +63,15 @@ fn describe(entrance: &Entrance, client_ca: Option<String>) -> String {
 }
 
 fn show(certificate: &Certificate, first: bool, now: jiff::Timestamp) -> String {
-    let Facts { subject, issuer, self_signed, names, valid_from, valid_until, fingerprint } =
+    let Facts { subject, issuer, self_signed, names, valid_from, valid_until, fingerprint, .. } =
         &certificate.facts;
     let path = certificate.files.certificate.path.display();
     let key = certificate.files.key.path.display();
     let default = if first { "  (also for clients that ask for another name, or none)" } else { "" };
     let left = certificate.facts.days_left(now);
     let left = if left < 0 { "expired".to_owned() } else { format!("{left} days left") };
-    let warning =
-        certificate.warning(now).map_or_else(String::new, |warning| format!("  warning      {warning}\n"));
+    let warnings = certificate.warnings(now).into_iter();
+    let warning: String = warnings.map(|warning| format!("  warning      {warning}\n")).collect();
     let advice =
         if *self_signed { SELF_SIGNED.replace("CERTIFICATE", &path.to_string()) } else { String::new() };
     format!(

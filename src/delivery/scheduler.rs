@@ -286,6 +286,7 @@ impl Scheduler {
         now: Timestamp,
     ) -> Option<(Index, Index, Pick)> {
         let mut best: Option<(Index, Index, Pick)> = None;
+        let mut awaited: Option<Rank> = None;
         for team in 0..self.seats.len() {
             let seat = &self.seats[team];
             if !seat.aimed {
@@ -303,6 +304,7 @@ impl Scheduler {
                 }
                 continue;
             }
+            awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
             let own = if mine { seat.team.pick(now) } else { None };
             let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
@@ -318,7 +320,8 @@ impl Scheduler {
                 }
             }
         }
-        best
+        // What is more urgent can go in a moment, and would then find the budget spent.
+        best.filter(|(_, _, pick)| !limited || awaited.is_none_or(|awaited| pick.order().0 <= awaited))
     }
 
     /// The first event of what pages nobody to post with `account`, while others page.

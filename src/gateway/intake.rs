@@ -184,6 +184,10 @@ impl Intake {
             envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
         let (from, recipients) =
             (envelope.reverse_path.escape_debug().to_string(), envelope.recipients.len());
+        let known = |text: &String| text.escape_debug().to_string();
+        let user = envelope.client.user.as_ref().map(known);
+        let tls = envelope.client.tls.as_ref().map(|tls| tls.version.clone());
+        let subject = envelope.client.tls.as_ref().and_then(|tls| tls.subject.as_ref()).map(known);
         let dropped = judged.dropped.clone();
         let mut entry = Entry {
             id: self.next_id(envelope.received_at),
@@ -206,11 +210,11 @@ impl Intake {
         self.lookout.kept(&judged.sight, id, at);
         match dropped {
             None => info!(
-                mail = %id, client, from, recipients, size, events = admitted.queued.len(),
+                mail = %id, client, user, tls, subject, from, recipients, size, events = admitted.queued.len(),
                 counted = admitted.counted, folded = admitted.folded, muted = admitted.muted, "accepted"
             ),
             Some(reason) => {
-                info!(mail = %id, client, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
+                info!(mail = %id, client, user, tls, subject, from, recipients, size, reason = %reason.escape_debug(), "accepted, and dropped by a rule");
             }
         }
         Ok(Kept { id, events: admitted.queued })

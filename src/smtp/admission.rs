@@ -4,7 +4,8 @@
 //! A connection gets its seat before anybody knows whose it is, for behind a proxy that takes a while. Clients that
 //! are exempt from the rates are not counted by themselves either, as in Postfix (`smtpd_client_event_limit_exceptions`,
 //! by default `$mynetworks`): many senders behind one address of a site's own are no attack. The limit of all holds
-//! for them too.
+//! for them too, but a part of it is theirs alone ([`RESERVE`]): strangers who only keep their seats, of however many
+//! addresses, never keep a site's own senders out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,6 +19,9 @@ use super::rates::Rates;
 use super::reply::{self, Reply};
 use super::{Config, Entrance};
 
+/// One in so many of all seats is kept for clients that are exempt from the rates, and for Unix sockets.
+const RESERVE: usize = 10;
+
 /// The door.
 #[derive(Debug)]
 pub struct Admission {
@@ -29,6 +33,8 @@ pub struct Admission {
 #[derive(Debug, Default)]
 struct Present {
     sessions: usize,
+    /// Those of them that are counted for a client.
+    strangers: usize,
     by_client: HashMap<IpAddr, usize>,
 }
 
@@ -57,6 +63,11 @@ impl Admission {
         }
         present.sessions += 1;
         Ok(Seat { admission: Arc::clone(self), client: None })
+    }
+
+    /// How many seats clients may have together that are not exempt.
+    fn for_strangers(&self) -> usize {
+        self.config.max_sessions - self.config.max_sessions / RESERVE
     }
 }
 
@@ -113,6 +124,9 @@ impl Seat {
         let admission = &self.admission;
         let client = holder(address);
         let mut present = admission.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if present.strangers >= admission.for_strangers() {
+            return Err(&reply::TOO_MANY_SESSIONS);
+        }
         let sessions = present.by_client.get(&client).copied().unwrap_or_default();
         if sessions >= admission.config.max_sessions_per_client {
             return Err(&reply::TOO_MANY_FROM_CLIENT);
@@ -121,6 +135,7 @@ impl Seat {
             return Err(&reply::TOO_MANY_CONNECTIONS);
         }
         present.by_client.insert(client, sessions + 1);
+        present.strangers += 1;
         self.client = Some(client);
         Ok(())
     }
@@ -131,6 +146,7 @@ impl Drop for Seat {
         let mut present = self.admission.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.sessions -= 1;
         let Some(client) = self.client else { return };
+        present.strangers -= 1;
         if let Some(of_client) = present.by_client.get_mut(&client) {
             *of_client -= 1;
             if *of_client == 0 {
@@ -219,6 +235,26 @@ mod tests {
         drop(seats);
         let present = door.admission.present.lock().unwrap();
         assert_eq!((present.sessions, present.by_client.len()), (0, 0));
+    }
+
+    #[test]
+    fn strangers_leave_a_part_of_the_seats_to_clients_that_are_exempt() {
+        let door = Door::new("max-sessions = 20\n");
+        let stranger = |at: usize| door.admit(&format!("198.51.100.{at}"));
+        let mut strangers: Vec<Seat> = (0..18).map(|at| stranger(at).unwrap()).collect();
+        assert_eq!(stranger(18).unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        let local = door.admission.admit_connection().unwrap();
+        let own = door.admit("127.0.0.1").unwrap();
+        assert_eq!(door.admit("127.0.0.1").unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        strangers.pop();
+        // What a stranger leaves is for whoever comes first.
+        let more = door.admit("10.0.0.1").unwrap();
+        assert_eq!(stranger(18).unwrap_err(), &reply::TOO_MANY_SESSIONS);
+        drop(more);
+        strangers.push(stranger(18).unwrap());
+        drop((strangers, local, own));
+        let present = door.admission.present.lock().unwrap();
+        assert_eq!((present.sessions, present.strangers, present.by_client.len()), (0, 0, 0));
     }
 
     #[test]

@@ -256,17 +256,21 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
     async fn authenticate(&mut self, login: Login) {
         let name = login.name.clone();
         let address = self.session.address();
-        // Those of a Unix socket are as near as loopback.
-        let trusted = address
-            .map_or_else(|| self.session.is_local(), |address| self.edge.config.rates.exempts(address));
+        let near = self.is_near();
         let verdict = match &self.edge.credentials.users {
-            Some(users) => self.edge.logins.check(users.names(), login, address, trusted).await,
+            Some(users) => self.edge.logins.check(users.names(), login, address, near).await,
             None => Verdict::Later,
         };
         if let Verdict::Wrong(delay) = verdict {
             sleep(delay).await;
         }
         self.session.login_is(name, verdict);
+    }
+
+    /// Whether the client is exempt from the rates. Those of a Unix socket are as near as loopback.
+    fn is_near(&self) -> bool {
+        let exempts = |address| self.edge.config.rates.exempts(address);
+        self.session.address().map_or_else(|| self.session.is_local(), exempts)
     }
 
     /// Writes the replies that are ready, all at once.
@@ -281,14 +285,18 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
             self.stream.flush().await
         })
         .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        .map_err(|_| {
+            info!(client = %self.session.peer(), "timeout: the client does not read its replies");
+            io::Error::from(io::ErrorKind::TimedOut)
+        })??;
         self.since = Instant::now();
         Ok(())
     }
 
     /// Gets the memory that the mail needs, or gives the mail up.
     async fn cover(&mut self) {
-        if self.share.cover(self.session.held()).await.is_err() {
+        let own = self.is_near() || self.session.is_authenticated();
+        if self.share.cover(self.session.held(), own).await.is_err() {
             self.session.give_up();
             self.share = self.edge.budget.share();
         }

@@ -2,7 +2,7 @@
 //! sender's habits.
 //!
 //! Some of it harms nobody and is taken at every entrance: blanks at the colon, long text lines, raw
-//! 8-bit header fields. A command that ends in a bare LF is taken at every entrance but the public ones. The rest
+//! 8-bit header fields and addresses. A command that ends in a bare LF is taken at every entrance but the public ones. The rest
 //! is repaired where the entrance is `lenient`; a public one cannot be.
 
 use super::command;
@@ -35,10 +35,12 @@ pub enum Repair {
     LongText,
     /// A header field with 8-bit characters in it, of a mail that was not declared SMTPUTF8.
     RawHeader,
+    /// The same in an address of the envelope.
+    RawAddress,
 }
 
 impl Repair {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::SenderWithoutBrackets,
         Self::RecipientWithoutBrackets,
         Self::BlanksAtColon,
@@ -47,6 +49,7 @@ impl Repair {
         Self::BareLf,
         Self::LongText,
         Self::RawHeader,
+        Self::RawAddress,
     ];
 
     /// What an operator reads.
@@ -60,18 +63,19 @@ impl Repair {
             Self::BareLf => "a command that ends in a bare LF",
             Self::LongText => "a text line that is too long",
             Self::RawHeader => "8-bit characters in the header without SMTPUTF8",
+            Self::RawAddress => "8-bit characters in an address without SMTPUTF8",
         }
     }
 }
 
 /// A set of repairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Repairs(u8);
+pub struct Repairs(u16);
 
 impl Repairs {
     /// Puts one into the set.
     pub fn note(&mut self, repair: Repair) {
-        self.0 |= 1 << repair as u8;
+        self.0 |= 1 << repair as u16;
     }
 
     /// Puts all of `others` into the set.
@@ -86,7 +90,7 @@ impl Repairs {
 
     /// Them in words.
     pub fn words(self) -> Vec<String> {
-        let is_in = |repair: &Repair| self.0 & 1 << *repair as u8 != 0;
+        let is_in = |repair: &Repair| self.0 & 1 << *repair as u16 != 0;
         Repair::ALL.into_iter().filter(is_in).map(|repair| repair.words().to_owned()).collect()
     }
 }
@@ -293,9 +297,9 @@ mod tests {
     fn every_repair_has_its_own_words() {
         let mut all = Repairs::default();
         Repair::ALL.into_iter().for_each(|repair| all.note(repair));
-        assert_eq!((all.words().len(), all.count()), (8, 8));
+        assert_eq!((all.words().len(), all.count()), (9, 9));
         all.join(Repairs::default());
         let words: std::collections::HashSet<_> = all.words().into_iter().collect();
-        assert_eq!(words.len(), 8);
+        assert_eq!(words.len(), 9);
     }
 }

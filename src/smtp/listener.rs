@@ -112,7 +112,7 @@ impl Listener {
             config: Arc::clone(&config),
             accept,
             clock,
-            budget: Budget::new(config.max_memory),
+            budget: Budget::new(config.max_memory, config.max_message_size),
             credentials: self.credentials,
             logins: Logins::default(),
             rates,
@@ -264,7 +264,7 @@ async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) ->
     let named = match named {
         Ok(Ok(named)) => named,
         Ok(Err(error)) if error.kind() == ErrorKind::InvalidData => {
-            warn!(%proxy, "connection closed: the proxy did not begin with a PROXY header");
+            warn!(%proxy, "connection closed: it did not begin with a PROXY header, or with one that is malformed");
             return None;
         }
         Ok(Err(error)) => {

@@ -24,6 +24,10 @@
 //! It cannot be an open relay: a mail goes to [`Accept`] and nowhere else, and there is nothing here that
 //! could send one.
 //!
+//! Two extensions are not offered, for they would earn nothing. DSN (RFC 3461): no mail goes on from here of which
+//! there could be a report, and one of success would be a mail that we send to a stranger. LIMITS (RFC 9422): a session
+//! may have any number of mails, and no sender of alerts comes near the recipients that a mail may have.
+//!
 //! The content of a mail stays as it was received: no Received field is put on top (RFC 5321 section
 //! 4.4). The mail leaves SMTP here, as it does at a mailbox, and what the field would say is in the
 //! envelope.
@@ -107,7 +111,8 @@ pub struct Config {
     /// section 4.5.3.1.8 asks for 100.
     pub max_recipients: usize,
     /// `max-sessions`: how many sessions there may be at a time. 900: of the 1,024 file descriptors that
-    /// a process usually has, they leave some to the spool and the deliveries.
+    /// a process usually has, they leave some to the spool and the deliveries. A tenth is for clients that are exempt
+    /// from the rates.
     pub max_sessions: usize,
     /// `max-sessions-per-client`: how many of them may come from one address, unless it is exempt from the rates.
     /// 100: five Postfix behind one address, which open at most 20 each.
@@ -117,7 +122,8 @@ pub struct Config {
     /// `max-errors`: at how many refused commands, with no mail taken between, the session ends. 20, as in
     /// Postfix.
     pub max_errors: usize,
-    /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB.
+    /// `max-memory`: how much memory the mails of all sessions may have together, in bytes. 256 MiB, of which a quarter
+    /// is for clients that are exempt from the rates or have authenticated themselves.
     pub max_memory: usize,
     /// `max-hops`: how many Received fields a mail may have; one with more goes round in circles. 100, the least
     /// that RFC 5321 section 6.3 asks for: a loop is found as surely, and no mail is refused that only has far
@@ -275,6 +281,18 @@ mod tests {
     #[test]
     fn an_empty_section_is_the_defaults() {
         assert_eq!(config(""), Ok(Config::default()));
+    }
+
+    #[test]
+    fn by_default_only_this_machine_comes_in_and_nobody_is_believed() {
+        let config = Config::default();
+        for entrance in &config.entrances {
+            let Address::Inet(address) = entrance.address else { panic!("{}", entrance.address) };
+            assert!(address.ip().is_loopback() && !entrance.public && !entrance.lenient);
+            assert!(entrance.proxies.is_empty() && entrance.xclient.is_empty());
+            assert!(entrance.accept_any_login.is_empty() && !entrance.auth_without_tls);
+        }
+        assert_eq!(config.entrances.len(), 1);
     }
 
     #[test]

@@ -194,7 +194,7 @@ pub static NEED_LOGIN: Reply = fixed(530, "5.7.0", "authentication required");
 /// A login that is wrong.
 pub static LOGIN_REFUSED: Reply = fixed(535, "5.7.8", "authentication failed");
 /// A login that everybody could read.
-pub static LOGIN_NEEDS_TLS: Reply = fixed(538, "5.7.11", "authentication needs TLS, STARTTLS first");
+pub static LOGIN_NEEDS_TLS: Reply = fixed(538, "5.7.11", "authentication needs TLS");
 
 /// The greeting.
 pub fn greeting(hostname: &str, protocol: Protocol) -> Reply {

@@ -84,6 +84,8 @@ pub struct Session {
     transaction: Option<Transaction>,
     /// Refused commands since the last mail.
     errors: usize,
+    /// Senders and recipients that were refused since the last mail.
+    strange: usize,
     /// Whether the last command was a DATA that was refused.
     data_refused: bool,
     /// Whether it is yet to be found out if anything is pipelined behind that DATA.
@@ -161,6 +163,7 @@ impl Session {
             partial: Vec::new(),
             transaction: None,
             errors: 0,
+            strange: 0,
             data_refused: false,
             to_look: false,
             exchange: None,

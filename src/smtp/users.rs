@@ -301,6 +301,19 @@ mod tests {
     }
 
     #[test]
+    fn an_unknown_name_costs_what_the_costliest_hash_costs() {
+        let text = format!("small:{}\nbig:{}\n", cheap("s"), costing(64, "b"));
+        let names = Names::parse(&Source::new("users", text)).unwrap();
+        let mut workspace = Workspace::default();
+        assert!(!names.check("stranger", "b", &mut workspace));
+        assert_eq!(workspace.0.len(), 64);
+        let nobody = Names::parse(&Source::new("users", "")).unwrap();
+        let mut workspace = Workspace::default();
+        assert!(!nobody.check("stranger", "x", &mut workspace));
+        assert_eq!(workspace.0.len(), 19_456, "as much as `passwd` makes the hash of a user cost");
+    }
+
+    #[test]
     fn a_file_without_users_lets_nobody_in() {
         let names = Names::parse(&Source::new("users", "# nobody yet\n")).unwrap();
         assert!(names.is_empty());

@@ -83,6 +83,8 @@ pub enum Fault {
     Close,
     /// The event is taken, but the connection is closed without an answer.
     TakeAndClose,
+    /// The event is taken, but no answer comes, ever.
+    TakeAndHang,
     /// The right answer, so much later.
     Delay(Duration),
 }
@@ -365,6 +367,11 @@ impl Shared {
                 self.keep(record);
                 return std::future::pending().await;
             }
+            Some(Fault::TakeAndHang) => {
+                self.judge(&head.method, secret, &mut record);
+                self.keep(record);
+                return std::future::pending().await;
+            }
         };
         record.status = response.as_ref().map_or(0, |response| response.status().as_u16());
         self.keep(record);
@@ -373,8 +380,9 @@ impl Shared {
 
     /// What SIGNL4 would say.
     fn judge(&self, method: &Method, secret: Option<&str>, record: &mut Request) -> Response {
-        let now = record.at;
         let mut state = self.state();
+        // A request that was delayed counts as late as it is taken; and within the lock times only grow.
+        let now = self.options.clock.now();
         let Some(secret) = secret else { return state.wrong(StatusCode::NOT_FOUND, now, "No such address.") };
         if method != Method::POST {
             return state.wrong(StatusCode::METHOD_NOT_ALLOWED, now, "Only POST is allowed.");

@@ -11,6 +11,7 @@ mod support;
 mod command_line;
 mod encrypted;
 mod exim;
+mod filter;
 mod java;
 mod postfix;
 mod python;

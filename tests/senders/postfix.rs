@@ -34,7 +34,7 @@ Info: PING CRITICAL – keine Antwort aus Köln
 ";
 
 /// A running Postfix.
-struct Postfix {
+pub struct Postfix {
     folder: TempDir,
     process: Process,
     address: SocketAddr,
@@ -42,7 +42,7 @@ struct Postfix {
 
 impl Postfix {
     /// Starts one with these `routes` in its main.cf and these `services` in its master.cf.
-    fn start(routes: &str, services: &str) -> Self {
+    pub fn start(routes: &str, services: &str) -> Self {
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("postfix-").permissions(open).tempdir().unwrap();
         for name in ["etc", "queue", "data"] {
@@ -66,6 +66,11 @@ impl Postfix {
         let postfix = Self { process: Process::spawn(start, ""), folder, address };
         postfix.wait_for("daemon started");
         postfix
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     fn etc(&self) -> PathBuf {

@@ -55,6 +55,11 @@ impl Site {
         self.appendix.push_str(toml);
     }
 
+    /// Puts TOML in the place of all that was added to the end of the config.
+    pub fn replace_appendix(&mut self, toml: &str) {
+        toml.clone_into(&mut self.appendix);
+    }
+
     /// The path of `name` in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -141,8 +146,10 @@ impl Gateway {
         self.process.lines()
     }
 
-    /// Kills it: no code of its own runs any more.
-    pub fn kill(mut self) {
+    /// Kills it: no code of its own runs any more. Returns its log.
+    pub fn kill(mut self) -> Vec<String> {
         self.process.kill();
+        self.process.wait();
+        self.process.lines()
     }
 }

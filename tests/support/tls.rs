@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 /// A stream under TLS.
 pub type Encrypted = StreamOwned<ClientConnection, TcpStream>;
@@ -70,10 +70,19 @@ impl Authority {
 
     /// A client that trusts this authority, and shows a certificate if it is given one.
     pub fn client(&self, own: Option<&Pair>) -> Arc<ClientConfig> {
+        self.client_of(rustls::DEFAULT_VERSIONS, own)
+    }
+
+    /// The same with these versions of TLS.
+    pub fn client_of(
+        &self,
+        versions: &[&'static SupportedProtocolVersion],
+        own: Option<&Pair>,
+    ) -> Arc<ClientConfig> {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(roots);
         Arc::new(match own {

@@ -324,7 +324,7 @@ impl Team {
         } else if probe {
             self.probe_at = now + PROBE_INTERVAL;
             if self.unsure {
-                // It is told below.
+                // Who asked tells it: see [`Team::tell_of_hold`].
                 reason.clone_into(&mut self.reason);
             } else if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
                 self.last_shout = now;

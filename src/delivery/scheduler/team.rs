@@ -311,6 +311,17 @@ impl Team {
         self.may_ask && idle && (self.owes_answer || self.wanted)
     }
 
+    /// How urgent the event is that waits for nothing but an answer: to one of the posts that take up every place, or
+    /// to the probe that shows whether others may go.
+    pub(super) fn waits_for_answer(&self) -> Option<Rank> {
+        let waits = match self.state {
+            State::Open => self.in_flight >= self.limits.concurrency,
+            State::Untried | State::Down => self.probing.is_some(),
+            State::Held | State::Throttled | State::Unknown => false,
+        };
+        waits.then(|| self.window.next_ready())?.map(|(rank, _)| rank)
+    }
+
     /// What it wants to post by a fallback's target; as a probe of that, if `by_probe`: then not always the same.
     pub(super) fn pick_diverted(&self, by_probe: bool) -> Option<Pick> {
         if !self.diverted || self.in_flight >= self.limits.concurrency {

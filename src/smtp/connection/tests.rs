@@ -36,7 +36,7 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
     let mut config = Config { hostname: "mx".into(), ..Config::default() };
     change(&mut config);
     Arc::new(Edge {
-        budget: Budget::new(config.max_memory),
+        budget: Budget::new(config.max_memory, config.max_message_size),
         rates: Arc::new(Rates::new(config.rates.clone())),
         config: Arc::new(config),
         accept: Arc::new(Taker::default()),

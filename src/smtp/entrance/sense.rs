@@ -36,7 +36,11 @@ impl Entrance {
         if self.auth && !site.users {
             let help = "name the file of users by `users` in [smtp], or leave `auth` out";
             refuse(table, "auth", "nobody can log in: there are no users", help);
-        } else if self.require_auth && !login && !(encrypted && site.client_ca) {
+        } else if self.require_auth
+            && !login
+            && !(encrypted && site.client_ca)
+            && self.accept_any_login.is_empty()
+        {
             let help = "clients need `users` or `client-ca` in [smtp], and `tls` here";
             refuse(table, "require-auth", "no mail can come in: a login is required and not offered", help);
         } else if self.auth && !login && table.has("auth") {

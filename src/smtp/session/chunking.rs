@@ -57,7 +57,9 @@ impl Session {
     pub(super) fn end_of_chunk(&mut self) -> Option<Step> {
         let Phase::Chunk(chunk) = std::mem::replace(&mut self.phase, Phase::Command) else { return None };
         if let Some(reply) = chunk.refusal() {
-            info!(client = %self.peer(), helo = ?self.client.helo, %reply, "BDAT refused");
+            if !self.is_told_of_rate() {
+                info!(client = %self.peer(), helo = ?self.client.helo, %reply, "BDAT refused");
+            }
             self.refuse(reply);
             return None;
         }

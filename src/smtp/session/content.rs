@@ -4,6 +4,7 @@ use tracing::{info, warn};
 
 use crate::mail::{Envelope, Mail, MailId, Origin, trace};
 use crate::smtp::data::{Data, Lost};
+use crate::smtp::lenience::Repair;
 use crate::smtp::reply::Reply;
 use crate::smtp::{Protocol, Refusal, lenience, reply};
 
@@ -14,7 +15,7 @@ impl Session {
     pub fn mail_is(&mut self, outcome: Result<MailId, Refusal>) {
         match outcome {
             Ok(id) => {
-                self.errors = 0;
+                (self.errors, self.strange) = (0, 0);
                 self.answer_mail(&reply::queued(id));
             }
             Err(Refusal::Full) => self.refuse_mail(&reply::NO_ROOM),
@@ -51,7 +52,9 @@ impl Session {
     }
 
     pub(super) fn refuse_data(&mut self, refusal: &'static Reply, followed: bool) {
-        info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        if !self.is_told_of_rate() {
+            info!(client = %self.peer(), helo = ?self.client.helo, reply = %refusal, "DATA refused");
+        }
         self.data_refused = true;
         self.refuse(refusal);
         self.to_look = !followed;
@@ -95,7 +98,15 @@ impl Session {
             self.refuse_mail(reply);
             return None;
         }
-        let found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
+        let mut found = lenience::of_content(&content, header, transaction.utf8, transaction.binary);
+        let plain = transaction
+            .recipients
+            .iter()
+            .chain([&transaction.reverse_path])
+            .all(|address| address.is_ascii());
+        if !transaction.utf8 && !plain {
+            found.note(Repair::RawAddress);
+        }
         self.repaired += found.count();
         transaction.repairs.join(found);
         let mut envelope = Envelope {

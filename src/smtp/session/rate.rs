@@ -34,4 +34,9 @@ impl Session {
         }
         mail.over_rate
     }
+
+    /// Whether the log has the line that says why this mail is refused.
+    pub(super) fn is_told_of_rate(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|mail| mail.over_rate.is_some())
+    }
 }

@@ -47,6 +47,11 @@ impl Session {
         self.client.address.is_none() && self.client.relay.is_none()
     }
 
+    /// Whether the client is known: by a user of ours, or by a certificate.
+    pub fn is_authenticated(&self) -> bool {
+        self.client.user.is_some() || self.client.tls.as_ref().is_some_and(|tls| tls.subject.is_some())
+    }
+
     /// The answer to [`Step::Authenticate`] with the login of `name`.
     pub fn login_is(&mut self, name: String, verdict: Verdict) {
         // A name that is longer than any user's is not worth more of the log.
@@ -87,10 +92,9 @@ impl Session {
 
     /// What a client has to do before its first mail.
     pub(super) fn unready(&self) -> Option<&'static Reply> {
-        let certified = self.client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
         if self.entrance.require_tls && self.client.tls.is_none() {
             Some(&reply::NEED_TLS)
-        } else if self.entrance.require_auth && self.client.user.is_none() && !certified {
+        } else if self.entrance.require_auth && !self.is_authenticated() && !self.logged_in {
             Some(&reply::NEED_LOGIN)
         } else {
             None
@@ -171,6 +175,7 @@ impl Session {
             }
             // It proves nothing, so the client is not taken for a user.
             Turn::Done(_) if self.takes_any_login() => {
+                info!(client = %self.peer(), helo = ?self.client.helo, "login accepted unseen, as nobody");
                 self.logged_in = true;
                 self.answer(&reply::LOGGED_IN);
                 None
@@ -443,8 +448,11 @@ mod tests {
         });
         talk.says("");
         assert_eq!(offered(&mut talk), ["AUTH PLAIN LOGIN"]);
-        assert_eq!(talk.codes(format!("AUTH PLAIN {WRONG}\r\nAUTH LOGIN\r\n")), "235 2.7.0, 503 5.5.1");
         assert_eq!(talk.codes("MAIL FROM:<a>\r\n"), "530 5.7.0");
+        assert_eq!(talk.codes(format!("AUTH PLAIN {WRONG}\r\nAUTH LOGIN\r\n")), "235 2.7.0, 503 5.5.1");
+        // What it was told is true: it may hand in, and is nobody.
+        talk.says(MAIL);
+        assert_eq!(talk.mails[0].envelope.client.user, None);
 
         let mut stranger = super::tests::talk(|entrance| {
             entrance.accept_any_login = vec!["198.51.100.0/24".parse().unwrap()];

@@ -12,6 +12,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
+use x509_parser::x509::{AttributeTypeAndValue, RelativeDistinguishedName, X509Name, X509Version};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::NamedFile;
@@ -37,7 +38,8 @@ pub struct Certificate {
 /// What a certificate says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Whose it is, by its distinguished name.
+    /// Whose it is, by its distinguished name: in the order of the certificate, with the escapes of RFC 4514 section
+    /// 2.4, so that no value can look like another attribute.
     pub subject: String,
     /// Who made it.
     pub issuer: String,
@@ -45,6 +47,10 @@ pub struct Facts {
     pub self_signed: bool,
     /// The hosts that it is for: names, `*.` names and addresses.
     pub names: Vec<String>,
+    /// Whether it has no alternative name (RFC 5280 section 4.2.1.6), so that the names are what its subject says.
+    pub nameless: bool,
+    /// The version of X.509. Only [`X509Version::V3`] has names of hosts.
+    pub version: X509Version,
     /// When it begins to hold.
     pub valid_from: Timestamp,
     /// When it ends.
@@ -70,6 +76,10 @@ impl Certificate {
         })?;
         let key = CertifiedKey::from_der(chain, key, &default_provider()).map_err(|error| {
             let problem = match error {
+                _ if facts.version != X509Version::V3 => files
+                    .certificate
+                    .diagnostic("this certificate is of a version before X.509 v3: it names no host, and clients refuse it")
+                    .help("`openssl x509 -req` makes one unless it has extensions: -extfile FILE with a line subjectAltName=DNS:NAME"),
                 rustls::Error::InconsistentKeys(_) => files
                     .key
                     .diagnostic("this key is not that of the certificate")
@@ -85,7 +95,16 @@ impl Certificate {
     }
 
     /// What an operator should know about it at `now`, in words.
-    pub fn warning(&self, now: Timestamp) -> Option<String> {
+    pub fn warnings(&self, now: Timestamp) -> Vec<String> {
+        let path = self.files.certificate.path.display();
+        let nameless = self.facts.nameless.then(|| {
+            format!("the certificate {path} has no subjectAltName: most clients look for the host there and nowhere else")
+        });
+        self.end(now).into_iter().chain(nameless).collect()
+    }
+
+    /// What is to be said at `now` of the time in which it holds.
+    fn end(&self, now: Timestamp) -> Option<String> {
         let Facts { valid_from, valid_until, .. } = self.facts;
         let path = self.files.certificate.path.display();
         if now < valid_from {
@@ -114,17 +133,20 @@ impl Facts {
         if let Ok(Some(extension)) = certificate.subject_alternative_name() {
             names.extend(extension.value.general_names.iter().filter_map(host));
         }
-        if names.is_empty() {
+        let nameless = names.is_empty();
+        if nameless {
             // As it was before there were alternative names. Clients of today do not look here.
             names.extend(
                 certificate.subject().iter_common_name().filter_map(|name| name.as_str().ok().map(plain)),
             );
         }
         Some(Self {
-            subject: plain(&certificate.subject().to_string()),
-            issuer: plain(&certificate.issuer().to_string()),
+            subject: distinguished(certificate.subject()),
+            issuer: distinguished(certificate.issuer()),
             self_signed: certificate.subject().as_raw() == certificate.issuer().as_raw(),
             names,
+            nameless,
+            version: certificate.version(),
             valid_from: time(certificate.validity().not_before.timestamp())?,
             // The end that means that there is none (RFC 5280 section 4.1.2.5) is the last that a timestamp holds.
             valid_until: time(certificate.validity().not_after.timestamp()).unwrap_or(Timestamp::MAX),
@@ -203,6 +225,36 @@ fn host(name: &GeneralName<'_>) -> Option<String> {
         GeneralName::RFC822Name(name) => Some(plain(name)),
         _ => None,
     }
+}
+
+/// A distinguished name in words.
+fn distinguished(name: &X509Name<'_>) -> String {
+    let relative =
+        |part: &RelativeDistinguishedName<'_>| part.iter().map(attribute).collect::<Vec<_>>().join(" + ");
+    name.iter().map(relative).collect::<Vec<_>>().join(", ")
+}
+
+/// One of its attributes, such as `CN=mx.example`.
+fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
+    // The parser has the short names of attributes, and no escapes.
+    let alone = RelativeDistinguishedName::new(vec![attribute.clone()]);
+    let shown = X509Name::new(vec![alone], &[]).to_string();
+    let Some((name, value)) = shown.split_once('=') else {
+        // It cannot be read as text; so its octets.
+        let octets: String = attribute.as_slice().iter().map(|octet| format!("{octet:02X}")).collect();
+        return format!("{}=#{octets}", attribute.attr_type());
+    };
+    let value = plain(value);
+    let last = value.chars().count().saturating_sub(1);
+    let mut escaped = String::with_capacity(value.len());
+    for (at, c) in value.chars().enumerate() {
+        let special = matches!(c, '"' | '+' | ',' | ';' | '<' | '>' | '\\');
+        if special || (at == 0 && matches!(c, ' ' | '#')) || (at == last && c == ' ') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    format!("{name}={escaped}")
 }
 
 /// `text` with nothing in it that could steer a terminal, end a line or read backwards: a client may have written it.

@@ -203,13 +203,14 @@ impl Identity {
         }
     }
 
-    /// What an operator should know at `now`: of certificates that end soon, and of keys that lie open.
+    /// What an operator should know at `now`: of certificates that end soon or name no host, and of keys that
+    /// lie open.
     pub fn warnings(&self, now: Timestamp) -> Vec<String> {
         let certificates = self.certificates();
-        let ends = certificates.iter().filter_map(|certificate| certificate.warning(now));
+        let own = certificates.iter().flat_map(|certificate| certificate.warnings(now));
         let open =
             certificates.iter().filter_map(|certificate| stamp::open_to_all(&certificate.files.key.path));
-        ends.chain(open).collect()
+        own.chain(open).collect()
     }
 }
 

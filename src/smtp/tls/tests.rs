@@ -123,6 +123,26 @@ fn what_a_certificate_says_is_shown_without_what_could_steer_a_terminal() {
 }
 
 #[test]
+fn no_value_of_a_name_can_look_like_another_attribute() {
+    let subject = |names: &[(DnType, &str)]| {
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        for (kind, value) in names {
+            params.distinguished_name.push(kind.clone(), *value);
+        }
+        Facts::of(params.self_signed(&KeyPair::generate().unwrap()).unwrap().der()).unwrap().subject
+    };
+    let (organisation, name) = (DnType::OrganizationName, DnType::CommonName);
+    let honest = subject(&[(organisation.clone(), "Acme"), (name.clone(), "hive")]);
+    assert_eq!(honest, "O=Acme, CN=hive");
+    assert_eq!(subject(&[(organisation.clone(), "Acme, CN=hive")]), r"O=Acme\, CN=hive");
+    assert_eq!(subject(&[(name.clone(), "a + O=Acme")]), r"CN=a \+ O=Acme");
+    assert_eq!(subject(&[(name.clone(), r#" #"<>;\ "#)]), r#"CN=\ #\"\<\>\;\\\ "#);
+    assert_eq!(subject(&[(name, "#=a b")]), r"CN=\#=a b");
+    assert_eq!(subject(&[]), "");
+}
+
+#[test]
 fn an_operator_is_warned_two_weeks_before_the_end_and_after_it() {
     let folder = Folder::new();
     folder.certificate("a", "a.example");
@@ -135,6 +155,17 @@ fn an_operator_is_warned_two_weeks_before_the_end_and_after_it() {
     assert!(warned(valid_until - (13 * 24 + 1).hours()).contains(" ends in 13 days, "));
     assert!(warned(valid_until).contains(" has expired: "));
     assert!(warned(valid_from - 1.hour()).contains(" does not hold before "));
+    let key = KeyPair::generate().unwrap();
+    folder.write("a.pem", &CertificateParams::default().self_signed(&key).unwrap().pem());
+    folder.write("a.key", &key.serialize_pem());
+    fs::set_permissions(folder.path("a.key"), fs::Permissions::from_mode(0o640)).unwrap();
+    let nameless = Identity::load(&folder.config(&pair("a"))).unwrap().unwrap();
+    assert!(
+        nameless
+            .warnings("2026-11-20T17:04:05Z".parse().unwrap())
+            .concat()
+            .contains(" has no subjectAltName: ")
+    );
 }
 
 #[test]

@@ -94,6 +94,41 @@ fn a_close_costs_the_budget_what_a_page_does() {
 }
 
 #[test]
+fn what_is_urgent_finds_a_budget_though_it_has_to_wait_for_an_answer() {
+    let mut bench = Bench::with(Plan::Free, &["a", "a"]);
+    bench.commit(event(1, "soc", Severity::Info, None), at(0));
+    bench.commit(event(2, "soc1", Severity::Info, None), at(0));
+    drain(&mut bench, at(0));
+    for seq in 3..=40 {
+        bench.commit(event(seq, "soc1", Severity::Info, None), at(60));
+    }
+    let places = LIMITS.concurrency as u64;
+    for seq in 41..=41 + places {
+        bench.commit(event(seq, "soc", Severity::Critical, None), at(60));
+    }
+    let first = bench.posts(at(60));
+    assert_eq!(first, (41..41 + places).collect::<Vec<_>>(), "all places of the team are taken");
+    bench.answer(41, 201, at(61));
+    assert_eq!(bench.posts(at(61))[0], 41 + places);
+}
+
+#[test]
+fn a_team_that_is_tried_first_leaves_the_budget_to_what_is_more_urgent() {
+    let mut bench = Bench::with(Plan::Free, &["a", "a"]);
+    for seq in 1..=20 {
+        bench.commit(event(seq, "soc1", Severity::Info, None), at(0));
+    }
+    for seq in 21..=30 {
+        bench.commit(event(seq, "soc", Severity::Critical, None), at(0));
+    }
+    let probes = bench.posts(at(0));
+    assert_eq!(probes, [21], "one of the urgent ones, and none of the others beside it");
+    bench.answer(21, 201, at(1));
+    let posted = drain_now(&mut bench, at(1));
+    assert_eq!(posted[..7], [22, 23, 24, 25, 26, 27, 28], "{posted:?}");
+}
+
+#[test]
 fn accounts_do_not_share_a_budget() {
     let mut bench = Bench::with(Plan::Free, &["a", "b"]);
     for seq in 1..=40 {

@@ -33,8 +33,10 @@ fn eight_bits_in_a_header_are_taken_and_noted_unless_declared() {
     talk.says("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\nSubject: \u{fc}\r\n\r\n\u{fc}\r\n.\r\n");
     talk.says("MAIL FROM:<a> SMTPUTF8\r\nRCPT TO:<b>\r\nDATA\r\nSubject: \u{fc}\r\n\r\n\u{fc}\r\n.\r\n");
     talk.says("MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\nSubject: u\r\n\r\n\u{fc}\r\n.\r\n");
+    talk.says("MAIL FROM:<a>\r\nRCPT TO:<\u{fc}>\r\nDATA\r\n.\r\n");
+    talk.says("MAIL FROM:<\u{fc}> SMTPUTF8\r\nRCPT TO:<b>\r\nDATA\r\n.\r\n");
     let repairs: Vec<_> = talk.mails.iter().map(|mail| mail.envelope.repairs.len()).collect();
-    assert_eq!(repairs, [1, 0, 0]);
+    assert_eq!(repairs, [1, 0, 0, 1, 0]);
     assert_eq!(talk.contents()[0], "Subject: \u{fc}\r\n\r\n\u{fc}\r\n".as_bytes());
 }
 

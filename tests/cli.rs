@@ -498,6 +498,15 @@ async fn the_folder_rules_beside_the_config_is_the_sites_own() {
     command.arg(&mail);
     let explained: Value = serde_json::from_slice(&run(command, "").stdout).unwrap();
     assert_eq!(explained["events"][0]["payload"]["Title"], "Ours");
+
+    let config = site.config();
+    let folder = config.parent().unwrap();
+    let mut command = Command::new(support::program());
+    let shorter = config.strip_prefix(folder.parent().unwrap()).unwrap();
+    command.current_dir(folder.parent().unwrap()).env_clear();
+    command.args(["explain", "--json", "--config"]).arg(shorter).arg(&mail);
+    let explained: Value = serde_json::from_slice(&run(command, "").stdout).unwrap();
+    assert_eq!(explained["events"][0]["payload"]["Title"], "Ours", "by a relative path");
 }
 
 #[tokio::test(flavor = "multi_thread")]

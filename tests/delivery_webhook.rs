@@ -375,6 +375,34 @@ async fn a_redirect_is_not_followed_and_holds_the_team() {
 }
 
 #[tokio::test]
+async fn the_yes_of_a_login_page_in_between_is_not_taken_for_signl4s() {
+    let rig = Rig::start().await;
+    let page = |kind: &str, body: &str| Fault::Reply {
+        status: 200,
+        headers: vec![("content-type".to_owned(), kind.to_owned())],
+        body: body.to_owned(),
+    };
+    rig.standin.script([
+        page("text/html; charset=utf-8", "Please log in"),
+        page("application/octet-stream", "\n<!DOCTYPE html><title>Hotel</title>"),
+    ]);
+    rig.send(1, None);
+    for count in 1..=2 {
+        rig.recorded(|o| matches!(o, Outcome::Deferred { attempts, .. } if *attempts == count)).await;
+        assert_eq!(rig.state().await, State::Held);
+        rig.delivery.wake(None).await;
+    }
+    rig.delivered(1).await;
+    // Whoever answers as SIGNL4 might is believed, be it with few words.
+    let terse = [(200, r#"{"ok":true}"#), (202, "queued"), (204, ""), (201, "<p>")];
+    for (seq, (status, body)) in (2..).zip(terse) {
+        rig.standin.script([Fault::Reply { status, headers: Vec::new(), body: body.to_owned() }]);
+        rig.send(seq, None);
+        rig.delivered(seq).await;
+    }
+}
+
+#[tokio::test]
 async fn an_event_whose_answer_is_lost_is_posted_again() {
     let rig = Rig::start().await;
     rig.standin.script([Fault::TakeAndClose]);

@@ -124,7 +124,7 @@ async fn in_a_storm_few_pages_tell_of_all_and_every_mail_is_kept_and_linked() {
     }
     let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(6)).await.unwrap();
     let digest = events.iter().find(|event| event.payload["Title"].as_str().unwrap().contains("torm"));
-    let payload = &digest.expect("a digest goes out at once").payload;
+    let payload = &digest.expect("a digest goes out").payload;
     assert!(payload["X-S4-ExternalID"].as_str().unwrap().starts_with("smtp2signl4:storm:1-"), "{payload}");
     let folded = lines(&site, &["queue", "list", "--digest", "1", "--json"]);
     assert_eq!(folded.len(), MAILS - 5);

@@ -162,6 +162,17 @@ async fn an_expected_mail_that_does_not_come_pages_at_its_deadline_and_is_closed
 }
 
 #[tokio::test]
+async fn what_is_missing_pages_each_time_however_repeats_of_mails_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[incidents]\nrepeat = 'count'\n[[expect]]\nname = 'pulse'\nwhen = { subject = 'pulse' }\nwithin = '2m'\n";
+    let bench = Bench::open(folder.path(), text, start()).await;
+    for _ in 0..3 {
+        bench.after(SignedDuration::from_mins(2)).await;
+    }
+    assert_eq!(bench.statuses().await, ["new"; 3]);
+}
+
+#[tokio::test]
 async fn what_came_last_and_what_was_told_outlive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let bench = Bench::open(folder.path(), BACKUP, start()).await;

@@ -102,7 +102,7 @@ enum Action {
         /// The mail
         #[arg(required_unless_present = "all")]
         id: Option<MailId>,
-        /// Everything that failed or waits
+        /// Everything that failed or waits, but what a later mail of the same incident has overtaken
         #[arg(long, conflicts_with = "id")]
         all: bool,
         /// Make the events anew by today's rules

@@ -198,9 +198,8 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             written = table.has("paths");
             rules::Config::read(table)
         });
-        let beside = folder.join("rules");
-        if !written && path.is_some() && beside.is_dir() {
-            rules.paths = vec![beside];
+        if !written && path.is_some() && folder.join("rules").is_dir() {
+            rules.paths = vec![PathBuf::from("rules")];
         }
         for color in &rules.colors {
             if !signl4.colors.iter().any(|(known, _)| known.eq_ignore_ascii_case(&color.value)) {

@@ -380,7 +380,7 @@ impl<B: Backlog> Dispatch<B> {
         if by != team
             && let Some(Outcome::Delivered { by_way, .. }) = &mut outcome
         {
-            *by_way = Some(format!("by way of team {}", self.entries[by].name));
+            *by_way = Some(self.entries[by].name.to_string());
         }
         self.tell(team, Some(seq), &notices);
         self.tell(by, None, &lent);

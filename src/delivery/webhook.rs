@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Client, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -309,6 +310,10 @@ impl Webhook {
             format!("answered {status}{colon}{said}")
         };
         match classify(status) {
+            Class::Accepted if is_of_another(status, &headers, &body) => {
+                let reason = format!("answered {status} with a web page: this is not SIGNL4");
+                Answer::Unauthorised { reason }
+            }
             Class::Accepted => {
                 let event_id = event_id(&body).map(|id| endpoint.excerpt(&id));
                 Answer::Accepted { event_id, limits }
@@ -424,6 +429,16 @@ async fn bounded_body(response: &mut reqwest::Response) -> String {
 /// `eventId` of a 201.
 fn event_id(body: &str) -> Option<String> {
     Some(serde_json::from_str::<serde_json::Value>(body).ok()?.get("eventId")?.as_str()?.to_owned())
+}
+
+/// Whether what said yes is not SIGNL4 but a login page of a network or a proxy in between, or another host: a
+/// wrong way, as a redirect is. SIGNL4 documents 201 and tells the event's id.
+fn is_of_another(status: StatusCode, headers: &HeaderMap, body: &str) -> bool {
+    let html = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
+        let kind = kind.as_bytes();
+        kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
+    });
+    status != StatusCode::CREATED && (html || body.trim_start().starts_with('<')) && event_id(body).is_none()
 }
 
 /// The text of an error as SIGNL4 writes it: `{"requestId", "code", "details", "message"}`.

@@ -13,7 +13,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tracing::{info, warn};
 
 use crate::config::{Config, Expect};
-use crate::event::{Event, Status, bounded};
+use crate::event::{Event, Repeat, Status, bounded};
 use crate::mail::{Envelope, MailId, Message};
 use crate::rules::Subject;
 use crate::spool::{self, Memo, PutError, Reader, Unheard};
@@ -331,6 +331,8 @@ fn notice(team: &str, name: &str) -> Event {
     Event {
         team: team.to_owned(),
         external_id: Some(format!("smtp2signl4:expect:{name}")),
+        // It comes as often as somebody has asked for, whatever is thought of repeated mails.
+        repeat: Some(Repeat::Update),
         ..Event::default()
     }
 }

@@ -1,6 +1,6 @@
 //! The digests of storms: what is told of the mails that a storm has folded, and when.
 //!
-//! A digest goes out when the storm begins, again at each interval while there is news, and when it is over;
+//! A digest goes out seconds after the storm begins, again at each interval while there is news, and when it is over;
 //! when every incident that it folded is closed, so is the alert of the digest. Each is put into the spool
 //! in one transaction with the note of what it tells, so that a crash repeats none and leaves none out.
 //! Left out: which mails are folded, which the spool decides as it takes them.
@@ -19,6 +19,9 @@ use crate::event::{Event, Repeat, Severity, Status};
 use crate::incident;
 use crate::mail::{Envelope, MailId, Origin};
 use crate::spool::{Entry, Error, PutError, Spool, Storm, StormState, Told};
+
+/// How long a storm is let grow before its first digest, so that this tells of more than one mail.
+const GATHER: SignedDuration = SignedDuration::from_secs(2);
 
 /// Longest wait until storms are looked at again, so that a clock that was set back delays none for long.
 const LOOK: Duration = Duration::from_secs(30);
@@ -110,7 +113,15 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
     let news = storm.folded > storm.told;
     let all_closed = storm.open == 0 && storm.keyless == 0;
     match (storm.state, storm.told_at) {
-        (StormState::Raging, None) => Step::Tell(StormState::Raging),
+        (StormState::Raging, None) => {
+            let due_at = after(storm.began_at, GATHER);
+            // A clock that was set back must not keep it.
+            if due_at <= now || now < storm.began_at {
+                Step::Tell(StormState::Raging)
+            } else {
+                Step::Wait(Some(due_at))
+            }
+        }
         (StormState::Raging, Some(told_at)) => {
             let calm_at = after(storm.excess_at.max(since), config.calm);
             let due_at = after(told_at, config.interval);
@@ -352,9 +363,11 @@ mod tests {
     }
 
     #[test]
-    fn a_storm_is_told_at_once_then_at_intervals_if_there_is_news_and_when_it_is_over() {
+    fn a_storm_is_told_within_seconds_then_at_intervals_if_there_is_news_and_when_it_is_over() {
         let begun = Storm { told: 0, told_at: None, ..storm() };
-        assert_eq!(at_step(&begun, 0), Step::Tell(StormState::Raging));
+        assert_eq!(at_step(&begun, 1), Step::Wait(Some(at(2))));
+        assert_eq!(at_step(&begun, 2), Step::Tell(StormState::Raging));
+        assert_eq!(at_step(&begun, -60), Step::Tell(StormState::Raging), "the clock was set back");
         let rages = Storm { folded: 9, excess_at: at(200), ..storm() };
         assert_eq!(at_step(&rages, 299), Step::Wait(Some(at(300))));
         assert_eq!(at_step(&rages, 300), Step::Tell(StormState::Raging));

@@ -12,7 +12,7 @@ use super::entry::{
 };
 use super::reservation::{Reservation, Urgent};
 use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
-use crate::mail::{MailId, Origin};
+use crate::mail::{Envelope, MailId, Origin};
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
@@ -112,23 +112,35 @@ pub(super) struct Fresh {
     pub queued: Queued,
     pub status: Status,
     pub title: String,
-    /// The product that the mail came from; empty if that is not known.
+    /// The product that the mail came from, or else its sender; empty if neither is known.
     pub source: String,
     pub repeat: Option<Repeat>,
     pub quiet: Option<SignedDuration>,
     pub muted: Option<String>,
 }
 
+/// The source of mails of whose product nobody knows.
+pub(super) fn sender(envelope: &Envelope) -> String {
+    envelope.reverse_path.to_lowercase()
+}
+
 impl Parcel {
     pub fn new(entry: Entry, now: Timestamp) -> Self {
         let Entry { id, envelope, content, story, events, dropped } = entry;
         let content = content.map_or(Content::None, Content::Here);
+        let mut judged = Judged::new(id, &story, events, dropped, now);
+        // Two senders of products that no rule knows are two sources: the one that floods takes none of the other's
+        // pages along.
+        let sender = sender(&envelope);
+        judged.events.iter_mut().filter(|event| event.source.is_empty()).for_each(|event| {
+            event.source.clone_from(&sender);
+        });
         Self {
             id,
             received_at: envelope.received_at,
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
-            judged: Judged::new(id, &story, events, dropped, now),
+            judged,
             memos: Vec::new(),
             notice: envelope.origin == Origin::Gateway,
             told: None,

@@ -135,7 +135,7 @@ pub enum Outcome {
         event_id: Option<String>,
         /// When.
         at: Timestamp,
-        /// How it got there, if not by the team's own way.
+        /// The team by whose target it got there, if not by its own.
         by_way: Option<String>,
     },
     /// It will be tried again.
@@ -324,7 +324,7 @@ pub struct ShownEvent {
 pub enum Selection {
     /// Those of one mail.
     Mail(MailId),
-    /// All of them.
+    /// All of them, but what a later event of the same incident has overtaken.
     All,
 }
 

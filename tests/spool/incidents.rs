@@ -370,6 +370,90 @@ async fn what_goes_to_another_team_is_an_incident_there_and_its_repeat_pages_the
 }
 
 #[tokio::test]
+async fn what_an_incident_had_posted_for_another_team_is_acknowledged_and_closed_there_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let at = site.clock.now();
+    let theirs = async |site: &Site| -> Vec<Status> {
+        let waiting = site.spool.waiting("ops", 0, 100).await.unwrap();
+        let outcomes = waiting.iter().map(|event| Outcome::Delivered {
+            seq: event.seq,
+            event_id: None,
+            at,
+            by_way: None,
+        });
+        site.spool.record(outcomes.collect()).await.unwrap();
+        waiting.into_iter().map(|event| event.status).collect()
+    };
+    for by_an_operator in [false, true] {
+        site.put(open()).await;
+        let page = id(site.next);
+        if by_an_operator {
+            site.spool.retarget(page, "ops").await.unwrap();
+            assert_eq!(theirs(&site).await, [Status::New]);
+        } else {
+            let (seq, _) = site.waiting().await[0];
+            let by_way = Some("ops".to_owned());
+            site.spool.record(vec![Outcome::Delivered { seq, event_id: None, at, by_way }]).await.unwrap();
+            let shown = site.spool.reader().show(page).await.unwrap().unwrap();
+            assert_eq!(shown.events[0].listed.reason.as_deref(), Some("by way of team ops"));
+        }
+        site.put(Event { status: Status::Acknowledged, ..open() }).await;
+        site.deliver().await;
+        assert_eq!(theirs(&site).await, [Status::Acknowledged]);
+        site = site.again(folder.path(), defaults()).await;
+        site.put(close()).await;
+        let statuses: Vec<_> = site.waiting().await.into_iter().map(|(_, status)| status).collect();
+        assert_eq!(statuses, [Status::Resolved], "its own team first of all");
+        site.deliver().await;
+        assert_eq!(theirs(&site).await, [Status::Resolved]);
+        site.put(close()).await;
+        site.deliver().await;
+        assert_eq!(theirs(&site).await, [], "there is nothing left to close");
+    }
+    let filter = IncidentFilter { open: false, team: Some("ops".into()), limit: 10 };
+    let found = site.spool.reader().incidents(filter).await.unwrap().remove(0);
+    assert_eq!(found.incident.state, Incident::Resolved);
+}
+
+#[tokio::test]
+async fn a_retry_of_all_leaves_what_a_later_mail_of_the_incident_has_overtaken() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let fail = async |site: &Site| {
+        let at = site.clock.now();
+        let failed = |(seq, _)| Outcome::Failed { seq, at, reason: "400".into(), maybe_taken: false };
+        let outcomes = site.waiting().await.into_iter().map(failed).collect();
+        site.spool.record(outcomes).await.unwrap();
+    };
+    let retry = async |site: &Site| {
+        let again = site.spool.retry(Selection::All).await.unwrap();
+        again.into_iter().map(|event| event.status).collect::<Vec<_>>()
+    };
+    site.put(open()).await;
+    fail(&site).await;
+    site.put(close()).await;
+    fail(&site).await;
+    assert_eq!(retry(&site).await, [Status::New, Status::Resolved], "all of it failed: all of it goes");
+    fail(&site).await;
+
+    site.put(open()).await;
+    site.deliver().await;
+    assert_eq!(retry(&site).await, [], "the close would close the alert of the later page");
+    let one = site.spool.retry(Selection::Mail(id(2))).await.unwrap();
+    assert_eq!(one.len(), 1, "an operator who names it gets it");
+    site.deliver().await;
+
+    site.put(close()).await;
+    site.deliver().await;
+    site.put(open()).await;
+    fail(&site).await;
+    site.put(close()).await;
+    site.deliver().await;
+    assert_eq!(retry(&site).await, [], "nobody is woken for what is over");
+}
+
+#[tokio::test]
 async fn what_was_under_way_when_it_was_given_to_another_team_was_a_page_of_the_old_one() {
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::new(folder.path(), defaults());

@@ -1,9 +1,9 @@
 //! What is folded in a storm, how its digest tells of it, and what a restart changes of that: nothing.
 
 use jiff::SignedDuration;
-use smtp2signl4::event::{Event, Severity, Status};
+use smtp2signl4::event::{Event, Repeat, Severity, Status};
 use smtp2signl4::incident;
-use smtp2signl4::mail::Origin;
+use smtp2signl4::mail::{Envelope, Origin};
 use smtp2signl4::spool::{Entry, Filter, State, StormState, Told};
 
 use crate::incidents::{Site, defaults, other};
@@ -77,6 +77,48 @@ async fn a_folded_incident_is_closed_by_its_own_close_and_what_the_digest_told_i
     assert_eq!(site.spool.put_digest(digest(103), closed).await, Ok(true));
     assert_eq!(site.spool.reader().storms().await.unwrap(), []);
     assert_eq!(site.state(other(50)).await, State::Queued, "it is over");
+}
+
+#[tokio::test]
+async fn a_digest_takes_the_place_of_one_before_it_that_still_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    for n in 0..5 {
+        site.put(other(n)).await;
+    }
+    site.deliver().await;
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
+    // All of them have the same key.
+    for n in [100, 110, 120] {
+        let events = vec![Event { repeat: Some(Repeat::Update), ..other(200) }];
+        let digest = Entry { id: id(n), content: None, events, ..mail(n, "soc") };
+        assert_eq!(site.spool.put_digest(digest, told.clone()).await, Ok(true));
+        let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+        assert_eq!(waiting.iter().map(|event| event.mail).collect::<Vec<_>>(), [id(n)]);
+        if n == 110 {
+            site.deliver().await;
+        }
+    }
+    assert_eq!((site.count(State::Counted).await, site.count(State::Delivered).await), (1, 4));
+}
+
+#[tokio::test]
+async fn the_flood_of_one_sender_takes_no_page_of_another_along_where_no_product_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    let from = |sender: &str, n: u32| {
+        let events = vec![Event { source_system: None, ..other(n) }];
+        let envelope = Envelope { reverse_path: sender.to_owned(), ..mail(0, "soc").envelope };
+        Entry { envelope, events, ..mail(0, "soc") }
+    };
+    for n in 0..10 {
+        let expected = if n < 3 { State::Queued } else { State::Folded };
+        assert_eq!(site.entry(from("Backup@example.org", n)).await[0].state, expected, "{n}");
+    }
+    assert_eq!(site.entry(from("nas@example.org", 20)).await[0].state, State::Queued);
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    assert_eq!(storm.source.as_deref(), Some("backup@example.org"));
 }
 
 #[tokio::test]

@@ -65,6 +65,23 @@ async fn the_most_urgent_incidents_are_told_first_each_by_its_oldest_event() {
 }
 
 #[tokio::test]
+async fn what_was_posted_by_a_clock_that_was_ahead_is_of_the_time_when_it_was_put_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let note = |hours: i64| Reservation {
+        account: "a".to_owned(),
+        at: start() + SignedDuration::from_hours(hours),
+        spent: 3,
+        open: 0,
+    };
+    let spool = open_at(folder.path(), &clock());
+    for hours in [200, 201, 0, 1] {
+        spool.reserve(note(hours)).await.unwrap();
+    }
+    assert_eq!(spool.reader().reservations("a").await.unwrap(), [0, 0, 0, 1].map(note));
+    spool.close().await;
+}
+
+#[tokio::test]
 async fn what_an_account_has_posted_is_kept_for_a_day_and_the_last_of_it_for_ever() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();

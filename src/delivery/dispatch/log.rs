@@ -53,7 +53,9 @@ pub(super) fn outcome(
             let (event_id, attempts) = (event_id.as_deref().unwrap_or(""), attempts + 1);
             match by_way {
                 None => info!(%mail, team, event_id, seq, attempts, latency_ms, "delivered"),
-                Some(way) => warn!(%mail, team, event_id, seq, attempts, latency_ms, way, "delivered"),
+                Some(by_way_of) => {
+                    warn!(%mail, team, event_id, seq, attempts, latency_ms, by_way_of, "delivered");
+                }
             }
         }
         Outcome::Deferred { seq, next_at, reason, .. } => {

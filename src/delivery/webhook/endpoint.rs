@@ -59,6 +59,12 @@ pub fn refuse_url(base: &str) -> Option<&'static str> {
     };
     let own = url.host_str().is_some_and(|host| host.ends_with("signl4.com"));
     let path = url.path().trim_end_matches('/');
+    if own && url.scheme() == "http" {
+        return Some("without TLS everybody on the way reads the secret");
+    }
+    if own && path.is_empty() {
+        return Some("this is not the address of a webhook");
+    }
     (own && !matches!(path, "/webhook" | "/api/v2/events"))
         .then_some("this address holds more than SIGNL4's own: a secret in it would reach the log")
 }
@@ -110,6 +116,25 @@ mod tests {
         for (base, secret) in [("mailto:x", "s"), ("ftp://h/", "s"), ("/webhook", "s"), ("http://h/", " \n")]
         {
             assert!(Endpoint::new(base, &Secret::new(secret)).is_err(), "{base:?} {secret:?}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_signl4_is_its_webhook_over_tls_and_holds_no_secret() {
+        for base in [
+            "https://connect.signl4.com/webhook",
+            "https://connect.signl4.com/api/v2/events/",
+            "http://h:1/x",
+        ] {
+            assert_eq!(refuse_url(base), None, "{base}");
+        }
+        for (base, part) in [
+            ("http://connect.signl4.com/webhook/", "without TLS"),
+            ("https://connect.signl4.com", "not the address"),
+            ("connect.signl4.com", "not the address"),
+            ("https://connect.signl4.com/webhook/s3cret", "would reach the log"),
+        ] {
+            assert!(refuse_url(base).is_some_and(|problem| problem.contains(part)), "{base}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! The changes, one by one, inside the transaction of their batch.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -10,7 +12,7 @@ use crate::event::Attachment;
 use crate::incident::{self, Storms};
 use crate::mail::MailId;
 use crate::spool::allowance::Allowances;
-use crate::spool::engine::{Applied, Change, Content, Horizon, Judged, Parcel, Refused};
+use crate::spool::engine::{Applied, Change, Content, Fresh, Horizon, Judged, Parcel, Refused};
 use crate::spool::entry::{Memo, Outcome, Queued, State};
 
 /// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
@@ -48,6 +50,8 @@ enum Will {
     Laws,
     /// The same for a notice of the gateway's own.
     Notice,
+    /// The same for the digest of a storm, which says all that those before it do.
+    Digest,
     /// An operator's.
     Operator,
 }
@@ -137,69 +141,33 @@ impl Work<'_> {
         self.disk -= size;
         self.quota -= growth;
         self.remember(&parcel.memos)?;
-        let will = if parcel.notice { Will::Notice } else { Will::Laws };
-        let applied = self.queue(parcel.id, first, &parcel.judged, parcel.received_at, will)?;
+        let will = match (&parcel.told, parcel.notice) {
+            (Some(_), _) => Will::Digest,
+            (None, true) => Will::Notice,
+            (None, false) => Will::Laws,
+        };
+        let applied = self.queue(parcel.id, first..end, &parcel.judged, parcel.received_at, will)?;
         Ok(Ok(applied))
     }
 
-    /// Writes new events with the numbers from `seq` on.
+    /// Writes new events with numbers out of `seqs`, of which there are enough for them.
     fn queue(
         &mut self,
         mail: MailId,
-        seq: i64,
+        mut seqs: Range<i64>,
         judged: &Judged,
         now: Timestamp,
         will: Will,
     ) -> rusqlite::Result<Applied> {
         let mut applied = Applied::default();
-        let mut seqs = seq..;
+        let mut followers = Vec::new();
         for event in &judged.events {
-            let seq = seqs.next().expect("a range without end has a next");
-            let sentence = match will {
-                Will::Laws => self.judge(event, seq, false, &mut applied)?,
-                Will::Notice => self.judge(event, seq, true, &mut applied)?,
-                Will::Operator => self.release(event, seq, &mut applied)?,
-            };
-            let queued = &event.queued;
-            let settled_at = (sentence.state != State::Queued).then(|| queued.accepted_at.as_millisecond());
-            self.db
-                .prepare_cached(
-                    "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload, settled_at, reason, storm, attachments) \
-                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
-                )?
-                .execute(params![
-                    seq,
-                    key(mail.number()),
-                    queued.team,
-                    queued.accepted_at.as_millisecond(),
-                    sentence.next_at.as_millisecond(),
-                    queued.external_id,
-                    queued.severity.map(|severity| severity.to_string()),
-                    event.status.to_string(),
-                    event.title,
-                    sentence.payload.as_deref().unwrap_or(&queued.payload),
-                    sentence.state.word(),
-                    settled_at,
-                    sentence.reason,
-                    sentence.storm,
-                    attachments(&queued.attachments),
-                ])?;
-            match sentence.state {
-                State::Counted => applied.counted += 1,
-                State::Muted => applied.muted += 1,
-                State::Folded => applied.folded += 1,
-                State::Queued | State::Failed | State::Delivered | State::Dropped => {
-                    let mut queued = queued.clone();
-                    queued.seq = seq.cast_unsigned();
-                    queued.next_at = sentence.next_at;
-                    queued.payload = sentence.payload.map_or(queued.payload, Into::into);
-                    applied.queued.push(queued);
-                }
-            }
+            let seq = seqs.next().expect("the block of a mail has a number for each of its events");
+            self.write(mail, seq, event, will, &mut applied)?;
+            followers.extend(self.followers(event)?);
         }
         if let Some(reason) = &judged.dropped {
-            let seq = seqs.next().expect("a range without end has a next");
+            let seq = seqs.next().expect("the block of a mail has a number for its drop");
             self.db
                 .prepare_cached(
                     "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, settled_at, reason, title) \
@@ -207,7 +175,69 @@ impl Work<'_> {
                 )?
                 .execute(params![seq, key(mail.number()), now.as_millisecond(), reason])?;
         }
+        // In a block that is full, which takes a thousand events, nothing follows.
+        for (event, seq) in followers.iter().zip(seqs) {
+            self.write(mail, seq, event, Will::Notice, &mut applied)?;
+        }
         Ok(applied)
+    }
+
+    /// Writes a new event with the number `seq`.
+    fn write(
+        &mut self,
+        mail: MailId,
+        seq: i64,
+        event: &Fresh,
+        will: Will,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<()> {
+        let sentence = match will {
+            Will::Laws => self.judge(event, seq, false, applied)?,
+            Will::Notice => self.judge(event, seq, true, applied)?,
+            Will::Digest => {
+                self.replace_digests(event, applied)?;
+                self.judge(event, seq, true, applied)?
+            }
+            Will::Operator => self.release(event, seq, applied)?,
+        };
+        let queued = &event.queued;
+        let settled_at = (sentence.state != State::Queued).then(|| queued.accepted_at.as_millisecond());
+        self.db
+            .prepare_cached(
+                "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
+                     severity, status, title, payload, settled_at, reason, storm, attachments) \
+                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
+            )?
+            .execute(params![
+                seq,
+                key(mail.number()),
+                queued.team,
+                queued.accepted_at.as_millisecond(),
+                sentence.next_at.as_millisecond(),
+                queued.external_id,
+                queued.severity.map(|severity| severity.to_string()),
+                event.status.to_string(),
+                event.title,
+                sentence.payload.as_deref().unwrap_or(&queued.payload),
+                sentence.state.word(),
+                settled_at,
+                sentence.reason,
+                sentence.storm,
+                attachments(&queued.attachments),
+            ])?;
+        match sentence.state {
+            State::Counted => applied.counted += 1,
+            State::Muted => applied.muted += 1,
+            State::Folded => applied.folded += 1,
+            State::Queued | State::Failed | State::Delivered | State::Dropped => {
+                let mut queued = queued.clone();
+                queued.seq = seq.cast_unsigned();
+                queued.next_at = sentence.next_at;
+                queued.payload = sentence.payload.map_or(queued.payload, Into::into);
+                applied.queued.push(queued);
+            }
+        }
+        Ok(())
     }
 
     fn record(&self, outcomes: &[Outcome]) -> Answer {
@@ -216,12 +246,16 @@ impl Work<'_> {
             match outcome {
                 // What was delivered was, whatever an operator did to the event meanwhile.
                 Outcome::Delivered { seq, event_id, at, by_way } => {
+                    let way = by_way.as_ref().map(|team| format!("by way of team {team}"));
                     self.db
                         .prepare_cached(
                             "UPDATE event SET state = 'delivered', attempts = attempts + 1, settled_at = ?2, \
                              event_id = ?3, reason = ?4 WHERE seq = ?1",
                         )?
-                        .execute(params![key(*seq), at.as_millisecond(), event_id, by_way])?;
+                        .execute(params![key(*seq), at.as_millisecond(), event_id, way])?;
+                    if let Some(team) = by_way {
+                        self.goes_elsewhere(*seq, team)?;
+                    }
                     self.was_posted(*seq, event_id.as_deref(), *at, &mut applied)?;
                 }
                 Outcome::Deferred { seq, attempts, next_at, reason, maybe_taken } => {
@@ -290,7 +324,7 @@ impl Work<'_> {
         self.db
             .prepare_cached("UPDATE mail SET story = ?2 WHERE id = ?1")?
             .execute(params![key(mail.number()), judged.story])?;
-        Ok(Ok(self.queue(mail, next, judged, now, Will::Operator)?))
+        Ok(Ok(self.queue(mail, next..end, judged, now, Will::Operator)?))
     }
 
     fn drop(&self, mail: MailId, now: Timestamp) -> Answer {

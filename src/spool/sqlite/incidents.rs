@@ -90,6 +90,16 @@ pub(super) const WAS_POSTED: &str = "UPDATE incident SET posted = 1, \
      WHERE (team, external_id) = (SELECT team, external_id FROM event WHERE seq = ?1 AND status = 'new') \
      RETURNING iif(page_seq = ?1, close_seq, NULL)";
 
+/// Whether an event that failed is overtaken: a later page of its incident has left or is about to, or it was closed
+/// since. What it says is no longer so, and an old close would close the alert of a later page.
+pub(super) const OVERTAKEN: &str = "EXISTS (SELECT 1 FROM incident \
+     LEFT JOIN event AS page ON page.seq = incident.page_seq LEFT JOIN event AS last ON last.seq = incident.last_seq \
+     WHERE incident.team = event.team AND incident.external_id = event.external_id AND ( \
+     iif(event.status = 'new', incident.page_seq, min(incident.page_seq, incident.first_seq)) > event.seq \
+     AND coalesce(page.state, 'delivered') IN ('queued', 'delivered') \
+     OR event.status = 'new' AND incident.state = 'resolved' AND incident.last_seq > event.seq \
+     AND coalesce(last.state, 'delivered') NOT IN ('failed', 'dropped')))";
+
 fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
     Ok(Known {
         incident: incident(row)?,
@@ -261,7 +271,13 @@ impl Work<'_> {
     }
 
     /// Takes an open that is held out of the queue.
-    fn withdraw(&self, event: &Fresh, seq: i64, reason: &str, applied: &mut Applied) -> rusqlite::Result<()> {
+    pub fn withdraw(
+        &self,
+        event: &Fresh,
+        seq: i64,
+        reason: &str,
+        applied: &mut Applied,
+    ) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
                 "UPDATE event SET state = 'counted', settled_at = ?2, reason = ?3 \
@@ -339,7 +355,15 @@ impl Work<'_> {
         let mut statement = self
             .db
             .prepare_cached("DELETE FROM incident WHERE team = ?1 AND external_id = ?2 AND last_seq = ?3")?;
-        incidents.iter().map(|(team, id, last)| statement.execute(params![team, id, last])).sum()
+        let mut count = 0;
+        for (team, id, last) in incidents {
+            let forgotten = statement.execute(params![team, id, last])?;
+            if forgotten > 0 {
+                self.forgets(team, id)?;
+            }
+            count += forgotten;
+        }
+        Ok(count)
     }
 }
 

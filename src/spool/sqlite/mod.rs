@@ -6,6 +6,7 @@
 
 mod changes;
 mod counts;
+mod elsewhere;
 mod files;
 mod incidents;
 mod reserve;

@@ -60,6 +60,7 @@ impl Work<'_> {
             // The team that it was for was not paged, so that the next open of its incident must page it. Should
             // the old one be under way, its outcome says otherwise.
             self.was_not_posted(row.seq.cast_unsigned())?;
+            self.goes_elsewhere(row.seq.cast_unsigned(), team)?;
             // What two teams were to have alike, one team has once.
             if payloads.contains(&row.payload) {
                 continue;
@@ -71,8 +72,7 @@ impl Work<'_> {
                 .db
                 .prepare_cached(&format!("SELECT {QUEUED} FROM event WHERE seq = ?1"))?
                 .query_row([seq], queued)?;
-            // The incident is the new team's as well from now on: what repeats it there is one, and what closes
-            // it follows. What the rules said of repeats is not kept, and an operator's word stands above it.
+            // The incident is the new team's as well from now on: what repeats it there is one. What the rules said of repeats is not kept, and an operator's word stands above it.
             let event = Fresh {
                 status: queued.status,
                 queued,

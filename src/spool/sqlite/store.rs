@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::changes::key;
 use super::counts::{self, DOUBLED};
 use super::files::Files;
-use super::incidents::{INCIDENT, INCIDENT_OF, known_incident};
+use super::incidents::{INCIDENT, INCIDENT_OF, OVERTAKEN, known_incident};
 use super::reserve;
 use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
 use super::storms::{STORM, storm};
@@ -161,10 +161,12 @@ impl engine::Store for Store {
                 seqs(db, sql, &[&first, &end]).map(Some)
             }
             Selection::All => {
-                let sql = "SELECT seq FROM event INDEXED BY event_failed WHERE state = 'failed' \
-                           UNION ALL SELECT seq FROM event INDEXED BY event_queued \
-                           WHERE state = 'queued' AND attempts > 0 ORDER BY seq";
-                seqs(db, sql, &[]).map(Some)
+                let sql = format!(
+                    "SELECT seq FROM event INDEXED BY event_failed WHERE state = 'failed' AND NOT {OVERTAKEN} \
+                     UNION ALL SELECT seq FROM event INDEXED BY event_queued \
+                     WHERE state = 'queued' AND attempts > 0 ORDER BY seq"
+                );
+                seqs(db, &sql, &[]).map(Some)
             }
         })
     }

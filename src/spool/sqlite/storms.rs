@@ -8,11 +8,11 @@ use serde::Deserialize;
 use super::changes::{Work, key};
 use super::incidents::Known;
 use super::rows::{json, number, text, time, word};
-use crate::event::Severity;
+use crate::event::{Severity, Status};
 use crate::incident::{self, Storms, Ticket, Verdict};
 use crate::mail::{Envelope, Origin};
 use crate::spool::allowance::{self, Allowances};
-use crate::spool::engine::{Applied, Fresh};
+use crate::spool::engine::{self, Applied, Fresh};
 use crate::spool::entry::{Storm, StormState, Told};
 
 /// The columns that [`storm`] reads.
@@ -83,10 +83,11 @@ fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestam
             break;
         }
         let envelope: Option<Envelope> = json(row, 4)?;
-        let notice = envelope.is_some_and(|envelope| envelope.origin == Origin::Gateway);
+        let notice = envelope.as_ref().is_some_and(|envelope| envelope.origin == Origin::Gateway);
         if row.get(3)? && !notice {
             let payload: Option<Payload> = json(row, 2)?;
-            let source = payload.and_then(|payload| payload.source).unwrap_or_default();
+            let source = payload.and_then(|payload| payload.source).filter(|source| !source.is_empty());
+            let source = source.or_else(|| envelope.as_ref().map(engine::sender)).unwrap_or_default();
             pages.push((text(row, 0)?.unwrap_or_default(), source, at));
         }
     }
@@ -175,6 +176,25 @@ impl Work<'_> {
             let _: Option<i64> = change.query_row([to, 1], |row| row.get(0)).optional()?;
         }
         Ok(())
+    }
+
+    /// Takes out of the queue what still waits there of the digests before `event`. A close pages nobody, so that
+    /// it takes the place of none.
+    pub fn replace_digests(&self, event: &Fresh, applied: &mut Applied) -> rusqlite::Result<()> {
+        if event.status != Status::New {
+            return Ok(());
+        }
+        let waiting: Vec<i64> = self
+            .db
+            .prepare_cached(
+                "SELECT seq FROM event INDEXED BY event_lane \
+                 WHERE state = 'queued' AND attempts = 0 AND team = ?1 AND external_id = ?2",
+            )?
+            .query_map(params![event.queued.team, event.queued.external_id], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        waiting
+            .into_iter()
+            .try_for_each(|seq| self.withdraw(event, seq, "replaced by a later digest of the storm", applied))
     }
 
     /// Notes what a digest tells. False if the storm is no longer as its maker saw it.

@@ -34,9 +34,9 @@ pub use ping::Pinger;
 pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
-pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 #[cfg(test)]
 pub(crate) use webhook::{Carried, Carrier, Reached};
+pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;

@@ -81,8 +81,7 @@ pub(crate) trait Carrier: fmt::Debug + Send + Sync {
 
 /// What comes of a request that is carried.
 #[cfg(test)]
-pub(crate) type Carried =
-    std::pin::Pin<Box<dyn Future<Output = Result<reqwest::Response, Reached>> + Send>>;
+pub(crate) type Carried = std::pin::Pin<Box<dyn Future<Output = Result<reqwest::Response, Reached>> + Send>>;
 
 /// Why no client can be made of a [`Connection`].
 #[derive(Debug)]

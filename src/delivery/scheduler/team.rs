@@ -314,12 +314,13 @@ impl Team {
     }
 
     /// How urgent the event is that waits for nothing but an answer: to one of the posts that take up every place, or
-    /// to the probe that shows whether others may go.
+    /// to the first of all, which shows whether others may go. Where nobody was found to answer, the next try may hang
+    /// for as long as the last: others do not wait for it.
     pub(super) fn waits_for_answer(&self) -> Option<Rank> {
         let waits = match self.state {
             State::Open => self.in_flight >= self.limits.concurrency,
-            State::Untried | State::Down => self.probing.is_some(),
-            State::Held | State::Throttled | State::Unknown => false,
+            State::Untried => self.probing.is_some(),
+            State::Down | State::Held | State::Throttled | State::Unknown => false,
         };
         waits.then(|| self.window.next_ready())?.map(|(rank, _)| rank)
     }

@@ -45,6 +45,10 @@ const PAUSE: u64 = 500;
 const INFORMATIONAL: usize = 24;
 const CRITICAL: usize = 4;
 
+/// Repeats of one incident, over more than the longest quiet time.
+const REPEATS: usize = 30;
+const REPEAT_PAUSE: Duration = Duration::from_millis(80);
+
 #[test]
 fn whatever_happens_to_the_gateway_no_history_breaks_a_law() {
     let number = |name| std::env::var(name).ok().map(|value: String| value.parse::<u64>().unwrap());
@@ -82,6 +86,7 @@ async fn history(seed: u64, mails: usize) {
     }
     drop(senders);
     overtake(&mut scene, &said).await;
+    repeat(&scene, &said).await;
     scene.drain().await;
 
     let incidents = scene.incidents();
@@ -135,6 +140,22 @@ async fn overtake(scene: &mut Scene, said: &Said) {
         requests.iter().filter(urgent).count() >= CRITICAL
     });
     tokio::time::timeout(PATIENCE, all).await.unwrap();
+}
+
+/// Lets mails about an incident whose page has left come faster than it may page.
+async fn repeat(scene: &Scene, said: &Said) {
+    let mut session = Session::new(scene.address);
+    for n in 0..REPEATS {
+        // Urgent, so that it does not wait behind what is left.
+        let mail = mails::open(format!("again {n}"), "soc", Severity::Critical);
+        let mail = mails::Mail { key: "again".to_owned(), ..mail };
+        session.hand_in(mail, said, &AtomicBool::new(false));
+        let is_first =
+            |request: &Request| request.event_id.is_some() && request.payload["X-S4-ExternalID"] == "again";
+        let paged = scene.standin.wait_for(|requests| requests.iter().any(is_first));
+        tokio::time::timeout(PATIENCE, paged).await.unwrap();
+        tokio::time::sleep(REPEAT_PAUSE).await;
+    }
 }
 
 /// A history in numbers.

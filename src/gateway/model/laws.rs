@@ -226,7 +226,7 @@ fn could_go(record: &Record, ready: &Ready<'_>, post: &Post) -> bool {
 /// Whether a team's own way is open beyond doubt: it got an event through since the last trouble.
 fn is_well(record: &Record, team: usize, since: Millis, at: Millis) -> bool {
     let by = || record.posts.iter().filter(|post| post.by == team && post.sent >= since);
-    let ended = |post: &Post| post.ended.filter(|&ended| ended < at);
+    let ended = |post: &Post| post.ended.filter(|&ended| ended <= at);
     let trouble = by().filter(|post| !matches!(post.answer, 201 | 400)).filter_map(ended).max();
     let trouble = trouble.unwrap_or(since);
     by().any(|post| {

@@ -12,6 +12,7 @@ mod incidents;
 mod laws;
 mod record;
 mod signl4;
+mod site;
 mod storm;
 mod time;
 mod world;

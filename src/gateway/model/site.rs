@@ -1,0 +1,105 @@
+//! What the gateway of a history is told: its config, its rules, and the mails in their words.
+
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use super::TEAMS;
+use super::history::{Account, Letter, Site};
+use super::record::{Millis, Status};
+use super::time::VirtualClock;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::diagnostic::Source;
+use crate::mail::{Client, Envelope, Mail};
+use crate::rules::RuleSet;
+
+/// The account of each team's secrets.
+pub(super) const ACCOUNTS: [[usize; 2]; 3] = [[0, 0], [0, 1], [1, 0]];
+
+/// The config of `site`, whose accounts are so.
+pub(super) fn config(site: &Site, account: Account) -> String {
+    let plan = match account {
+        Account { told: false, .. } => "auto",
+        Account { commercial: false, .. } => "free",
+        Account { commercial: true, .. } => "commercial",
+    };
+    let storm = site.storm.map_or("false".to_owned(), |(interval, calm)| {
+        format!("{{ interval = '{}s', calm = '{}s' }}", interval / 1_000, calm / 1_000)
+    });
+    let mut text = format!(
+        "[signl4]\nurl = 'http://signl4.example/webhook/'\nplan = '{plan}'\nprobe = {}\n\
+         [spool]\npath = 'spool'\nsync = 'off'\nmin-free = 0\n\
+         [incidents]\nquiet = '{}s'\nacknowledged-quiet = '{}s'\nhold = '{}s'\nstorm = {storm}\n\
+         [delivery]\nconcurrency = {}\ntimeout = '{}s'\nfallback-after = '{}s'\n[rules]\nshipped = false\n",
+        site.probe,
+        site.quiet / 1_000,
+        site.acknowledged_quiet / 1_000,
+        site.hold / 1_000,
+        site.concurrency,
+        site.timeout / 1_000,
+        site.fallback_after / 1_000,
+    );
+    for (team, name) in TEAMS.iter().enumerate() {
+        let account = ACCOUNTS[team][site.aims.0[team].unwrap_or(0)];
+        let fallback = if team > 0 { format!("fallback = '{}'\n", TEAMS[team - 1]) } else { String::new() };
+        write!(
+            text,
+            "[[team]]\nname = '{name}'\nrecipients = ['{name}@*']\naccount = 'a{account}'\n{fallback}"
+        )
+        .expect("a string takes all that is written");
+    }
+    text
+}
+
+/// What each account lets go.
+pub(super) fn windows(account: Account) -> Vec<(usize, Millis)> {
+    let limits = if account.commercial { [150, 600, 36_000, 864_000] } else { [10, 240, 1_200, 4_800] };
+    limits.into_iter().zip([15_000, 60_000, 3_600_000, 86_400_000]).collect()
+}
+
+/// A team's first secret, or its second.
+pub(super) fn secret_of(team: usize, which: usize) -> String {
+    format!("{}-{which}", TEAMS[team])
+}
+
+/// Rules that read the mails below, whose quiet time some incidents have.
+pub(super) fn rules(config: &Config, quiet: Millis) -> Arc<RuleSet> {
+    let text = format!(
+        "version = 1\n[source]\nname = 'Model'\n\
+         when = {{ subject = '^(?<serial>m\\d+x?) (?<product>\\S+) (?<word>\\S+) (?<worth>\\S+) (?<key>\\S+)$' }}\n\
+         [[rule]]\nname = 'all'\n\
+         set = {{ title = '{{{{ serial }}}}', status = '{{{{ word }}}}', severity = '{{{{ worth }}}}', source-system = '{{{{ product }}}}' }}\n\
+         [[rule]]\nname = 'key'\nwhen = {{ key = '^incident' }}\nset = {{ external-id = '{{{{ key }}}}' }}\n\
+         [[rule]]\nname = 'count'\nwhen = {{ key = '-5$' }}\nset = {{ repeat = 'count' }}\n\
+         [[rule]]\nname = 'update'\nwhen = {{ key = '-6$' }}\nset = {{ repeat = 'update' }}\n\
+         [[rule]]\nname = 'quiet'\nwhen = {{ key = '-7$' }}\nset = {{ quiet = '{}s' }}\n",
+        quiet / 1_000
+    );
+    let rules = RuleSet::load(&[Source::new("rules.toml", text)], config.site());
+    Arc::new(rules.unwrap_or_else(|problems| {
+        panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+    }))
+}
+
+/// The mail of `letter`.
+pub(super) fn mail(letter: &Letter, serial: u32, clock: &VirtualClock) -> Mail {
+    let words = ["critical", "high", "medium", "low", "info"];
+    let worth = letter.severity.map_or("unsaid", |severity| words[usize::from(severity)]);
+    let word = match letter.status {
+        Status::New => "new",
+        Status::Acknowledged => "acknowledged",
+        Status::Resolved => "resolved",
+    };
+    // The last number says how the rules treat repeats.
+    let key = letter.incident.map_or("none".to_owned(), |n| format!("incident-{n}-{}", n % 8));
+    let mark = if letter.refused { "x" } else { "" };
+    let subject = format!("m{serial}{mark} product{} {word} {worth} {key}", letter.source);
+    let content = format!("From: tool@site.example\r\nSubject: {subject}\r\n\r\nText.\r\n");
+    let client = Client { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() };
+    let recipients = letter.teams.iter().map(|&team| format!("{}@site.example", TEAMS[team])).collect();
+    let reverse_path = "tool@site.example".to_owned();
+    let received_at = clock.now();
+    let envelope = Envelope { received_at, client, reverse_path, recipients, ..Envelope::default() };
+    Mail { envelope, content: content.into() }
+}

@@ -297,9 +297,10 @@ fn name_of<'n>(table: &mut Table<'_>, what: &str, mut known: impl Iterator<Item 
     if name.value.contains(char::is_control) {
         table.error(name.span, "a name is one line of text", "choose a short one");
     } else if known.any(|known| known == name.value) {
+        let article = if what.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         table.error(
             name.span,
-            format!("there is a {what} `{}` already", name.value),
+            format!("there is {article} {what} `{}` already", name.value),
             "give each its own name",
         );
     }

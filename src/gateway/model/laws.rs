@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::record::{Event, Life, Line, MINUTE, Millis, Of, Post, Record, Status, Storm, rank};
+use super::record::{Event, Life, Line, MINUTE, Millis, Of, Post, QUIET, Record, Status, Storm};
 
 /// How long an event may be on its way from its commit to where it can be posted.
 const SLACK: Millis = 1_500;
@@ -156,14 +156,18 @@ struct Ready<'a> {
     first: Millis,
 }
 
-/// Nothing goes while something of the same account that is more urgent could.
+/// So many pages may go before what pages nobody has its turn, and so many if they are critical.
+const PASSING: usize = 3;
+const PASSING_CRITICAL: usize = 15;
+
+/// Nothing goes while something of the same account that is more urgent could, but for a share of what pages nobody.
 fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
     let posts = record.posts_by_event();
     let lanes = record.lanes();
     let lane_of = |event: &Event| event.incident.and_then(|incident| lanes.get(&(event.team, incident)));
     let of = |event: &Event| posts.get(&(event.serial, event.team)).map_or(&[][..], Vec::as_slice);
     let mut waited = Vec::new();
-    for event in record.events.iter().filter(|event| rank(event.severity) < 4) {
+    for event in record.events.iter().filter(|event| event.rank() < 4) {
         let (Some(kept), [first, ..]) = (event.kept, of(event)) else { continue };
         let mut from = kept + event.policy.hold + SLACK;
         for older in lane_of(event).into_iter().flatten().take_while(|older| older.serial < event.serial) {
@@ -177,17 +181,24 @@ fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
     }
     let by_name: BTreeMap<_, _> =
         record.events.iter().map(|event| ((event.serial, event.team), event)).collect();
+    // Pages that each account has posted since something that pages nobody.
+    let mut pages: BTreeMap<usize, usize> = BTreeMap::new();
     for post in &record.posts {
+        let passed = pages.entry(post.account).or_default();
+        *passed += 1;
         let Of::Event { serial, team } = post.of else { continue };
         let Some(event) = by_name.get(&(serial, team)) else { continue };
         // What stands behind it in its incident makes it as urgent as that.
         let behind = lane_of(event).into_iter().flatten().filter(|other| {
             other.begun <= post.sent && settled(of(other)).is_none_or(|at| at + SLACK > post.sent)
         });
-        let urgency = behind.map(|other| rank(other.severity)).min().unwrap_or(5).min(rank(event.severity));
+        let urgency = behind.map(|other| other.rank()).min().unwrap_or(QUIET).min(event.rank());
+        let before = if urgency == QUIET { std::mem::take(passed) - 1 } else { 0 };
         let overtaken = waited.iter().find(|ready| {
             (ready.from..ready.first).contains(&post.sent)
-                && rank(ready.event.severity) < urgency
+                && ready.event.rank() < urgency
+                // A close must not wait for as long as there is a page.
+                && before < if ready.event.rank() == 0 { PASSING_CRITICAL } else { PASSING }
                 && could_go(record, ready, post)
         });
         if let Some(ready) = overtaken {
@@ -195,7 +206,7 @@ fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
                 "m{serial} of rank {urgency} leaves at {} while m{} of rank {} waits since {}",
                 post.sent,
                 ready.event.serial,
-                rank(ready.event.severity),
+                ready.event.rank(),
                 ready.from
             );
             found.push(breach("critical before informational", what));

@@ -70,6 +70,16 @@ pub fn rank(severity: Option<u8>) -> u8 {
     severity.unwrap_or(2)
 }
 
+impl Event {
+    /// Its own place among those that wait.
+    pub fn rank(&self) -> u8 {
+        if self.status == Status::New { rank(self.severity) } else { QUIET }
+    }
+}
+
+/// The place among those that wait of what pages nobody: behind all that does.
+pub const QUIET: u8 = 5;
+
 /// What a request holds.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Of {

@@ -107,6 +107,16 @@ impl Session {
         if !transaction.utf8 && !plain {
             found.note(Repair::RawAddress);
         }
+        if self.entrance.public
+            && let Some(reply) = lenience::refusal(found)
+        {
+            warn!(
+                client = %self.peer(), sender = ?transaction.reverse_path, found = ?found.words(),
+                "a mail is not as it must be at a public listener; one with an `allow` for its sender takes it"
+            );
+            self.refuse_mail(reply);
+            return None;
+        }
         self.repaired += found.count();
         transaction.repairs.join(found);
         let mut envelope = Envelope {

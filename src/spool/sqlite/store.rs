@@ -183,6 +183,8 @@ impl engine::Store for Store {
         };
         let storm = filter.digest.map(key);
         self.ask(|db| {
+            // All states as they were at one moment: what changes its own meanwhile must be in one of them.
+            let moment = db.unchecked_transaction()?;
             let mut found: Vec<Listed> = Vec::new();
             for (index, condition) in pages {
                 let rows = db
@@ -197,6 +199,7 @@ impl engine::Store for Store {
                     .collect::<rusqlite::Result<Vec<_>>>()?;
                 found.extend(rows);
             }
+            moment.finish()?;
             found.sort_by_key(|event| std::cmp::Reverse(event.seq));
             found.dedup_by_key(|event| event.seq);
             found.truncate(filter.limit);

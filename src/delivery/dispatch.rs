@@ -460,7 +460,9 @@ impl<B: Backlog> Dispatch<B> {
         let next = if self.stopping { None } else { self.scheduler.next_time(now) };
         // Never later than a sweep, so that a clock that was set back delays nothing for long.
         let wait = next.map_or(SWEEP, |at| Duration::try_from(at.duration_since(now)).unwrap_or_default());
-        let record = self.record_not_before.filter(|_| !self.unrecorded.is_empty());
+        // While one is being written its end is what is waited for: its time is over.
+        let due = self.recording.is_empty() && !self.unrecorded.is_empty();
+        let record = self.record_not_before.filter(|_| due);
         [Some(instant + wait.min(SWEEP)), record].into_iter().flatten().min().unwrap_or(instant + SWEEP)
     }
 

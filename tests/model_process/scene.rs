@@ -256,7 +256,7 @@ impl Scene {
     /// Puts other rules in force, and perhaps other teams.
     fn reload(&mut self) {
         self.configure_anyhow();
-        self.hang_up("new rules and maintenance windows are in force");
+        self.hang_up("new rules, maintenance windows, notices and checks of senders are in force");
         let (_, span) = self.reloads.last_mut().expect("it was just written");
         span.until = Timestamp::now();
     }

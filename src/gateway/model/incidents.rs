@@ -1,7 +1,7 @@
 //! The law of incidents: which mails must be told to people and which must not, from the mails and from what
 //! SIGNL4 got. Where the two sides saw an event at times that do not decide it, either is right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::laws::{Breach, breach};
 use super::record::{Event, Line, Millis, Post, Record, Repeat, Status, rank};
@@ -63,7 +63,8 @@ pub fn judge(record: &Record) -> Vec<Breach> {
     let lines: BTreeMap<(u32, usize), &Line> =
         record.lines.iter().filter_map(|line| Some(((line.serial?, line.team), line))).collect();
     let mut found = Vec::new();
-    for lane in record.lanes().values() {
+    let followed = followed(record);
+    for (_, lane) in record.lanes().iter().filter(|(incident, _)| !followed.contains(incident)) {
         let fates: Vec<Fate<'_>> = lane
             .iter()
             .filter_map(|event| {
@@ -103,6 +104,19 @@ pub fn judge(record: &Record) -> Vec<Breach> {
         }
     }
     found
+}
+
+/// The incidents that the close of another team's has closed as well, for its open had gone there: nothing but that
+/// close knows of it.
+fn followed(record: &Record) -> BTreeSet<(usize, u16)> {
+    let events: BTreeSet<_> = record.events.iter().map(|event| (event.serial, event.team)).collect();
+    let incidents: BTreeMap<u32, Option<u16>> =
+        record.events.iter().map(|event| (event.serial, event.incident)).collect();
+    let strangers = record.lines.iter().filter_map(|line| {
+        let serial = line.serial.filter(|&serial| !events.contains(&(serial, line.team)))?;
+        Some((line.team, incidents.get(&serial).copied()??))
+    });
+    strangers.collect()
 }
 
 /// Whether a page of the incident was held, or may have been, so that another mail changed what became of it.

@@ -156,9 +156,11 @@ struct Ready<'a> {
     first: Millis,
 }
 
-/// So many pages may go before what pages nobody has its turn, and so many if they are critical.
-const PASSING: usize = 3;
-const PASSING_CRITICAL: usize = 15;
+/// One of so many posts may be of something that pages nobody though a page waits, and one of so many beside
+/// critical pages. A few more may go before that shows.
+const SHARE: usize = 4;
+const SHARE_CRITICAL: usize = 16;
+const FIRST_SHARES: usize = 2;
 
 /// Nothing goes while something of the same account that is more urgent could, but for a share of what pages nobody.
 fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
@@ -181,29 +183,38 @@ fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
     }
     let by_name: BTreeMap<_, _> =
         record.events.iter().map(|event| ((event.serial, event.team), event)).collect();
-    // Pages that each account has posted since something that pages nobody.
-    let mut pages: BTreeMap<usize, usize> = BTreeMap::new();
-    for post in &record.posts {
-        let passed = pages.entry(post.account).or_default();
-        *passed += 1;
-        let Of::Event { serial, team } = post.of else { continue };
-        let Some(event) = by_name.get(&(serial, team)) else { continue };
-        // What stands behind it in its incident makes it as urgent as that.
+    // What stands behind an event in its incident makes it as urgent as that.
+    let urgency = |post: &Post| {
+        let Of::Event { serial, team } = post.of else { return None };
+        let event = by_name.get(&(serial, team))?;
         let behind = lane_of(event).into_iter().flatten().filter(|other| {
             other.begun <= post.sent && settled(of(other)).is_none_or(|at| at + SLACK > post.sent)
         });
-        let urgency = behind.map(|other| other.rank()).min().unwrap_or(QUIET).min(event.rank());
-        let before = if urgency == QUIET { std::mem::take(passed) - 1 } else { 0 };
+        Some((event, behind.map(|other| other.rank()).min().unwrap_or(QUIET).min(event.rank())))
+    };
+    let urgencies: Vec<_> = record.posts.iter().map(urgency).collect();
+    // A close must not wait for as long as there is a page.
+    let has_its_share = |ready: &Ready<'_>, post: &Post| {
+        let (mut all, mut quiet) = (0, 0);
+        for (other, urgency) in record.posts.iter().zip(&urgencies) {
+            let is_beside = other.account == post.account && (ready.from..=post.sent).contains(&other.sent);
+            all += usize::from(is_beside);
+            quiet += usize::from(is_beside && urgency.is_some_and(|(_, urgency)| urgency == QUIET));
+        }
+        quiet <= FIRST_SHARES + all / if ready.event.rank() == 0 { SHARE_CRITICAL } else { SHARE }
+    };
+    for (post, told) in record.posts.iter().zip(&urgencies) {
+        let Some((event, urgency)) = *told else { continue };
         let overtaken = waited.iter().find(|ready| {
             (ready.from..ready.first).contains(&post.sent)
                 && ready.event.rank() < urgency
-                // A close must not wait for as long as there is a page.
-                && before < if ready.event.rank() == 0 { PASSING_CRITICAL } else { PASSING }
                 && could_go(record, ready, post)
+                && !(event.rank() == QUIET && has_its_share(ready, post))
         });
         if let Some(ready) = overtaken {
             let what = format!(
-                "m{serial} of rank {urgency} leaves at {} while m{} of rank {} waits since {}",
+                "m{} of rank {urgency} leaves at {} while m{} of rank {} waits since {}",
+                event.serial,
                 post.sent,
                 ready.event.serial,
                 ready.event.rank(),

@@ -242,7 +242,11 @@ fn could_go(record: &Record, ready: &Ready<'_>, post: &Post) -> bool {
         Of::Digest { .. } | Of::Question => post.by == team,
     };
     let away = record.posts.iter().filter(own).filter(|post| post.is_away(at)).count();
-    away < life.concurrency && is_well(record, team, since, at)
+    // What SIGNL4 has refused leaves the last places for others, so that it does not use up what it bears.
+    let refused = record.posts.iter().filter(own).any(|post| {
+        post.answer == 400 && post.ended.is_some_and(|ended| (at - MINUTE - SLACK..=at).contains(&ended))
+    });
+    away < life.concurrency && !refused && is_well(record, team, since, at)
 }
 
 /// Whether a team's own way is open beyond doubt: it got an event through since the last trouble.

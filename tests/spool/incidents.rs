@@ -417,6 +417,21 @@ async fn what_an_incident_had_posted_for_another_team_is_acknowledged_and_closed
 }
 
 #[tokio::test]
+async fn a_close_that_is_for_another_team_as_well_is_posted_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), defaults());
+    let at = site.clock.now();
+    site.put(open()).await;
+    let (seq, _) = site.waiting().await[0];
+    let by_way = Some("ops".to_owned());
+    site.spool.record(vec![Outcome::Delivered { seq, event_id: None, at, by_way }]).await.unwrap();
+    let theirs = Event { team: "ops".into(), ..close() };
+    site.entry(Entry { events: vec![theirs, close()], ..mail(0, "soc") }).await;
+    assert_eq!(site.spool.waiting("ops", 0, 100).await.unwrap().len(), 1);
+    assert_eq!(site.waiting().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_retry_of_all_leaves_what_a_later_mail_of_the_incident_has_overtaken() {
     let folder = tempfile::tempdir().unwrap();
     let mut site = Site::new(folder.path(), defaults());

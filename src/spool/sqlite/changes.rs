@@ -160,11 +160,16 @@ impl Work<'_> {
         will: Will,
     ) -> rusqlite::Result<Applied> {
         let mut applied = Applied::default();
-        let mut followers = Vec::new();
+        let mut followers: Vec<Fresh> = Vec::new();
         for event in &judged.events {
             let seq = seqs.next().expect("the block of a mail has a number for each of its events");
             self.write(mail, seq, event, will, &mut applied)?;
-            followers.extend(self.followers(event)?);
+            for follower in self.followers(event)? {
+                // The mail itself may be for that team as well.
+                if !judged.events.iter().chain(&followers).any(|other| other.says_the_same_as(&follower)) {
+                    followers.push(follower);
+                }
+            }
         }
         if let Some(reason) = &judged.dropped {
             let seq = seqs.next().expect("the block of a mail has a number for its drop");

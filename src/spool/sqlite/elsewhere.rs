@@ -71,6 +71,12 @@ impl Work<'_> {
 }
 
 impl Fresh {
+    /// Whether both tell one team the same of one incident.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let of = |event: &Self| (event.queued.team.clone(), event.queued.external_id.clone(), event.status);
+        of(self) == of(other)
+    }
+
     /// The same for another team.
     fn for_team(&self, team: &str) -> Self {
         let mut queued = self.queued.clone();

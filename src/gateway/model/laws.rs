@@ -160,7 +160,7 @@ struct Ready<'a> {
 /// critical pages. A few more may go before that shows.
 const SHARE: usize = 4;
 const SHARE_CRITICAL: usize = 16;
-const FIRST_SHARES: usize = 2;
+const FIRST_SHARES: usize = 8;
 
 /// Nothing goes while something of the same account that is more urgent could, but for a share of what pages nobody.
 fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {

@@ -10,7 +10,7 @@ use crate::gateway::lookout::span;
 use crate::gateway::{self, Smarthost};
 use crate::smtp::{Credentials, Entrance};
 
-use super::{Exit, Site, expect, mute, print, runtime, tell_all};
+use super::{Exit, Site, expect, mute, one_line, print, runtime, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -138,8 +138,7 @@ impl Report {
                 ("FAILED ", text)
             }
         };
-        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        print(&format!("  {mark} {}\n", bounded(&line, LINE)));
+        print(&format!("  {mark} {}\n", bounded(&one_line(&text), LINE)));
     }
 
     fn exit(&self) -> Exit {

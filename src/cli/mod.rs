@@ -182,6 +182,10 @@ const EXCERPT: usize = 160;
 
 /// `text` on one line and bounded, with nothing in it that could steer a terminal.
 fn excerpt(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    crate::event::bounded(&line, EXCERPT).into_owned()
+    crate::event::bounded(&one_line(text), EXCERPT).into_owned()
+}
+
+/// `text` on one line, with a blank for each character that could end it or steer a terminal.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

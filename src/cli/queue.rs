@@ -1,28 +1,25 @@
 //! `queue`: what waits, what failed and what left; and an operator's word on it. Looking reads the spool
 //! itself, so it works whether a service runs or not; changes go to the service if one runs.
 
+mod listing;
 mod teams;
 
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
-use serde::Serialize;
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::{Status, Words, shown_size};
+use crate::event::{Words, shown_size};
 use crate::gateway::control::{Reply, Request};
 use crate::gateway::operator;
-use crate::mail::{MailId, is_hidden, visible};
-use crate::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Shown, State};
+use crate::mail::{MailId, visible};
+use crate::spool::{Filter, IncidentFilter, Reader, Shown, State};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, excerpt, print, runtime};
-use teams::Standing;
-
-/// Most characters of a reason in a listing. It stands last in its line, and may name a time at its end.
-const WHY_LIMIT: usize = 160;
+use listing::{age, columns, incident_row, line, plain, short, table};
 
 /// What `queue` is told.
 #[derive(clap::Args)]
@@ -171,7 +168,8 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
 async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, String> {
     let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
     let events = spool.list(filter.clone()).await.map_err(|error| error.to_string())?;
-    if json && !events.is_empty() {
+    // What is listed whole needs no word of the service.
+    if json && (filter.team.is_none() || !events.is_empty()) {
         events.iter().for_each(|event| print(&line(event)));
         return Ok(Exit::Done);
     }
@@ -190,88 +188,6 @@ async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, Stri
     Ok(Exit::Done)
 }
 
-/// A line of JSON, in which what hides or steers a terminal stands as an escape: the value is the same.
-fn line(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).expect("a listing can be written as JSON");
-    let mut line = String::with_capacity(json.len() + 1);
-    for c in json.chars() {
-        if is_hidden(c) {
-            // Only texts have such characters in them, so that an escape can stand there.
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                line.push_str(&format!("\\u{unit:04x}"));
-            }
-        } else {
-            line.push(c);
-        }
-    }
-    line.push('\n');
-    line
-}
-
-/// The events as columns, each as wide as it must be.
-fn table(events: &[Listed], teams: &[Standing], now: Timestamp) -> String {
-    let head = ["ID", "AGE", "TEAM", "SEVERITY", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
-    columns(head, events.iter().map(|event| row(event, teams, now)))
-}
-
-/// Rows under their heads, each column as wide as it must be.
-fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
-    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
-    if rows.len() == 1 {
-        return "nothing to list\n".to_owned();
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    let mut text = String::new();
-    for row in &rows {
-        let mut shown = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            shown.push_str(&format!("{cell:<width$}  "));
-        }
-        text.push_str(shown.trim_end());
-        text.push('\n');
-    }
-    text
-}
-
-fn row(event: &Listed, teams: &[Standing], now: Timestamp) -> [String; 9] {
-    let (next, why) = outlook(event, teams, now);
-    let why = why.or(event.reason.as_deref()).or(event.event_id.as_deref());
-    [
-        event.id.to_string(),
-        age(event.received_at, now),
-        event.team.clone().unwrap_or_default(),
-        urgency(event),
-        event.state.word().to_owned(),
-        event.attempts.to_string(),
-        next,
-        short(&event.title),
-        crate::event::bounded(&plain(why.unwrap_or_default()), WHY_LIMIT).into_owned(),
-    ]
-}
-
-/// How bad it is, and that it pages nobody if it does not: both decide what goes first.
-fn urgency(event: &Listed) -> String {
-    let severity = event.severity.map(|severity| severity.to_string());
-    let status = event.status.filter(|&status| status != Status::New).map(|status| status.to_string());
-    [severity, status].into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// When an event that waits is tried next, and what keeps it from going at once if it is no failure of its own.
-fn outlook<'a>(event: &Listed, teams: &'a [Standing], now: Timestamp) -> (String, Option<&'a str>) {
-    let team = teams.iter().find(|standing| event.team.as_deref() == Some(standing.team()));
-    let held = team.and_then(Standing::held_up);
-    match (event.state, event.next_at, held) {
-        (State::Queued, _, _) if event.behind => {
-            ("behind".to_owned(), Some("an earlier event of its incident goes first"))
-        }
-        (State::Queued, Some(at), _) if at > now => (format!("in {}", age(now, at)), None),
-        (State::Queued, _, Some((word, reason))) => (word.to_owned(), Some(reason)),
-        (State::Queued, ..) => ("now".to_owned(), None),
-        _ => (String::new(), None),
-    }
-}
-
 async fn incidents(config: &Config, filter: IncidentFilter, json: bool) -> Result<Exit, String> {
     let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
     let found = spool.incidents(filter).await.map_err(|error| error.to_string())?;
@@ -283,44 +199,6 @@ async fn incidents(config: &Config, filter: IncidentFilter, json: bool) -> Resul
     let head = ["KEY", "TEAM", "STATE", "SEVERITY", "MAILS", "FIRST", "LAST", "LAST PAGE", "SIGNL4 IDS"];
     print(&columns(head, found.iter().map(|incident| incident_row(incident, now))));
     Ok(Exit::Done)
-}
-
-fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9] {
-    let incident = &known.incident;
-    let ago = |at| format!("{} ago", age(at, now));
-    [
-        short(&incident.external_id),
-        incident.team.clone(),
-        incident.state.word().to_owned(),
-        incident.severity.map_or_else(String::new, |severity| severity.to_string()),
-        incident.mails.to_string(),
-        ago(incident.opened_at),
-        ago(incident.last_at),
-        incident.paged_at.map_or_else(|| "never".to_owned(), ago),
-        short(&known.event_ids.join(" ")),
-    ]
-}
-
-/// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
-fn short(text: &str) -> String {
-    crate::event::bounded(&plain(text), 60).into_owned()
-}
-
-/// The same, whole.
-fn plain(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    visible(&line).into_owned()
-}
-
-/// The time from `from` to `until` in its two greatest units.
-fn age(from: Timestamp, until: Timestamp) -> String {
-    let seconds = until.duration_since(from).as_secs().max(0);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }
 
 async fn show(config: &Config, id: MailId, json: bool, content: bool) -> Result<Exit, String> {
@@ -478,69 +356,5 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
         | Reply::Waiting { .. }
         | Reply::Kept { .. }
         | Reply::Status(_) => Err("the service answered another question".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_have_their_two_greatest_units() {
-        let start: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
-        let after = |seconds: i64| age(start, start + jiff::SignedDuration::from_secs(seconds));
-        assert_eq!(after(59), "59s");
-        assert_eq!(after(61), "1m01s");
-        assert_eq!(after(3 * 3600 + 120), "3h02m");
-        assert_eq!(after(50 * 3600), "2d02h");
-        assert_eq!(after(-5), "0s");
-    }
-
-    fn listed(next_in: i64, behind: bool) -> Listed {
-        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
-        Listed {
-            id: MailId::new(now, 0),
-            seq: 1,
-            received_at: now,
-            from: String::new(),
-            size: 0,
-            team: Some("soc".to_owned()),
-            title: "disk full".to_owned(),
-            severity: Some(crate::event::Severity::High),
-            status: Some(Status::New),
-            state: State::Queued,
-            behind,
-            attempts: 0,
-            next_at: Some(now + jiff::SignedDuration::from_secs(next_in)),
-            settled_at: None,
-            reason: None,
-            event_id: None,
-            digest: None,
-            possible_doubles: 0,
-        }
-    }
-
-    #[test]
-    fn a_listing_says_what_keeps_an_event_from_going_at_once() {
-        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
-        let reason =
-            "the account has posted what it may until 2026-11-22T04:20:30Z, and there is more to say of it";
-        let held = [Standing::of("ops", "waits", "down"), Standing::of("soc", "waits", reason)];
-        for (event, held, next, why) in [
-            (listed(0, false), &held[..], "waits", reason),
-            (listed(0, false), &held[..1], "now", ""),
-            (listed(0, true), &held[..], "behind", "an earlier event of its incident goes first"),
-            (listed(61, false), &held[..], "in 1m01s", ""),
-        ] {
-            let row = row(&event, held, now);
-            assert_eq!((row[3].as_str(), row[6].as_str(), row[8].as_str()), ("high", next, why));
-        }
-        let close = Listed { status: Some(Status::Resolved), severity: None, ..listed(0, false) };
-        assert_eq!(urgency(&close), "resolved");
-    }
-
-    #[test]
-    fn a_title_cannot_steer_the_terminal() {
-        assert_eq!(short("a\x1b[2Jb\nc"), "a [2Jb c");
     }
 }

@@ -13,7 +13,7 @@ use crate::spool::{Count, Reader};
 
 use super::super::service::{Way, ask};
 use super::super::{Exit, print};
-use super::{age, columns, line, plain};
+use super::listing::{age, columns, line, plain};
 
 /// How it stands with a team: what the spool has of it, and what a running service says of it.
 #[derive(Serialize)]

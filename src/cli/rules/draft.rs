@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+use crate::cli::one_line;
 use crate::mail::Message;
 
 /// Most characters of a subject that go into a pattern.
@@ -98,8 +99,7 @@ impl Draft {
     pub fn text(&self, notes: &[String], mail: &str, expect: &str) -> String {
         let mut text = String::from("version = 1\n\n");
         for note in notes {
-            let line: String = note.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-            text.push_str(&format!("# {line}\n"));
+            text.push_str(&format!("# {}\n", one_line(note)));
         }
         let when: Vec<String> =
             self.when.iter().map(|(field, pattern)| format!("{field} = {}", literal(pattern))).collect();

@@ -73,8 +73,9 @@ impl Work<'_> {
 impl Fresh {
     /// Whether both tell one team the same of one incident.
     pub fn says_the_same_as(&self, other: &Self) -> bool {
-        let of = |event: &Self| (event.queued.team.clone(), event.queued.external_id.clone(), event.status);
-        of(self) == of(other)
+        self.queued.team == other.queued.team
+            && self.queued.external_id == other.queued.external_id
+            && self.status == other.status
     }
 
     /// The same for another team.

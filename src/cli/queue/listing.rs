@@ -1,0 +1,201 @@
+//! How events and incidents are listed: as lines of JSON, and as columns for people, in which nothing that came with a
+//! mail steers the terminal.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::event::{Status, bounded};
+use crate::mail::{is_hidden, visible};
+use crate::spool::{KnownIncident, Listed, State};
+
+use super::super::one_line;
+use super::teams::Standing;
+
+/// Most characters of a reason in a listing. It stands last in its line, and may name a time at its end.
+const WHY_LIMIT: usize = 160;
+
+/// A line of JSON, in which what hides or steers a terminal stands as an escape: the value is the same.
+pub(super) fn line(value: &impl Serialize) -> String {
+    let json = serde_json::to_string(value).expect("a listing can be written as JSON");
+    let mut line = String::with_capacity(json.len() + 1);
+    for c in json.chars() {
+        if is_hidden(c) {
+            // Only texts have such characters in them, so that an escape can stand there.
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The events as columns, each as wide as it must be.
+pub(super) fn table(events: &[Listed], teams: &[Standing], now: Timestamp) -> String {
+    let head = ["ID", "AGE", "TEAM", "SEVERITY", "STATE", "TRIES", "NEXT", "TITLE", "WHY"];
+    columns(head, events.iter().map(|event| row(event, teams, now)))
+}
+
+/// Rows under their heads, each column as wide as it must be.
+pub(super) fn columns<const N: usize>(head: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    let rows: Vec<[String; N]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    if rows.len() == 1 {
+        return "nothing to list\n".to_owned();
+    }
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in &rows {
+        let mut shown = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            shown.push_str(&format!("{cell:<width$}  "));
+        }
+        text.push_str(shown.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// The columns of an event.
+fn row(event: &Listed, teams: &[Standing], now: Timestamp) -> [String; 9] {
+    let (next, why) = outlook(event, teams, now);
+    let why = why.or(event.reason.as_deref()).or(event.event_id.as_deref());
+    [
+        event.id.to_string(),
+        age(event.received_at, now),
+        event.team.clone().unwrap_or_default(),
+        urgency(event),
+        event.state.word().to_owned(),
+        event.attempts.to_string(),
+        next,
+        short(&event.title),
+        bounded(&plain(why.unwrap_or_default()), WHY_LIMIT).into_owned(),
+    ]
+}
+
+/// How bad it is, and that it pages nobody if it does not: both decide what goes first.
+fn urgency(event: &Listed) -> String {
+    let severity = event.severity.map(|severity| severity.to_string());
+    let status = event.status.filter(|&status| status != Status::New).map(|status| status.to_string());
+    [severity, status].into_iter().flatten().collect::<Vec<_>>().join(" ")
+}
+
+/// When an event that waits is tried next, and what keeps it from going at once if it is no failure of its own.
+fn outlook<'a>(event: &Listed, teams: &'a [Standing], now: Timestamp) -> (String, Option<&'a str>) {
+    let team = teams.iter().find(|standing| event.team.as_deref() == Some(standing.team()));
+    let held = team.and_then(Standing::held_up);
+    match (event.state, event.next_at, held) {
+        (State::Queued, _, _) if event.behind => {
+            ("behind".to_owned(), Some("an earlier event of its incident goes first"))
+        }
+        (State::Queued, Some(at), _) if at > now => (format!("in {}", age(now, at)), None),
+        (State::Queued, _, Some((word, reason))) => (word.to_owned(), Some(reason)),
+        (State::Queued, ..) => ("now".to_owned(), None),
+        _ => (String::new(), None),
+    }
+}
+
+/// The columns of an incident.
+pub(super) fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9] {
+    let incident = &known.incident;
+    let ago = |at| format!("{} ago", age(at, now));
+    [
+        short(&incident.external_id),
+        incident.team.clone(),
+        incident.state.word().to_owned(),
+        incident.severity.map_or_else(String::new, |severity| severity.to_string()),
+        incident.mails.to_string(),
+        ago(incident.opened_at),
+        ago(incident.last_at),
+        incident.paged_at.map_or_else(|| "never".to_owned(), ago),
+        short(&known.event_ids.join(" ")),
+    ]
+}
+
+/// The start of `text` on one line, with nothing in it that could steer a terminal or hide.
+pub(super) fn short(text: &str) -> String {
+    bounded(&plain(text), 60).into_owned()
+}
+
+/// The same, whole.
+pub(super) fn plain(text: &str) -> String {
+    visible(&one_line(text)).into_owned()
+}
+
+/// The time from `from` to `until` in its two greatest units.
+pub(super) fn age(from: Timestamp, until: Timestamp) -> String {
+    let seconds = until.duration_since(from).as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::MailId;
+
+    #[test]
+    fn ages_have_their_two_greatest_units() {
+        let start: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        let after = |seconds: i64| age(start, start + jiff::SignedDuration::from_secs(seconds));
+        assert_eq!(after(59), "59s");
+        assert_eq!(after(61), "1m01s");
+        assert_eq!(after(3 * 3600 + 120), "3h02m");
+        assert_eq!(after(50 * 3600), "2d02h");
+        assert_eq!(after(-5), "0s");
+    }
+
+    fn listed(next_in: i64, behind: bool) -> Listed {
+        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        Listed {
+            id: MailId::new(now, 0),
+            seq: 1,
+            received_at: now,
+            from: String::new(),
+            size: 0,
+            team: Some("soc".to_owned()),
+            title: "disk full".to_owned(),
+            severity: Some(crate::event::Severity::High),
+            status: Some(Status::New),
+            state: State::Queued,
+            behind,
+            attempts: 0,
+            next_at: Some(now + jiff::SignedDuration::from_secs(next_in)),
+            settled_at: None,
+            reason: None,
+            event_id: None,
+            digest: None,
+            possible_doubles: 0,
+        }
+    }
+
+    #[test]
+    fn a_listing_says_what_keeps_an_event_from_going_at_once() {
+        let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
+        let reason =
+            "the account has posted what it may until 2026-11-22T04:20:30Z, and there is more to say of it";
+        let held = [Standing::of("ops", "waits", "down"), Standing::of("soc", "waits", reason)];
+        for (event, held, next, why) in [
+            (listed(0, false), &held[..], "waits", reason),
+            (listed(0, false), &held[..1], "now", ""),
+            (listed(0, true), &held[..], "behind", "an earlier event of its incident goes first"),
+            (listed(61, false), &held[..], "in 1m01s", ""),
+        ] {
+            let row = row(&event, held, now);
+            assert_eq!((row[3].as_str(), row[6].as_str(), row[8].as_str()), ("high", next, why));
+        }
+        let close = Listed { status: Some(Status::Resolved), severity: None, ..listed(0, false) };
+        assert_eq!(urgency(&close), "resolved");
+    }
+
+    #[test]
+    fn a_title_cannot_steer_the_terminal() {
+        assert_eq!(short("a\x1b[2Jb\nc"), "a [2Jb c");
+    }
+}

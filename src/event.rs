@@ -1,11 +1,15 @@
 //! The event: what a SIGNL4 team gets, and the exact JSON of its webhook
 //! (<https://docs.signl4.com/integrations/webhook/webhook.html>). Plain data.
 
+mod identity;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+
+pub use identity::{Guess, Identity, KeySource, Mark};
 
 /// What the event does to the alert with its external id. SIGNL4 discards an event whose status it does
 /// not know and still answers 201, so no other text can be made.
@@ -104,6 +108,8 @@ pub struct Event {
     /// Why it is kept and not sent, as in a maintenance window; none if it is sent. Not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub muted: Option<String>,
+    /// What it is about and who says so. Not sent.
+    pub identity: Identity,
 }
 
 /// A file of the mail that goes along with its event. Its content stays in the mail until it is posted.

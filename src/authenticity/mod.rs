@@ -14,8 +14,10 @@ mod breaker;
 mod check;
 mod relay;
 mod resolver;
+mod trust;
 
 pub use resolver::Resolver;
+pub use trust::{Standing, Trusted};
 
 use std::time::Duration;
 

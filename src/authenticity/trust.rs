@@ -1,0 +1,73 @@
+//! The trust class of a mail: who vouches for it, and why. Pure: what was found out about the mail comes in.
+
+use crate::mail::{Envelope, Message, Trust};
+use crate::network::Network;
+
+/// Whom the site trusts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Trusted {
+    /// `[rules] trusted`: the networks that the site's own machines are in.
+    pub networks: Vec<Network>,
+    /// `[rules] closing-domains`: the domains, and those below them, whose proven mail counts as theirs, in lower case.
+    pub domains: Vec<String>,
+}
+
+/// A trust class and its reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The class.
+    pub trust: Trust,
+    /// Why, in words for `explain` and `queue show`.
+    pub why: String,
+}
+
+impl Trusted {
+    /// Who vouches for the mail.
+    pub fn standing(&self, message: &Message, envelope: &Envelope) -> Standing {
+        if envelope.is_from_within(message.header("Received"), &self.networks) {
+            return Standing {
+                trust: Trust::Trusted,
+                why: "the client and every hop are in trusted networks".to_owned(),
+            };
+        }
+        if self.client_vouches(envelope) {
+            return Standing {
+                trust: Trust::Proven,
+                why: "its client has logged in or shown a certificate".to_owned(),
+            };
+        }
+        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
+        match found.and_then(|found| found.proven.as_deref()) {
+            Some(domain) if self.names(domain) => Standing {
+                trust: Trust::Proven,
+                why: format!(
+                    "it is proven to be from {}, which `closing-domains` names",
+                    domain.escape_debug()
+                ),
+            },
+            Some(domain) => Standing {
+                trust: Trust::Stranger,
+                why: format!(
+                    "it is proven to be from {}, which `closing-domains` does not name",
+                    domain.escape_debug()
+                ),
+            },
+            None => {
+                Standing { trust: Trust::Stranger, why: "nothing proves who sent it from outside".to_owned() }
+            }
+        }
+    }
+
+    fn client_vouches(&self, envelope: &Envelope) -> bool {
+        let client = &envelope.client;
+        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+        known && !envelope.client_is_within(&self.networks)
+    }
+
+    /// Whether `domain`, in lower case, is one of the site's own or below one.
+    fn names(&self, domain: &str) -> bool {
+        self.domains.iter().any(|of| {
+            domain.strip_suffix(of.as_str()).is_some_and(|below| below.is_empty() || below.ends_with('.'))
+        })
+    }
+}

@@ -13,6 +13,8 @@ use smtp2signl4::clock::Manual;
 use smtp2signl4::config::{Routes, parse};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Status};
+use smtp2signl4::gateway::expect::standings;
+use smtp2signl4::gateway::lookout::Lookout;
 use smtp2signl4::gateway::{Edge, Intake, load_rules};
 use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Verdict};
 use smtp2signl4::smtp::{Accept, Refusal};
@@ -23,10 +25,11 @@ const YOURS: &str = "[rules]\nclosing-domains = ['example.org']\n";
 
 /// An edge of a site with these lines in `[authenticity]`, over a spool in `folder`. The only sender in its world is
 /// example.org, which sends from 203.0.113.0/24.
-fn edge(folder: &Path, settings: &str) -> Edge {
+async fn edge(folder: &Path, settings: &str) -> Edge {
     let config = parse(None, &Source::new("c", format!("[authenticity]\n{settings}"))).unwrap();
     let clock = Arc::new(Manual::new(now()));
     let spool = Spool::open(&Config::at(folder), clock.clone()).unwrap();
+    let lookout = Lookout::load(&config, spool.reader(), now()).await.unwrap();
     let (rules, routes) = (Arc::new(load_rules(&config).unwrap()), Routes::new(&config.teams));
     let team = config.teams[0].name.clone();
     let resolver = Resolver::fixed(&[
@@ -34,7 +37,7 @@ fn edge(folder: &Path, settings: &str) -> Edge {
         ("_dmarc.example.org", "TXT", "v=DMARC1; p=reject"),
     ]);
     Edge::new(
-        Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0)),
+        Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0).watching(lookout)),
         Checker::new(config.authenticity, config.rules.trusted, resolver),
     )
 }
@@ -76,7 +79,7 @@ async fn kept(edge: &Edge, id: MailId) -> (Event, Envelope, serde_json::Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_close_pages_and_a_proven_one_closes() {
     let folder = tempfile::tempdir().unwrap();
-    let edge = edge(folder.path(), YOURS);
+    let edge = edge(folder.path(), YOURS).await;
     for (client, head, status, spf, dmarc) in [
         ("203.0.113.9", "", Status::Resolved, Verdict::Pass, Verdict::Pass),
         ("198.51.100.66", "", Status::New, Verdict::Fail, Verdict::Fail),
@@ -110,7 +113,7 @@ async fn a_forged_close_pages_and_a_proven_one_closes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
     let folder = tempfile::tempdir().unwrap();
-    let strict = edge(folder.path(), "reject = true\n");
+    let strict = edge(folder.path(), "reject = true\n").await;
     assert_eq!(strict.accept(resolved("198.51.100.66", "")).await, Err(Refusal::Unauthentic));
     assert!(strict.intake.spool().reader().mails(MailId::new(now(), 0), None, 9).await.unwrap().is_empty());
     strict.accept(resolved("203.0.113.9", "")).await.unwrap();
@@ -120,7 +123,7 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relays_results_close_and_forged_ones_do_not() {
     let folder = tempfile::tempdir().unwrap();
-    let edge = edge(folder.path(), &format!("trusted-authserv-ids = ['mx.site.example']\n{YOURS}"));
+    let edge = edge(folder.path(), &format!("trusted-authserv-ids = ['mx.site.example']\n{YOURS}")).await;
     let results = "Authentication-Results: mx.site.example; dmarc=pass header.from=example.org\r\n";
     let hop = "Received: from out (out.example [203.0.113.9]) by mx.site.example; now\r\n";
     for (client, head, status) in [
@@ -147,7 +150,7 @@ async fn a_proven_domain_closes_only_where_the_site_names_it_and_the_story_says_
         ("", "stranger", Status::New),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let edge = edge(folder.path(), lines);
+        let edge = edge(folder.path(), lines).await;
         let id = edge.accept(resolved("203.0.113.9", "")).await.unwrap();
         let (event, envelope, story) = kept(&edge, id).await;
         assert_eq!(envelope.authenticity.unwrap().proven.as_deref(), Some("example.org"));
@@ -157,5 +160,23 @@ async fn a_proven_domain_closes_only_where_the_site_names_it_and_the_story_says_
         assert!(trust["why"].as_str().unwrap().contains("proven to be from example.org"), "{trust}");
         let line = "[rules] closing-domains = [\"example.org\"]";
         assert_eq!(trust.get("line").is_some_and(|told| told == line), class == "stranger", "{trust}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_satisfies_no_expectation_unless_it_says_so() {
+    let expects = "[[expect]]\nname = 'ours'\nwhen = { subject = '^Resolved' }\nwithin = '1h'\n\
+                   [[expect]]\nname = 'any'\nwhen = { subject = '^Resolved' }\nwithin = '1h'\nstrangers = true\n";
+    for (client, seen) in
+        [("198.51.100.66", &["any"][..]), ("203.0.113.9", &["any", "ours"]), ("10.0.0.1", &["any", "ours"])]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let edge = edge(folder.path(), &format!("{YOURS}{expects}")).await;
+        edge.accept(resolved(client, "")).await.unwrap();
+        let known = standings(edge.intake.spool().reader()).await.unwrap();
+        let mut names: Vec<String> =
+            known.into_iter().filter(|(_, standing)| standing.seen.is_some()).map(|(name, _)| name).collect();
+        names.sort();
+        assert_eq!(names, seen, "{client}");
     }
 }

@@ -222,3 +222,62 @@ fn parameters_in_a_body_speak_for_themselves_alone() {
     // Of a stranger nothing of it counts.
     assert_ne!(event("", "", &outside(), &form).external_id.as_deref(), Some("nagios:web01"));
 }
+
+#[test]
+fn what_is_quoted_or_forwarded_pages_and_closes_nothing() {
+    let lines = "X-S4-ExternalID: nagios:web01\nX-S4-Status: resolved\n";
+    let status = "[[rule]]\nname = 'a'\nwhen = { text = '^(?:> )?Status: Closed$' }\nset = { status = 'resolved', external-id = 'k' }\n";
+    let hive = "From: TheHive <thehive@soc.example>\nSubject: [TheHive] Case #7\n\nTitle: x\n";
+    let quotations = [
+        "> Status: Closed\n> Stage: Closed\n".to_owned(),
+        "---------- Forwarded message ---------\nFrom: x@y.example\nStatus: Closed\nStage: Closed\n"
+            .to_owned(),
+        "Von: X <x@y.example>\nDatum: heute\nBetreff: y\n\nStatus: Closed\nStage: Closed\n".to_owned(),
+        "On Fri, 20 Nov 2026, X <x@y.example> wrote:\nStatus: Closed\nStage: Closed\n".to_owned(),
+    ];
+    let page = "This mail would close the alert, but only what is quoted, attached or forwarded in it says so: the \
+                alert stays open.";
+    for quotation in quotations {
+        let quoting = |own: &str| format!("From: a@b.example\nSubject: hello\n\nhello\n{own}\n{quotation}");
+        let quoted = event("", status, &inside(), &quoting(""));
+        assert_eq!(quoted.status, Status::New, "{quotation}");
+        assert!(quoted.message.starts_with(page), "{}", quoted.message);
+        assert!(quoted.message.contains("Status: Closed"), "it is shown: {}", quoted.message);
+        // What the sender says himself counts, whatever he quotes.
+        assert_eq!(event("", status, &inside(), &quoting("Status: Closed")).status, Status::Resolved);
+        let shipped = event("", "", &inside(), &format!("{hive}\n{quotation}"));
+        assert_eq!(shipped.status, Status::New, "{quotation}");
+        let closed = event("", "", &inside(), &format!("{hive}Stage: Closed\n\n{quotation}"));
+        assert_eq!(closed.status, Status::Resolved, "{}", closed.message);
+    }
+    // The subject of an answer, or of what was forwarded, is that of the mail below.
+    let answer = |subject: &str, below: &str| {
+        let recovery = nagios("RECOVERY", "UP").replace("Subject: ", &format!("Subject: {subject}"));
+        let own = "[[rule]]\nname = 'a'\nwhen = { subject = 'RECOVERY' }\nset = { status = 'resolved', external-id = 'k' }\n";
+        let (shipped, own) = ("", own);
+        let mail = format!("{recovery}{below}");
+        (event("", shipped, &inside(), &mail).status, event("", own, &inside(), &mail).status)
+    };
+    assert_eq!(answer("", "\n> thanks\n"), (Status::Resolved, Status::Resolved));
+    assert_eq!(answer("Re: ", "\n> thanks\n").0, Status::New);
+    assert_eq!(answer("Re: ", "\n> thanks\n").1, Status::Resolved, "the site's own rule means what it says");
+    // A parameter that was quoted steers nothing either.
+    let forwarded = format!(
+        "From: kim@b.example\nSubject: Fwd: your parcel\n\nFrom: x@evil.example\nDate: heute\nSubject: y\n{lines}"
+    );
+    assert_eq!(event("", "", &inside(), &forwarded).status, Status::New);
+}
+
+#[test]
+fn a_sender_may_quote_which_alert_he_means_where_the_site_has_a_rule_for_it() {
+    let rule = "[[rule]]\nname = 'a'\nwhen = { own-text = '(?i)^done', text = 'Ticket: (?<id>[0-9]+)' }\n\
+                set = { status = 'resolved', external-id = 'ticket:{{ id }}' }\n";
+    let mail = "From: a@b.example\nSubject: Re: [SOC] 7\n\nDone.\n\n> Ticket: 7\n";
+    let closed = event("", rule, &inside(), mail);
+    assert_eq!((closed.status, closed.external_id.as_deref()), (Status::New, Some("ticket:7")));
+    // The very condition on what is quoted is not his own word; the key alone may be.
+    let rule = "[[rule]]\nname = 'the alert that is meant'\nwhen = { text = 'Ticket: (?<id>[0-9]+)' }\nset = { external-id = 'ticket:{{ id }}' }\n\
+                [[rule]]\nname = 'done'\nwhen = { own-text = '(?i)^done' }\nset = { status = 'resolved' }\n";
+    let closed = event("", rule, &inside(), mail);
+    assert_eq!((closed.status, closed.external_id.as_deref()), (Status::Resolved, Some("ticket:7")));
+}

@@ -22,12 +22,14 @@ mod html;
 
 mod text;
 
+mod quotation;
 mod trust;
 
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
 pub use message::{Address, Attachment, Header, Message, TextSource};
+pub use quotation::quoted;
 pub use received::Hop;
 pub use text::{is_hidden, visible};
 pub use trust::Trust;

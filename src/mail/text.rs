@@ -117,7 +117,7 @@ fn own_end(lines: &[&str]) -> usize {
 }
 
 /// Whether these lines begin with what mail programs put above the mail that they answer or forward.
-fn begins_older_mail(lines: &[&str]) -> bool {
+pub(super) fn begins_older_mail(lines: &[&str]) -> bool {
     const MARKS: [&str; 6] = [
         "original message",
         "original appointment",
@@ -151,7 +151,7 @@ fn drop_attribution(kept: &mut Vec<&str>) {
     }
 }
 
-fn is_attribution(line: &str) -> bool {
+pub(super) fn is_attribution(line: &str) -> bool {
     ["On ", "Am ", "Le "].iter().any(|begin| line.starts_with(begin))
         && [" wrote", " schrieb", " écrit"].iter().any(|word| line.contains(word))
         && line.ends_with(':')

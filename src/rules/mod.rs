@@ -21,6 +21,7 @@ mod names;
 mod outcome;
 mod parameters;
 mod pattern;
+mod quoted;
 mod reach;
 mod redact;
 mod schedule;
@@ -243,18 +244,23 @@ impl RuleSet {
         let of = pieces.len();
         let written = outcome::written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
+        let mut place = 0;
         for (at, text) in pieces.into_iter().enumerate() {
             let ground = self.ground(subject, text, &standing);
             let (draft, mut piece) = judge::Run::new(self, &ground, full).judge(split);
             match &draft.dropped {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
                 None => {
-                    let part = outcome::Part { at, of, written };
+                    let judged =
+                        quoted::Judged { subject, standing: &standing, ground: &ground, place, split };
+                    let borrowed = quoted::is_borrowed(self, &judged, &draft);
+                    let part = outcome::Part { at, of, written, borrowed };
                     judgement
                         .events
                         .extend(outcome::events(self, subject, &ground, &draft, part, full, &mut piece));
                 }
             }
+            place += text.len();
             judgement.trace.pieces.push(piece);
         }
         if !judgement.events.is_empty() {

@@ -15,6 +15,7 @@ use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::{Ground, first};
 use super::identity;
+use super::quoted;
 use super::stranger;
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
@@ -33,6 +34,8 @@ pub(super) struct Part {
     pub(super) of: usize,
     /// The strictest label that is written anywhere in the mail, if the site has a limit.
     pub(super) written: Option<Tlp>,
+    /// Whether only what is quoted, attached or forwarded closes or acknowledges.
+    pub(super) borrowed: bool,
 }
 
 /// The strictest label that is written in the mail. For each piece anew it would make a mail of many
@@ -69,7 +72,8 @@ pub(super) fn events(
     stranger::cap(rules, ground, draft, &mut event, &mut notes);
     page(rules, draft, &mut event);
     key(ground, draft, part, &mut event, &mut notes);
-    let warning = stranger::page(ground, &mut event, &mut notes);
+    let warning = stranger::page(ground, &mut event, &mut notes)
+        .or_else(|| part.borrowed.then(|| quoted::page(&mut event, &mut notes)).flatten());
     identity::fill(rules, ground, draft, &mut event);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);

@@ -93,7 +93,7 @@ fn what_a_file_says_of_opening_and_closing_its_examples_show() {
         let acknowledges = says("updates").is_some_and(|text| text.contains("acknowledges"));
         assert!(!acknowledges || expected("status", "acknowledged"), "{}: acknowledges", source.path);
         let nothing = says("opens").is_some_and(|text| text.starts_with("nothing"));
-        assert_eq!(!nothing, expected("status", "new"), "{}: opens", source.path);
+        assert!(nothing || expected("status", "new"), "{}: opens", source.path);
     }
 }
 

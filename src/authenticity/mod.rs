@@ -28,6 +28,7 @@ mod trust;
 pub use resolver::Resolver;
 pub use trust::{Standing, Trusted};
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -223,6 +224,12 @@ impl Checker {
             && envelope.authenticity.as_ref().is_some_and(|found| {
                 found.by.is_none() && found.dmarc == Verdict::Fail && found.policy == Some(Policy::Reject)
             })
+    }
+
+    /// The client's address, if it is outside the trusted networks.
+    pub fn outside(&self, envelope: &Envelope) -> Option<IpAddr> {
+        let address = envelope.client.address?;
+        (!self.trusted.iter().any(|network| network.contains(address))).then_some(address)
     }
 
     /// Whether no relay's word counts.

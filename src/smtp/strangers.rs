@@ -52,11 +52,17 @@ mod tests {
 
     #[test]
     fn each_address_outside_has_its_own_rate_and_an_exempt_one_has_none() {
-        let strangers = Strangers::new(Limits { strangers: super::super::rates::Rate::parse("2/m"), ..Limits::default() });
+        let strangers = Strangers::new(Limits {
+            strangers: super::super::rates::Rate::parse("2/m"),
+            ..Limits::default()
+        });
         let mail = |address: &str, second: i64| {
             strangers.mail(address.parse().unwrap(), Timestamp::from_second(second).unwrap())
         };
-        assert_eq!([0, 0, 0, 29, 30, 30].map(|at| mail("203.0.113.9", at)), [true, true, false, false, true, false]);
+        assert_eq!(
+            [0, 0, 0, 29, 30, 30].map(|at| mail("203.0.113.9", at)),
+            [true, true, false, false, true, false]
+        );
         assert!(mail("203.0.113.10", 0));
         // An IPv6 network is one holder's.
         assert_eq!([1, 2, 3].map(|host| mail(&format!("2001:db8::{host}"), 0)), [true, true, false]);

@@ -8,8 +8,9 @@ use crate::event::bounded;
 use crate::gateway::lookout::span;
 use crate::gateway::{self, Smarthost};
 use crate::smtp::{Credentials, Entrance};
+use crate::spool::Reader;
 
-use super::{Exit, Site, expect, mute, one_line, print, runtime, tell_all};
+use super::{Exit, Site, expect, mute, one_line, print, runtime, strangers, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -167,6 +168,9 @@ fn watched(config: &Config) -> Vec<String> {
     let now = System.now();
     let mut lines: Vec<String> = config.maintenance.iter().map(|window| mute::line(window, now)).collect();
     lines.extend(expect::lines(config));
+    if let Ok(spool) = Reader::open(&config.spool.path) {
+        lines.extend(runtime().block_on(strangers::lines(&spool, now)).unwrap_or_default());
+    }
     if let Some(heartbeat) = &config.heartbeat {
         lines.push(format!("heartbeat every {}", span(heartbeat.interval)));
     }

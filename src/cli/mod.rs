@@ -16,6 +16,7 @@ mod rules;
 mod run;
 mod sendmail;
 mod service;
+mod strangers;
 mod tls;
 
 use std::path::PathBuf;

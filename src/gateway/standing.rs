@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::authenticity::Standing;
-use crate::mail::{Envelope, Message, Trust, domain_of};
+use crate::mail::{Envelope, Message, Trust, Verdict, domain_of};
 
 /// The trust class of a mail and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,8 +35,18 @@ pub fn of(standing: &Standing, message: &Message, envelope: &Envelope) -> Told {
 /// The line of the config that makes known what proves the mail already.
 fn line(message: &Message, envelope: &Envelope) -> Option<String> {
     let found = envelope.authenticity.as_deref()?;
-    let domain = found.proven.as_ref().filter(|_| found.vouches_for(&message.from))?;
-    Some(format!("[rules] closing-domains = [\"{}\"]", domain.escape_debug()))
+    if let Some(domain) = found.proven.as_ref().filter(|_| found.vouches_for(&message.from)) {
+        return Some(format!("[rules] closing-domains = [\"{}\"]", domain.escape_debug()));
+    }
+    // The chain is valid, and whose word it is stands in its last seal.
+    let sealer = message.header("ARC-Seal").find_map(sealer).filter(|_| found.arc == Verdict::Pass)?;
+    Some(format!("[authenticity] trusted-arc-sealers = [\"{}\"]", sealer.escape_debug()))
+}
+
+/// The domain that an ARC-Seal names (RFC 8617 section 4.1.3).
+fn sealer(seal: &str) -> Option<&str> {
+    let domain = seal.split(';').find_map(|tag| tag.trim().strip_prefix("d="))?;
+    Some(domain.trim()).filter(|domain| !domain.is_empty())
 }
 
 impl Told {

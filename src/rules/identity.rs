@@ -1,7 +1,7 @@
 //! The identity of an event: whom its mail is from, and which product, form and installation its external id belongs to.
 
 use crate::event::{Event, KeySource, Status, bounded};
-use crate::mail;
+use crate::mail::{self, Trust};
 
 use super::RuleSet;
 use super::draft::{By, Draft};
@@ -33,7 +33,9 @@ pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &
     };
     identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
     identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
-    identity.sent_at = message.date;
+    let found = ground.envelope.authenticity.as_deref().filter(|_| identity.trust == Trust::Proven);
+    identity.sent_at = found.and_then(|found| found.signed_at).or(message.date);
+    identity.signature = found.and_then(|found| found.signature.clone());
 }
 
 /// The installation that sends as `mailbox`.

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{
     Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
-    Selection, Shown, Storm, Told, Unheard, Withdrawn,
+    Selection, Shown, Storm, Told, Unheard, Vouched, Withdrawn,
 };
 use super::reservation::{Reservation, Urgent};
 use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
@@ -310,6 +310,8 @@ pub(super) trait Store: Send + Sync + 'static {
     /// A page of mails, latest first, that ends early where it holds [`PAGE`] bytes.
     fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure>;
     fn count_mails(&self, from: MailId) -> Result<u64, Failure>;
+    /// The mails from `from` on by what their stories say of trust.
+    fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Failure>;
     fn counts(&self) -> Result<Vec<Count>, Failure>;
     /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
     /// the reason `label`, with or without a colon and more behind it.

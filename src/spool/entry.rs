@@ -349,6 +349,19 @@ pub struct Count {
     pub possible_doubles: u64,
 }
 
+/// Mails that were taken with the same word on who vouches for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The trust class, in its word.
+    pub class: String,
+    /// The domain of a stranger.
+    pub domain: Option<String>,
+    /// The line of the config by which he would be none.
+    pub line: Option<String>,
+    /// How many there are.
+    pub mails: u64,
+}
+
 /// Which incidents to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IncidentFilter {

@@ -37,7 +37,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use config::{Config, Sync};
 pub use entry::{
     Admission, Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, News, Outcome,
-    Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
+    Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Vouched, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
 pub use reader::Reader;

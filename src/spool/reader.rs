@@ -12,6 +12,7 @@ use tokio::task;
 use super::engine::{self, Failure};
 use super::entry::{
     Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Shown, Storm, Unheard,
+    Vouched,
 };
 use super::error::{Error, OpenError};
 use super::reservation::{Reservation, Urgent};
@@ -128,6 +129,14 @@ impl Reader {
     /// They cannot be counted.
     pub async fn count_mails(&self, from: MailId) -> Result<u64, Error> {
         self.ask(move |store| store.count_mails(from)).await
+    }
+
+    /// The mails from `from` on by who vouches for them, those of a stranger by their domain.
+    ///
+    /// # Errors
+    /// They cannot be counted.
+    pub async fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Error> {
+        self.ask(move |store| store.vouched(from)).await
     }
 
     /// What is open, by team.

@@ -12,7 +12,7 @@ use crate::gateway::control::{Reply, Request};
 use crate::spool::{Count, Reader};
 
 use super::super::service::{Way, ask};
-use super::super::{Exit, print};
+use super::super::{Exit, print, strangers};
 use super::listing::{age, columns, line, plain};
 
 /// How it stands with a team: what the spool has of it, and what a running service says of it.
@@ -114,5 +114,8 @@ pub(super) async fn list(config: &Config, json: bool) -> Result<Exit, String> {
         ]
     });
     print(&columns(head, rows));
+    for line in strangers::lines(&spool, now).await? {
+        print(&format!("{line}\n"));
+    }
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@
 use rusqlite::Connection;
 
 use super::rows::{number, time};
-use crate::spool::entry::{Count, State};
+use crate::spool::entry::{Count, State, Vouched};
 
 /// Where to look for the events that have a possible double, and the condition for them: [`possible_doubles`] in SQL.
 pub(super) const DOUBLED: (&str, &str) =
@@ -41,6 +41,21 @@ pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {
             possible_doubles: number(row, 3)?,
             oldest: row.get::<_, Option<i64>>(4)?.map(|_| time(row, 4)).transpose()?,
         })
+    })?
+    .collect()
+}
+
+/// The mails from `from` on by what their stories say of trust. Reads the stories of these mails, and so is for an
+/// operator's question and not for each mail.
+pub(super) fn vouched(db: &Connection, from: i64) -> rusqlite::Result<Vec<Vouched>> {
+    db.prepare_cached(
+        "SELECT class, domain, line, count(*) FROM ( \
+         SELECT json_extract(story, '$.trust.class') AS class, json_extract(story, '$.trust.domain') AS domain, \
+         json_extract(story, '$.trust.line') AS line FROM mail WHERE id >= ?1 AND json_valid(story)) \
+         WHERE class IS NOT NULL GROUP BY class, domain, line",
+    )?
+    .query_map([from], |row| {
+        Ok(Vouched { class: row.get(0)?, domain: row.get(1)?, line: row.get(2)?, mails: number(row, 3)? })
     })?
     .collect()
 }

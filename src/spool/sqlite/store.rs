@@ -24,7 +24,7 @@ use crate::mail::MailId;
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{
     Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
-    State, Storm, Unheard,
+    State, Storm, Unheard, Vouched,
 };
 use crate::spool::reservation::{Reservation, Urgent};
 
@@ -300,6 +300,10 @@ impl engine::Store for Store {
             db.prepare_cached("SELECT count(*) FROM mail WHERE id >= ?1")?
                 .query_row([key(from.number())], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
         })
+    }
+
+    fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Failure> {
+        self.ask(|db| counts::vouched(db, key(from.number())))
     }
 
     fn counts(&self) -> Result<Vec<Count>, Failure> {

@@ -36,7 +36,7 @@ impl Trusted {
                 why: "its client has logged in or shown a certificate".to_owned(),
             };
         }
-        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
+        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(message.sent_by()));
         match found.and_then(|found| found.proven.as_deref()) {
             Some(domain) if self.names(domain) => Standing {
                 trust: Trust::Proven,

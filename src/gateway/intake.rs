@@ -238,7 +238,7 @@ impl Intake {
         let rules = self.rules();
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let message = Message::parse(content);
+            let message = rules.read(content);
             let mut whole = Judged::default();
             let mut stories = Vec::new();
             let judgements =
@@ -255,6 +255,9 @@ impl Intake {
             rules.clean_files(&mut whole.events, content);
             whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
             whole.story = json!({ "defects": message.defects, "teams": stories });
+            if !message.undone.is_empty() {
+                whole.story["undone"] = json!(message.undone);
+            }
             if let Some(found) = &envelope.authenticity {
                 whole.story["authenticity"] = json!(found.to_string());
             }

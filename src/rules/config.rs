@@ -8,6 +8,7 @@ use regex::Regex;
 
 use crate::document::{Located, Table};
 use crate::event::{Severity, Words};
+use crate::mail;
 
 use super::redact::{RedactSet, Redaction};
 use super::tlp::Tlp;
@@ -162,6 +163,7 @@ impl Config {
             closing_domains: self.closing_domains.clone(),
             severities: self.severities.clone(),
             tlp_limit: self.tlp_limit,
+            mail: mail::Config::default(),
             redaction: Redaction::new(&self.redact, self.redact_patterns.iter().cloned()),
             zone: self.zone.clone(),
             values: self.values.clone(),

@@ -141,7 +141,7 @@ impl<'m> Ground<'m> {
 
     /// The domain of From, if it vouches for the mail.
     pub(super) fn proven_domain(&self) -> Option<&'m str> {
-        let found = self.found_out().filter(|found| found.vouches_for(&self.message.from))?;
+        let found = self.found_out().filter(|found| found.vouches_for(self.message.sent_by()))?;
         found.proven.as_deref()
     }
 

@@ -19,6 +19,8 @@ use super::{Site, is_shipped};
 pub(super) struct Sheet {
     pub(super) source: Source,
     pub(super) name: Arc<str>,
+    /// Whether it is a shipped file as it was shipped.
+    pub(super) shipped: bool,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
@@ -352,6 +354,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         })
         .collect();
     Sheet {
+        shipped: is_shipped(&file.source),
         source: file.source,
         name: file.name.value.into(),
         when: file.when,

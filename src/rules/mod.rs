@@ -27,6 +27,7 @@ mod template;
 mod tlp;
 mod trace;
 mod when;
+mod wrapped;
 
 pub use alone::When;
 pub use config::Config;
@@ -43,7 +44,7 @@ use serde::Serialize;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
-use crate::mail::{Envelope, Message};
+use crate::mail::{self, Envelope, Message};
 use crate::network::Network;
 
 macro_rules! shipped {
@@ -111,6 +112,8 @@ pub struct Site {
     pub closing_domains: Option<Vec<String>>,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
+    /// What the site's mail system does to mails on their way.
+    pub mail: mail::Config,
     /// What is replaced in everything that leaves.
     pub redaction: Redaction,
     /// The time zone of conditions that name none.
@@ -222,6 +225,11 @@ impl RuleSet {
         let of_color = || paging.color.as_deref().and_then(|color| self.site.service_of(color));
         event.service = paging.service.as_deref().or_else(of_color).map(str::to_owned);
         event.scenario = paging.scenario;
+    }
+
+    /// The mail as its sender wrote it: what is known to be done to mails on their way, and what the site says, is undone.
+    pub fn read(&self, content: &[u8]) -> Message {
+        Message::parse_for(content, &self.site.mail)
     }
 
     /// What the rules make of a mail. The trace tells which rules held, and no more.

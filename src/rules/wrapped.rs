@@ -6,6 +6,7 @@ use crate::event::{Event, Status};
 use super::draft::Draft;
 use super::field::Key;
 use super::ground::Ground;
+use super::stranger;
 
 /// Whether the mail speaks for itself: nobody passed it on, or one whom the site names.
 pub(super) fn speaks(ground: &Ground<'_>) -> bool {
@@ -13,23 +14,19 @@ pub(super) fn speaks(ground: &Ground<'_>) -> bool {
 }
 
 /// Makes a page of what would close or acknowledge. Returns what to tell the reader.
-pub(super) fn page(ground: &Ground<'_>, event: &mut Event, notes: &mut Vec<String>) -> Option<&'static str> {
+pub(super) fn page(ground: &Ground<'_>, event: &mut Event, notes: &mut Vec<String>) -> Option<String> {
     if event.status == Status::New || speaks(ground) {
         return None;
     }
+    let from = ground.message.sent_by().first().map_or("somebody", |from| from.address.as_str());
     notes.push(format!(
-        "status: new, as this mail was passed on by {} and no `[[mail.forwarder]]` names it: it would be {}",
-        ground.message.sent_by().first().map_or("somebody", |from| from.address.as_str()).escape_debug(),
-        event.status
+        "status: new instead of {}, as {} only passed the mail on and no `[[mail.forwarder]]` names it",
+        event.status,
+        from.escape_debug()
     ));
-    let warning = match event.status {
-        Status::Resolved => {
-            "This mail would close the alert, but it was only forwarded: the alert stays open."
-        }
-        _ => "This mail would acknowledge the alert, but it was only forwarded: the alert stays as it is.",
-    };
+    let (verb, result) = stranger::consequence(event.status);
     event.status = Status::New;
-    Some(warning)
+    Some(format!("This mail would {verb} the alert, but it was only forwarded: the alert {result}."))
 }
 
 /// `message` with what its reader must see beside it: the note of who passed the mail on, and, where no rule made the

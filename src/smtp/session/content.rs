@@ -33,6 +33,8 @@ impl Session {
     /// Where the input in hand ends with DATA, what is behind it may only not have been read yet: that is
     /// looked for before the client hears of the refusal, as nobody may go on before.
     pub(super) fn data(&mut self, followed: bool) {
+        // Only a client that ends its commands so ends its mails so.
+        let bare_lf = self.entrance.bare_lf && self.ends_by_bare_lf();
         let refusal = match &self.transaction {
             None => &reply::NEED_MAIL,
             Some(mail) if mail.chunks.is_some() => &reply::CHUNKS_BEGUN,
@@ -41,8 +43,6 @@ impl Session {
             Some(mail) if !mail.recipients.is_empty() => match self.over_rate() {
                 Some(reply) => reply,
                 None => {
-                    // Only a client that ends its commands so ends its mails so.
-                    let bare_lf = self.entrance.bare_lf && mail.repairs.has(Repair::BareLf);
                     let limit = self.config.max_message_size;
                     let data = if bare_lf { Data::of_lines(limit) } else { Data::new(limit) };
                     self.phase = Phase::Data(Box::new(data));
@@ -72,11 +72,15 @@ impl Session {
         }
     }
 
+    /// Whether the client ended a command of this mail by a bare LF.
+    fn ends_by_bare_lf(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|mail| mail.repairs.has(Repair::BareLf))
+    }
+
     /// Tells of a client that waits for the end of a mail which it has ended, as it thinks, by LF.LF.
     pub(super) fn look_for_bare_lf(&mut self) {
         let Phase::Data(data) = &self.phase else { return };
-        let bare = self.transaction.as_ref().is_some_and(|mail| mail.repairs.has(Repair::BareLf));
-        if bare && !self.told_of_bare_lf && data.waits_behind_a_bare_dot() {
+        if self.ends_by_bare_lf() && !self.told_of_bare_lf && data.waits_behind_a_bare_dot() {
             self.told_of_bare_lf = true;
             warn!(
                 client = %self.peer(), helo = ?self.client.helo,

@@ -36,7 +36,8 @@ pub(super) fn is_borrowed(rules: &RuleSet, judged: &Judged<'_>, draft: &Draft) -
     let Some(status) = draft.given(Key::Status).filter(|status| status.text != page) else { return false };
     let message = judged.subject.message;
     let quoted = mail::quoted(&message.text);
-    let attached = message.attachments.iter().any(|file| file.content_type == "message/rfc822");
+    let attached = !message.enclosed.is_empty()
+        || message.attachments.iter().any(|file| file.content_type == "message/rfc822");
     if quoted.is_empty() && !attached {
         return false;
     }

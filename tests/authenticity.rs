@@ -125,8 +125,7 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
 async fn a_stranger_outside_pages_within_his_rate_and_a_relay_of_ours_is_refused_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let rates = parse(None, &Source::new("c", "[smtp.rates]\nstrangers = '2/m'\n")).unwrap().smtp.rates;
-    let edge =
-        edge(folder.path(), "[rules]\nclosing-domains = ['example.org']\n").bounding(Strangers::new(rates));
+    let edge = edge(folder.path(), YOURS).await.bounding(Strangers::new(rates));
     let hop = "Received: from a (a [198.51.100.66]) by mx; now\r\n";
     let takes = async |client: &str, head: &str| edge.accept(resolved(client, head)).await;
     for _ in 0..2 {

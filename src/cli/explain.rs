@@ -12,7 +12,7 @@ use crate::authenticity::{Checker, Resolver};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::document::duration_text;
-use crate::event::{Identity, KeySource, shown_size};
+use crate::event::shown_size;
 use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed, standing};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
@@ -243,20 +243,6 @@ fn as_json(
     json!({ "mail": path.display().to_string(), "envelope": envelope, "message": message, "trace": trace, "events": events })
 }
 
-/// Which source the key of an event is of, and what gave it.
-fn source(identity: &Identity) -> String {
-    let by = match identity.key_source {
-        KeySource::Guess => "guessed, as no rule gave one".to_owned(),
-        KeySource::Shipped => "given by a shipped rule".to_owned(),
-        KeySource::Site => "given by a rule of the site's own, for all sources that give the same".to_owned(),
-        KeySource::Parameters => "given by parameters of the mail".to_owned(),
-        KeySource::Operator => "given by the operator".to_owned(),
-    };
-    let family = identity.family.as_deref().unwrap_or("no known product");
-    let instance = if identity.instance.is_empty() { "unknown" } else { &identity.instance };
-    format!("key {by}; from {}, installation {}", excerpt(family), excerpt(instance))
-}
-
 /// Lines of the text that are shown.
 const LINES: usize = 12;
 
@@ -304,7 +290,7 @@ impl Page {
                     let (name, size) = (excerpt(&file.name), shown_size(file.size));
                     self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
                 }
-                self.line(1, &source(&event.identity));
+                self.line(1, &excerpt(&event.identity.words()));
                 if let Some(repeat) = event.repeat {
                     self.line(1, &format!("repeat = \"{repeat}\""));
                 }

@@ -117,3 +117,19 @@ pub struct Identity {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
 }
+
+impl Identity {
+    /// What gave the external id, and which source it is of, in words for an operator.
+    pub fn words(&self) -> String {
+        let by = match self.key_source {
+            KeySource::Guess => "guessed, as no rule gave one",
+            KeySource::Shipped => "given by a shipped rule",
+            KeySource::Site => "given by a rule of the site's own, for all sources that give the same",
+            KeySource::Parameters => "given by parameters of the mail",
+            KeySource::Operator => "given by the operator",
+        };
+        let family = self.family.as_deref().unwrap_or("no known product");
+        let instance = if self.instance.is_empty() { "unknown" } else { &self.instance };
+        format!("key {by}; from {family}, installation {instance}")
+    }
+}

@@ -19,6 +19,9 @@ use super::window::Rank;
 use log::Log;
 use wrong::Wrong;
 
+/// Windows from this length on are long: one that is used up keeps events waiting for so long that a page is late.
+const LONG: SignedDuration = SignedDuration::from_mins(10);
+
 /// One of the account's windows.
 #[derive(Debug, Clone)]
 struct Window {
@@ -54,6 +57,15 @@ impl Window {
             if used < others.limit { now } else { others.reset }
         });
         Some(own.max(theirs))
+    }
+
+    /// How many more may be posted at `now` beside `in_flight`.
+    fn room(&self, in_flight: u64, now: Timestamp) -> u64 {
+        let own = self.limit.saturating_sub(in_flight + self.log.total());
+        let theirs = self.others.filter(|others| now < others.reset).map_or(u64::MAX, |others| {
+            others.limit.saturating_sub(others.count + self.log.since(others.start) + in_flight)
+        });
+        own.min(theirs)
     }
 }
 
@@ -120,6 +132,25 @@ impl Budget {
             at = at.max(window.free_at(self.in_flight, now)?);
         }
         Some(at)
+    }
+
+    /// How many more events may be posted at `now`.
+    pub(crate) fn room(&mut self, now: Timestamp) -> u64 {
+        self.look(now);
+        if now < self.blocked_until {
+            return 0;
+        }
+        let windows = self.windows.iter().map(|window| window.room(self.in_flight, now));
+        let wrong = if self.is_limited() { self.wrong.room(self.in_flight) } else { u64::MAX };
+        windows.min().unwrap_or(u64::MAX).min(wrong)
+    }
+
+    /// Whether a question may be asked that no event waits for. What is asked at each start must not use up what
+    /// events need: it leaves them three quarters of each long window.
+    pub(crate) fn may_ask_idly(&mut self, now: Timestamp) -> bool {
+        self.look(now);
+        let mut long = self.windows.iter().filter(|window| window.length >= LONG);
+        long.all(|window| (window.log.total() + self.in_flight) * 4 < window.limit)
     }
 
     /// The same for a post that may well earn an error: it leaves room for events that do not.

@@ -134,11 +134,12 @@ pub(super) struct Dispatch<B> {
 impl<B: Backlog> Dispatch<B> {
     pub(super) fn new(setup: Setup, targets: Vec<Target>, backlog: B) -> Result<Self, SetupError> {
         let webhook = teams::webhook(&setup, &targets)?;
+        let longest = webhook.longest();
         Ok(Self {
             backlog: Arc::new(backlog),
             webhook,
             targets,
-            scheduler: Scheduler::new(setup.config.plan.clone()),
+            scheduler: Scheduler::new(setup.config.plan.clone(), longest),
             rng: Rng::with_seed(setup.seed),
             entries: Vec::new(),
             names: BTreeMap::new(),

@@ -101,14 +101,16 @@ struct Seat {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     plan: Plan,
+    /// How long a post may take at most.
+    longest: SignedDuration,
     accounts: Vec<Account>,
     seats: Vec<Seat>,
 }
 
 impl Scheduler {
-    /// One without teams, whose accounts have `plan`.
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, accounts: Vec::new(), seats: Vec::new() }
+    /// One without teams, whose accounts have `plan`. No post takes longer than `longest`.
+    pub(crate) fn new(plan: Plan, longest: SignedDuration) -> Self {
+        Self { plan, longest, accounts: Vec::new(), seats: Vec::new() }
     }
 
     /// The index of the account `name`, if it is known.
@@ -134,7 +136,7 @@ impl Scheduler {
         if notes.is_none() && budget.is_limited() {
             budget.charge(budget.burst(), now);
         }
-        let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
+        let ledger = Ledger::open(name, notes.unwrap_or_default(), self.longest, &mut budget, now);
         self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false, passing: 0 });
         self.accounts.len() - 1
     }
@@ -225,14 +227,17 @@ impl Scheduler {
         let budget = &mut self.accounts[account].budget;
         let limited = budget.is_limited();
         let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
-        let (best, quiet_waits) = self.choose(account, may_probe, now);
+        let may_ask = budget.may_ask_idly(now);
+        let room = budget.room(now);
+        let (best, quiet_waits) = self.choose(account, may_probe, may_ask, now);
+        // Nothing is reserved that does not exist, or for which there is no room.
+        let posts = if limited && best.is_some() && room > 0 { self.ready(account, room, now) } else { 0 };
         let Account { budget, ledger, .. } = &mut self.accounts[account];
-        let wanted = best.is_some() || budget.in_flight() > 0;
-        if let Some(reservation) = ledger.due(wanted, budget, now) {
+        if let Some(reservation) = ledger.due(posts, budget, now) {
             return Some(Action::Reserve { account, reservation });
         }
         let (team, by, pick) = best?;
-        if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post() {
+        if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post(now) {
             return None;
         }
         match self.seats[team].team.take(pick, team != by, now) {

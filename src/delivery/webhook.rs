@@ -47,6 +47,9 @@ const UPLOADS: usize = 2;
 /// Bytes a second that a body with files is given at least, on top of the time for an answer.
 const SLOW_UPLOAD: usize = 100_000;
 
+/// The longest that the body of a form may take so.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(200);
+
 /// How the webhook is reached.
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
@@ -251,8 +254,15 @@ impl Webhook {
     /// Posts `form`, one event with its files, once.
     pub(super) async fn post_form(&self, endpoint: &Endpoint, form: Form) -> Answer {
         let Form { content_type, body } = form;
-        let transfer = Duration::from_secs((body.len() / SLOW_UPLOAD) as u64);
+        let transfer = Duration::from_secs((body.len() / SLOW_UPLOAD) as u64).min(LONGEST_UPLOAD);
         self.send(endpoint, &content_type, body, self.timeout + transfer).await
+    }
+
+    /// How long a post may take at most, from the moment at which it was decided: one with files may wait for the
+    /// others that are under way at once.
+    pub(super) fn longest(&self) -> SignedDuration {
+        let one = self.timeout.saturating_add(LONGEST_UPLOAD);
+        SignedDuration::try_from(one.saturating_mul(4)).unwrap_or(SignedDuration::MAX)
     }
 
     /// Waits for room for a body with files.

@@ -35,7 +35,7 @@ pub struct Reservation {
     pub at: Timestamp,
     /// Posts that came to their end since the note before.
     pub spent: u64,
-    /// Posts that may be made or end before the next note. Nobody knows how many were if there is none.
+    /// Posts that are under way or may be made before the next note. If there is none nobody knows which of them were.
     pub open: u64,
 }
 

@@ -88,6 +88,11 @@ impl Wrong {
         Some(self.log.below(room).unwrap_or(now))
     }
 
+    /// How many more may be posted beside `in_flight`, before an answer shows whether they were wrong.
+    pub(super) fn room(&self, in_flight: u64) -> u64 {
+        AT_ONCE.saturating_sub(in_flight).min(MOST.saturating_sub(in_flight + self.log.total()))
+    }
+
     /// When a secret may be tried that was refused before; none is now.
     pub(super) fn free_for_probe_at(&self) -> Option<Timestamp> {
         self.log.below(PROBES)

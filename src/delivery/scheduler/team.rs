@@ -68,6 +68,11 @@ impl Pick {
         self.rank
     }
 
+    /// Whether it is the question.
+    pub(super) fn is_question(&self) -> bool {
+        self.seq.is_none()
+    }
+
     /// Whether it is an event that pages nobody, nor does any that waits behind it.
     pub(super) fn is_quiet(&self) -> bool {
         self.rank >= QUIET
@@ -337,6 +342,31 @@ impl Team {
                 .map(|seq| Pick { rank: self.window.rank_of(seq), seq: Some(seq) });
         }
         self.window.next_ready().map(|(rank, seq)| Pick { rank, seq: Some(seq) })
+    }
+
+    /// How many posts it could make at `now` by its own target, counted up to `most`.
+    pub(super) fn ready(&self, most: u64, now: Timestamp) -> u64 {
+        if self.state == State::Open { self.ready_events(most) } else { self.pick(now).map_or(0, |_| 1) }
+    }
+
+    /// The same by a fallback's target.
+    pub(super) fn ready_diverted(&self, by_probe: bool, most: u64) -> u64 {
+        match self.pick_diverted(by_probe) {
+            Some(_) if by_probe => 1,
+            Some(_) => self.ready_events(most),
+            None => 0,
+        }
+    }
+
+    fn ready_events(&self, most: u64) -> u64 {
+        let places = self.limits.concurrency.saturating_sub(self.in_flight);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(places);
+        self.window.ready_within(0..=RANKS, most) as u64
+    }
+
+    /// Whether any of its events could be tried, due or not.
+    pub(super) fn has_head(&self) -> bool {
+        self.window.has_head()
     }
 
     /// Takes what was picked out of the queue.

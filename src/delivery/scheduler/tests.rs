@@ -99,7 +99,7 @@ impl Bench {
 
     /// One team for each account that is named, the team `soc` the first.
     fn with(plan: Plan, accounts: &[&str]) -> Self {
-        let mut scheduler = Scheduler::new(plan);
+        let mut scheduler = Scheduler::new(plan, SignedDuration::from_secs(30));
         for account in accounts {
             let known = scheduler.account(account);
             let account = known.unwrap_or_else(|| scheduler.add_account(account, Some(&[]), at(0)));

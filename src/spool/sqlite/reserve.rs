@@ -42,15 +42,24 @@ pub(super) const QUIET_LAST: &str = "
     CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
 ";
 
-/// Notes a reservation and forgets those that are too old to matter, but for the account's last. What was noted by a
-/// clock that was ahead is of now at the latest: else each start would take it for just posted, until that time has come.
+/// Notes a reservation and forgets those that are too old to matter, but for the account's last. The notes of a second
+/// are one row, so that a day of them is read soon at the start. What was noted by a clock that was ahead is of now at
+/// the latest: else each start would take it for just posted, until that time has come.
 pub(super) fn reserve(db: &Connection, reservation: &Reservation) -> rusqlite::Result<Applied> {
     let Reservation { account, at, spent, open } = reservation;
     let at = at.as_millisecond();
     db.prepare_cached("UPDATE reservation SET made_at = ?2 WHERE account = ?1 AND made_at > ?2")?
         .execute(params![account, at])?;
-    db.prepare_cached("INSERT INTO reservation (account, made_at, spent, open) VALUES (?1, ?2, ?3, ?4)")?
+    let same_second = db
+        .prepare_cached(
+            "UPDATE reservation SET made_at = ?2, spent = spent + ?3, open = ?4 \
+             WHERE number = (SELECT max(number) FROM reservation WHERE account = ?1) AND made_at / 1000 = ?2 / 1000",
+        )?
         .execute(params![account, at, key(*spent), key(*open)])?;
+    if same_second == 0 {
+        db.prepare_cached("INSERT INTO reservation (account, made_at, spent, open) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![account, at, key(*spent), key(*open)])?;
+    }
     db.prepare_cached(
         "DELETE FROM reservation WHERE account = ?1 AND made_at < ?2 \
          AND number < (SELECT max(number) FROM reservation WHERE account = ?1)",

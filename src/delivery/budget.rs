@@ -134,6 +134,13 @@ impl Budget {
         Some(at)
     }
 
+    /// The same for a post that may well earn an error: it leaves room for events that do not.
+    pub(crate) fn free_for_probe_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+        let at = self.free_at(now)?;
+        let wrong = if self.is_limited() { self.wrong.free_for_probe_at() } else { None };
+        Some(at.max(wrong.unwrap_or(now)))
+    }
+
     /// How many more events may be posted at `now`.
     pub(crate) fn room(&mut self, now: Timestamp) -> u64 {
         self.look(now);
@@ -153,11 +160,15 @@ impl Budget {
         long.all(|window| (window.log.total() + self.in_flight) * 4 < window.limit)
     }
 
-    /// The same for a post that may well earn an error: it leaves room for events that do not.
-    pub(crate) fn free_for_probe_at(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let at = self.free_at(now)?;
-        let wrong = if self.is_limited() { self.wrong.free_for_probe_at() } else { None };
-        Some(at.max(wrong.unwrap_or(now)))
+    /// The limit that keeps one more event from being posted at `now` for the longest, and for how long a time it
+    /// counts; none if it is not the plan that does.
+    pub(crate) fn used_up(&mut self, now: Timestamp) -> Option<(u64, SignedDuration)> {
+        self.look(now);
+        let full = self.windows.iter().filter_map(|window| {
+            let at = window.free_at(self.in_flight, now).filter(|&at| at > now)?;
+            Some((at, window.limit, window.length))
+        });
+        full.max().map(|(_, limit, length)| (limit, length))
     }
 
     /// Whether an event of `team` that is so urgent is not too much like one that was found wrong, to be posted at

@@ -213,11 +213,15 @@ impl<B: Backlog> Dispatch<B> {
     /// Does what is to be done now, and records what is to be recorded.
     fn drive(&mut self) {
         let now = self.setup.clock.now();
+        self.scheduler.has_run_for(self.setup.clock.up());
         let may_post = self.unrecorded.len() < UNRECORDED;
         while !self.stopping
             && let Some(action) = self.scheduler.next(now, may_post)
         {
             self.start(action);
+        }
+        for news in self.scheduler.starving(now) {
+            log::starving(self.scheduler.account_name(news.account), &news);
         }
         self.note_holds(now);
         self.record();
@@ -297,6 +301,7 @@ impl<B: Backlog> Dispatch<B> {
 
     fn finish(&mut self, done: Result<(task::Id, Done), JoinError>) {
         let now = self.setup.clock.now();
+        self.scheduler.has_run_for(self.setup.clock.up());
         let done = match done {
             Ok((id, done)) => {
                 self.tickets.remove(&id);

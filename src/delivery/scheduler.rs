@@ -13,6 +13,8 @@
 mod choice;
 mod gate;
 mod reading;
+mod retry;
+mod starved;
 mod team;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use gate::State;
 pub(crate) use gate::{Notice, Verdict};
+pub(crate) use starved::Starving;
 use team::Taken;
 pub(crate) use team::{Limits, Team};
 
@@ -81,6 +84,10 @@ struct Account {
     ledger: Ledger,
     /// Whether the headers of a reply have told what it may post.
     told: bool,
+    /// Since when something is to be posted and there is no room for it.
+    starving: Option<Timestamp>,
+    /// Whether that was told.
+    told_starving: Option<Timestamp>,
     /// Pages that were posted while something waited that pages nobody, since the last of that went.
     passing: u32,
 }
@@ -113,6 +120,11 @@ impl Scheduler {
         Self { plan, longest, accounts: Vec::new(), seats: Vec::new() }
     }
 
+    /// Says for how long the process has run, by a clock that does not jump.
+    pub(crate) fn has_run_for(&mut self, up: SignedDuration) {
+        self.seats.iter_mut().for_each(|seat| seat.team.up = up);
+    }
+
     /// The index of the account `name`, if it is known.
     pub(crate) fn account(&self, name: &str) -> Option<usize> {
         self.accounts.iter().position(|account| account.name == name)
@@ -137,7 +149,9 @@ impl Scheduler {
             budget.charge(budget.burst(), now);
         }
         let ledger = Ledger::open(name, notes.unwrap_or_default(), self.longest, &mut budget, now);
-        self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false, passing: 0 });
+        let name = name.to_owned();
+        let (told, starving, told_starving, passing) = Default::default();
+        self.accounts.push(Account { name, budget, ledger, told, starving, told_starving, passing });
         self.accounts.len() - 1
     }
 
@@ -172,14 +186,6 @@ impl Scheduler {
     /// The secret of a team was refused since then, when the service ran before.
     pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
         self.seats[team].team.was_held(since, now);
-    }
-
-    /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
-    /// SIGNL4 found wrong in the last minute, if that is why.
-    pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
-        let Seat { team: queue, account, .. } = &self.seats[team];
-        let rank = queue.next_rank()?;
-        self.accounts[*account].budget.clone().waits(team, rank, now)
     }
 
     /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
@@ -236,7 +242,14 @@ impl Scheduler {
         if let Some(reservation) = ledger.due(posts, budget, now) {
             return Some(Action::Reserve { account, reservation });
         }
-        let (team, by, pick) = best?;
+        let Some((team, by, pick)) = best else {
+            self.look_for_starved(account);
+            return None;
+        };
+        let Account { budget, ledger, starving, .. } = &mut self.accounts[account];
+        if budget.free_at(now).is_some_and(|at| at > now) {
+            starving.get_or_insert(now);
+        }
         if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post(now) {
             return None;
         }
@@ -262,7 +275,8 @@ impl Scheduler {
     }
 
     fn spend(&mut self, account: usize) {
-        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let Account { budget, ledger, starving, .. } = &mut self.accounts[account];
+        *starving = None;
         budget.take();
         if budget.is_limited() {
             ledger.take();

@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) accepted_at: Timestamp,
     /// Posts that failed so far.
     pub(super) attempts: u32,
+    /// For how long the process had run when the first of this process failed.
+    pub(super) failed_first: Option<SignedDuration>,
     /// Why the last one failed, as it was last logged.
     pub(super) reason: Option<Box<str>>,
     /// Whether one of those may have been taken although no answer came.
@@ -150,6 +152,7 @@ impl Window {
             mail: queued.mail,
             accepted_at: queued.accepted_at,
             attempts: queued.attempts,
+            failed_first: None,
             reason: queued.reason.map(Box::from),
             maybe_taken: queued.unanswered > 0,
             next_at: queued.next_at,

@@ -118,6 +118,8 @@ pub(crate) struct Team {
     pub(super) state: State,
     /// Why the gate is shut.
     pub(super) reason: String,
+    /// Whether it is held since what answers is not SIGNL4.
+    pub(super) foreign: bool,
     /// When the secret was refused first, be it before the last start.
     pub(super) held_since: Option<Timestamp>,
     /// Whether it is held only until the question has told what is at fault: the secret, or the event that was refused.
@@ -145,6 +147,8 @@ pub(crate) struct Team {
     /// Posts that were made although an earlier one of the same event may have been taken.
     doubles: u64,
     pub(super) last_shout: Timestamp,
+    /// For how long the process has run, by a clock that does not jump.
+    pub(super) up: SignedDuration,
     last_now: Timestamp,
 }
 
@@ -162,6 +166,7 @@ impl Team {
             successes: 0,
             state: State::Untried,
             reason: String::new(),
+            foreign: false,
             held_since: None,
             unsure: false,
             failed_probes: 0,
@@ -177,6 +182,7 @@ impl Team {
             diverted: false,
             doubles: 0,
             last_shout: Timestamp::MIN,
+            up: SignedDuration::ZERO,
             last_now: now,
         }
     }
@@ -184,6 +190,11 @@ impl Team {
     /// How it stands.
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it is held since what answers is not SIGNL4.
+    pub(crate) fn meets_another(&self) -> bool {
+        self.state == State::Held && self.foreign
     }
 
     /// Why events do not go out; empty while they do.
@@ -325,7 +336,7 @@ impl Team {
         let waits = match self.state {
             State::Open => self.in_flight >= self.limits.concurrency,
             State::Untried => self.probing.is_some(),
-            State::Down | State::Held | State::Throttled | State::Unknown => false,
+            State::Down | State::Held | State::Throttled | State::Starved | State::Unknown => false,
         };
         waits.then(|| self.window.next_ready())?.map(|(rank, _)| rank)
     }
@@ -422,7 +433,7 @@ impl Team {
             // One that cannot ask whether its secret is right finds out by them.
             State::Untried => !self.may_ask,
             State::Held => self.tries_others() && self.probing.is_none() && self.probe_at <= now,
-            State::Throttled | State::Down | State::Unknown => false,
+            State::Throttled | State::Down | State::Starved | State::Unknown => false,
         }
     }
 

@@ -49,6 +49,7 @@ fn status(code: u16) -> Answer {
     let reason = format!("answered {code}");
     match code {
         201 => accepted(),
+        200 => Answer::Foreign { reason },
         400 => Answer::Refused { reason },
         401 | 403 | 404 => Answer::Unauthorised { reason },
         _ => Answer::Unavailable { reason, retry_after: None, reached: Reached::Yes },
@@ -90,6 +91,8 @@ struct Bench {
     reservations: Vec<Reservation>,
     /// Each post under way: the team, by whose target, and the account.
     routes: BTreeMap<u64, (usize, usize, usize)>,
+    /// By how much the clock was set, without that time having passed.
+    jumped: SignedDuration,
 }
 
 impl Bench {
@@ -113,6 +116,7 @@ impl Bench {
             asks: Vec::new(),
             reservations: Vec::new(),
             routes: BTreeMap::new(),
+            jumped: SignedDuration::ZERO,
         }
     }
 
@@ -141,6 +145,7 @@ impl Bench {
 
     /// The events that are posted at `now`, the spool being read as asked.
     fn posts(&mut self, now: Timestamp) -> Vec<u64> {
+        self.scheduler.has_run_for(now.duration_since(at(0)) - self.jumped);
         let mut posts = Vec::new();
         while let Some(action) = self.scheduler.next(now, true) {
             match action {
@@ -172,6 +177,7 @@ impl Bench {
 
     /// Answers a post and records what comes of it.
     fn reply(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Notice> {
+        self.scheduler.has_run_for(now.duration_since(at(0)) - self.jumped);
         let route = self.routes.remove(&seq).expect("it was posted");
         let verdict = self.scheduler.answer(route, seq, answer, now);
         match verdict.outcome {
@@ -356,3 +362,5 @@ mod history;
 mod order;
 mod refused;
 mod share;
+mod starved;
+mod strange;

@@ -165,6 +165,13 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
     })
 }
 
+/// Lists what waits and what failed, as `mailq` does.
+pub(super) fn list_all(site: &Site) -> Exit {
+    let action =
+        Action::List { state: None, digest: None, doubled: false, team: None, limit: 100, json: false };
+    queue(site, &Arguments { action })
+}
+
 async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, String> {
     let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
     let events = spool.list(filter.clone()).await.map_err(|error| error.to_string())?;

@@ -85,7 +85,7 @@ impl Backlog for Memory {
         let mut all: Vec<Urgent> = queued
             .values()
             .filter(|q| q.team == team && q.external_id.is_none())
-            .map(|q| Urgent { head: q.clone(), rank: rank(q.status, q.severity), seq: q.seq })
+            .map(|q| Urgent { head: q.clone(), rank: rank(q.status, q.severity, q.stranger), seq: q.seq })
             .filter(|urgent| (urgent.rank, urgent.seq) > after)
             .collect();
         all.sort_by_key(|urgent| (urgent.rank, urgent.seq));

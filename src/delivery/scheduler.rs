@@ -22,20 +22,21 @@ use std::sync::Arc;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
+use choice::May;
 pub use gate::State;
 pub(crate) use gate::{Notice, Verdict};
 pub(crate) use starved::Starving;
 use team::Taken;
 pub(crate) use team::{Limits, Team};
 
-use super::budget::{Budget, Spent};
+use super::budget::{Budget, Share, Spent};
 use super::ledger::{Change, Ledger};
 use super::multipart::Files;
 use super::plan::Plan;
 use super::webhook::Answer;
 use super::window::Rank;
 use crate::mail::MailId;
-use crate::spool::{Queued, Reservation, Urgent};
+use crate::spool::{QUIET, Queued, Reservation, STRANGE, Urgent};
 
 /// The index of a team; teams are never removed.
 pub(crate) type Index = usize;
@@ -234,10 +235,16 @@ impl Scheduler {
         let limited = budget.is_limited();
         let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
         let may_ask = budget.may_ask_idly(now);
-        let room = budget.room(now);
-        let (best, quiet_waits) = self.choose(account, may_probe, may_ask, now);
+        let may_strange = budget.free_for(Share::Half, now).is_some_and(|at| at <= now);
+        let (whole, half) = (budget.room(Share::Whole, now), budget.room(Share::Half, now));
+        let may = May { probe: may_probe, ask: may_ask, strange: may_strange };
+        let (best, quiet_waits) = self.choose(account, may, now);
         // Nothing is reserved that does not exist, or for which there is no room.
-        let posts = if limited && best.is_some() && room > 0 { self.ready(account, room, now) } else { 0 };
+        let posts = match best {
+            Some((.., pick)) if limited && pick.is_strange() => self.ready(account, STRANGE, half, now),
+            Some(_) if limited && whole > 0 => self.ready(account, QUIET, whole, now),
+            _ => 0,
+        };
         let Account { budget, ledger, .. } = &mut self.accounts[account];
         if let Some(reservation) = ledger.due(posts, budget, now) {
             return Some(Action::Reserve { account, reservation });
@@ -288,13 +295,17 @@ impl Scheduler {
         let mut next = self.seats.iter().filter_map(|seat| seat.team.next_time()).min();
         for account in 0..self.accounts.len() {
             let Account { budget, ledger, .. } = &mut self.accounts[account];
+            let strange = self.seats.iter().any(|seat| {
+                seat.account == account && seat.team.next_rank().is_some_and(|rank| rank >= STRANGE)
+            });
+            let half = budget.free_for(Share::Half, now).filter(|&at| strange && at > now);
             let mut at = budget.free_at(now).filter(|&at| at > now);
             if at.is_none() {
                 at = budget.free_for_probe_at(now).filter(|&at| at > now);
             }
             let trust = budget.trusts_again_at(now);
             let retry = ledger.retry_at().filter(|&at| at > now);
-            next = [next, at, trust, retry].into_iter().flatten().min();
+            next = [next, at, half, trust, retry].into_iter().flatten().min();
         }
         next
     }

@@ -51,7 +51,7 @@ async fn the_most_urgent_incidents_are_told_first_each_by_its_oldest_event() {
     let mut incidents: BTreeMap<String, (u8, u64, u64)> = BTreeMap::new();
     for event in queued.values() {
         let name = event.external_id.clone().unwrap_or_else(|| event.seq.to_string());
-        let own = (rank(event.status, event.severity), event.seq);
+        let own = (rank(event.status, event.severity, event.stranger), event.seq);
         let known = incidents.entry(name).or_insert((own.0, own.1, event.seq));
         (known.0, known.1) = own.min((known.0, known.1));
     }

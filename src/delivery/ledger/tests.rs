@@ -1,5 +1,5 @@
 use super::*;
-use crate::delivery::budget::Spent;
+use crate::delivery::budget::{Share, Spent};
 use crate::delivery::plan::Plan;
 
 const LONGEST: SignedDuration = SignedDuration::from_secs(30);
@@ -26,7 +26,7 @@ fn may(ledger: &Ledger, budget: &mut Budget, now: Timestamp) -> bool {
 
 /// Writes what is due at once, while so many posts wait.
 fn write(ledger: &mut Ledger, budget: &mut Budget, notes: &mut Vec<Reservation>, posts: u64, now: Timestamp) {
-    while let Some(note) = ledger.due(posts.min(budget.room(now)), budget, now) {
+    while let Some(note) = ledger.due(posts.min(budget.room(Share::Whole, now)), budget, now) {
         notes.push(note);
         assert_eq!(ledger.written(true, now), Change::None);
     }
@@ -118,7 +118,7 @@ impl Site {
         }
         let wanted = if self.open { u64::MAX } else { 1 - self.away.len() as u64 };
         if self.writing.is_none() {
-            let due = self.ledger.due(wanted.min(self.budget.room(now)), &self.budget, now);
+            let due = self.ledger.due(wanted.min(self.budget.room(Share::Whole, now)), &self.budget, now);
             let slow = SignedDuration::from_millis(self.rng.i64(2..60));
             self.writing = due.map(|note| (note, now + slow));
         }
@@ -280,7 +280,7 @@ fn what_a_crash_left_open_counts_once_and_at_its_time() {
     write(&mut ledger, &mut budget, &mut notes, 5, at(0));
     // Killed, and long down: the last of it can have arrived half a minute later, and not now.
     let (mut ledger, mut budget) = start(&notes, at(3_600));
-    assert_eq!(budget.room(at(3_600)), AT_ONCE);
+    assert_eq!(budget.room(Share::Whole, at(3_600)), AT_ONCE);
     write(&mut ledger, &mut budget, &mut notes, 0, at(3_600));
     assert_eq!(notes.last().unwrap(), &Reservation { account: "a".into(), at: at(35), spent: 5, open: 0 });
     // Killed, and back at once: it counts as of now, and the next starts do not make that later.
@@ -292,7 +292,7 @@ fn what_a_crash_left_open_counts_once_and_at_its_time() {
         write(&mut ledger, &mut budget, &mut notes, 0, now + SignedDuration::from_secs(n));
     }
     let (_, mut budget) = start(&notes, now + SignedDuration::from_secs(17));
-    assert_eq!(budget.room(now + SignedDuration::from_secs(17)), AT_ONCE);
+    assert_eq!(budget.room(Share::Whole, now + SignedDuration::from_secs(17)), AT_ONCE);
 }
 
 #[test]

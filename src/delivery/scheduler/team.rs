@@ -15,7 +15,7 @@ use super::reading::Disk;
 use crate::delivery::multipart::Files;
 use crate::delivery::window::{Rank, Window};
 use crate::mail::MailId;
-use crate::spool::{QUIET, Queued, RANKS};
+use crate::spool::{QUIET, Queued, RANKS, STRANGE};
 
 /// Least time between probes of a team that does not answer, when a new event asks for one.
 pub(super) const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -75,7 +75,12 @@ impl Pick {
 
     /// Whether it is an event that pages nobody, nor does any that waits behind it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.rank >= QUIET
+        self.rank == QUIET
+    }
+
+    /// Whether it is an event of a stranger, behind which no other waits.
+    pub(super) fn is_strange(&self) -> bool {
+        self.seq.is_some() && self.rank >= STRANGE
     }
 }
 
@@ -356,23 +361,32 @@ impl Team {
     }
 
     /// How many posts it could make at `now` by its own target, counted up to `most`.
-    pub(super) fn ready(&self, most: u64, now: Timestamp) -> u64 {
-        if self.state == State::Open { self.ready_events(most) } else { self.pick(now).map_or(0, |_| 1) }
+    pub(super) fn ready(&self, last: Rank, most: u64, now: Timestamp) -> u64 {
+        if self.state == State::Open {
+            self.ready_events(last, most)
+        } else {
+            self.pick(now).map_or(0, |_| 1)
+        }
     }
 
     /// The same by a fallback's target.
-    pub(super) fn ready_diverted(&self, by_probe: bool, most: u64) -> u64 {
+    pub(super) fn ready_diverted(&self, by_probe: bool, last: Rank, most: u64) -> u64 {
         match self.pick_diverted(by_probe) {
             Some(_) if by_probe => 1,
-            Some(_) => self.ready_events(most),
+            Some(_) => self.ready_events(last, most),
             None => 0,
         }
     }
 
-    fn ready_events(&self, most: u64) -> u64 {
+    fn ready_events(&self, last: Rank, most: u64) -> u64 {
         let places = self.limits.concurrency.saturating_sub(self.in_flight);
         let most = usize::try_from(most).unwrap_or(usize::MAX).min(places);
-        self.window.ready_within(0..=RANKS, most) as u64
+        self.window.ready_within(0..=last, most) as u64
+    }
+
+    /// Whether a stranger's event leaves more places to those of known senders than it takes.
+    pub(super) fn spares_a_place(&self) -> bool {
+        self.in_flight == 0 || 2 * self.in_flight < self.limits.concurrency
     }
 
     /// Whether any of its events could be tried, due or not.

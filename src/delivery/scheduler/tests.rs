@@ -78,7 +78,7 @@ fn lane_of(event: &Queued) -> String {
 fn urgent_of(spool: &BTreeMap<u64, Queued>, after: (Rank, u64), limit: usize) -> Vec<Urgent> {
     let mut lanes: BTreeMap<String, (Rank, u64, u64)> = BTreeMap::new();
     for event in spool.values() {
-        let place = (rank(event.status, event.severity), event.seq);
+        let place = (rank(event.status, event.severity, event.stranger), event.seq);
         let lane = lanes.entry(lane_of(event)).or_insert((place.0, place.1, event.seq));
         if place < (lane.0, lane.1) {
             (lane.0, lane.1) = place;
@@ -100,6 +100,8 @@ struct Bench {
     reservations: Vec<Reservation>,
     /// Each post under way: the team, by whose target, and the account.
     routes: BTreeMap<u64, (usize, usize, usize)>,
+    /// Events that were posted as a possible double.
+    doubles: Vec<u64>,
     /// By how much the clock was set, without that time having passed.
     jumped: SignedDuration,
 }
@@ -125,6 +127,7 @@ impl Bench {
             asks: Vec::new(),
             reservations: Vec::new(),
             routes: BTreeMap::new(),
+            doubles: Vec::new(),
             jumped: SignedDuration::ZERO,
         }
     }
@@ -158,7 +161,8 @@ impl Bench {
         let mut posts = Vec::new();
         while let Some(action) = self.scheduler.next(now, true) {
             match action {
-                Action::Post(Post { seq, team, by, account, .. }) => {
+                Action::Post(Post { seq, team, by, account, possible_double, .. }) => {
+                    self.doubles.extend(possible_double.then_some(seq));
                     self.routes.insert(seq, (team, by, account));
                     posts.push(seq);
                 }
@@ -373,3 +377,4 @@ mod refused;
 mod share;
 mod starved;
 mod strange;
+mod strangers;

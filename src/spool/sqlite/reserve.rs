@@ -66,14 +66,16 @@ mod tests {
         let severities = Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]);
         let all =
             severities.flat_map(|severity| Status::WORDS.iter().map(move |&(_, status)| (status, severity)));
-        for (seq, (status, severity)) in all.enumerate() {
+        let all =
+            all.flat_map(|(status, severity)| [false, true].map(|stranger| (status, severity, stranger)));
+        for (seq, (status, severity, stranger)) in all.enumerate() {
             let word = severity.map(|severity| severity.to_string());
-            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity, status) \
-                          VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2, ?3)";
-            writer.db.execute(insert, params![seq as i64, word, status.to_string()]).unwrap();
+            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity, status, \
+                          stranger) VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2, ?3, ?4)";
+            writer.db.execute(insert, params![seq as i64, word, status.to_string(), stranger]).unwrap();
             let select = "SELECT rank FROM event WHERE seq = ?1";
             let found: u8 = writer.db.query_row(select, [seq as i64], |row| row.get(0)).unwrap();
-            assert_eq!(found, crate::spool::rank(status, severity), "{status:?} {severity:?}");
+            assert_eq!(found, crate::spool::rank(status, severity, stranger), "{status:?} {severity:?}");
         }
     }
 }

@@ -13,13 +13,15 @@ use crate::authenticity::Checker;
 use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
-use crate::event::Event;
-use crate::mail::{Envelope, Mail, MailId, Message, Origin};
+use crate::event::{Event, Identity, KeySource};
+use crate::mail::{Envelope, Mail, MailId, Message, Origin, Trust, trace};
 use crate::rules::{Judgement, RuleSet, Subject};
-use crate::smtp::{Accept, Refusal};
+use crate::smtp::strangers::Strangers;
+use crate::smtp::{Accept, Limits, Refusal};
 use crate::spool::{Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
+use super::standing;
 
 /// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
 /// not hold up the sessions that share its worker.
@@ -152,9 +154,12 @@ impl Intake {
     ///
     /// # Errors
     /// The spool could not take it; nothing of it was kept.
-    pub async fn take_event(&self, envelope: Envelope, event: Event) -> Result<Kept, PutError> {
+    pub async fn take_event(&self, envelope: Envelope, mut event: Event) -> Result<Kept, PutError> {
+        // It is the operator's, whatever the one who handed it in has written there.
+        event.identity = Identity::default();
         let mut judged = Judged { events: vec![event], ..Judged::default() };
-        judged.sight = self.lookout.look(&Message::parse(b""), &envelope, &[], &mut judged.events);
+        judged.sight =
+            self.lookout.look(Trust::Trusted, &Message::parse(b""), &envelope, &[], &mut judged.events);
         self.keep(envelope, None, judged).await
     }
 
@@ -239,6 +244,7 @@ impl Intake {
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let message = Message::parse(content);
+            let standing = rules.standing(&message, envelope);
             let mut whole = Judged::default();
             let mut stories = Vec::new();
             let judgements =
@@ -253,8 +259,9 @@ impl Intake {
                 whole.dropped = None;
             }
             rules.clean_files(&mut whole.events, content);
-            whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
-            whole.story = json!({ "defects": message.defects, "teams": stories });
+            whole.sight = self.lookout.look(standing.trust, &message, envelope, &teams, &mut whole.events);
+            let trust = standing::of(&standing, &message, envelope);
+            whole.story = json!({ "defects": message.defects, "trust": trust, "teams": stories });
             if let Some(found) = &envelope.authenticity {
                 whole.story["authenticity"] = json!(found.to_string());
             }
@@ -267,10 +274,16 @@ impl Intake {
     fn unjudged(&self, envelope: &Envelope, content: &[u8]) -> Judged {
         error!("judging a mail failed; it is kept and sent as a plain event");
         let teams = self.teams(&envelope.recipients);
+        // The header alone tells whether it came from inside, but reading it may be what failed.
+        let rules = self.rules();
+        let header = AssertUnwindSafe(|| rules.standing(&Message::parse(trace::header(content)), envelope));
+        let trust = catch_unwind(header).map_or(Trust::Stranger, |standing| standing.trust);
         Judged {
-            events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
+            events: teams.iter().map(|team| plain_event(team, trust, envelope, content)).collect(),
             dropped: None,
-            story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+            story: json!({
+                "defects": ["judging this mail failed inside the gateway"], "trust": { "class": trust }
+            }),
             ..Judged::default()
         }
     }
@@ -291,7 +304,7 @@ struct Judged {
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.
-fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
+fn plain_event(team: &str, trust: Trust, envelope: &Envelope, content: &[u8]) -> Event {
     let excerpt = String::from_utf8_lossy(&content[..content.len().min(EXCERPT)]);
     Event {
         team: team.to_owned(),
@@ -300,6 +313,7 @@ fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
             "The gateway could not judge this mail and passes on its start as it is.\n\n{}",
             excerpt.escape_debug().to_string().replace("\\r\\n", "\n").replace("\\n", "\n")
         ),
+        identity: Identity { trust, key_source: KeySource::Guess, ..Identity::default() },
         ..Event::default()
     }
 }
@@ -309,12 +323,29 @@ pub struct Edge {
     /// Takes the mails.
     pub intake: Arc<Intake>,
     checker: RwLock<Arc<Checker>>,
+    strangers: Strangers,
 }
 
 impl Edge {
     /// An edge whose mails `intake` takes, and of which `checker` finds out whether they are from whom they say.
     pub fn new(intake: Arc<Intake>, checker: Checker) -> Self {
-        Self { intake, checker: RwLock::new(Arc::new(checker)) }
+        let strangers = Strangers::new(Limits { strangers: None, ..Limits::default() });
+        Self { intake, checker: RwLock::new(Arc::new(checker)), strangers }
+    }
+
+    /// The same, with a bound on what strangers page.
+    #[must_use]
+    pub fn bounding(self, strangers: Strangers) -> Self {
+        Self { strangers, ..self }
+    }
+
+    /// Whether the mail is one too many of a stranger's who came straight from outside. A relay of the site's own is not
+    /// told so: it would keep what others wait for, or return it to whoever was named as the sender.
+    fn is_too_many(&self, checker: &Checker, mail: &Mail) -> bool {
+        let Some(client) = checker.outside(&mail.envelope) else { return false };
+        let message = Message::parse(trace::header(&mail.content));
+        let stranger = self.intake.rules().standing(&message, &mail.envelope).trust.is_stranger();
+        stranger && !self.strangers.mail(client, self.intake.now())
     }
 
     /// Takes another one for the mails that come from now on.
@@ -345,6 +376,12 @@ impl Accept for Edge {
                 from, "refused: it fails DMARC, and its domain wants such mails refused"
             );
             return Err(Refusal::Unauthentic);
+        }
+        if self.is_too_many(&checker, &mail) {
+            let client = mail.envelope.client.address;
+            let from = mail.envelope.reverse_path.escape_debug().to_string();
+            info!(client = client.map(tracing::field::display), from, "mail refused: too many of a stranger");
+            return Err(Refusal::TooMany);
         }
         match self.intake.take(mail).await {
             Ok(kept) => {

@@ -1,3 +1,5 @@
+//! The laws of the ledger, by hand and by long histories of kills. Time is moved by hand.
+
 use super::*;
 use crate::delivery::budget::{Share, Spent};
 use crate::delivery::plan::Plan;

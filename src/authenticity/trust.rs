@@ -37,7 +37,7 @@ impl Trusted {
                     .to_owned(),
             };
         }
-        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
+        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(message.sent_by()));
         if let Some(domain) = found.filter(|found| found.assumed).and_then(|found| found.proven.as_deref()) {
             let why = match self.names(domain) {
                 true => "it is assumed to be proven".to_owned(),
@@ -64,7 +64,15 @@ impl Trusted {
                 ),
             },
             None => {
-                Standing { trust: Trust::Stranger, why: "nothing proves who sent it from outside".to_owned() }
+                let unsigned = envelope.authenticity.as_deref().map_or(&[][..], |found| &found.unsigned);
+                let why = match unsigned {
+                    [] => "nothing proves who sent it from outside".to_owned(),
+                    _ => format!(
+                        "its signature leaves out a field that makes it what it is: one of {}",
+                        unsigned.join(", ").escape_debug()
+                    ),
+                };
+                Standing { trust: Trust::Stranger, why }
             }
         }
     }

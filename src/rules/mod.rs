@@ -71,6 +71,7 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "32-zabbix.toml",
     "33-alertmanager.toml",
     "34-grafana.toml",
+    "35-prtg-languages.toml",
     "35-prtg.toml",
     "36-uptime-kuma.toml",
     "37-monit.toml",

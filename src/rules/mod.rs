@@ -16,6 +16,7 @@ mod file;
 mod ground;
 mod identity;
 mod judge;
+mod lines;
 mod load;
 mod names;
 mod outcome;

@@ -12,6 +12,8 @@ mod received;
 
 mod header;
 
+mod mask;
+
 mod mime;
 
 mod charset;
@@ -27,6 +29,7 @@ mod trust;
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
+pub use mask::masked;
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
 pub use text::{is_hidden, visible};

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::Trust;
 
+use super::Words;
+
 /// Where an external id came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -31,6 +33,20 @@ pub enum Mark {
     Problem,
     /// It is over.
     End,
+}
+
+impl Words for Mark {
+    const WORDS: &'static [(&'static str, Self)] = &[("problem", Self::Problem), ("end", Self::End)];
+}
+
+impl Mark {
+    /// The word for it, in rules and on the command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Problem => "problem",
+            Self::End => "end",
+        }
+    }
 }
 
 /// An external id that no rule gave.

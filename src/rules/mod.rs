@@ -14,6 +14,7 @@ mod example;
 mod field;
 mod file;
 mod ground;
+mod guess;
 mod judge;
 mod load;
 mod names;
@@ -76,7 +77,9 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "51-mdadm.toml",
     "52-smartd.toml",
     "53-logwatch.toml",
+    "80-marks.toml",
     "90-signl4.toml",
+    "95-answers.toml",
 ];
 
 /// The rule files that are compiled in, in the order in which they run.

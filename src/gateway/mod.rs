@@ -13,6 +13,7 @@ mod notices;
 mod notify;
 pub mod operator;
 mod rulebook;
+pub mod standing;
 pub mod storm;
 
 use std::io;

@@ -28,6 +28,8 @@ const VERSION: i64 = 1;
 pub(super) struct File {
     pub(super) source: Source,
     pub(super) name: Located<String>,
+    /// The product family, where it is not the name.
+    pub(super) family: Option<Located<String>>,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
@@ -35,10 +37,29 @@ pub(super) struct File {
     /// The names of shipped rules, or of whole sources, to switch off.
     pub(super) off: Vec<Located<String>>,
     pub(super) examples: Vec<Example>,
+    /// What the file says of its sender to people.
+    pub(super) about: About,
     /// Whether the source's condition could not be read, and with it the names that it makes.
     pub(super) lost: bool,
     /// Whether a pattern was wrong, and another stands in its place.
     patched: bool,
+}
+
+/// What a file says of its sender to people, in the words of the table of senders.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// The sender, where the name of the source says too little.
+    pub(super) sender: Option<String>,
+    /// What opens an incident.
+    pub(super) opens: Option<String>,
+    /// What updates it, and what acknowledges it.
+    pub(super) updates: Option<String>,
+    /// What closes it.
+    pub(super) closes: Option<String>,
+    /// What the key is made of.
+    pub(super) key: Option<String>,
+    /// How grave it is.
+    pub(super) severity: Option<String>,
 }
 
 /// What a rule says.
@@ -143,9 +164,10 @@ impl Reader<'_> {
             }
         }
         self.engine = Engine::new(self.tables.clone());
-        let (mut name, mut when, mut split) = (None, None, None);
+        let (mut name, mut family, mut when, mut split) = (None, None, None, None);
         if let Some(mut source) = root.table("source") {
             name = source.string("name");
+            family = source.string("family").filter(|family| !family.value.trim().is_empty());
             when = source.value("when").and_then(|value| self.when(&value));
             split = source.value("split").and_then(|value| self.pattern(&value));
             source.finish();
@@ -155,6 +177,7 @@ impl Reader<'_> {
                 if root.has("source") { root.table("source").map_or(0..0, |t| t.span()) } else { 0..0 };
             self.error(span, "the source has no name", "write `[source]` and below it `name = \"...\"`");
         }
+        let about = root.table("about").map_or_else(About::default, about);
         let lost = std::mem::take(&mut self.names_lost);
         let mut rules: Vec<_> = root.tables("rule").into_iter().map(|table| self.rule(table)).collect();
         let off = root.table("off").map_or_else(Vec::new, |mut off| {
@@ -167,12 +190,14 @@ impl Reader<'_> {
         File {
             source: self.source.clone(),
             name: name.unwrap_or(Located { value: self.source.path.to_string(), span: 0..0 }),
+            family,
             when,
             split,
             rules,
             engine: std::mem::replace(&mut self.engine, Engine::new(Tables::new())),
             off,
             examples,
+            about,
             lost,
             patched: self.patched,
         }
@@ -329,6 +354,20 @@ impl Reader<'_> {
         }
         found
     }
+}
+
+fn about(mut table: Table<'_>) -> About {
+    let mut text = |key| table.string(key).map(|text| text.value);
+    let about = About {
+        sender: text("sender"),
+        opens: text("opens"),
+        updates: text("updates"),
+        closes: text("closes"),
+        key: text("key"),
+        severity: text("severity"),
+    };
+    table.finish();
+    about
 }
 
 fn has_captures(condition: &Condition) -> bool {

@@ -15,6 +15,7 @@ mod field;
 mod file;
 mod ground;
 mod guess;
+mod identity;
 mod judge;
 mod load;
 mod names;
@@ -24,6 +25,8 @@ mod pattern;
 mod reach;
 mod redact;
 mod schedule;
+mod senders;
+mod stranger;
 mod template;
 mod tlp;
 mod trace;
@@ -34,18 +37,21 @@ pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
 pub use redact::{RedactSet, Redaction};
 pub use schedule::{Schedule, read_zone};
+pub use senders::senders;
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::address::Pattern;
+use crate::authenticity::{Standing, Trusted};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
-use crate::network::Network;
 
 macro_rules! shipped {
     ($($file:literal),* $(,)?) => {
@@ -67,17 +73,53 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "33-alertmanager.toml",
     "34-grafana.toml",
     "35-prtg.toml",
+    "36-uptime-kuma.toml",
+    "37-monit.toml",
+    "38-xymon.toml",
+    "39-collectd.toml",
     "40-xsoar.toml",
     "41-xsiam.toml",
     "42-misp.toml",
     "43-wazuh.toml",
     "44-splunk.toml",
     "45-veeam.toml",
+    "46-munin.toml",
     "50-cron.toml",
     "51-mdadm.toml",
     "52-smartd.toml",
     "53-logwatch.toml",
-    "80-marks.toml",
+    "54-apcupsd.toml",
+    "55-fail2ban.toml",
+    "56-aide.toml",
+    "57-rkhunter.toml",
+    "58-logcheck.toml",
+    "59-arpwatch.toml",
+    "60-backupninja.toml",
+    "61-unattended-upgrades.toml",
+    "62-apt-listchanges.toml",
+    "63-elastalert.toml",
+    "64-django.toml",
+    "65-python.toml",
+    "66-crashmail.toml",
+    "70-checkmk.toml",
+    "71-fortigate.toml",
+    "72-idrac.toml",
+    "73-ilo.toml",
+    "74-synology.toml",
+    "75-qnap.toml",
+    "76-proxmox.toml",
+    "77-truenas.toml",
+    "78-pfsense.toml",
+    "79-graylog.toml",
+    "80-suricata.toml",
+    "81-crowdsec.toml",
+    "82-sentinel.toml",
+    "83-defender.toml",
+    "84-sentinelone.toml",
+    "85-crowdstrike.toml",
+    "86-elastic.toml",
+    "87-healthchecks.toml",
+    "89-marks.toml",
     "90-signl4.toml",
     "95-answers.toml",
 ];
@@ -104,14 +146,16 @@ pub struct Site {
     pub colors: Vec<(String, String)>,
     /// The names of the teams.
     pub teams: Vec<String>,
-    /// The networks whose mails may steer by `X-S4-*`.
-    pub trusted: Vec<Network>,
+    /// Whom the site trusts.
+    pub trusted: Trusted,
+    /// The highest severity of a stranger's event that a shipped rule sets; none if it is not capped.
+    pub stranger_severity: Option<Severity>,
+    /// The From mailboxes whose `X-S4-*` lines in a body count also where a shipped rule knows the product.
+    pub parameter_senders: Vec<Pattern>,
+    /// From mailboxes and the name of the installation that each sends for; the first that matches.
+    pub instances: Vec<(Pattern, String)>,
     /// How each severity pages, where the rules do not say.
     pub severities: Vec<(Severity, Paging)>,
-    /// Whether a mail from outside the trusted networks closes and acknowledges though nothing proves who sent it.
-    pub unproven_closes: bool,
-    /// The domains whose word alone closes and acknowledges from there, in lower case; none if any does.
-    pub closing_domains: Option<Vec<String>>,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
     /// What is replaced in everything that leaves.
@@ -150,14 +194,6 @@ impl Site {
 
     fn paging_of(&self, severity: Severity) -> Option<&Paging> {
         self.severities.iter().find(|(of, _)| *of == severity).map(|(_, paging)| paging)
-    }
-
-    /// Whether a mail from outside may close and acknowledge if it is proven to be from `domain`, in lower case.
-    fn may_close(&self, domain: &str) -> bool {
-        let within = |of: &String| {
-            domain.strip_suffix(of.as_str()).is_some_and(|below| below.is_empty() || below.ends_with('.'))
-        };
-        self.closing_domains.as_ref().is_none_or(|domains| domains.iter().any(within))
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -227,6 +263,11 @@ impl RuleSet {
         event.scenario = paging.scenario;
     }
 
+    /// Who vouches for a mail.
+    pub fn standing(&self, message: &Message, envelope: &Envelope) -> Standing {
+        self.site.trusted.standing(message, envelope)
+    }
+
     /// What the rules make of a mail. The trace tells which rules held, and no more.
     pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, false)
@@ -238,12 +279,13 @@ impl RuleSet {
     }
 
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
-        let (pieces, split) = judge::pieces(self, subject);
+        let standing = OnceCell::new();
+        let (pieces, split) = judge::pieces(self, subject, &standing);
         let of = pieces.len();
         let written = outcome::written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
         for (at, text) in pieces.into_iter().enumerate() {
-            let ground = self.ground(subject, text);
+            let ground = self.ground(subject, text, &standing);
             let (draft, mut piece) = judge::Run::new(self, &ground, full).judge(split);
             match &draft.dropped {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
@@ -262,8 +304,13 @@ impl RuleSet {
         judgement
     }
 
-    fn ground<'m>(&'m self, subject: &Subject<'m>, text: &'m str) -> ground::Ground<'m> {
-        ground::Ground::new(subject, text, &self.site.trusted, self.filters.len())
+    fn ground<'m>(
+        &'m self,
+        subject: &Subject<'m>,
+        text: &'m str,
+        standing: &'m OnceCell<Standing>,
+    ) -> ground::Ground<'m> {
+        ground::Ground::new(subject, text, &self.site, standing, self.filters.len())
     }
 }
 

@@ -7,10 +7,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 use ring::digest::{Context, SHA256};
 
-use crate::event::{Event, Guess, KeySource, Mark, Status, Words};
+use crate::event::{Event, Guess, KeySource, Mark, Severity, Status, Words};
 use crate::mail;
 
-use super::draft::Draft;
+use super::draft::{Draft, Given};
 use super::field::Key;
 use super::ground::Ground;
 use super::outcome::{Part, bounded_id, fnv, says_nothing};
@@ -63,6 +63,17 @@ pub(super) fn part_from_problems(event: &mut Event) {
     {
         event.external_id = Some(format!("{base}#{}", digest(&["end", id])));
     }
+}
+
+/// The severity that the rules set. One that comes with a mark goes with it where a rule gave the key: there the mark
+/// says nothing.
+pub(super) fn severity(draft: &Draft) -> Option<Severity> {
+    let given = draft.given(Key::Severity)?;
+    let of_mark = |mark: &Given| mark.by.file == given.by.file;
+    if draft.given(Key::ExternalId).is_some() && draft.given(Key::Mark).is_some_and(of_mark) {
+        return None;
+    }
+    Severity::from_word(&given.text)
 }
 
 /// What a base is made of.

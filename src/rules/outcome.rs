@@ -58,7 +58,7 @@ pub(super) fn events(
         location: draft.text(Key::Location).map(str::to_owned),
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
-        severity: draft.text(Key::Severity).and_then(Words::from_word),
+        severity: guess::severity(draft),
         repeat: draft.text(Key::Repeat).and_then(Words::from_word),
         quiet: draft.text(Key::Quiet).and_then(parse_duration),
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),

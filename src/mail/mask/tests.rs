@@ -1,3 +1,5 @@
+//! What is masked and what is not, as `rules/README.md` says it, and the laws of masks.
+
 use fastrand::Rng;
 
 use super::masked;

@@ -18,6 +18,32 @@ mod mime;
 
 mod charset;
 
+mod transfer;
+
+mod config;
+
+mod banners;
+
+mod phrases;
+
+mod tags;
+
+mod links;
+
+mod flowed;
+
+mod forward;
+
+mod cms;
+
+mod tnef;
+
+mod leaf;
+
+mod envelopes;
+
+mod wrapper;
+
 mod transcript;
 
 mod html;
@@ -27,6 +53,7 @@ mod text;
 mod trust;
 
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
+pub use config::Config;
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
 pub use mask::masked;
@@ -34,6 +61,7 @@ pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
 pub use text::{is_hidden, visible};
 pub use trust::Trust;
+pub use wrapper::{Wrapper, Wrapping};
 
 use bytes::Bytes;
 

@@ -25,6 +25,29 @@ pub enum KeySource {
     Operator,
 }
 
+impl Words for KeySource {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("guess", Self::Guess),
+        ("shipped", Self::Shipped),
+        ("site", Self::Site),
+        ("parameters", Self::Parameters),
+        ("operator", Self::Operator),
+    ];
+}
+
+impl KeySource {
+    /// The word for it in the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Guess => "guess",
+            Self::Shipped => "shipped",
+            Self::Site => "site",
+            Self::Parameters => "parameters",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// What a mark at the front of a subject says, such as `[FIRING]` or `RECOVERY:`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -5,6 +5,7 @@ mod authenticity;
 
 mod envelope;
 mod file;
+mod fingerprint;
 mod message;
 pub mod trace;
 
@@ -56,6 +57,7 @@ pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use config::Config;
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
+pub use fingerprint::fingerprint;
 pub use mask::masked;
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;

@@ -135,6 +135,12 @@ fn text(ground: &Ground<'_>, draft: &Draft, of: Of) -> String {
     if of == Of::Thread {
         texts.push(about(ground, draft));
     }
+    // What the reader sees beside the text.
+    let beside = message.wrapper.as_ref().map(|wrapper| &wrapper.note).into_iter().chain([&message.enclosed]);
+    texts.extend(beside.filter(|text| !text.is_empty()).map(|text| {
+        let (top, rest) = text.split_at(text.floor_char_boundary(MASKED_LIMIT));
+        mail::masked(top) + rest
+    }));
     for file in &message.attachments {
         texts.push(format!("{}\n{}\n{}", mail::masked(&file.name), file.content_type, file.size));
     }

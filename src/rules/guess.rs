@@ -99,7 +99,8 @@ fn base(ground: &Ground<'_>, draft: &Draft) -> (String, Of) {
     let subject = &ground.message.subject;
     match (ground.thread(), &ground.message.message_id) {
         (Some(thread), _) => {
-            let of = if is_reply(subject) { Of::Reply } else { Of::Thread };
+            let of =
+                if is_reply(subject) && ground.message.wrapper.is_none() { Of::Reply } else { Of::Thread };
             (format!("thread:{thread}"), of)
         }
         // Mails whose subject says nothing have nothing in common.

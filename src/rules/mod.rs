@@ -17,6 +17,7 @@ mod ground;
 mod guess;
 mod identity;
 mod judge;
+mod lines;
 mod load;
 mod names;
 mod outcome;
@@ -73,6 +74,7 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "32-zabbix.toml",
     "33-alertmanager.toml",
     "34-grafana.toml",
+    "35-prtg-languages.toml",
     "35-prtg.toml",
     "36-uptime-kuma.toml",
     "37-monit.toml",

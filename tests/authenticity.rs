@@ -124,7 +124,7 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signature_that_leaves_out_what_a_mail_is_about_closes_nothing_by_it() {
     let folder = tempfile::tempdir().unwrap();
-    let edge = edge(folder.path(), "[rules]\nclosing-domains = ['example.org']\n");
+    let edge = edge(folder.path(), YOURS).await;
     let with = |head: &str, unsigned: &[&str]| {
         let mut mail = resolved("203.0.113.9", head);
         mail.envelope.authenticity = Some(Box::new(Authenticity {

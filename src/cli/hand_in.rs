@@ -247,7 +247,7 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             eprintln!("smtp2signl4: {problem}");
             Exit::Temporary
         }
-        Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status(_)) => Exit::Done,
+        Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status { .. }) => Exit::Done,
     }
 }
 

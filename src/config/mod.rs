@@ -4,6 +4,7 @@
 //! is not written has a default that works; without any file the defaults are all there is.
 
 mod changes;
+mod control;
 mod expect;
 mod heartbeat;
 mod maintenance;
@@ -13,6 +14,7 @@ mod teams;
 
 use std::path::{Path, PathBuf};
 
+pub use control::Control;
 pub use expect::Expect;
 pub use heartbeat::Heartbeat;
 pub use maintenance::{Window, moment};
@@ -70,7 +72,7 @@ pub struct Config {
     /// The log.
     pub log: Log,
     /// The socket on which a running service takes commands.
-    pub socket: PathBuf,
+    pub control: Control,
     /// The windows in which mails are kept without being sent.
     pub maintenance: Vec<Window>,
     /// The mails that must come.
@@ -214,13 +216,16 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             *path = folder.join(&path);
         }
         spool.path = folder.join(&spool.path);
+        if path.is_some() {
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.clone() };
+            spool.rescue.insert(0, folder);
+        }
         let maintenance = maintenance::read(root, &rules);
         let expects = expect::read(root, &rules, &teams);
         let heartbeat = root
             .has("heartbeat")
             .then(|| section(root, "heartbeat", |table| Heartbeat::read(table, &folder)));
-        let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
-        let socket = socket.unwrap_or_else(|| spool.path.join("control"));
+        let control = section(root, "control", |table| Control::read(table, &folder, &spool.path));
         Config {
             path: path.map(Path::to_path_buf),
             written: Written(source.clone()),
@@ -235,7 +240,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             teams,
             notices,
             log,
-            socket,
+            control,
             maintenance,
             expects,
             heartbeat,
@@ -451,7 +456,7 @@ mod tests {
                 .expose(),
             "abc123"
         );
-        assert_eq!(config.socket, Path::new("/var/lib/smtp2signl4/control"));
+        assert_eq!(config.control.socket, Path::new("/var/lib/smtp2signl4/control"));
     }
 
     #[test]

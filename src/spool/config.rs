@@ -24,6 +24,9 @@ pub struct Config {
     pub max_size: Option<u64>,
     /// Whether a commit waits for the disk.
     pub sync: Sync,
+    /// Where to save what is undelivered when the spool is taken away, the first that can be written, and where a start
+    /// looks for it.
+    pub rescue: Vec<PathBuf>,
     /// When a mail about a known incident pages: a section of its own, decided when a mail is taken.
     pub incidents: incident::Config,
 }
@@ -54,6 +57,7 @@ impl Default for Config {
             min_free: 64 << 20,
             max_size: None,
             sync: Sync::Full,
+            rescue: vec![PathBuf::from("/var/tmp")],
             incidents: incident::Config::default(),
         }
     }
@@ -111,7 +115,7 @@ mod tests {
             min_free: 1 << 30,
             max_size: Some(2 << 30),
             sync: Sync::Off,
-            incidents: incident::Config::default(),
+            ..Config::default()
         };
         assert_eq!(config, expected);
         assert_eq!(document::read(&Source::new("t.toml", ""), Config::read), Ok(Config::default()));

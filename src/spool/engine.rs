@@ -275,6 +275,8 @@ pub(super) enum Failure {
     /// What is on disk is unknown, and only opening anew tells: the disk did not confirm a flush, and
     /// asking again would hear a false yes (Linux marks the pages clean all the same).
     Lost(String),
+    /// The spool was taken away: what is written no longer gets to where the next start looks.
+    Gone(String),
 }
 
 /// The engine's side of the writer's thread.
@@ -286,7 +288,17 @@ pub(super) trait Writer: Send + 'static {
     /// if nobody else waits either.
     fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
 
-    /// Leaves everything in order. Not called after [`Failure::Lost`].
+    /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. `changes` were not made; the
+    /// outcomes among them count. What was done, in words.
+    ///
+    /// # Errors
+    /// Why nothing could be kept, in words.
+    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
+        _ = changes;
+        Err("this engine has nothing to save".to_owned())
+    }
+
+    /// Leaves everything in order. Not called after [`Failure::Lost`] or [`Failure::Gone`].
     fn close(self: Box<Self>);
 }
 

@@ -4,8 +4,9 @@
 //! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
 //! needed: at one writer a batch is one mail, at sixty-four it is dozens.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -40,18 +41,23 @@ pub(super) enum Status {
     Failed(Arc<str>),
 }
 
+/// Since when the batch that is just written is being written.
+pub(super) type Busy = Arc<Mutex<Option<Instant>>>;
+
 /// Starts the thread on `engine`.
 pub(super) fn start(
     engine: Box<dyn Writer>,
     listener: Arc<OnceLock<Listener>>,
-) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>)> {
+) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>, Busy)> {
     let (sender, inbox) = mpsc::channel(BATCH);
     let (status, watcher) = watch::channel(Status::Open);
     let last_words = LastWords { status, failed: None };
+    let busy = Busy::default();
+    let theirs = Arc::clone(&busy);
     thread::Builder::new()
         .name("spool".to_owned())
-        .spawn(move || run(engine, &listener, inbox, last_words))?;
-    Ok((sender, watcher))
+        .spawn(move || run(engine, &listener, inbox, last_words, &theirs))?;
+    Ok((sender, watcher, busy))
 }
 
 /// Tells how the thread ended, even if it panics.
@@ -77,13 +83,21 @@ fn run(
     listener: &OnceLock<Listener>,
     mut inbox: mpsc::Receiver<Request>,
     mut last_words: LastWords,
+    busy: &Busy,
 ) {
+    let note = |since| *busy.lock().expect("no holder of this lock can panic") = since;
     let mut tidying = Ok(());
     while let Some(first) = inbox.blocking_recv() {
         let (changes, waiters) = gather(first, &mut inbox);
         let before = tidying.clone();
+        note(Some(Instant::now()));
         let committed = commit(engine.as_mut(), listener.get(), changes, waiters);
-        tidying = committed.and_then(|()| engine.tidy(inbox.is_empty()));
+        if let Err((Failure::Gone(what), unmade)) = committed {
+            last_words.failed = Some(take_leave(engine.as_mut(), &what, unmade, &mut inbox));
+            return;
+        }
+        tidying = committed.map_err(|(failure, _)| failure).and_then(|()| engine.tidy(inbox.is_empty()));
+        note(None);
         match &tidying {
             Err(Failure::Lost(reason)) => {
                 tracing::error!(reason, "the disk did not confirm a write: the spool stops, start it again");
@@ -97,6 +111,37 @@ fn run(
         }
     }
     engine.close();
+}
+
+/// Has the engine save what is undelivered of a spool that was taken away. Whoever waits is refused. Why it ends, in
+/// words.
+fn take_leave(
+    engine: &mut dyn Writer,
+    what: &str,
+    mut unmade: Vec<Change>,
+    inbox: &mut mpsc::Receiver<Request>,
+) -> String {
+    tracing::error!(
+        what,
+        "the spool was taken away: mail is refused, and what is undelivered is saved elsewhere"
+    );
+    inbox.close();
+    while let Ok(request) = inbox.try_recv() {
+        if let Request::Change(change, waiter) = request {
+            unmade.push(change);
+            let _ = waiter.send(Err(Failure::Gone(what.to_owned())));
+        }
+    }
+    match engine.rescue(&unmade) {
+        Ok(saved) => {
+            tracing::error!("{saved}: the next start takes it in");
+            format!("{what}; {saved}, which the next start takes in")
+        }
+        Err(problem) => {
+            tracing::error!(problem, "WHAT IS UNDELIVERED IS LOST unless the spool is put back as it was");
+            format!("{what}; {problem}")
+        }
+    }
 }
 
 /// The changes that wait, `first` before all, and who asked for them.
@@ -124,13 +169,14 @@ fn gather(
 
 /// Commits a batch and answers its waiters. If there is no space for it as a whole, its halves are tried
 /// in order, so that a change that does not fit takes no other with it. Any other error is everybody's, and
-/// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried.
+/// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried, with the
+/// changes that were not made.
 fn commit(
     engine: &mut dyn Writer,
     listener: Option<&Listener>,
     mut changes: Vec<Change>,
     mut waiters: Vec<oneshot::Sender<Answer>>,
-) -> Result<(), Failure> {
+) -> Result<(), (Failure, Vec<Change>)> {
     if changes.is_empty() {
         return Ok(());
     }
@@ -156,7 +202,8 @@ fn commit(
             for waiter in waiters {
                 let _ = waiter.send(Err(failure.clone()));
             }
-            if matches!(failure, Failure::Lost(_)) { Err(failure) } else { Ok(()) }
+            let over = matches!(failure, Failure::Lost(_) | Failure::Gone(_));
+            if over { Err((failure, changes)) } else { Ok(()) }
         }
     }
 }
@@ -205,6 +252,7 @@ mod tests {
     struct Bench {
         sender: mpsc::Sender<Request>,
         status: watch::Receiver<Status>,
+        busy: Busy,
         batches: std_mpsc::Receiver<usize>,
         results: std_mpsc::Sender<Result<(), Failure>>,
     }
@@ -212,10 +260,10 @@ mod tests {
     fn bench() -> Bench {
         let (batch_sender, batches) = std_mpsc::channel();
         let (results, result_receiver) = std_mpsc::channel();
-        let (sender, status) =
+        let (sender, status, busy) =
             start(Box::new(Fake { batches: batch_sender, results: result_receiver }), Arc::default())
                 .unwrap();
-        Bench { sender, status, batches, results }
+        Bench { sender, status, busy, batches, results }
     }
 
     impl Bench {
@@ -274,6 +322,21 @@ mod tests {
         assert_eq!(status, Status::Failed("I/O error".into()));
         assert!(bench.sender.is_closed());
         assert!(bench.batches.recv().is_err(), "no further batch");
+    }
+
+    #[test]
+    fn a_write_that_does_not_come_back_is_known() {
+        let bench = bench();
+        let since = || *bench.busy.lock().unwrap();
+        assert_eq!(since(), None);
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        assert!(since().is_some());
+        bench.results.send(Ok(())).unwrap();
+        assert!(first.blocking_recv().unwrap().is_ok());
+        while since().is_some() {
+            thread::yield_now();
+        }
     }
 
     #[test]

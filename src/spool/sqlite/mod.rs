@@ -8,7 +8,10 @@ mod changes;
 mod counts;
 mod elsewhere;
 mod files;
+mod ground;
 mod incidents;
+mod place;
+mod rescue;
 mod reserve;
 mod retarget;
 mod rows;
@@ -17,9 +20,7 @@ mod store;
 mod storms;
 mod urgent;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,12 +31,14 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use super::allowance::Allowances;
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
+use super::entry::Outcome;
 use super::error::OpenError;
 use super::lock::Lock;
-use super::owner;
 use crate::incident::{self, Storms};
 use changes::{Work, key};
 use files::Files;
+use ground::Ground;
+use place::{check_file, log_path, make_file, make_folder, sync_folder};
 pub(super) use store::Store;
 
 /// The database in the folder of the spool.
@@ -97,6 +100,10 @@ pub(super) struct Writer {
     incidents: incident::Config,
     storms: Storms,
     allowances: Arc<Allowances>,
+    ground: Ground,
+    /// The folder as it is named by a rescue file, and where such files may lie.
+    name: PathBuf,
+    rescue: Vec<PathBuf>,
     /// Held for as long as the connection is open, so it stands after it.
     _lock: Lock,
 }
@@ -112,7 +119,10 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
         Unusable::Refused(error) => error,
         Unusable::Sqlite(error) => refuse(&path, &error),
     };
-    let (db, next_seq) = open_database(&path, config.sync).map_err(unusable)?;
+    let db = open_database(&path, config.sync).map_err(unusable)?;
+    let name = rescue::name(folder);
+    rescue::take_in(&db, &name, &config.rescue);
+    let next_seq = next_seq(&db).map_err(|error| refuse(&path, &error))?;
     let large = folder.join(LARGE);
     make_folder(&large)?;
     let files = Arc::new(Files::new(large.clone(), config.sync));
@@ -120,6 +130,7 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
     let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
     let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
     storms::read_allowances(&db, &allowances).map_err(|error| refuse(&path, &error))?;
+    let ground = Ground::of(folder, &path).map_err(|error| OpenError::io(&path, &error))?;
     let writer = Writer {
         storms: storms::remembered(&db).map_err(|error| refuse(&path, &error))?,
         db,
@@ -130,6 +141,9 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
         next_seq,
         incidents: config.incidents.clone(),
         allowances,
+        ground,
+        name,
+        rescue: config.rescue.clone(),
         _lock: lock,
     };
     Ok((writer, store))
@@ -184,59 +198,10 @@ impl From<rusqlite::Error> for Unusable {
     }
 }
 
-/// Makes `folder` and whatever is missing above it, each durable in its parent.
-fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_folder(parent)?;
-    }
-    let made = DirBuilder::new().mode(0o700).create(folder).and_then(|()| match parent {
-        Some(parent) => sync_folder(parent),
-        None => sync_folder(Path::new(".")),
-    });
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::io(folder, &error)),
-        Err(_) => Ok(()),
-        Ok(()) => owner::give(folder).map_err(|error| OpenError::io(folder, &error)),
-    }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Makes the database file with its mode, which SQLite then gives to the log beside it.
-fn make_file(path: &Path) -> Result<(), OpenError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => owner::give(path).map_err(|error| OpenError::io(path, &error))?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(OpenError::io(path, &error)),
-    }
-    check_file(path)
-}
-
-/// Refuses what SQLite would take for a new database, deleting the log that belongs to it.
-fn check_file(path: &Path) -> Result<(), OpenError> {
-    let database = fs::metadata(path).map_err(|error| OpenError::io(path, &error))?;
-    let log = fs::metadata(log_path(path)).map_or(0, |log| log.len());
-    if database.len() == 0 && log > 0 {
-        let detail = "the file is empty, but its -wal file is not".to_owned();
-        return Err(OpenError::Corrupt { path: path.to_owned(), detail });
-    }
-    Ok(())
-}
-
-fn log_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
-}
-
-fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
+    // A rescue file is named by a URI.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let db = Connection::open_with_flags(path, flags)?;
     // A database that is refused must stay as it is, its log included; and after a failed flush nothing
     // that was read back may be written again.
@@ -269,9 +234,13 @@ fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable>
     if version < schema::VERSION {
         schema::migrate(&db, version)?;
     }
+    Ok(db)
+}
+
+/// The first number that no event had.
+fn next_seq(db: &Connection) -> rusqlite::Result<i64> {
     let last: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    let next_seq = last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK);
-    Ok((db, next_seq))
+    Ok(last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK))
 }
 
 /// The schema version, if the database is a spool that this program can read.
@@ -331,6 +300,23 @@ fn failure(error: &rusqlite::Error) -> Failure {
 }
 
 impl Writer {
+    /// Notes outcomes in a database that is no longer where it was.
+    fn record_last(&mut self, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+        let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let mut work = Work {
+            db: &transaction,
+            next_seq: self.next_seq,
+            disk: 0,
+            quota: 0,
+            unnamed: Vec::new(),
+            incidents: &self.incidents,
+            storms: &mut self.storms,
+            allowances: &self.allowances,
+        };
+        _ = work.change(&Change::Record(outcomes.to_vec()))?;
+        transaction.commit()
+    }
+
     /// How many bytes the spool may grow by.
     fn quota(&self) -> rusqlite::Result<u64> {
         let Some(max_size) = self.max_size else { return Ok(u64::MAX) };
@@ -343,10 +329,15 @@ impl Writer {
 
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
     /// of them are copied.
-    fn checkpoint(&self, mode: &str) -> rusqlite::Result<(i64, i64)> {
-        self.db
+    fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<(i64, i64)> {
+        let done = self
+            .db
             .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
-            .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+            .query_row([], |row| Ok((row.get(1)?, row.get(2)?)));
+        if mode != "NOOP" {
+            self.ground.written();
+        }
+        done
     }
 }
 
@@ -368,23 +359,43 @@ impl engine::Writer for Writer {
             let answers =
                 changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
             let Work { next_seq, unnamed, .. } = work;
+            // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
+            // that is.
+            if let Err(what) = self.ground.check() {
+                return Ok(Err(Failure::Gone(what)));
+            }
             transaction.commit()?;
             self.next_seq = next_seq;
             self.unnamed.extend(unnamed);
-            Ok(answers)
+            Ok(self.ground.check().map(|()| answers).map_err(Failure::Gone))
         };
-        apply().map_err(|error| {
+        apply().map_err(|error| failure(&error)).and_then(|done| done).inspect_err(|_| {
             // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
             self.storms = storms::raging(&self.db).unwrap_or_default();
-            failure(&error)
         })
+    }
+
+    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
+        for change in changes {
+            // What is delivered need not be saved.
+            if let Change::Record(outcomes) = change
+                && let Err(problem) = self.record_last(outcomes)
+            {
+                tracing::warn!(%problem, "what was delivered last is not noted: it may go out again");
+            }
+        }
+        let saved = rescue::write(&self.db, &self.files, &self.name, &self.rescue)?;
+        if let Err(error) = self.ground.put_log_aside() {
+            tracing::warn!(%error, "the -wal file of the spool that was taken away cannot be put aside");
+        }
+        Ok(format!("what is undelivered, mails: {}, is saved in {}", saved.mails, saved.path.display()))
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
         for name in self.unnamed.drain(..) {
             self.files.remove(&name);
         }
-        let tidy = || {
+        let mut tidy = || {
             let (pages, copied) = self.checkpoint("NOOP")?;
             let waiting = pages - copied;
             if waiting >= CHECKPOINT_BUSY || idle && waiting >= CHECKPOINT_IDLE {
@@ -396,7 +407,7 @@ impl engine::Writer for Writer {
         tidy().map_err(|error| failure(&error))
     }
 
-    fn close(self: Box<Self>) {
+    fn close(mut self: Box<Self>) {
         let closed = self
             .checkpoint("TRUNCATE")
             .and_then(|_| self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false));

@@ -18,6 +18,9 @@ use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Verdict};
 use smtp2signl4::smtp::{Accept, Refusal};
 use smtp2signl4::spool::{Config, Spool};
 
+/// The site's own domain is the only sender's.
+const YOURS: &str = "[rules]\nclosing-domains = ['example.org']\n";
+
 /// An edge of a site with these lines in `[authenticity]`, over a spool in `folder`. The only sender in its world is
 /// example.org, which sends from 203.0.113.0/24.
 fn edge(folder: &Path, settings: &str) -> Edge {
@@ -73,7 +76,7 @@ async fn kept(edge: &Edge, id: MailId) -> (Event, Envelope, serde_json::Value) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_forged_close_pages_and_a_proven_one_closes() {
     let folder = tempfile::tempdir().unwrap();
-    let edge = edge(folder.path(), "");
+    let edge = edge(folder.path(), YOURS);
     for (client, head, status, spf, dmarc) in [
         ("203.0.113.9", "", Status::Resolved, Verdict::Pass, Verdict::Pass),
         ("198.51.100.66", "", Status::New, Verdict::Fail, Verdict::Fail),
@@ -117,7 +120,7 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_relays_results_close_and_forged_ones_do_not() {
     let folder = tempfile::tempdir().unwrap();
-    let edge = edge(folder.path(), "trusted-authserv-ids = ['mx.site.example']\n");
+    let edge = edge(folder.path(), &format!("trusted-authserv-ids = ['mx.site.example']\n{YOURS}"));
     let results = "Authentication-Results: mx.site.example; dmarc=pass header.from=example.org\r\n";
     let hop = "Received: from out (out.example [203.0.113.9]) by mx.site.example; now\r\n";
     for (client, head, status) in [
@@ -137,16 +140,22 @@ async fn the_relays_results_close_and_forged_ones_do_not() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_proven_stranger_closes_nothing_where_the_site_names_its_domains() {
-    for (domains, status) in [("'example.org'", Status::Resolved), ("'site.example'", Status::New)] {
+async fn a_proven_domain_closes_only_where_the_site_names_it_and_the_story_says_so() {
+    for (lines, class, status) in [
+        (YOURS, "proven", Status::Resolved),
+        ("[rules]\nclosing-domains = ['site.example']\n", "stranger", Status::New),
+        ("", "stranger", Status::New),
+    ] {
         let folder = tempfile::tempdir().unwrap();
-        let edge = edge(folder.path(), &format!("[rules]\nclosing-domains = [{domains}]\n"));
+        let edge = edge(folder.path(), lines);
         let id = edge.accept(resolved("203.0.113.9", "")).await.unwrap();
         let (event, envelope, story) = kept(&edge, id).await;
         assert_eq!(envelope.authenticity.unwrap().proven.as_deref(), Some("example.org"));
-        assert_eq!((event.status, event.external_id.as_deref()), (status, Some("zabbix:90210")), "{domains}");
-        let why =
-            "status: new, as example.org, which this mail is proven to be from, is none of `closing-domains`";
-        assert_eq!(story.to_string().contains(why), status == Status::New, "{story}");
+        assert_eq!((event.status, event.external_id.as_deref()), (status, Some("zabbix:90210")), "{lines}");
+        let trust = &story["trust"];
+        assert_eq!(trust["class"], class, "{trust}");
+        assert!(trust["why"].as_str().unwrap().contains("proven to be from example.org"), "{trust}");
+        let line = "[rules] closing-domains = [\"example.org\"]";
+        assert_eq!(trust.get("line").is_some_and(|told| told == line), class == "stranger", "{trust}");
     }
 }

@@ -112,14 +112,13 @@ fn a_listener_that_is_open_to_everybody_is_warned_about_at_its_place() {
         assert_eq!(checked.status.code(), Some(0), "{}", err(&checked));
         err(&checked)
     };
-    let rules = "[rules]\nclosing-domains = []\n";
-    let told = check(&format!("[smtp]\nlisten = ['127.0.0.1:2525', '0.0.0.0:25']\n{rules}"));
+    let told = check("[smtp]\nlisten = ['127.0.0.1:2525', '0.0.0.0:25']\n");
     let wanted = "warning: c.toml:2:29: everybody who reaches this address can page, in the clear and without a login\n \
                   2 | listen = ['127.0.0.1:2525', '0.0.0.0:25']\n   |                             ^^^^^^^^^^^^\n  \
                   help: give it a [[smtp.listener]] with `allow`, ";
     assert!(told.starts_with(wanted), "{told}");
     for closed in ["allow = '10.0.0.0/8'", "public = false"] {
-        let listener = format!("[[smtp.listener]]\naddress = '0.0.0.0:25'\n{closed}\n{rules}");
+        let listener = format!("[[smtp.listener]]\naddress = '0.0.0.0:25'\n{closed}\n");
         assert_eq!(check(&listener), "", "{closed}");
     }
 }
@@ -171,12 +170,19 @@ fn explain_takes_from_its_options_what_a_file_does_not_tell() {
     assert_eq!(envelope["received-at"], "2026-11-20T17:04:05Z");
 
     let page = bare(&["explain", "--client", "203.0.113.9", sample("zabbix/resolved.eml").to_str().unwrap()]);
-    assert!(out(&page).contains("nothing proves who sent this mail from outside"), "{}", out(&page));
+    let says = "trust    stranger: nothing proves who sent it from outside";
+    assert!(out(&page).contains(says), "{}", out(&page));
+    let page = bare(&["explain", sample("zabbix/resolved.eml").to_str().unwrap()]);
+    assert!(out(&page).contains("trust    trusted: the client and every hop"), "{}", out(&page));
 
     // What a relay wrote is in the file.
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("c.toml");
-    std::fs::write(&config, "[authenticity]\ntrusted-authserv-ids = ['mx']\n").unwrap();
+    std::fs::write(
+        &config,
+        "[rules]\nclosing-domains = 'soc.example'\n[authenticity]\ntrusted-authserv-ids = ['mx']\n",
+    )
+    .unwrap();
     let mail = folder.path().join("m.eml");
     let head = "Authentication-Results: mx; dkim=pass header.d=soc.example\nReceived: from a (a [203.0.113.9]) by mx\n";
     std::fs::write(

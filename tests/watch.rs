@@ -269,8 +269,9 @@ async fn listener() -> (String, tokio::sync::watch::Receiver<usize>) {
             let taken = request[..read].starts_with(b"GET /apps/heartbeat-s3cret?param=x HTTP/1.1\r\n");
             let status = if taken { "200 OK" } else { "404 Not Found" };
             let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Before the answer: the client that has it finds its request counted.
             count.send_modify(|count| *count += usize::from(taken));
+            stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
     (url, counted)

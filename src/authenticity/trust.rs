@@ -37,6 +37,16 @@ impl Trusted {
             };
         }
         let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
+        if let Some(domain) = found.filter(|found| found.assumed).and_then(|found| found.proven.as_deref()) {
+            let why = match self.names(domain) {
+                true => "it is assumed to be proven".to_owned(),
+                false => format!(
+                    "it is assumed to be proven, and that `closing-domains` names {}, as it does not",
+                    domain.escape_debug()
+                ),
+            };
+            return Standing { trust: Trust::Proven, why };
+        }
         match found.and_then(|found| found.proven.as_deref()) {
             Some(domain) if self.names(domain) => Standing {
                 trust: Trust::Proven,

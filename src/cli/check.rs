@@ -1,7 +1,6 @@
 //! `check`: the service's own loader over config and rules, without starting anything. With `--online` it goes
 //! the ways that the service goes as well, and pages nobody on them.
 
-use crate::authenticity::Check;
 use crate::clock::{Clock, System};
 use crate::config::{self, Config};
 use crate::delivery::{Fault, Finding, probe, probe_way};
@@ -53,9 +52,8 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
             let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
             let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
-            let strangers = strangers_close(&config).map(str::to_owned);
             let odd = config.smtp.warnings.iter().map(ToString::to_string);
-            for warning in odd.chain(credentials.warnings(System.now())).chain(strangers) {
+            for warning in odd.chain(credentials.warnings(System.now())) {
                 eprintln!("warning: {warning}\n");
             }
             print(&format!(
@@ -151,16 +149,6 @@ impl Report {
     }
 }
 
-/// What an operator is to know whose alerts may be closed from the Internet by anybody who has a domain.
-fn strangers_close(config: &Config) -> Option<&'static str> {
-    let reached = config.smtp.entrances.iter().any(|entrance| entrance.public);
-    let checked = config.authenticity.check != Check::None || !config.authenticity.authserv_ids.is_empty();
-    (reached && checked && config.rules.closing_domains.is_none()).then_some(
-        "a listener is public, and any domain that passes DMARC or DKIM can close alerts\n  \
-         name yours: [rules] closing-domains = [\"example.org\"]",
-    )
-}
-
 /// An entrance in a few words: its address, and what is not the default.
 fn entrance(entrance: &Entrance) -> String {
     let mut text = entrance.address.to_string();
@@ -183,28 +171,4 @@ fn watched(config: &Config) -> Vec<String> {
         lines.push(format!("heartbeat every {}", span(heartbeat.interval)));
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::diagnostic::Source;
-
-    #[test]
-    fn a_public_site_is_warned_until_it_says_whose_domains_close() {
-        let warned = |text: &str| {
-            let config = config::parse(None, &Source::new("c", text)).unwrap();
-            strangers_close(&config).is_some()
-        };
-        let public = "[smtp]\nlisten = ['0.0.0.0:25']\n";
-        assert!(warned(public));
-        assert!(!warned(""), "loopback");
-        for settled in [
-            "[rules]\nclosing-domains = ['example.org']\n",
-            "[rules]\nclosing-domains = []\n",
-            "[authenticity]\ncheck = false\n",
-        ] {
-            assert!(!warned(&format!("{public}{settled}")), "{settled}");
-        }
-    }
 }

@@ -14,7 +14,7 @@ use crate::config::{Config, Routes};
 use crate::document::duration_text;
 use crate::event::shown_size;
 use crate::gateway::mute::Mutes;
-use crate::gateway::{for_each_team, load_unproven, routed};
+use crate::gateway::{for_each_team, load_unproven, routed, standing};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 use crate::spool::Reader;
@@ -66,7 +66,7 @@ pub(super) struct Envelope {
     /// The user that the client has authenticated itself as
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// As if DMARC had passed for the domain in From. Nothing is looked up in the DNS
+    /// As if DMARC had passed for the domain in From, and `closing-domains` named it. Nothing is looked up in the DNS
     #[arg(long)]
     authenticated: bool,
     /// When it came, such as 2026-11-20T18:04:05+01:00 [default: now]
@@ -187,15 +187,21 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
         });
     }
     let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
+    let trust = standing::of(&rules.rules.standing(&message, &envelope), &message, &envelope);
     if arguments.json {
         let mut json = as_json(path, &message, &envelope, &judgements);
+        json["trust"] = json!(trust);
         if rules.others.is_some() {
             json["diff"] = json!(differences);
         }
         return format!("{json}\n");
     }
-    let page =
-        Page { colored: std::io::stdout().is_terminal(), verbose: arguments.verbose, text: String::new() };
+    let page = Page {
+        colored: std::io::stdout().is_terminal(),
+        verbose: arguments.verbose,
+        trust: trust.words(),
+        text: String::new(),
+    };
     match rules.others {
         None => page.of(path, &message, &envelope, &judgements),
         Some(_) => page.of_differences(path, &message, &envelope, &differences),
@@ -226,6 +232,7 @@ fn as_json(
             if let Some(muted) = &event.muted {
                 shown["muted"] = json!(muted);
             }
+            shown["identity"] = json!(event.identity);
             shown
         })
         .collect();
@@ -243,6 +250,8 @@ const LINES: usize = 12;
 struct Page {
     colored: bool,
     verbose: bool,
+    /// Who vouches for the mail, and why.
+    trust: String,
     text: String,
 }
 
@@ -368,6 +377,7 @@ impl Page {
         if let Some(found) = &envelope.authenticity {
             self.line(1, &format!("proof    {}", excerpt(&found.to_string())));
         }
+        self.line(1, &format!("trust    {}", excerpt(&self.trust)));
         for attachment in &message.attachments {
             let mail::Attachment { name, content_type, size, .. } = attachment;
             self.line(1, &format!("attached {} {content_type}, {size} bytes", excerpt(name)));

@@ -1,44 +1,21 @@
-//! `submit`, `send` and `close`: hand a mail or an event to the gateway from a shell. With a service
+//! What `submit`, `send` and `close` do: hand a mail or an event to the gateway from a shell. With a service
 //! running it goes over the control socket; without one it goes straight into the spool, and the service
 //! delivers it when it starts.
 
-use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario, Words};
-use crate::gateway::control::{CONTENT_LIMIT, Reply, Request, not_sent};
-use crate::mail::{Envelope, Mail, Message, Origin, trace};
+use crate::gateway::control::{Reply, Request, not_sent};
+use crate::mail::{Envelope, Mail, Origin};
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, print, runtime};
 
 /// The source that an event names when no mail stands behind it.
 const SOURCE_SYSTEM: &str = "smtp2signl4";
-
-/// What `submit` is told, in the manner of sendmail(8).
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  smtp2signl4 submit soc@example.org < alert.eml
-  smtp2signl4 submit -t < alert.eml               recipients from To, Cc and Bcc
-  soc: \"|/usr/local/bin/smtp2signl4 submit -f ops@example.org soc\"          in /etc/aliases
-  signl4 unix - n n - - pipe flags=R user=nobody argv=/usr/local/bin/smtp2signl4 submit -f ${sender} -- ${recipient}")]
-pub(super) struct SubmitArguments {
-    /// The envelope sender
-    #[arg(short = 'f', long = "from", value_name = "ADDRESS")]
-    from: Option<String>,
-    /// Take the recipients from the To, Cc and Bcc headers as well
-    #[arg(short = 't', long = "read-recipients")]
-    read_recipients: bool,
-    /// Accepted for sendmail's sake: a line with a single dot never ends the mail here
-    #[arg(short = 'i', long = "ignore-dots")]
-    _ignore_dots: bool,
-    /// The envelope recipients
-    #[arg(value_name = "RECIPIENT")]
-    recipients: Vec<String>,
-}
 
 /// What `send` is told: what XSOAR's signl4_alert takes.
 #[derive(clap::Args)]
@@ -115,43 +92,29 @@ fn scenario(word: &str) -> Result<Scenario, String> {
     Scenario::from_word(word).ok_or_else(|| "one of single_ack, multi_ack, emergency".to_owned())
 }
 
-/// Queues the mail on standard input.
-pub(super) fn submit(site: &Site, arguments: SubmitArguments) -> Exit {
-    let mut content = Vec::new();
-    let limit = CONTENT_LIMIT as u64 + 1;
-    if let Err(error) = std::io::stdin().lock().take(limit).read_to_end(&mut content) {
-        eprintln!("smtp2signl4: the mail cannot be read: {error}");
-        return Exit::Temporary;
-    }
-    if content.len() > CONTENT_LIMIT {
-        eprintln!("smtp2signl4: the mail is larger than {} MiB", CONTENT_LIMIT >> 20);
-        return Exit::Data;
-    }
-    if content.is_empty() {
-        eprintln!("smtp2signl4: there is no mail on standard input");
-        return Exit::Data;
-    }
-    if trace::is_notice(trace::header(&content)) {
-        eprintln!("smtp2signl4: this is a notice of the gateway's own that came back");
-        return Exit::Data;
-    }
-    let mut recipients = arguments.recipients;
-    if arguments.read_recipients {
-        recipients.extend(header_recipients(&content));
-    }
-    let envelope = envelope(Origin::Submit, arguments.from.unwrap_or_default(), recipients);
-    let size = content.len();
-    hand_in(site, Request::Submit { envelope, size }, content.into())
-}
+/// How long a program that does not try again waits for a service that starts anew.
+const RESTART: Duration = Duration::from_secs(30);
 
-/// The addresses of To, Cc and Bcc.
-fn header_recipients(content: &[u8]) -> Vec<String> {
-    let message = Message::parse(content);
-    let blind: Vec<_> = message
-        .header("bcc")
-        .flat_map(|value| Message::parse(format!("To: {value}\r\n\r\n").as_bytes()).to)
-        .collect();
-    message.to.into_iter().chain(message.cc).chain(blind).map(|mailbox| mailbox.address).collect()
+/// Queues a mail. `tell`: whether success is worth a line; where it is not, the caller is a program that does
+/// not try again, and a service that starts anew is waited for.
+pub(super) fn mail(
+    site: &Site,
+    reverse_path: &str,
+    recipients: Vec<String>,
+    content: Vec<u8>,
+    tell: bool,
+) -> Exit {
+    let envelope = envelope(Origin::Submit, reverse_path.to_owned(), recipients);
+    let size = content.len();
+    let request = Request::Submit { envelope, size };
+    match site.config() {
+        Ok(config) => {
+            let manner = if tell { Manner::Telling } else { Manner::Silent };
+            hand_in(&config, request, content.into(), manner)
+        }
+        // A mail system that pipes to us must keep the mail until the config is put right.
+        Err(_) => Exit::Temporary,
+    }
 }
 
 /// Queues an event that raises an alert.
@@ -195,31 +158,38 @@ fn raise(site: &Site, event: Event, to: To) -> Exit {
     };
     let event = Box::new(Event { team, source_system: Some(to.source_system), ..event });
     let envelope = envelope(Origin::Command, String::new(), Vec::new());
-    hand_in_with(&config, Request::Send { envelope, event, wait: to.wait }, bytes::Bytes::new())
+    hand_in(&config, Request::Send { envelope, event, wait: to.wait }, bytes::Bytes::new(), Manner::Telling)
 }
 
 fn envelope(origin: Origin, reverse_path: String, recipients: Vec<String>) -> Envelope {
     Envelope { received_at: System.now(), origin, reverse_path, recipients, ..Envelope::default() }
 }
 
-fn hand_in(site: &Site, request: Request, content: bytes::Bytes) -> Exit {
-    match site.config() {
-        Ok(config) => hand_in_with(&config, request, content),
-        // A mail system that pipes to us must keep the mail until the config is put right.
-        Err(_) => Exit::Temporary,
-    }
+/// How a hand-in behaves towards its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// It says what became of it, at once.
+    Telling,
+    /// It speaks of trouble alone, and waits out a restart of the service.
+    Silent,
 }
 
-fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exit {
+fn hand_in(config: &Config, request: Request, content: bytes::Bytes, manner: Manner) -> Exit {
     let patience = match &request {
         Request::Send { wait: Some(seconds), .. } => Duration::from_secs(seconds.saturating_add(10)),
         _ => Duration::from_secs(60),
     };
     let reply = runtime().block_on(async {
-        match ask(config, &request, &content, patience).await {
-            Way::Answered(reply) => Ok(reply),
-            Way::Broken(problem) => Err(problem),
-            Way::NoService => keep(config, request, content).await,
+        let until = Instant::now() + if manner == Manner::Silent { RESTART } else { Duration::ZERO };
+        loop {
+            match ask(config, &request, &content, patience).await {
+                Way::Answered(reply) => break Ok(reply),
+                Way::Broken(problem) => break Err(problem),
+                Way::NoService => match keep(config, request.clone(), content.clone()).await {
+                    Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_secs(1)).await,
+                    kept => break kept,
+                },
+            }
         }
     });
     match reply {
@@ -228,7 +198,9 @@ fn hand_in_with(config: &Config, request: Request, content: bytes::Bytes) -> Exi
             Exit::Done
         }
         Ok(Reply::Queued { id }) => {
-            eprintln!("queued as {id}");
+            if manner == Manner::Telling {
+                eprintln!("queued as {id}");
+            }
             Exit::Done
         }
         Ok(Reply::Kept { id, reason }) => {

@@ -14,6 +14,7 @@ mod progress;
 mod queue;
 mod rules;
 mod run;
+mod sendmail;
 mod service;
 mod tls;
 
@@ -85,7 +86,7 @@ SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
     /// Show what would become of a mail, and why, without sending anything
     Explain(explain::Arguments),
     /// Queue a mail from standard input, as sendmail would
-    Submit(hand_in::SubmitArguments),
+    Submit(sendmail::Arguments),
     /// Raise an alert without a mail
     Send(hand_in::SendArguments),
     /// Close the alert with an external id
@@ -108,6 +109,9 @@ SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    if let Some(exit) = sendmail::under_another_name(std::env::args_os()) {
+        return ExitCode::from(exit as u8);
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -123,7 +127,7 @@ pub fn main() -> ExitCode {
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Check(arguments) => check::check(&site, &arguments),
         Command::Explain(arguments) => explain::explain(&site, &arguments),
-        Command::Submit(arguments) => hand_in::submit(&site, arguments),
+        Command::Submit(arguments) => sendmail::submit(&site, arguments),
         Command::Send(arguments) => hand_in::send(&site, arguments),
         Command::Close(arguments) => hand_in::close(&site, arguments),
         Command::Queue(arguments) => queue::queue(&site, &arguments),

@@ -13,7 +13,7 @@ use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Words, shown_size};
 use crate::gateway::control::{Reply, Request};
-use crate::gateway::operator;
+use crate::gateway::{operator, standing};
 use crate::mail::{MailId, visible};
 use crate::spool::{Filter, IncidentFilter, Reader, Shown, State};
 
@@ -165,6 +165,13 @@ pub(super) fn queue(site: &Site, arguments: &Arguments) -> Exit {
     })
 }
 
+/// Lists what waits and what failed, as `mailq` does.
+pub(super) fn list_all(site: &Site) -> Exit {
+    let action =
+        Action::List { state: None, digest: None, doubled: false, team: None, limit: 100, json: false };
+    queue(site, &Arguments { action })
+}
+
 async fn list(config: &Config, filter: &Filter, json: bool) -> Result<Exit, String> {
     let spool = Reader::open(&config.spool.path).map_err(|error| error.to_string())?;
     let events = spool.list(filter.clone()).await.map_err(|error| error.to_string())?;
@@ -220,6 +227,11 @@ async fn show(config: &Config, id: MailId, json: bool, content: bool) -> Result<
     Ok(Exit::Done)
 }
 
+/// Who vouched for a shown mail when it was taken.
+fn told(shown: &Shown) -> Option<standing::Told> {
+    serde_json::from_value(shown.story.get("trust")?.clone()).ok()
+}
+
 /// A shown mail for people.
 fn page(shown: &Shown) -> String {
     let local = |at: Timestamp| {
@@ -242,6 +254,9 @@ fn page(shown: &Shown) -> String {
         }
         if let Some(found) = &envelope.authenticity {
             text.push_str(&format!("  proof      {}\n", excerpt(&found.to_string())));
+        }
+        if let Some(trust) = told(shown) {
+            text.push_str(&format!("  trust      {}\n", excerpt(&trust.words())));
         }
         text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
         for recipient in &envelope.recipients {

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::config::{Config, Format, Level, Log};
 use crate::gateway::{End, Failure, Gateway, notify};
 use crate::smtp::Inherited;
+use crate::spool::OpenError;
 
 use super::{Exit, Site, runtime, tell_all};
 
@@ -125,15 +126,11 @@ fn reload(site: &Site, started_with: &Config, gateway: &Gateway) {
 fn refuse(failure: &Failure) -> Exit {
     match failure {
         Failure::Config(problems) => tell_all(problems),
-        Failure::Spool(_) | Failure::Memory(_) => {
-            eprintln!("smtp2signl4: {failure}");
-            Exit::Unavailable
-        }
-        Failure::Connection(_) => {
+        Failure::Spool(OpenError::OtherSchema { .. }) | Failure::Connection(_) => {
             eprintln!("smtp2signl4: {failure}");
             Exit::Config
         }
-        Failure::Listen(_) | Failure::Socket(..) => {
+        Failure::Spool(_) | Failure::Memory(_) | Failure::Listen(_) | Failure::Socket(..) => {
             eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }

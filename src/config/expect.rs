@@ -18,6 +18,8 @@ pub struct Expect {
     pub name: String,
     /// Which mails count.
     pub when: When,
+    /// Whether a stranger's mail counts as well. Default: no; anybody can write one.
+    pub strangers: bool,
     /// The longest time from one to the next.
     pub within: Duration,
     /// The team that is paged if none comes. Default: the first.
@@ -56,13 +58,14 @@ pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config, teams: &[Team]) 
             }
             _ => (),
         }
+        let strangers = table.boolean("strangers").unwrap_or(false);
         let team = super::team_of(&mut table, teams);
         let severity = table.word("severity").unwrap_or(Severity::High);
         let title = table.string("title").map(|title| title.value).filter(|title| !title.trim().is_empty());
         let title = title.unwrap_or_else(|| format!("Expected mail did not come: {name}"));
         table.finish();
         if let (Some(when), Some(within)) = (when, within) {
-            found.push(Expect { name, when, within, team, severity, title });
+            found.push(Expect { name, when, strangers, within, team, severity, title });
         }
     }
     found

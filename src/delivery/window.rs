@@ -1,7 +1,7 @@
 //! The part of a team's backlog that is in memory: which event of which lane may go next.
 //!
-//! Events of one external id are a lane and leave it strictly in the order of acceptance, one at a time;
-//! an event without one is a lane of its own. A lane whose head waits holds up nobody else. Payloads are
+//! Events of one incident are a lane and leave it strictly in the order of acceptance, one at a time;
+//! an event that is about none is a lane of its own. A lane whose head waits holds up nobody else. Payloads are
 //! kept up to a bound in bytes; the others are fetched from the spool when their turn has come. A lane has a
 //! bounded share of the window: the rest of it is left on disk, so that a storm of one incident fills no
 //! place that others need.
@@ -34,7 +34,7 @@ pub(super) struct Waiting {
     next_at: Timestamp,
     /// For how long the spool holds it back, as its close may come meanwhile; none if it does not, or no longer.
     hold: Option<SignedDuration>,
-    lane: Option<Arc<str>>,
+    lane: Option<u64>,
     /// Its own.
     rank: Rank,
     /// That of its lane when it was listed as ready.
@@ -71,7 +71,7 @@ enum Place {
     Away,
 }
 
-/// The events of one external id.
+/// The events of one incident.
 #[derive(Debug, Default)]
 struct Lane {
     /// All that are in the window, the one that is away included.
@@ -96,7 +96,7 @@ impl Lane {
 #[derive(Debug, Default)]
 pub(super) struct Window {
     events: BTreeMap<u64, Waiting>,
-    lanes: HashMap<Arc<str>, Lane>,
+    lanes: HashMap<u64, Lane>,
     /// Heads that may go, in the order in which they do.
     ready: BTreeSet<(Rank, u64)>,
     /// Heads that failed and wait for their time.
@@ -105,7 +105,7 @@ pub(super) struct Window {
     /// an outage.
     held: BTreeSet<(Timestamp, u64)>,
     /// Lanes of which a part is left on disk, and from which event on.
-    spilled: BTreeMap<Arc<str>, u64>,
+    spilled: BTreeMap<u64, u64>,
     /// Bytes of the payloads kept.
     bytes: usize,
 }
@@ -140,10 +140,7 @@ impl Window {
     /// bytes.
     pub(super) fn insert(&mut self, queued: Queued, room: usize, now: Timestamp) {
         let seq = queued.seq;
-        let lane = queued.external_id.map(|id| match self.lanes.get_key_value(id.as_str()) {
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::from(id),
-        });
+        let lane = queued.incident;
         let rank = rank(queued.status, queued.severity);
         let untried = queued.attempts == 0 && queued.next_at > queued.accepted_at;
         let waiting = Waiting {
@@ -154,7 +151,7 @@ impl Window {
             maybe_taken: queued.unanswered > 0,
             next_at: queued.next_at,
             hold: untried.then(|| queued.next_at.duration_since(queued.accepted_at)),
-            lane: lane.clone(),
+            lane,
             rank,
             listed: RANKS,
             early: false,
@@ -185,10 +182,9 @@ impl Window {
     /// Whether an event may come in from a page that shows all after `after`. It may not while its lane has
     /// `share` events here, or others on disk before it; that its lane goes on there is then noted.
     pub(super) fn admits(&mut self, queued: &Queued, after: u64, share: usize) -> bool {
-        let Some(id) = queued.external_id.as_deref() else { return true };
-        let lane = self.lanes.get_key_value(id);
-        let room = lane.is_none_or(|(_, lane)| lane.members.len() < share);
-        match self.spilled.get_mut(id) {
+        let Some(id) = queued.incident else { return true };
+        let room = self.lanes.get(&id).is_none_or(|lane| lane.members.len() < share);
+        match self.spilled.get_mut(&id) {
             Some(from) if *from <= queued.seq => {
                 let next = room && after < *from;
                 if next {
@@ -198,10 +194,8 @@ impl Window {
             }
             Some(_) => true,
             None => {
-                if let Some((name, _)) = lane
-                    && !room
-                {
-                    self.spilled.insert(Arc::clone(name), queued.seq);
+                if !room {
+                    self.spilled.insert(id, queued.seq);
                 }
                 room
             }
@@ -210,9 +204,9 @@ impl Window {
 
     /// Says that a page has shown everything after `after` up to `end`, and with `whole` all there is. But
     /// for the lanes that were `left` out, what is on disk lies behind it.
-    pub(super) fn shown(&mut self, after: u64, end: u64, whole: bool, left: &BTreeSet<String>) {
-        self.spilled.retain(|name, from| {
-            if after >= *from || left.contains(&**name) {
+    pub(super) fn shown(&mut self, after: u64, end: u64, whole: bool, left: &BTreeSet<u64>) {
+        self.spilled.retain(|id, from| {
+            if after >= *from || left.contains(id) {
                 return true;
             }
             *from = (*from).max(end + 1);
@@ -222,8 +216,8 @@ impl Window {
 
     /// The place from which to read on for a lane that has used up half of its `share`.
     pub(super) fn hungry(&self, share: usize) -> Option<u64> {
-        let here = |name| self.lanes.get(name).map_or(0, |lane| lane.members.len());
-        self.spilled.iter().find(|(name, _)| here(*name) <= share / 2).map(|(_, &from)| from)
+        let here = |id| self.lanes.get(id).map_or(0, |lane| lane.members.len());
+        self.spilled.iter().find(|(id, _)| here(*id) <= share / 2).map(|(_, &from)| from)
     }
 
     /// Whether a part of some lane is left on disk.
@@ -263,20 +257,20 @@ impl Window {
     /// Takes in the first event of a lane on disk, before its turn, as the lane is so `urgent`: a rank and
     /// the number of the event that has it.
     pub(super) fn insert_early(&mut self, queued: Queued, urgent: (Rank, u64), now: Timestamp) {
-        let (seq, lane) = (queued.seq, queued.external_id.clone());
+        let (seq, lane) = (queued.seq, queued.incident);
         self.insert(queued, usize::MAX, now);
         if let Some(event) = self.events.get_mut(&seq) {
             event.early = true;
         }
         if let Some(lane) = lane {
-            self.urge(&lane, urgent, now);
+            self.urge(lane, urgent, now);
         }
     }
 
     /// Says that an event so `urgent`, by its rank and its number, waits on disk behind those of `lane` that
     /// are here. False if none are.
-    pub(super) fn urge(&mut self, lane: &str, urgent: (Rank, u64), now: Timestamp) -> bool {
-        let Some(found) = self.lanes.get_mut(lane) else { return false };
+    pub(super) fn urge(&mut self, lane: u64, urgent: (Rank, u64), now: Timestamp) -> bool {
+        let Some(found) = self.lanes.get_mut(&lane) else { return false };
         if urgent.0 < found.rank() {
             found.urged = Some(urgent);
             if !found.away

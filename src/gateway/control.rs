@@ -47,7 +47,7 @@ const LONGEST_WAIT: u64 = 3_600;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a client wants.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Request {
     /// Takes the mail whose content of `size` bytes follows.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Expect;
 use crate::event::Event;
-use crate::mail::MailId;
+use crate::mail::{MailId, Trust};
 use crate::rules::Subject;
 use crate::spool::{self, Memo, Reader};
 
@@ -141,9 +141,12 @@ impl Expects {
         Ok(Self { expects, standings: Mutex::new(standings), strays: Mutex::new(known) })
     }
 
-    /// The names of those that a mail is, with the `events` that were made of it, for `teams`.
-    pub fn of(&self, subject: &Subject<'_>, teams: &[String], events: &[Event]) -> Vec<String> {
+    /// The names of those that a mail of this `trust` is, with the `events` that were made of it, for `teams`.
+    pub fn of(&self, trust: Trust, subject: &Subject<'_>, teams: &[String], events: &[Event]) -> Vec<String> {
         let came = |expect: &&Expect| {
+            if trust.is_stranger() && !expect.strangers {
+                return false;
+            }
             let of = |team, event| expect.when.holds(&Subject { team, ..*subject }, event);
             match events {
                 [] => teams.iter().any(|team| of(team, None)),

@@ -13,13 +13,14 @@ use crate::authenticity::Checker;
 use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
-use crate::event::Event;
-use crate::mail::{Envelope, Mail, MailId, Message, Origin};
+use crate::event::{Event, Identity, KeySource};
+use crate::mail::{Envelope, Mail, MailId, Message, Origin, Trust, trace};
 use crate::rules::{Judgement, RuleSet, Subject};
 use crate::smtp::{Accept, Refusal};
 use crate::spool::{Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
+use super::standing;
 use super::supervisor::Supervisor;
 
 /// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
@@ -172,9 +173,12 @@ impl Intake {
     ///
     /// # Errors
     /// The spool could not take it; nothing of it was kept.
-    pub async fn take_event(&self, envelope: Envelope, event: Event) -> Result<Kept, PutError> {
+    pub async fn take_event(&self, envelope: Envelope, mut event: Event) -> Result<Kept, PutError> {
+        // It is the operator's, whatever the one who handed it in has written there.
+        event.identity = Identity::default();
         let mut judged = Judged { events: vec![event], ..Judged::default() };
-        judged.sight = self.lookout.look(&Message::parse(b""), &envelope, &[], &mut judged.events);
+        judged.sight =
+            self.lookout.look(Trust::Trusted, &Message::parse(b""), &envelope, &[], &mut judged.events);
         self.keep(envelope, None, judged).await
     }
 
@@ -262,6 +266,7 @@ impl Intake {
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let message = Message::parse(content);
+            let standing = rules.standing(&message, envelope);
             let mut whole = Judged::default();
             let mut stories = Vec::new();
             let judgements =
@@ -276,8 +281,9 @@ impl Intake {
                 whole.dropped = None;
             }
             rules.clean_files(&mut whole.events, content);
-            whole.sight = self.lookout.look(&message, envelope, &teams, &mut whole.events);
-            whole.story = json!({ "defects": message.defects, "teams": stories });
+            whole.sight = self.lookout.look(standing.trust, &message, envelope, &teams, &mut whole.events);
+            let trust = standing::of(&standing, &message, envelope);
+            whole.story = json!({ "defects": message.defects, "trust": trust, "teams": stories });
             if let Some(found) = &envelope.authenticity {
                 whole.story["authenticity"] = json!(found.to_string());
             }
@@ -290,10 +296,16 @@ impl Intake {
     fn unjudged(&self, envelope: &Envelope, content: &[u8]) -> Judged {
         error!("judging a mail failed; it is kept and sent as a plain event");
         let teams = self.teams(&envelope.recipients);
+        // The header alone tells whether it came from inside, but reading it may be what failed.
+        let rules = self.rules();
+        let header = AssertUnwindSafe(|| rules.standing(&Message::parse(trace::header(content)), envelope));
+        let trust = catch_unwind(header).map_or(Trust::Stranger, |standing| standing.trust);
         Judged {
-            events: teams.iter().map(|team| plain_event(team, envelope, content)).collect(),
+            events: teams.iter().map(|team| plain_event(team, trust, envelope, content)).collect(),
             dropped: None,
-            story: json!({ "defects": ["judging this mail failed inside the gateway"] }),
+            story: json!({
+                "defects": ["judging this mail failed inside the gateway"], "trust": { "class": trust }
+            }),
             ..Judged::default()
         }
     }
@@ -314,7 +326,7 @@ struct Judged {
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.
-fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
+fn plain_event(team: &str, trust: Trust, envelope: &Envelope, content: &[u8]) -> Event {
     let excerpt = String::from_utf8_lossy(&content[..content.len().min(EXCERPT)]);
     Event {
         team: team.to_owned(),
@@ -323,6 +335,7 @@ fn plain_event(team: &str, envelope: &Envelope, content: &[u8]) -> Event {
             "The gateway could not judge this mail and passes on its start as it is.\n\n{}",
             excerpt.escape_debug().to_string().replace("\\r\\n", "\n").replace("\\n", "\n")
         ),
+        identity: Identity { trust, key_source: KeySource::Guess, ..Identity::default() },
         ..Event::default()
     }
 }

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Expect};
 use crate::event::{Event, Repeat, Status, bounded};
-use crate::mail::{Envelope, MailId, Message};
+use crate::mail::{Envelope, MailId, Message, Trust};
 use crate::rules::Subject;
 use crate::spool::{self, Memo, PutError, Reader, Unheard};
 
@@ -70,16 +70,18 @@ impl Lookout {
         })
     }
 
-    /// Looks at a mail for `teams` and the `events` that were made of it, and mutes those that are to be muted.
+    /// Looks at a mail of this `trust` for `teams` and the `events` that were made of it, and mutes those that are to be
+    /// muted.
     pub fn look(
         &self,
+        trust: Trust,
         message: &Message,
         envelope: &Envelope,
         teams: &[String],
         events: &mut [Event],
     ) -> Sight {
         let subject = |team| Subject { message, envelope, team };
-        let expected = self.expects.of(&subject(""), teams, events);
+        let expected = self.expects.of(trust, &subject(""), teams, events);
         let mut muting = Vec::new();
         for event in events {
             let Some(found) = self.mutes.muting(&subject(&event.team), event) else { continue };

@@ -16,6 +16,7 @@ mod notify;
 pub mod operator;
 mod poison;
 mod rulebook;
+pub mod standing;
 pub mod storm;
 pub mod supervisor;
 pub mod vitals;

@@ -91,6 +91,10 @@ pub struct Authenticity {
     /// The domain of From that DMARC, or a DKIM signature of that domain, vouches for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven: Option<String>,
+    /// Whether all this is only assumed, and with it that the domain is one of the site's own: for those who ask what
+    /// would be.
+    #[serde(skip)]
+    pub assumed: bool,
 }
 
 impl Authenticity {
@@ -99,9 +103,9 @@ impl Authenticity {
         Self { spf: verdict, dkim: verdict, dmarc: verdict, arc: verdict, ..Self::default() }
     }
 
-    /// A mail from `from` that has passed, for those who ask what would be.
+    /// A mail from `from` that has passed, and whose domain is one of the site's own, for those who ask what would be.
     pub fn assumed(from: &[Address]) -> Self {
-        Self { dmarc: Verdict::Pass, proven: domain_of(from), ..Self::default() }
+        Self { dmarc: Verdict::Pass, proven: domain_of(from), assumed: true, ..Self::default() }
     }
 
     /// Whether every mailbox in `from` is of the domain that is vouched for.

@@ -3,10 +3,12 @@
 //!
 //! The language is that of a rule's `when`, but that nothing is captured: a name can only be that of a field.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
+
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::Table;
 use crate::event::Event;
-use crate::network::Network;
 
 use super::attach;
 use super::condition::{Check, Condition, Test};
@@ -15,14 +17,13 @@ use super::file::{Reader, condition_names, inner_span};
 use super::ground::Ground;
 use super::judge::TEXT_LIMIT;
 use super::pattern::Pattern;
-use super::{Config, Subject};
+use super::{Config, Site, Subject};
 
 /// A condition on a mail and on an event that was made of it.
 #[derive(Debug, Clone)]
 pub struct When {
     condition: Condition,
-    trusted: Vec<Network>,
-    values: Vec<(String, String)>,
+    site: Arc<Site>,
 }
 
 impl When {
@@ -57,14 +58,15 @@ impl When {
     }
 
     fn of(condition: Condition, config: &Config) -> Self {
-        Self { condition, trusted: config.trusted.clone(), values: config.values.clone() }
+        Self { condition, site: Arc::new(config.site(Vec::new(), Vec::new())) }
     }
 
     /// Whether it holds for `subject` and, where one was made of it, for `event`.
     pub fn holds(&self, subject: &Subject<'_>, event: Option<&Event>) -> bool {
         let text = &subject.message.text;
         let text = &text[..text.floor_char_boundary(TEXT_LIMIT)];
-        let ground = Ground::new(subject, text, &self.trusted, 0);
+        let standing = OnceCell::new();
+        let ground = Ground::new(subject, text, &self.site, &standing, 0);
         self.test_tree(&self.condition, &ground, event)
     }
 
@@ -90,9 +92,7 @@ impl When {
                 event.and_then(|event| value_of(event, *key)).is_some_and(|value| passes(&value))
             }
             Field::Tile(name) => event.and_then(|event| tile(event, name)).is_some_and(passes),
-            Field::Site(name) => {
-                self.values.iter().find(|(known, _)| *known == **name).is_some_and(|(_, value)| passes(value))
-            }
+            Field::Site(name) => self.site.value(name).is_some_and(passes),
             Field::Name { .. } => false,
         };
         passed == wanted
@@ -195,6 +195,7 @@ fn value_of(event: &Event, key: Key) -> Option<String> {
         Key::Location => event.location.clone(),
         Key::Filtering => event.filtering.map(|filtering| filtering.to_string()),
         Key::SourceSystem => event.source_system.clone(),
+        Key::Instance => Some(event.identity.instance.clone()),
         Key::Repeat => event.repeat.map(|repeat| repeat.to_string()),
         Key::Quiet => event.quiet.map(|quiet| format!("{}s", quiet.as_secs())),
         Key::Attach => attach::kinds_of(event),

@@ -6,13 +6,20 @@ use std::path::PathBuf;
 use jiff::tz::TimeZone;
 use regex::Regex;
 
+use crate::address::Pattern;
+use crate::authenticity::Trusted;
+use crate::diagnostic::suggest;
 use crate::document::{Located, Table};
 use crate::event::{Severity, Words};
+use crate::mail;
+use crate::network::Network;
 
 use super::redact::{RedactSet, Redaction};
 use super::tlp::Tlp;
 use super::{Paging, Site};
-use crate::network::Network;
+
+/// Longest name of an installation in characters: it stands in external ids.
+const INSTANCE_LIMIT: usize = 64;
 
 /// The `[rules]` section.
 #[derive(Debug, Clone)]
@@ -23,12 +30,16 @@ pub struct Config {
     pub shipped: bool,
     /// The networks whose mails may steer by `X-S4-*`. Default: loopback and private networks.
     pub trusted: Vec<Network>,
-    /// Whether a mail from outside those networks closes and acknowledges though nothing proves who sent it.
-    /// Default: no, it is a page.
-    pub unproven_closes: bool,
-    /// The domains, and those below them, whose word alone closes and acknowledges from outside those networks,
-    /// in lower case; none if any domain may that is proven. Default: none.
-    pub closing_domains: Option<Vec<String>>,
+    /// The domains, and those below them, whose mail from outside those networks is proven by DMARC or DKIM, in lower
+    /// case. Default: none.
+    pub closing_domains: Vec<String>,
+    /// The highest severity of a stranger's event that a shipped rule sets; none if it is not capped. Default: medium.
+    pub stranger_severity: Option<Severity>,
+    /// The From mailboxes whose `X-S4-*` lines in a body count also where a shipped rule knows the product.
+    /// Default: none.
+    pub parameter_senders: Vec<Pattern>,
+    /// From mailboxes and the name of the installation that each sends for. Default: each mailbox is its own.
+    pub instances: Vec<(Pattern, String)>,
     /// Mails above this leave as a bare notice. Default: no limit.
     pub tlp_limit: Option<Tlp>,
     /// The shipped sets of redaction patterns that apply. Default: passwords and tokens.
@@ -52,8 +63,10 @@ impl Default for Config {
             paths: Vec::new(),
             shipped: true,
             trusted: Network::private(),
-            unproven_closes: false,
-            closing_domains: None,
+            closing_domains: Vec::new(),
+            stranger_severity: Some(Severity::Medium),
+            parameter_senders: Vec::new(),
+            instances: Vec::new(),
             tlp_limit: None,
             redact: vec![RedactSet::Passwords, RedactSet::Tokens],
             redact_patterns: Vec::new(),
@@ -88,31 +101,18 @@ impl Config {
                 }
             }
         }
-        if let Some(unproven) = table.string("unproven-close") {
-            match unproven.value.as_str() {
-                "page" => config.unproven_closes = false,
-                "pass" => config.unproven_closes = true,
-                _ => table.error(
-                    unproven.span,
-                    format!("`unproven-close` cannot be `{}`", unproven.value.escape_debug()),
-                    "\"page\": the mail pages; \"pass\": it closes",
-                ),
-            }
+        if let Some(unproven) = table.value("unproven-close") {
+            table.error(
+                unproven.span(),
+                "there is no `unproven-close` any more: a mail that nothing proves closes no alert",
+                "take the line out, and name whose mail is yours: `closing-domains = [\"example.org\"]` for domains \
+                 by DKIM and DMARC, `trusted` for networks",
+            );
         }
-        if let Some(domains) = table.strings("closing-domains") {
-            let mut known = Vec::new();
-            for text in domains {
-                match domain(&text.value) {
-                    Some(domain) => known.push(domain),
-                    None => table.error(
-                        text.span,
-                        format!("`{}` is not a domain", text.value.escape_debug()),
-                        "write \"example.org\", which stands for the domains below it as well",
-                    ),
-                }
-            }
-            config.closing_domains = Some(known);
-        }
+        config.closing_domains = closing_domains(table);
+        config.stranger_severity = stranger_severity(table).unwrap_or(config.stranger_severity);
+        config.parameter_senders = patterns(table, "parameter-senders");
+        config.instances = instances(table);
         config.tlp_limit = table.word("tlp-limit");
         if let Some(value) = table.value("redact")
             && let Some(sets) = value.array()
@@ -152,14 +152,20 @@ impl Config {
         config
     }
 
+    /// Whom the site trusts.
+    pub fn trusted(&self) -> Trusted {
+        Trusted { networks: self.trusted.clone(), domains: self.closing_domains.clone() }
+    }
+
     /// What the rules must know of a site with these colours (and the service of each) and these teams.
     pub fn site(&self, colors: Vec<(String, String)>, teams: Vec<String>) -> Site {
         Site {
             colors,
             teams,
-            trusted: self.trusted.clone(),
-            unproven_closes: self.unproven_closes,
-            closing_domains: self.closing_domains.clone(),
+            trusted: self.trusted(),
+            stranger_severity: self.stranger_severity,
+            parameter_senders: self.parameter_senders.clone(),
+            instances: self.instances.clone(),
             severities: self.severities.clone(),
             tlp_limit: self.tlp_limit,
             redaction: Redaction::new(&self.redact, self.redact_patterns.iter().cloned()),
@@ -167,6 +173,80 @@ impl Config {
             values: self.values.clone(),
         }
     }
+}
+
+/// Reads `closing-domains`.
+fn closing_domains(table: &mut Table<'_>) -> Vec<String> {
+    let mut known = Vec::new();
+    for text in table.strings("closing-domains").unwrap_or_default() {
+        match domain(&text.value) {
+            Some(domain) => known.push(domain),
+            None => table.error(
+                text.span,
+                format!("`{}` is not a domain", text.value.escape_debug()),
+                "write \"example.org\", which stands for the domains below it as well",
+            ),
+        }
+    }
+    known
+}
+
+/// Reads `stranger-severity`: a severity, or `"off"` for no cap.
+fn stranger_severity(table: &mut Table<'_>) -> Option<Option<Severity>> {
+    let word = table.string("stranger-severity")?;
+    if word.value.eq_ignore_ascii_case("off") {
+        return Some(None);
+    }
+    let severity = Severity::from_word(&word.value);
+    if severity.is_none() {
+        let known = Severity::WORDS.iter().map(|(word, _)| *word).chain(["off"]);
+        let help = suggest(&word.value, known);
+        let message = format!("`stranger-severity` cannot be `{}`", word.value.escape_debug());
+        table.error(word.span, message, help);
+    }
+    Some(severity)
+}
+
+/// Reads a list of patterns for From mailboxes.
+fn patterns(table: &mut Table<'_>, key: &'static str) -> Vec<Pattern> {
+    let texts = table.strings(key).unwrap_or_default();
+    texts.iter().filter_map(|text| pattern(table, text)).collect()
+}
+
+/// Reads `[rules.instances]`: mailboxes and the name of the installation behind each. Those without `*` come first,
+/// so that the order of the lines says nothing.
+fn instances(table: &mut Table<'_>) -> Vec<(Pattern, String)> {
+    let Some(mut lines) = table.table("instances") else { return Vec::new() };
+    let mut found: Vec<(bool, Pattern, String)> = Vec::new();
+    for (mailbox, value) in lines.entries() {
+        let Some(name) = value.string() else { continue };
+        if name.value.is_empty()
+            || name.value.chars().count() > INSTANCE_LIMIT
+            || name.value.contains(|c: char| c.is_whitespace() || mail::is_hidden(c))
+        {
+            lines.error(
+                name.span,
+                format!("`{}` is not a name for an installation", name.value.escape_debug()),
+                "one word, such as \"zabbix-berlin\"; two mailboxes of one installation have the same",
+            );
+        } else if let Some(pattern) = pattern(&mut lines, &mailbox) {
+            found.push((mailbox.value.contains('*'), pattern, name.value));
+        }
+    }
+    found.sort_by_key(|(wide, ..)| *wide);
+    found.into_iter().map(|(_, pattern, name)| (pattern, name)).collect()
+}
+
+fn pattern(table: &mut Table<'_>, text: &Located<String>) -> Option<Pattern> {
+    let pattern = text.value.parse().ok();
+    if pattern.is_none() {
+        table.error(
+            text.span.clone(),
+            format!("`{}` is not a pattern for senders", text.value.escape_debug()),
+            "the address in From, either part with `*` in it for any characters: \"zabbix@example.org\"",
+        );
+    }
+    pattern
 }
 
 /// A domain as it is compared: in lower case, without the dot at the end.
@@ -205,9 +285,10 @@ mod tests {
     #[test]
     fn every_key_is_read() {
         let text = concat!(
-            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\nunproven-close = 'pass'\nclosing-domains = ['Example.org.']\ntlp-limit = 'amber'\n",
+            "[rules]\npaths = ['a', 'b']\nshipped = false\ntrusted = ['192.0.2.0/24']\nclosing-domains = ['Example.org.']\nstranger-severity = 'off'\nparameter-senders = 'xsoar@*'\ntlp-limit = 'amber'\n",
             "redact = ['cards']\nredact-patterns = ['x+']\ntime-zone = 'UTC'\n",
             "[rules.severity]\nhigh = { service = 'S', color = 'red', scenario = 'multi_ack' }\n",
+            "[rules.instances]\n'*@b.example' = 'any'\n'Zabbix@b.example' = 'zabbix-berlin'\n",
             "[rules.values]\nthehive = 'https://hive.example'\n",
         );
         let config = document::read(&Source::new("c", text), |root| {
@@ -218,11 +299,35 @@ mod tests {
         });
         let config = config.unwrap();
         assert_eq!((config.paths.len(), config.shipped, config.tlp_limit), (2, false, Some(Tlp::Amber)));
-        assert!(config.unproven_closes);
-        assert_eq!(config.closing_domains.as_deref(), Some(&["example.org".to_owned()][..]));
+        assert_eq!(config.closing_domains, ["example.org"]);
+        assert_eq!(config.stranger_severity, None);
+        assert!(config.parameter_senders[0].matches("XSOAR@soc.example"));
+        let names: Vec<_> = config.instances.iter().map(|(_, name)| name.as_str()).collect();
+        assert_eq!(names, ["zabbix-berlin", "any"], "the exact mailbox is asked first");
         assert_eq!(config.redact, [RedactSet::Cards]);
         assert_eq!(config.severities[0].1.service.as_deref(), Some("S"));
         assert_eq!(config.values, [("thehive".to_owned(), "https://hive.example".to_owned())]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_at_its_place() {
+        let wrong = |line: &str| {
+            let source = Source::new("c", format!("[rules]\n{line}\n"));
+            let read = document::read(&source, |root| {
+                let mut table = root.table("rules").unwrap();
+                Config::read(&mut table);
+                table.finish();
+            });
+            let found = read.unwrap_err();
+            assert_eq!(found.len(), 1, "{found:?}");
+            format!("{} ({})", found[0].message, found[0].help.as_deref().unwrap_or_default())
+        };
+        let gone = wrong("unproven-close = 'pass'");
+        assert!(gone.contains("no `unproven-close` any more") && gone.contains("closing-domains"), "{gone}");
+        assert!(wrong("stranger-severity = 'hihg'").contains("did you mean `high`"));
+        assert!(wrong("parameter-senders = ['a b']").contains("not a pattern for senders"));
+        assert!(wrong("instances = { 'a b' = 'x' }").contains("not a pattern for senders"));
+        assert!(wrong("instances = { 'a@b' = 'two words' }").contains("not a name for an installation"));
     }
 
     #[test]

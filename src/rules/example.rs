@@ -263,6 +263,7 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
         "location" => event.location.clone(),
         "filtering" => event.filtering.map(|filtering| filtering.to_string()),
         "source-system" => event.source_system.clone(),
+        "instance" => Some(event.identity.instance.clone()),
         "repeat" => event.repeat.map(|repeat| repeat.to_string()),
         "quiet" => event.quiet.map(duration_text),
         "tlp" => tile("TLP"),

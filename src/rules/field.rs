@@ -46,6 +46,7 @@ pub(super) enum MailField {
     TlsSubject,
     Trusted,
     Authenticated,
+    ParameterSender,
     Spf,
     Dkim,
     DkimDomain,
@@ -88,6 +89,7 @@ impl MailField {
         ("tls-subject", Self::TlsSubject),
         ("trusted", Self::Trusted),
         ("authenticated", Self::Authenticated),
+        ("parameter-sender", Self::ParameterSender),
         ("spf", Self::Spf),
         ("dkim", Self::Dkim),
         ("dkim-domain", Self::DkimDomain),
@@ -99,7 +101,7 @@ impl MailField {
 
     pub(super) fn nature(self) -> Nature {
         match self {
-            Self::Encrypted | Self::Trusted | Self::Authenticated => Nature::Flag,
+            Self::Encrypted | Self::Trusted | Self::Authenticated | Self::ParameterSender => Nature::Flag,
             Self::Received => Nature::Time,
             _ => Nature::Text,
         }
@@ -125,6 +127,7 @@ pub(super) enum Key {
     Location,
     Filtering,
     SourceSystem,
+    Instance,
     Tlp,
     Link,
     Reference,
@@ -147,6 +150,7 @@ impl Key {
         ("location", Self::Location),
         ("filtering", Self::Filtering),
         ("source-system", Self::SourceSystem),
+        ("instance", Self::Instance),
         ("tlp", Self::Tlp),
         ("link", Self::Link),
         ("reference", Self::Reference),

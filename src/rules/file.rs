@@ -28,6 +28,8 @@ const VERSION: i64 = 1;
 pub(super) struct File {
     pub(super) source: Source,
     pub(super) name: Located<String>,
+    /// The product family, where it is not the name.
+    pub(super) family: Option<Located<String>>,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
@@ -143,9 +145,10 @@ impl Reader<'_> {
             }
         }
         self.engine = Engine::new(self.tables.clone());
-        let (mut name, mut when, mut split) = (None, None, None);
+        let (mut name, mut family, mut when, mut split) = (None, None, None, None);
         if let Some(mut source) = root.table("source") {
             name = source.string("name");
+            family = source.string("family").filter(|family| !family.value.trim().is_empty());
             when = source.value("when").and_then(|value| self.when(&value));
             split = source.value("split").and_then(|value| self.pattern(&value));
             source.finish();
@@ -167,6 +170,7 @@ impl Reader<'_> {
         File {
             source: self.source.clone(),
             name: name.unwrap_or(Located { value: self.source.path.to_string(), span: 0..0 }),
+            family,
             when,
             split,
             rules,

@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::cell::OnceCell;
 
-use crate::mail::{Address, Authenticity, Envelope, Message};
+use crate::authenticity::Standing;
+use crate::mail::{Address, Authenticity, Envelope, Message, Trust};
 
-use super::Subject;
 use super::field::{Field, MailField};
 use super::pattern::Found;
-use crate::network::Network;
+use super::{Site, Subject};
 
 /// A mail, or one piece of it, as fields.
 pub(super) struct Ground<'m> {
@@ -18,12 +18,12 @@ pub(super) struct Ground<'m> {
     team: &'m str,
     /// The text of the whole mail or of the piece.
     pub(super) text: &'m str,
-    trusted_networks: &'m [Network],
+    site: &'m Site,
+    /// Who vouches for the mail, once somebody has asked: one for all pieces of a mail.
+    standing: &'m OnceCell<Standing>,
     /// Texts that are made of other values.
     made: OnceCell<Made>,
     own_text: OnceCell<Cow<'m, str>>,
-    trusted: OnceCell<bool>,
-    authenticated: OnceCell<bool>,
     pub(super) found: Vec<OnceCell<Found>>,
 }
 
@@ -35,17 +35,22 @@ struct Made {
 }
 
 impl<'m> Ground<'m> {
-    pub(super) fn new(subject: &Subject<'m>, text: &'m str, networks: &'m [Network], filters: usize) -> Self {
+    pub(super) fn new(
+        subject: &Subject<'m>,
+        text: &'m str,
+        site: &'m Site,
+        standing: &'m OnceCell<Standing>,
+        filters: usize,
+    ) -> Self {
         Self {
             message: subject.message,
             envelope: subject.envelope,
             team: subject.team,
             text,
-            trusted_networks: networks,
+            site,
+            standing,
             made: OnceCell::new(),
             own_text: OnceCell::new(),
-            trusted: OnceCell::new(),
-            authenticated: OnceCell::new(),
             found: (0..filters).map(|_| OnceCell::new()).collect(),
         }
     }
@@ -80,8 +85,9 @@ impl<'m> Ground<'m> {
                 F::TlsSubject => {
                     self.envelope.client.tls.as_ref().and_then(|tls| tls.subject.as_deref()).is_some_and(one)
                 }
-                F::Trusted => one(flag(self.trusted())),
-                F::Authenticated => one(flag(self.authenticated())),
+                F::Trusted => one(flag(self.standing().trust == Trust::Trusted)),
+                F::Authenticated => one(flag(!self.standing().trust.is_stranger())),
+                F::ParameterSender => one(flag(self.is_parameter_sender())),
                 F::Spf => self.found_out().is_some_and(|found| one(found.spf.word())),
                 F::Dkim => self.found_out().is_some_and(|found| one(found.dkim.word())),
                 F::DkimDomain => {
@@ -123,34 +129,20 @@ impl<'m> Ground<'m> {
         })
     }
 
-    /// Whether the site lets whoever wrote the mail steer by `X-S4-*`: the client, the proxy or relay that named
-    /// it, and every hop that a Received field names, is in a trusted network. A relay puts the address of its own client first,
-    /// so that mail from outside is not trusted for having come through a relay inside.
-    pub(super) fn trusted(&self) -> bool {
-        *self.trusted.get_or_init(|| {
-            self.envelope.is_from_within(self.message.header("Received"), self.trusted_networks)
-        })
+    /// Who vouches for the mail.
+    pub(super) fn standing(&self) -> &'m Standing {
+        self.standing.get_or_init(|| self.site.trusted.standing(self.message, self.envelope))
     }
 
-    /// Whether something proves who sent the mail: its client has authenticated itself, or the domain of From
-    /// vouches for it. A client inside the trusted networks that passes on a mail from outside is a relay:
-    /// who it is says nothing of the writer.
-    pub(super) fn authenticated(&self) -> bool {
-        *self.authenticated.get_or_init(|| self.proven_domain().is_some() || self.client_vouches())
+    /// Whether DKIM or DMARC proves the domain in From, be it one of the site's own or a stranger's.
+    pub(super) fn domain_is_proven(&self) -> bool {
+        self.found_out().is_some_and(|found| found.vouches_for(&self.message.from))
     }
 
-    /// The domain of From, if it vouches for the mail.
-    pub(super) fn proven_domain(&self) -> Option<&'m str> {
-        let found = self.found_out().filter(|found| found.vouches_for(&self.message.from))?;
-        found.proven.as_deref()
-    }
-
-    /// Whether the client has authenticated itself, by a login or a certificate, and is no relay.
-    pub(super) fn client_vouches(&self) -> bool {
-        let client = &self.envelope.client;
-        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
-        let relay = || self.envelope.client_is_within(self.trusted_networks) && !self.trusted();
-        known && !relay()
+    /// Whether the site lets every mailbox in From steer by parameters in the body.
+    fn is_parameter_sender(&self) -> bool {
+        let named = |from: &Address| self.site.parameter_senders.iter().any(|p| p.matches(&from.address));
+        !self.message.from.is_empty() && self.message.from.iter().all(named)
     }
 
     /// What was found out about the mail, if it was checked.

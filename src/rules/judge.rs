@@ -2,8 +2,10 @@
 //! knows no clock and no chance: the same rules and the same mail give the same judgement.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
+use crate::authenticity::Standing;
 use crate::document::parse_duration;
 
 use super::attach;
@@ -29,11 +31,15 @@ const TRACE_LIMIT: usize = 500;
 pub(super) const TEXT_LIMIT: usize = 1 << 20;
 
 /// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
-pub(super) fn pieces<'m>(rules: &RuleSet, subject: &Subject<'m>) -> (Vec<&'m str>, Option<usize>) {
+pub(super) fn pieces<'m>(
+    rules: &RuleSet,
+    subject: &Subject<'m>,
+    standing: &OnceCell<Standing>,
+) -> (Vec<&'m str>, Option<usize>) {
     let text = &subject.message.text[..subject.message.text.floor_char_boundary(TEXT_LIMIT)];
     let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
     for (at, sheet) in splitting {
-        let ground = rules.ground(subject, text);
+        let ground = rules.ground(subject, text, standing);
         let mut run = Run::new(rules, &ground, false);
         run.names = vec![None; sheet.slots];
         if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {

@@ -19,6 +19,10 @@ use super::{Site, is_shipped};
 pub(super) struct Sheet {
     pub(super) source: Source,
     pub(super) name: Arc<str>,
+    /// The product family whose external ids its rules give.
+    pub(super) family: Arc<str>,
+    /// Whether it is a shipped one as it was shipped.
+    pub(super) shipped: bool,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
@@ -351,9 +355,12 @@ fn sheet(file: File, slots: usize) -> Sheet {
             home: rule.home,
         })
         .collect();
+    let name: Arc<str> = file.name.value.into();
     Sheet {
+        shipped: is_shipped(&file.source),
         source: file.source,
-        name: file.name.value.into(),
+        family: file.family.map_or_else(|| Arc::clone(&name), |family| family.value.into()),
+        name,
         when: file.when,
         split: file.split,
         rules,

@@ -14,6 +14,7 @@ mod example;
 mod field;
 mod file;
 mod ground;
+mod identity;
 mod judge;
 mod load;
 mod names;
@@ -23,6 +24,7 @@ mod pattern;
 mod reach;
 mod redact;
 mod schedule;
+mod stranger;
 mod template;
 mod tlp;
 mod trace;
@@ -36,15 +38,17 @@ pub use schedule::{Schedule, read_zone};
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 
+use std::cell::OnceCell;
 use std::fmt;
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use crate::address::Pattern;
+use crate::authenticity::{Standing, Trusted};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
 use crate::mail::{Envelope, Message};
-use crate::network::Network;
 
 macro_rules! shipped {
     ($($file:literal),* $(,)?) => {
@@ -101,14 +105,16 @@ pub struct Site {
     pub colors: Vec<(String, String)>,
     /// The names of the teams.
     pub teams: Vec<String>,
-    /// The networks whose mails may steer by `X-S4-*`.
-    pub trusted: Vec<Network>,
+    /// Whom the site trusts.
+    pub trusted: Trusted,
+    /// The highest severity of a stranger's event that a shipped rule sets; none if it is not capped.
+    pub stranger_severity: Option<Severity>,
+    /// The From mailboxes whose `X-S4-*` lines in a body count also where a shipped rule knows the product.
+    pub parameter_senders: Vec<Pattern>,
+    /// From mailboxes and the name of the installation that each sends for; the first that matches.
+    pub instances: Vec<(Pattern, String)>,
     /// How each severity pages, where the rules do not say.
     pub severities: Vec<(Severity, Paging)>,
-    /// Whether a mail from outside the trusted networks closes and acknowledges though nothing proves who sent it.
-    pub unproven_closes: bool,
-    /// The domains whose word alone closes and acknowledges from there, in lower case; none if any does.
-    pub closing_domains: Option<Vec<String>>,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
     /// What is replaced in everything that leaves.
@@ -147,14 +153,6 @@ impl Site {
 
     fn paging_of(&self, severity: Severity) -> Option<&Paging> {
         self.severities.iter().find(|(of, _)| *of == severity).map(|(_, paging)| paging)
-    }
-
-    /// Whether a mail from outside may close and acknowledge if it is proven to be from `domain`, in lower case.
-    fn may_close(&self, domain: &str) -> bool {
-        let within = |of: &String| {
-            domain.strip_suffix(of.as_str()).is_some_and(|below| below.is_empty() || below.ends_with('.'))
-        };
-        self.closing_domains.as_ref().is_none_or(|domains| domains.iter().any(within))
     }
 
     fn value(&self, name: &str) -> Option<&str> {
@@ -224,6 +222,11 @@ impl RuleSet {
         event.scenario = paging.scenario;
     }
 
+    /// Who vouches for a mail.
+    pub fn standing(&self, message: &Message, envelope: &Envelope) -> Standing {
+        self.site.trusted.standing(message, envelope)
+    }
+
     /// What the rules make of a mail. The trace tells which rules held, and no more.
     pub fn judge(&self, subject: &Subject<'_>) -> Judgement {
         self.run(subject, false)
@@ -235,12 +238,13 @@ impl RuleSet {
     }
 
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
-        let (pieces, split) = judge::pieces(self, subject);
+        let standing = OnceCell::new();
+        let (pieces, split) = judge::pieces(self, subject, &standing);
         let of = pieces.len();
         let written = outcome::written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
         for (at, text) in pieces.into_iter().enumerate() {
-            let ground = self.ground(subject, text);
+            let ground = self.ground(subject, text, &standing);
             let (draft, mut piece) = judge::Run::new(self, &ground, full).judge(split);
             match &draft.dropped {
                 Some(dropped) => judgement.dropped = Some(dropped.clone()),
@@ -259,8 +263,13 @@ impl RuleSet {
         judgement
     }
 
-    fn ground<'m>(&'m self, subject: &Subject<'m>, text: &'m str) -> ground::Ground<'m> {
-        ground::Ground::new(subject, text, &self.site.trusted, self.filters.len())
+    fn ground<'m>(
+        &'m self,
+        subject: &Subject<'m>,
+        text: &'m str,
+        standing: &'m OnceCell<Standing>,
+    ) -> ground::Ground<'m> {
+        ground::Ground::new(subject, text, &self.site, standing, self.filters.len())
     }
 }
 

@@ -14,6 +14,8 @@ use super::attach;
 use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::{Ground, first};
+use super::identity;
+use super::stranger;
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
 use super::{RuleSet, Subject};
@@ -64,9 +66,11 @@ pub(super) fn events(
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
         ..Event::default()
     };
+    stranger::cap(rules, ground, draft, &mut event, &mut notes);
     page(rules, draft, &mut event);
     key(ground, draft, part, &mut event, &mut notes);
-    let unproven = prove(rules, ground, &mut event, &mut notes);
+    let warning = stranger::page(ground, &mut event, &mut notes);
+    identity::fill(rules, ground, draft, &mut event);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);
     for (name, text) in [
@@ -88,7 +92,7 @@ pub(super) fn events(
         notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
     }
     attach::choose(rules, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
-    if let Some(warning) = unproven {
+    if let Some(warning) = warning {
         event.message = format!("{warning}\n\n{}", event.message);
     }
     clean(rules, &mut event);
@@ -211,55 +215,6 @@ fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes:
         id.push_str(&format!("/{}", part.at + 1));
     }
     event.external_id = Some(bounded_id(&id));
-}
-
-/// Makes a page of what would close or acknowledge if the mail is from outside and nothing proves who sent
-/// it, or only a domain that may not: whoever knows the key of an alert could else make it go away. Returns
-/// what to tell the reader.
-fn prove(
-    rules: &RuleSet,
-    ground: &Ground<'_>,
-    event: &mut Event,
-    notes: &mut Vec<String>,
-) -> Option<&'static str> {
-    let may = event.status == Status::New
-        || rules.site.unproven_closes
-        || ground.trusted()
-        || ground.client_vouches();
-    if may {
-        return None;
-    }
-    let domain = ground.proven_domain();
-    if domain.is_some_and(|domain| rules.site.may_close(domain)) {
-        return None;
-    }
-    notes.push(match domain {
-        Some(domain) => format!(
-            "status: new, as {}, which this mail is proven to be from, is none of `closing-domains`: it would be {}",
-            domain.escape_debug(),
-            event.status
-        ),
-        None => format!(
-            "status: new, as nothing proves who sent this mail from outside: it would be {}",
-            event.status
-        ),
-    });
-    let warning = match (event.status, domain) {
-        (Status::Resolved, Some(_)) => {
-            "This mail would close the alert, but the domain of its sender may not: the alert stays open."
-        }
-        (_, Some(_)) => {
-            "This mail would acknowledge the alert, but the domain of its sender may not: the alert stays as it is."
-        }
-        (Status::Resolved, None) => {
-            "This mail would close the alert, but nothing proves who sent it: the alert stays open."
-        }
-        (_, None) => {
-            "This mail would acknowledge the alert, but nothing proves who sent it: the alert stays as it is."
-        }
-    };
-    event.status = Status::New;
-    Some(warning)
 }
 
 /// `id` within the bound; what is cut off is kept apart by a hash of the whole.

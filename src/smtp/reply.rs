@@ -124,6 +124,8 @@ pub static CHUNKS_BEGUN: Reply = fixed(503, "5.5.1", "content already begun by B
 pub static NEED_BDAT: Reply = fixed(503, "5.5.1", "BINARYMIME needs BDAT");
 /// XCLIENT in the middle of a mail.
 pub static IN_TRANSACTION: Reply = fixed(503, "5.5.1", "mail transaction in progress");
+/// XCLIENT after the client was named: from then on the client itself may be speaking.
+pub static NAMED_ALREADY: Reply = fixed(503, "5.5.1", "client named already");
 /// LMTP: the content after every recipient was refused (RFC 2033 section 4.2).
 pub static NO_RECIPIENTS: Reply = fixed(503, "5.5.1", "no valid recipients");
 /// XCLIENT from one who may not name its client.

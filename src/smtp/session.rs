@@ -25,6 +25,8 @@ use super::reply::{self, Reply};
 use super::xclient::Said;
 use super::{Config, Entrance, Protocol};
 
+use naming::Naming;
+
 mod chunking;
 mod content;
 mod envelope;
@@ -78,6 +80,8 @@ pub struct Session {
     proxy: Option<IpAddr>,
     /// What it said by XCLIENT.
     named: Said,
+    /// Whether it may still say so.
+    naming: Naming,
     phase: Phase,
     /// The start of a command line whose end is yet to come.
     partial: Vec<u8>,
@@ -159,6 +163,7 @@ impl Session {
             proxy: client.relay,
             client,
             named: Said::default(),
+            naming: Naming::Open,
             phase: Phase::Command,
             partial: Vec::new(),
             transaction: None,
@@ -357,6 +362,9 @@ impl Session {
             mail.repairs.join(repairs);
         }
         self.data_refused = false;
+        if !matches!(command, Command::Xclient(_)) {
+            self.end_naming();
+        }
         match (command, self.entrance.protocol) {
             (Command::Ehlo(name), Protocol::Smtp) | (Command::Lhlo(name), Protocol::Lmtp) => {
                 let more = self.extensions();
@@ -410,6 +418,7 @@ impl Session {
     /// Answers a line that cannot be obeyed. A client that was refused DATA and then sends such a line
     /// sends its message; so does one that spoils DATA or BDAT itself. `followed` as for [`Session::obey`].
     fn not_a_command(&mut self, line: &[u8], reply: &'static Reply, followed: bool) {
+        self.end_naming();
         if self.data_refused {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
             return;

@@ -21,6 +21,21 @@ pub struct Said {
     pub login: Option<Option<String>>,
 }
 
+impl Said {
+    /// Adds what another command said. Returns false, and adds nothing, if one attribute was said before.
+    pub fn add(&mut self, more: Self) -> bool {
+        let again = (self.address.is_some() && more.address.is_some())
+            || (self.helo.is_some() && more.helo.is_some())
+            || (self.login.is_some() && more.login.is_some());
+        if !again {
+            self.address = self.address.or(more.address);
+            self.helo = self.helo.take().or(more.helo);
+            self.login = self.login.take().or(more.login);
+        }
+        !again
+    }
+}
+
 /// Reads the argument of XCLIENT; none if it is not in form.
 pub fn said(argument: &[u8]) -> Option<Said> {
     let mut said = Said::default();

@@ -19,8 +19,8 @@ use crate::mail::{Envelope, MailId, Origin};
 pub(super) enum Change {
     /// Takes a mail.
     Put(Box<Parcel>),
-    /// Forgets incidents: team, external id, and the last event by which they were found to be old.
-    Forget { incidents: Vec<(String, String, i64)>, storms_before: Timestamp },
+    /// Forgets incidents: the id, and the last event by which they were found to be old.
+    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp },
     /// Notes how deliveries ended.
     Record(Vec<Outcome>),
     /// Puts those of these events that failed or were deferred back into the queue.
@@ -169,6 +169,8 @@ impl Judged {
                     mail,
                     payload: Arc::from(event.payload()),
                     team: event.team,
+                    incident: None,
+                    stranger: event.identity.trust.is_stranger(),
                     external_id: event.external_id,
                     severity: event.severity,
                     status: event.status,
@@ -335,7 +337,7 @@ pub(super) trait Store: Send + Sync + 'static {
         closed: Timestamp,
         open: Timestamp,
         limit: usize,
-    ) -> Result<Vec<(String, String, i64)>, Failure>;
+    ) -> Result<Vec<(u64, u64)>, Failure>;
     /// The storms that have news to come.
     fn storms(&self) -> Result<Vec<Storm>, Failure>;
     /// What a storm has folded, in order.

@@ -67,12 +67,16 @@ pub struct Queued {
     pub mail: MailId,
     /// The team that it is for.
     pub team: String,
-    /// What ties the events of one incident together.
+    /// The incident that it is about, by the id of its row: the events of one leave in order, one at a time.
+    pub incident: Option<u64>,
+    /// What ties the events of one incident together, as SIGNL4 is told.
     pub external_id: Option<String>,
     /// How bad it is.
     pub severity: Option<Severity>,
     /// What it does.
     pub status: Status,
+    /// Whether nobody vouches for the mail that it was made of.
+    pub stranger: bool,
     /// When it came into the queue, to the millisecond: when the mail was accepted, or an operator put the
     /// event back. How long delivery keeps trying counts from here.
     pub accepted_at: Timestamp,

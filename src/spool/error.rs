@@ -16,13 +16,13 @@ pub enum OpenError {
         /// The owner, if it has said who it is.
         pid: Option<u32>,
     },
-    /// It was written by a newer version of this program.
-    Newer {
+    /// It was written by a version of this program that has other tables.
+    OtherSchema {
         /// The database file.
         path: PathBuf,
         /// Its schema version.
         found: i64,
-        /// The newest schema version that this program knows.
+        /// The schema version of this program. Before the first release two schemas may have the same number.
         known: i64,
     },
     /// The file is a database, but not a spool.
@@ -61,12 +61,14 @@ impl fmt::Display for OpenError {
             Self::Locked { path, pid: None } => {
                 write!(f, "the spool {} is in use by another process", path.display())
             }
-            Self::Newer { path, found, known } => write!(
+            Self::OtherSchema { path, found, known } => write!(
                 f,
-                "the spool {} has schema version {found}, and this program knows versions up to {known}: \
-                 it was written by a newer smtp2signl4; run that one again, or give this one another \
-                 `[spool] path`",
-                path.display()
+                "the spool {} was written by another version of smtp2signl4: its schema version is {found}, and \
+                 this program has its own version {known}; nothing was changed. Run that version until \
+                 `smtp2signl4 queue list --state queued` lists nothing and stop it; then move the folder {} away \
+                 and start this version with an empty one",
+                path.display(),
+                path.parent().unwrap_or(path).display()
             ),
             Self::Foreign { path } => write!(
                 f,

@@ -13,6 +13,7 @@ mod encrypted;
 mod exim;
 mod filter;
 mod java;
+mod nginx;
 mod postfix;
 mod python;
 

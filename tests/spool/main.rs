@@ -8,8 +8,8 @@ mod large;
 mod memo;
 mod open;
 mod queue;
+mod schema;
 mod storms;
-mod upgrade;
 mod upkeep;
 mod urgent;
 

@@ -132,7 +132,7 @@ impl Team {
         if admitted {
             return self.window.insert(queued, self.room(), now);
         }
-        let known = queued.external_id.is_some_and(|lane| self.window.urge(&lane, (place.0, seq), now));
+        let known = queued.incident.is_some_and(|lane| self.window.urge(lane, (place.0, seq), now));
         if !known {
             self.look_for_urgent(place);
         }
@@ -272,7 +272,7 @@ impl Team {
             } else if self.window.admits(&row, reading.after, self.limits.lane) {
                 self.window.insert(row, room, now);
             } else {
-                left.extend(row.external_id);
+                left.extend(row.incident);
             }
             if joins && all {
                 self.disk.cursor = self.disk.cursor.max(seq);
@@ -305,7 +305,7 @@ impl Team {
                 break;
             }
             if self.window.contains(head.seq) {
-                if let Some(lane) = &head.external_id {
+                if let Some(lane) = head.incident {
                     self.window.urge(lane, (rank, seq), now);
                 }
                 self.window.fill(head.seq, head.payload, self.room());

@@ -23,12 +23,21 @@ fn at(seconds: i64) -> Timestamp {
     "2026-11-20T12:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_secs(seconds)
 }
 
+/// The number of the incident that a test calls `lane`.
+fn number(lane: &str) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(lane, &mut hasher);
+    std::hash::Hasher::finish(&hasher)
+}
+
 fn queued(seq: u64, lane: Option<&str>) -> Queued {
     Queued {
         seq,
         mail: MailId::new(at(0), 0),
         team: "soc".into(),
+        incident: lane.map(number),
         external_id: lane.map(str::to_owned),
+        stranger: false,
         severity: None,
         status: Status::New,
         accepted_at: at(0),

@@ -1,8 +1,12 @@
 //! XCLIENT in a session (Postfix's XCLIENT_README): a relay says whose mail it brings.
 //!
-//! Only those of the entrance's `xclient` may, by the address that they themselves have, however often they
-//! have named another. From then on the client is the one that they name: for the rules, for the log, and
+//! Only those of the entrance's `xclient` may, by the address that they themselves have, whichever they
+//! have named. From then on the client is the one that they name: for the rules, for the log, and
 //! for what it may do. What the relay itself proved, by AUTH or a certificate, proves nothing of its client.
+//!
+//! A relay names its client once. A proxy such as nginx names it, greets, and from then on passes the client's own
+//! bytes on: an XCLIENT that comes later is the client's. So commands that follow each other directly are one naming,
+//! which says each attribute once; any other command ends it, and none is taken for the rest of the connection.
 
 use tracing::info;
 
@@ -11,7 +15,25 @@ use crate::smtp::xclient::Said;
 
 use super::Session;
 
+/// Whether the client may be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// The relay has not named it.
+    Open,
+    /// The last command has named it, and the next may say more.
+    UnderWay,
+    /// It was named.
+    Over,
+}
+
 impl Session {
+    /// Notes a command other than XCLIENT.
+    pub(super) fn end_naming(&mut self) {
+        if self.naming == Naming::UnderWay {
+            self.naming = Naming::Over;
+        }
+    }
+
     /// Whether who speaks may name its client.
     pub(super) fn may_name_client(&self) -> bool {
         self.speaker.is_some_and(|speaker| self.entrance.xclient.iter().any(|relay| relay.contains(speaker)))
@@ -22,6 +44,11 @@ impl Session {
             self.refuse(&reply::MAY_NOT_NAME_CLIENT);
             return;
         };
+        if self.naming == Naming::Over {
+            info!(client = %self.peer(), %relay, "XCLIENT refused: the client was named before");
+            self.refuse(&reply::NAMED_ALREADY);
+            return;
+        }
         if self.transaction.is_some() {
             self.refuse(&reply::IN_TRANSACTION);
             return;
@@ -31,10 +58,13 @@ impl Session {
             return;
         };
         // What several commands say adds up, so that a relay need not put it all into one line.
-        let named = &mut self.named;
-        named.address = said.address.or(named.address);
-        named.helo = said.helo.or(named.helo.take());
-        named.login = said.login.or(named.login.take());
+        if !self.named.add(said) {
+            info!(client = %self.peer(), %relay, "XCLIENT refused: it says an attribute again");
+            self.refuse(&reply::NAMED_ALREADY);
+            return;
+        }
+        self.naming = Naming::UnderWay;
+        let named = &self.named;
         let client = &mut self.client;
         if let Some(address) = named.address {
             client.address = address;

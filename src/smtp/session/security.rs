@@ -17,6 +17,7 @@ use crate::smtp::reply::Reply;
 use crate::smtp::xclient;
 use crate::smtp::xclient::Said;
 
+use super::naming::Naming;
 use super::{Session, Step};
 
 /// How much of a name that a client gave itself is logged, in characters.
@@ -24,7 +25,7 @@ const MAX_SHOWN: usize = 64;
 
 impl Session {
     /// The stream is encrypted. Nothing that was said before is true any more (RFC 3207 section 4.2): somebody in
-    /// between may have said it. That goes for XCLIENT too; what a proxy put in front came another way.
+    /// between may have said it. What a proxy put in front came another way, and after XCLIENT there is no handshake.
     pub fn encrypted(&mut self, tls: Tls) {
         self.client =
             Client { address: self.speaker, relay: self.proxy, tls: Some(tls), ..Client::default() };
@@ -78,7 +79,7 @@ impl Session {
     /// What EHLO offers to this client beside what everybody is offered.
     pub(super) fn extensions(&self) -> Vec<&'static str> {
         let mut offered = Vec::new();
-        if self.may_name_client() {
+        if self.may_name_client() && self.naming != Naming::Over {
             offered.push(xclient::OFFER);
         }
         if self.offers_tls() {
@@ -107,9 +108,14 @@ impl Session {
     /// between may have put it there, to be taken for what the client says under TLS. It would be enough to
     /// forget it, as we do with what comes later; but a client that sends it is broken or attacked, so that the
     /// session ends, as it does in Postfix since 3.9.
+    ///
+    /// After XCLIENT there is none: it would forget whom the relay named, and who asks for it may be that very client,
+    /// whose bytes the relay passes on.
     pub(super) fn starttls(&mut self, followed: bool) -> Option<Step> {
         if self.client.tls.is_some() {
             self.refuse(&reply::TLS_ALREADY);
+        } else if self.naming != Naming::Open {
+            self.refuse(&reply::NAMED_ALREADY);
         } else if !self.offers_tls() {
             self.refuse(&reply::NOT_IMPLEMENTED);
         } else if followed {
@@ -185,7 +191,8 @@ impl Session {
     }
 
     fn offers_tls(&self) -> bool {
-        self.entrance.tls == TlsMode::Starttls && self.client.tls.is_none()
+        let may = self.client.tls.is_none() && self.naming == Naming::Open;
+        may && self.entrance.tls == TlsMode::Starttls
     }
 
     fn offers_auth(&self) -> bool {
@@ -260,21 +267,19 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_named_its_client_in_the_clear_names_it_again() {
+    fn a_relay_names_its_client_after_the_handshake_and_no_handshake_follows() {
         let mut talk = talk(|entrance| {
             entrance.tls = TlsMode::Starttls;
             entrance.xclient = vec!["192.0.2.7".parse().unwrap()];
         });
-        assert_eq!(talk.codes("XCLIENT ADDR=10.0.0.1 LOGIN=evil\r\nSTARTTLS\r\n"), "220, 220, 220 2.0.0");
-        talk.says(MAIL);
+        assert_eq!(talk.codes("STARTTLS\r\n"), "220, 220 2.0.0");
         talk.codes("XCLIENT ADDR=10.0.0.2\r\n");
         talk.says(MAIL);
-        let client = |at: usize| {
-            let Client { address, relay, user, .. } = &talk.mails[at].envelope.client;
-            (address.unwrap().to_string(), relay.is_some(), user.is_some())
-        };
-        assert_eq!(client(0), ("192.0.2.7".to_owned(), false, false));
-        assert_eq!(client(1), ("10.0.0.2".to_owned(), true, false));
+        let Client { address, relay, user, .. } = &talk.mails[0].envelope.client;
+        assert_eq!(
+            (address.unwrap().to_string().as_str(), relay.is_some(), user.is_some()),
+            ("10.0.0.2", true, false)
+        );
     }
 
     #[test]

@@ -163,8 +163,8 @@ impl Work<'_> {
         let mut followers: Vec<Fresh> = Vec::new();
         for event in &judged.events {
             let seq = seqs.next().expect("the block of a mail has a number for each of its events");
-            self.write(mail, seq, event, will, &mut applied)?;
-            for follower in self.followers(event)? {
+            let incident = self.write(mail, seq, event, will, &mut applied)?;
+            for follower in self.followers(event, incident)? {
                 // The mail itself may be for that team as well.
                 if !judged.events.iter().chain(&followers).any(|other| other.says_the_same_as(&follower)) {
                     followers.push(follower);
@@ -187,7 +187,7 @@ impl Work<'_> {
         Ok(applied)
     }
 
-    /// Writes a new event with the number `seq`.
+    /// Writes a new event with the number `seq`, and tells its incident.
     fn write(
         &mut self,
         mail: MailId,
@@ -195,7 +195,7 @@ impl Work<'_> {
         event: &Fresh,
         will: Will,
         applied: &mut Applied,
-    ) -> rusqlite::Result<()> {
+    ) -> rusqlite::Result<Option<i64>> {
         let sentence = match will {
             Will::Laws => self.judge(event, seq, false, applied)?,
             Will::Notice => self.judge(event, seq, true, applied)?,
@@ -210,8 +210,8 @@ impl Work<'_> {
         self.db
             .prepare_cached(
                 "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload, settled_at, reason, storm, attachments) \
-                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15)",
+                     severity, status, title, payload, settled_at, reason, storm, attachments, incident, stranger) \
+                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15, ?16, ?17)",
             )?
             .execute(params![
                 seq,
@@ -229,6 +229,8 @@ impl Work<'_> {
                 sentence.reason,
                 sentence.storm,
                 attachments(&queued.attachments),
+                sentence.incident,
+                queued.stranger,
             ])?;
         match sentence.state {
             State::Counted => applied.counted += 1,
@@ -237,12 +239,13 @@ impl Work<'_> {
             State::Queued | State::Failed | State::Delivered | State::Dropped => {
                 let mut queued = queued.clone();
                 queued.seq = seq.cast_unsigned();
+                queued.incident = sentence.incident.map(i64::cast_unsigned);
                 queued.next_at = sentence.next_at;
                 queued.payload = sentence.payload.map_or(queued.payload, Into::into);
                 applied.queued.push(queued);
             }
         }
-        Ok(())
+        Ok(sentence.incident)
     }
 
     fn record(&self, outcomes: &[Outcome]) -> Answer {
@@ -298,8 +301,8 @@ impl Work<'_> {
         let mut applied = Applied::default();
         for seq in seqs {
             let row = statement.query_row(params![key(*seq), now.as_millisecond()], queued).optional()?;
-            if let Some(Queued { team, external_id: Some(external_id), severity, .. }) = &row {
-                self.waits_again((team, external_id), (*seq, *severity), now)?;
+            if let Some(Queued { incident: Some(incident), severity, .. }) = &row {
+                self.waits_again(*incident, (*seq, *severity), now)?;
             }
             applied.queued.extend(row);
         }
@@ -418,7 +421,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn forget_all(&self, incidents: &[(String, String, i64)], storms_before: Timestamp) -> Answer {
+    fn forget_all(&self, incidents: &[(u64, u64)], storms_before: Timestamp) -> Answer {
         let count = self.forget(incidents)?;
         self.db
             .prepare_cached("DELETE FROM storm WHERE state != 'raging' AND last_at < ?1")?

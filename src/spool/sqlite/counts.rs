@@ -8,12 +8,6 @@ use rusqlite::Connection;
 use super::rows::{number, time};
 use crate::spool::entry::{Count, State};
 
-/// The column and its index, for the schema. Few events have such posts, so that the index is small.
-pub(super) const SCHEMA: &str = "
-    ALTER TABLE event ADD COLUMN unanswered INTEGER NOT NULL DEFAULT 0;
-    CREATE INDEX event_unanswered ON event (team, seq) WHERE unanswered > 0;
-";
-
 /// Where to look for the events that have a possible double, and the condition for them: [`possible_doubles`] in SQL.
 pub(super) const DOUBLED: (&str, &str) =
     ("INDEXED BY event_unanswered", "unanswered > 0 AND unanswered > (state != 'delivered') AND");

@@ -11,8 +11,8 @@ use crate::spool::engine::Fresh;
 const KIND: &str = "elsewhere";
 
 /// The name of the memo of an incident.
-fn name(team: &str, external_id: &str) -> String {
-    serde_json::json!([team, external_id]).to_string()
+fn name(incident: i64) -> String {
+    incident.to_string()
 }
 
 fn teams(db: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
@@ -26,16 +26,15 @@ fn teams(db: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
 impl Work<'_> {
     /// Notes that the event `seq` goes to `team`, which is not its own. Only an open has anything to follow it.
     pub fn goes_elsewhere(&self, seq: u64, team: &str) -> rusqlite::Result<()> {
-        let incident: Option<(String, String)> = self
+        let incident: Option<i64> = self
             .db
             .prepare_cached(
-                "SELECT team, external_id FROM event WHERE seq = ?1 AND status = 'new' \
-                 AND team IS NOT NULL AND external_id IS NOT NULL",
+                "SELECT incident FROM event WHERE seq = ?1 AND status = 'new' AND incident IS NOT NULL",
             )?
-            .query_row([key(seq)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row([key(seq)], |row| row.get(0))
             .optional()?;
-        let Some((own, external_id)) = incident else { return Ok(()) };
-        let name = name(&own, &external_id);
+        let Some(incident) = incident else { return Ok(()) };
+        let name = name(incident);
         let mut teams = teams(self.db, &name)?;
         if !teams.iter().any(|known| known == team) {
             teams.push(team.to_owned());
@@ -47,11 +46,11 @@ impl Work<'_> {
     }
 
     /// What must be posted for other teams along with `event`. After a close nothing is left to follow.
-    pub fn followers(&self, event: &Fresh) -> rusqlite::Result<Vec<Fresh>> {
-        let (Some(external_id), true) = (&event.queued.external_id, event.status != Status::New) else {
+    pub fn followers(&self, event: &Fresh, incident: Option<i64>) -> rusqlite::Result<Vec<Fresh>> {
+        let (Some(incident), true) = (incident, event.status != Status::New) else {
             return Ok(Vec::new());
         };
-        let name = name(&event.queued.team, external_id);
+        let name = name(incident);
         let teams = teams(self.db, &name)?;
         if event.status == Status::Resolved && !teams.is_empty() {
             self.forget_elsewhere(&name)?;
@@ -60,8 +59,8 @@ impl Work<'_> {
     }
 
     /// Forgets where an incident went.
-    pub fn forgets(&self, team: &str, external_id: &str) -> rusqlite::Result<()> {
-        self.forget_elsewhere(&name(team, external_id))
+    pub fn forgets(&self, incident: i64) -> rusqlite::Result<()> {
+        self.forget_elsewhere(&name(incident))
     }
 
     fn forget_elsewhere(&self, name: &str) -> rusqlite::Result<()> {

@@ -15,6 +15,8 @@ use crate::spool::entry::{KnownIncident, State, Withdrawn};
 #[derive(Debug)]
 pub(super) struct Known {
     pub incident: Incident,
+    /// The number of its row.
+    id: i64,
     /// The first event since it opened.
     first_seq: i64,
     /// The last one.
@@ -35,6 +37,8 @@ pub(super) struct Sentence {
     pub state: State,
     pub reason: Option<String>,
     pub storm: Option<i64>,
+    /// The incident's row.
+    pub incident: Option<i64>,
     pub next_at: Timestamp,
     /// The payload, if it is another than that of the event.
     pub payload: Option<String>,
@@ -54,7 +58,7 @@ pub(super) const INCIDENT: &str = columns!();
 pub(super) const INCIDENT_OF: &str = concat!(
     "SELECT ",
     columns!(),
-    ", last_seq, page_seq, held_seq, close_seq, storm FROM incident WHERE team = ?1 AND external_id = ?2"
+    ", last_seq, page_seq, held_seq, close_seq, storm, id FROM incident WHERE team = ?1 AND key = ?2"
 );
 
 /// Reads what can be read, so that a damaged value does not keep a mail out.
@@ -87,14 +91,14 @@ pub(super) const WAS_POSTED: &str = "UPDATE incident SET posted = 1, \
      event_ids = iif(first_seq > ?1 OR ?3 IS NULL OR instr(event_ids, ?3 || ' '), event_ids, \
      iif(length(event_ids) < 4096, event_ids, \
      substr(event_ids, 2048 + instr(substr(event_ids, 2048), ' '))) || ?3 || ' ') \
-     WHERE (team, external_id) = (SELECT team, external_id FROM event WHERE seq = ?1 AND status = 'new') \
+     WHERE id = (SELECT incident FROM event WHERE seq = ?1 AND status = 'new') \
      RETURNING iif(page_seq = ?1, close_seq, NULL)";
 
 /// Whether an event that failed is overtaken: a later page of its incident has left or is about to, or it was closed
 /// since. What it says is no longer so, and an old close would close the alert of a later page.
 pub(super) const OVERTAKEN: &str = "EXISTS (SELECT 1 FROM incident \
      LEFT JOIN event AS page ON page.seq = incident.page_seq LEFT JOIN event AS last ON last.seq = incident.last_seq \
-     WHERE incident.team = event.team AND incident.external_id = event.external_id AND ( \
+     WHERE incident.id = event.incident AND ( \
      iif(event.status = 'new', incident.page_seq, min(incident.page_seq, incident.first_seq)) > event.seq \
      AND coalesce(page.state, 'delivered') IN ('queued', 'delivered') \
      OR event.status = 'new' AND incident.state = 'resolved' AND incident.last_seq > event.seq \
@@ -109,6 +113,7 @@ fn known(row: &Row<'_>) -> rusqlite::Result<Known> {
         held_seq: row.get(15)?,
         close_seq: row.get(16)?,
         storm: row.get(17)?,
+        id: row.get(18)?,
     })
 }
 
@@ -131,7 +136,7 @@ impl Work<'_> {
                 (None, Status::Acknowledged | Status::Resolved) => Verdict::Pass,
             };
             let storm = self.fold(event, notice, &mut verdict, None, applied)?;
-            return Ok(sentence(event, &verdict, storm, now));
+            return Ok(sentence(event, &verdict, (storm, None), now));
         };
         let known = self.known(&event.queued.team, external_id)?;
         let page = match &known {
@@ -141,7 +146,8 @@ impl Work<'_> {
         let before = known.as_ref().map(|known| &known.incident);
         let mut verdict = incident::decide(before, page, &report, self.incidents, now);
         let storm = self.fold(event, notice, &mut verdict, known.as_ref(), applied)?;
-        let mut sentence = sentence(event, &verdict, storm, now);
+        let row = known.as_ref().map_or(seq, |known| known.id);
+        let mut sentence = sentence(event, &verdict, (storm, Some(row)), now);
 
         let mut held = None;
         if let (Page::Held(until), Some(first)) = (page, known.as_ref().and_then(|known| known.held_seq)) {
@@ -169,17 +175,19 @@ impl Work<'_> {
     pub fn release(&mut self, event: &Fresh, seq: i64, applied: &mut Applied) -> rusqlite::Result<Sentence> {
         let now = event.queued.accepted_at;
         let verdict = if event.status == Status::New { Verdict::Page } else { Verdict::Pass };
+        let mut row = None;
         if let Some(external_id) = event.queued.external_id.as_deref() {
             let known = self.known(&event.queued.team, external_id)?;
+            row = Some(known.as_ref().map_or(seq, |known| known.id));
             if known.as_ref().is_none_or(|known| known.last_seq < seq) {
                 self.keep(event, external_id, seq, known, &verdict, (None, None), applied)?;
             } else if verdict.pages() {
                 self.db
-                    .prepare_cached("UPDATE incident SET posted = 1 WHERE team = ?1 AND external_id = ?2")?
-                    .execute(params![event.queued.team, external_id])?;
+                    .prepare_cached("UPDATE incident SET posted = 1 WHERE id = ?1")?
+                    .execute(params![row])?;
             }
         }
-        Ok(sentence(event, &verdict, None, now))
+        Ok(sentence(event, &verdict, (None, row), now))
     }
 
     /// Writes how the incident stands after an event of which `verdict` was made.
@@ -195,6 +203,7 @@ impl Work<'_> {
         applied: &mut Applied,
     ) -> rusqlite::Result<()> {
         let status = event.status;
+        let id = known.as_ref().map_or(seq, |known| known.id);
         let (team, now) = (event.queued.team.as_str(), event.queued.accepted_at);
         let same_life = known.as_ref().filter(|known| !known.incident.is_over_before(status));
         let first_seq = same_life.map_or(seq, |known| known.first_seq);
@@ -218,9 +227,9 @@ impl Work<'_> {
         let incident = Incident::after(before, (team, external_id), &event.report(), verdict, now);
         self.db
             .prepare_cached(
-                "INSERT INTO incident (team, external_id, state, severity, paged_severity, opened_at, \
+                "INSERT INTO incident (id, team, key, external_id, stranger, key_source, instance, domain, state, severity, paged_severity, opened_at, \
                  last_at, paged_at, mails, unpaged, posted, first_seq, last_seq, page_seq, held_seq, close_seq, \
-                 storm, event_ids) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
+                 storm, event_ids) VALUES (?18, ?1, ?2, ?2, 0, 'operator', '', '', ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, \
                  ?16, ?17, '') \
                  ON CONFLICT DO UPDATE SET state = ?3, severity = ?4, paged_severity = ?5, opened_at = ?6, \
                  last_at = ?7, paged_at = ?8, mails = ?9, unpaged = ?10, posted = ?11, first_seq = ?12, \
@@ -245,6 +254,7 @@ impl Work<'_> {
                 held,
                 close_seq,
                 storm,
+                id,
             ])?;
         Ok(())
     }
@@ -321,8 +331,7 @@ impl Work<'_> {
         self.db
             .prepare_cached(
                 "UPDATE incident SET paged_at = NULL, paged_severity = NULL \
-                 WHERE (team, external_id) = (SELECT team, external_id FROM event WHERE seq = ?1) \
-                 AND page_seq = ?1",
+                 WHERE id = (SELECT incident FROM event WHERE seq = ?1) AND page_seq = ?1",
             )?
             .execute([key(seq)])?;
         Ok(())
@@ -331,18 +340,17 @@ impl Work<'_> {
     /// The last page was put back into the queue: its next open need not page beside it.
     pub fn waits_again(
         &self,
-        (team, external_id): (&str, &str),
+        incident: u64,
         (seq, severity): (u64, Option<Severity>),
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         self.db
             .prepare_cached(
-                "UPDATE incident SET paged_at = ?4, paged_severity = ?5 \
-                 WHERE team = ?1 AND external_id = ?2 AND page_seq = ?3 AND paged_at IS NULL",
+                "UPDATE incident SET paged_at = ?3, paged_severity = ?4 \
+                 WHERE id = ?1 AND page_seq = ?2 AND paged_at IS NULL",
             )?
             .execute(params![
-                team,
-                external_id,
+                key(incident),
                 key(seq),
                 now.as_millisecond(),
                 severity.map(|severity| severity.to_string()),
@@ -351,15 +359,13 @@ impl Work<'_> {
     }
 
     /// Forgets these incidents, unless they were heard of since.
-    pub fn forget(&self, incidents: &[(String, String, i64)]) -> rusqlite::Result<usize> {
-        let mut statement = self
-            .db
-            .prepare_cached("DELETE FROM incident WHERE team = ?1 AND external_id = ?2 AND last_seq = ?3")?;
+    pub fn forget(&self, incidents: &[(u64, u64)]) -> rusqlite::Result<usize> {
+        let mut statement = self.db.prepare_cached("DELETE FROM incident WHERE id = ?1 AND last_seq = ?2")?;
         let mut count = 0;
-        for (team, id, last) in incidents {
-            let forgotten = statement.execute(params![team, id, last])?;
+        for &(id, last) in incidents {
+            let forgotten = statement.execute([key(id), key(last)])?;
             if forgotten > 0 {
-                self.forgets(team, id)?;
+                self.forgets(key(id))?;
             }
             count += forgotten;
         }
@@ -379,7 +385,12 @@ impl Fresh {
     }
 }
 
-fn sentence(event: &Fresh, verdict: &Verdict, storm: Option<i64>, now: Timestamp) -> Sentence {
+fn sentence(
+    event: &Fresh,
+    verdict: &Verdict,
+    (storm, incident): (Option<i64>, Option<i64>),
+    now: Timestamp,
+) -> Sentence {
     let (state, reason) = match verdict {
         Verdict::Page | Verdict::PageAgain { .. } | Verdict::Update | Verdict::Pass => (State::Queued, None),
         Verdict::Count { reason } | Verdict::Flap { reason } => (State::Counted, Some(reason.clone())),
@@ -393,5 +404,5 @@ fn sentence(event: &Fresh, verdict: &Verdict, storm: Option<i64>, now: Timestamp
         }
         _ => None,
     };
-    Sentence { state, reason, storm, next_at: now, payload }
+    Sentence { state, reason, storm, incident, next_at: now, payload }
 }

@@ -171,8 +171,7 @@ pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
         let db = store.connection()?;
         let detail = match check_version(&path, &db)? {
             0 => "there is no spool in it yet",
-            schema::VERSION => "",
-            _ => "it is of an older version of smtp2signl4; the service brings it up to date when it starts",
+            _ => "",
         };
         if !detail.is_empty() {
             return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail: detail.to_owned() }));
@@ -231,8 +230,8 @@ fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
     if version > 0 {
         check_pages(path, &db)?;
     }
-    if version < schema::VERSION {
-        schema::migrate(&db, version)?;
+    if version == 0 {
+        schema::make(&db)?;
     }
     Ok(db)
 }
@@ -253,10 +252,10 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
         return Ok(0);
     } else if application != schema::APPLICATION {
         OpenError::Foreign { path }
-    } else if version > schema::VERSION {
-        OpenError::Newer { path, found: version, known: schema::VERSION }
     } else if version < 1 || tables == 0 {
         OpenError::Corrupt { path, detail: "its tables are gone".to_owned() }
+    } else if version != schema::VERSION || !schema::is_ours(db)? {
+        OpenError::OtherSchema { path, found: version, known: schema::VERSION }
     } else {
         return Ok(version);
     };
@@ -470,8 +469,11 @@ mod tests {
     fn an_incident_is_found_by_its_key_for_a_mail_and_when_its_open_was_delivered() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let by_key = "SEARCH incident USING PRIMARY KEY (team=? AND external_id=?)";
-        for (sql, parameters) in [(incidents::INCIDENT_OF, 2), (incidents::WAS_POSTED, 3)] {
+        let by_key = "SEARCH incident USING INDEX incident_key (team=? AND key=?)";
+        let by_id = "SEARCH incident USING INTEGER PRIMARY KEY (rowid=?)";
+        for (sql, parameters, found) in
+            [(incidents::INCIDENT_OF, 2, by_key), (incidents::WAS_POSTED, 3, by_id)]
+        {
             let plan: Vec<String> = writer
                 .db
                 .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
@@ -480,7 +482,7 @@ mod tests {
                 .unwrap()
                 .map(Result::unwrap)
                 .collect();
-            assert!(plan[0].starts_with(by_key), "{plan:?}");
+            assert!(plan[0].starts_with(found), "{plan:?}");
             assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
         }
     }

@@ -1,4 +1,4 @@
-//! What delivery keeps beside the plain queue: the reservations of the accounts, and by what the most urgent is found.
+//! What delivery keeps beside the plain queue: the reservations of the accounts.
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, params};
@@ -9,38 +9,6 @@ use crate::spool::reservation::Reservation;
 
 /// How long reservations are kept: the longest window of an account is a day.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
-
-/// The tables and indexes of version 5.
-///
-/// An event's `rank` tells how urgent it is, 0 the most: [`crate::spool::rank`] in SQL, here still by the severity
-/// alone. `event_urgent` gives the queue in the order of delivery, `event_lane` the most urgent event of an incident.
-pub(super) const SCHEMA: &str = "
-    CREATE TABLE reservation (
-        number INTEGER PRIMARY KEY AUTOINCREMENT,
-        account TEXT NOT NULL,
-        made_at INTEGER NOT NULL,
-        spent INTEGER NOT NULL,
-        open INTEGER NOT NULL
-    ) STRICT;
-    CREATE INDEX reservation_account ON reservation (account, made_at);
-    ALTER TABLE event ADD COLUMN rank INTEGER AS (CASE severity
-        WHEN 'critical' THEN 0 WHEN 'high' THEN 1 WHEN 'low' THEN 3 WHEN 'info' THEN 4 ELSE 2 END) VIRTUAL;
-    CREATE INDEX event_urgent ON event (team, rank, seq) WHERE state = 'queued';
-    CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
-";
-
-/// Version 7: what pages nobody has the last rank. The column is in no row, so only the indexes are made anew.
-pub(super) const QUIET_LAST: &str = "
-    DROP INDEX event_urgent;
-    DROP INDEX event_lane;
-    ALTER TABLE event DROP COLUMN rank;
-    ALTER TABLE event ADD COLUMN rank INTEGER AS (CASE
-        WHEN status IN ('acknowledged', 'resolved') THEN 5
-        WHEN severity = 'critical' THEN 0 WHEN severity = 'high' THEN 1
-        WHEN severity = 'low' THEN 3 WHEN severity = 'info' THEN 4 ELSE 2 END) VIRTUAL;
-    CREATE INDEX event_urgent ON event (team, rank, seq) WHERE state = 'queued';
-    CREATE INDEX event_lane ON event (team, external_id, rank, seq) WHERE state = 'queued';
-";
 
 /// Notes a reservation and forgets those that are too old to matter, but for the account's last. What was noted by a
 /// clock that was ahead is of now at the latest: else each start would take it for just posted, until that time has come.

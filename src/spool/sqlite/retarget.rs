@@ -68,22 +68,26 @@ impl Work<'_> {
             payloads.push(row.payload);
             let seq = next.next().expect("a range without end has a next");
             self.db.prepare_cached(&copy)?.execute(params![row.seq, seq, team, now.as_millisecond()])?;
-            let queued = self
+            let mut queued = self
                 .db
                 .prepare_cached(&format!("SELECT {QUEUED} FROM event WHERE seq = ?1"))?
                 .query_row([seq], queued)?;
             // The incident is the new team's as well from now on: what repeats it there is one. What the rules said of repeats is not kept, and an operator's word stands above it.
             let event = Fresh {
                 status: queued.status,
-                queued,
+                queued: queued.clone(),
                 title: String::new(),
                 source: String::new(),
                 repeat: None,
                 quiet: None,
                 muted: None,
             };
-            self.release(&event, seq, &mut applied)?;
-            applied.queued.push(event.queued);
+            let sentence = self.release(&event, seq, &mut applied)?;
+            self.db
+                .prepare_cached("UPDATE event SET incident = ?2 WHERE seq = ?1")?
+                .execute(params![seq, sentence.incident])?;
+            queued.incident = sentence.incident.map(i64::cast_unsigned);
+            applied.queued.push(queued);
         }
         Ok(Ok(Applied { count: applied.queued.len(), ..applied }))
     }
@@ -104,7 +108,7 @@ impl Work<'_> {
                 "state" => "'queued'",
                 "attempts" | "unanswered" => "0",
                 "queued_at" | "next_at" => "?4",
-                "settled_at" | "reason" | "event_id" | "storm" => "NULL",
+                "settled_at" | "reason" | "note" | "event_id" | "storm" | "incident" => "NULL",
                 other => other,
             })
             .collect();

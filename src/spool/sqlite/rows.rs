@@ -10,7 +10,7 @@ use crate::spool::entry::{Listed, Queued, State};
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
-     reason, payload, status, attachments, unanswered";
+     reason, payload, status, attachments, unanswered, incident, stranger";
 
 /// Reads what can be read: one damaged value must not hold up the queue behind it.
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
@@ -28,6 +28,8 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         payload: text(row, 9)?.unwrap_or_default().into(),
         attachments: attachments(row, 11)?,
         unanswered: row.get(12)?,
+        incident: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
+        stranger: row.get(14)?,
     })
 }
 
@@ -37,7 +39,7 @@ pub(super) const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.e
      status, \
      state = 'queued' AND EXISTS (SELECT 1 FROM event AS earlier INDEXED BY event_lane \
      WHERE earlier.state = 'queued' AND earlier.team = event.team \
-     AND earlier.external_id = event.external_id AND earlier.seq < event.seq)";
+     AND earlier.incident = event.incident AND earlier.seq < event.seq)";
 
 /// Reads what can be read, so that a damaged row is seen among the others.
 pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {

@@ -1,37 +1,31 @@
-//! The tables, and how an older database becomes today's.
+//! The tables: one schema, version 1. A database of another one is refused, never changed.
 
 use rusqlite::Connection;
-
-use super::counts;
-use super::reserve;
 
 /// "S4SP": marks the file as a spool of this program (`PRAGMA application_id`).
 pub const APPLICATION: i64 = 0x5334_5350;
 
-/// The schema version that this program writes (`PRAGMA user_version`).
-pub const VERSION: i64 = STEPS.len() as i64;
+/// The schema version that this program reads and writes (`PRAGMA user_version`).
+pub const VERSION: i64 = 1;
 
 /// How many numbers a mail has for its events, those that it may get when it is judged again included:
 /// its block is this or a multiple, so that they keep its place in the order of acceptance.
 pub const BLOCK: i64 = 1024;
 
-/// `STEPS[n]` makes version n + 1 of version n; version 0 is an empty file.
+/// All tables and indexes. Times are milliseconds since 1970.
 ///
-/// Times are milliseconds since 1970. The events of a mail are those with `first_seq <= seq < end_seq`:
-/// no index is needed to find them. A mail that a rule dropped has an event without team and payload, so
-/// that every mail is in every listing. The content has its own table, so that lists do not read past it.
-const STEPS: &[&[&str]] = &[
-    &[MAILS],
-    &[INCIDENTS, OPEN_INCIDENTS],
-    &[MEMOS],
-    &[FILES],
-    &[reserve::SCHEMA],
-    &[counts::SCHEMA],
-    &[reserve::QUIET_LAST],
-];
-
-/// Version 1: mails and their events.
-const MAILS: &str = "
+/// - `event`: the events of a mail are those with `first_seq <= seq < end_seq`: no index is needed to find them. A
+///   mail that a rule dropped has an event without team and payload, so that every mail is in every listing. Its `rank`
+///   is how urgent it is, [`crate::spool::rank`] in SQL; `event_urgent` is the queue in the order of delivery,
+///   `event_lane` gives the most urgent event of an incident. `note` is what the law of incidents remarked on an event
+///   that is sent.
+/// - `content`, `large`: the content has its own tables, so that lists do not read past it.
+/// - `incident`: its id is the number of the event that made the row, so that none is given twice. `key` is what its
+///   events share, `external_id` what SIGNL4 was told in its present life. It knows those of its events that matter,
+///   and what SIGNL4 calls them, so that delivering an event writes to no further index.
+/// - `seen`: the mails and the signatures that are not to count twice.
+/// - `memo`: what must outlive a restart and the spool does not look into.
+const SCHEMA: &str = "
     CREATE TABLE mail (
         id INTEGER PRIMARY KEY,
         received_at INTEGER NOT NULL,
@@ -54,58 +48,54 @@ const MAILS: &str = "
         seq INTEGER PRIMARY KEY,
         mail INTEGER NOT NULL,
         team TEXT,
-        state TEXT NOT NULL CHECK (state IN ('queued', 'failed', 'delivered', 'dropped')),
-        attempts INTEGER NOT NULL,
-        queued_at INTEGER NOT NULL,
-        next_at INTEGER NOT NULL,
-        settled_at INTEGER,
-        reason TEXT,
-        event_id TEXT,
-        external_id TEXT,
-        severity TEXT,
-        status TEXT,
-        title TEXT NOT NULL,
-        payload TEXT
-    ) STRICT;
-    CREATE INDEX event_queued ON event (team, seq) WHERE state = 'queued';
-    CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
-    CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
-";
-
-/// Version 2: incidents, and events that are kept and not sent. A state that an event may have is a
-/// constraint of its table, so the table is made anew. An incident knows those of its events that matter, and
-/// what SIGNL4 calls them, so that neither taking a mail nor delivering it writes to a further index.
-const INCIDENTS: &str = "
-    CREATE TABLE event_2 (
-        seq INTEGER PRIMARY KEY,
-        mail INTEGER NOT NULL,
-        team TEXT,
         state TEXT NOT NULL CHECK (state IN
             ('queued', 'failed', 'delivered', 'dropped', 'counted', 'muted', 'folded')),
         attempts INTEGER NOT NULL,
+        unanswered INTEGER NOT NULL DEFAULT 0,
         queued_at INTEGER NOT NULL,
         next_at INTEGER NOT NULL,
         settled_at INTEGER,
         reason TEXT,
+        note TEXT,
         event_id TEXT,
+        incident INTEGER,
         external_id TEXT,
         severity TEXT,
         status TEXT,
+        stranger INTEGER NOT NULL DEFAULT 0,
         title TEXT NOT NULL,
         payload TEXT,
-        storm INTEGER
+        attachments TEXT,
+        storm INTEGER,
+        rank INTEGER AS (CASE
+            WHEN status IN ('acknowledged', 'resolved') THEN 5
+            WHEN severity = 'critical' THEN 0 WHEN severity = 'high' THEN 1
+            WHEN severity = 'low' THEN 3 WHEN severity = 'info' THEN 4 ELSE 2 END) VIRTUAL
     ) STRICT;
-    INSERT INTO event_2 SELECT *, NULL FROM event;
-    DROP TABLE event;
-    ALTER TABLE event_2 RENAME TO event;
     CREATE INDEX event_queued ON event (team, seq) WHERE state = 'queued';
+    CREATE INDEX event_urgent ON event (team, rank, seq) WHERE state = 'queued';
+    CREATE INDEX event_lane ON event (team, incident, rank, seq) WHERE state = 'queued';
     CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
     CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
     CREATE INDEX event_kept ON event (state, seq) WHERE state IN ('counted', 'muted', 'folded');
+    CREATE INDEX event_untold ON event (incident, seq) WHERE state IN ('counted', 'muted', 'folded');
     CREATE INDEX event_folded ON event (storm, seq) WHERE storm IS NOT NULL;
+    CREATE INDEX event_unanswered ON event (team, seq) WHERE unanswered > 0;
     CREATE TABLE incident (
+        id INTEGER PRIMARY KEY,
         team TEXT NOT NULL,
+        key TEXT NOT NULL,
         external_id TEXT NOT NULL,
+        stranger INTEGER NOT NULL,
+        key_source TEXT NOT NULL,
+        family TEXT,
+        form TEXT,
+        instance TEXT NOT NULL,
+        domain TEXT NOT NULL,
+        base TEXT,
+        mark TEXT,
+        trust TEXT,
+        sent_at INTEGER,
         state TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
         severity TEXT,
         paged_severity TEXT,
@@ -121,117 +111,77 @@ const INCIDENTS: &str = "
         held_seq INTEGER,
         close_seq INTEGER,
         storm INTEGER,
-        event_ids TEXT NOT NULL,
-        PRIMARY KEY (team, external_id)
-    ) STRICT, WITHOUT ROWID;
+        event_ids TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX incident_key ON incident (team, key);
+    CREATE INDEX incident_posted ON incident (team, external_id);
+    CREATE INDEX incident_base ON incident (team, base) WHERE base IS NOT NULL AND state != 'resolved';
+    CREATE INDEX incident_texts ON incident (team, base, paged_at) WHERE base IS NOT NULL AND page_seq IS NOT NULL;
     CREATE TABLE storm (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         team TEXT NOT NULL,
+        kind TEXT NOT NULL CHECK (kind IN ('pages', 'texts')),
+        stranger INTEGER NOT NULL,
         source TEXT,
         state TEXT NOT NULL CHECK (state IN ('raging', 'over', 'closed')),
         began_at INTEGER NOT NULL,
         excess_at INTEGER NOT NULL,
         first_at INTEGER NOT NULL,
         last_at INTEGER NOT NULL,
+        severity TEXT,
+        told_severity TEXT,
         folded INTEGER NOT NULL,
         open INTEGER NOT NULL,
         keyless INTEGER NOT NULL,
         told INTEGER NOT NULL,
-        told_at INTEGER
+        told_at INTEGER,
+        digests INTEGER NOT NULL
     ) STRICT;
-";
-
-/// The incidents that the events of version 1 tell of and that are open, so that their next mails are repeats. That
-/// version posted every event, so the last open is the last page. Of what it closed nothing need be known; nor of
-/// what lies behind the last 100,000 events, so that no start takes long.
-const OPEN_INCIDENTS: &str = "
-    INSERT INTO incident
-    WITH known AS (
-        SELECT seq, team, external_id, state, status, queued_at, event_id,
-            max(iif(status = 'resolved', seq, 0)) OVER (PARTITION BY team, external_id) AS closed_by,
-            CASE severity WHEN 'critical' THEN 5 WHEN 'high' THEN 4 WHEN 'medium' THEN 3 WHEN 'low' THEN 1
-            WHEN 'info' THEN 0 ELSE 2 END AS worth
-        FROM event WHERE team IS NOT NULL AND external_id IS NOT NULL AND state != 'dropped'
-        AND seq > coalesce((SELECT seq FROM event ORDER BY seq DESC LIMIT 1 OFFSET 100000), 0)
-    ), life AS (
-        SELECT team, external_id, count(*) AS mails, min(queued_at) AS opened_at, max(queued_at) AS last_at,
-            min(seq) AS first, max(seq) AS last, max(iif(status = 'new', seq, NULL)) AS page,
-            max(iif(status = 'acknowledged', seq, 0)) AS acknowledged, max(iif(status = 'new', worth, -1)) AS worst,
-            max(iif(status = 'new' AND state != 'failed', worth, -1)) AS worst_paged,
-            group_concat(iif(status = 'new', event_id || ' ', NULL), '' ORDER BY seq) AS ids
-        FROM known WHERE seq > closed_by GROUP BY team, external_id
-    ), word (worth, word) AS (
-        VALUES (5, 'critical'), (4, 'high'), (3, 'medium'), (1, 'low'), (0, 'info')
-    )
-    SELECT life.team, life.external_id, iif(acknowledged > page, 'acknowledged', 'open'),
-        (SELECT word FROM word WHERE worth = worst),
-        iif(event.state = 'failed', NULL, (SELECT word FROM word WHERE worth = worst_paged)), opened_at, last_at,
-        iif(event.state = 'failed', NULL, coalesce(event.settled_at, event.queued_at)), mails, 0, 1, first, last, page,
-        NULL, NULL, NULL, coalesce(iif(length(ids) < 4096, ids,
-            substr(ids, length(ids) - 2048 + instr(substr(ids, -2048), ' ') + 1)), '')
-    FROM life JOIN event ON event.seq = page;
-";
-
-/// Memos: what must outlive a restart and the spool does not look into.
-const MEMOS: &str = "
+    CREATE TABLE seen (
+        team TEXT NOT NULL,
+        fingerprint TEXT NOT NULL,
+        trust TEXT NOT NULL,
+        at INTEGER NOT NULL,
+        mail INTEGER NOT NULL,
+        PRIMARY KEY (team, fingerprint)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX seen_at ON seen (at);
     CREATE TABLE memo (
         kind TEXT NOT NULL,
         name TEXT NOT NULL,
         value TEXT NOT NULL,
         PRIMARY KEY (kind, name)
     ) STRICT, WITHOUT ROWID;
+    CREATE TABLE reservation (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        account TEXT NOT NULL,
+        made_at INTEGER NOT NULL,
+        spent INTEGER NOT NULL,
+        open INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX reservation_account ON reservation (account, made_at);
 ";
 
-/// Version 4: the files that go along with an event, as JSON; their content is the mail's.
-const FILES: &str = "ALTER TABLE event ADD COLUMN attachments TEXT";
-
-/// Brings the schema from version `from` to [`VERSION`] in one transaction.
-pub fn migrate(db: &Connection, from: i64) -> rusqlite::Result<()> {
+/// Makes the tables in an empty database, in one transaction.
+pub fn make(db: &Connection) -> rusqlite::Result<()> {
     let transaction = db.unchecked_transaction()?;
-    for step in STEPS.iter().skip(usize::try_from(from).unwrap_or(0)).copied().flatten() {
-        transaction.execute_batch(step)?;
-    }
+    transaction.execute_batch(SCHEMA)?;
     transaction.pragma_update(None, "application_id", APPLICATION)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_older_schema_becomes_todays_and_keeps_what_is_in_it() {
-        for from in 1..VERSION {
-            let old = Connection::open_in_memory().unwrap();
-            for step in STEPS[..from as usize].iter().copied().flatten() {
-                old.execute_batch(step).unwrap();
-            }
-            old.execute_batch(
-                "INSERT INTO mail VALUES (1, 0, 1024, 2048, 0, '{}', '{}');
-                 INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, severity, status, title)
-                 VALUES (1024, 1, 'soc', 'queued', 0, 0, 0, 'critical', 'resolved', 'disk full'),
-                 (1025, 1, 'soc', 'queued', 0, 0, 0, 'info', 'new', 'disk full')",
-            )
-            .unwrap();
-            migrate(&old, from).unwrap();
-            let new = Connection::open_in_memory().unwrap();
-            migrate(&new, 0).unwrap();
-            let schema = |db: &Connection| -> Vec<String> {
-                let sql = "SELECT type || ' ' || name || ' ' || tbl_name FROM sqlite_schema ORDER BY 1";
-                db.prepare(sql)
-                    .unwrap()
-                    .query_map([], |row| row.get(0))
-                    .unwrap()
-                    .map(Result::unwrap)
-                    .collect()
-            };
-            assert_eq!(schema(&old), schema(&new), "from {from}");
-            let title: String = old.query_row("SELECT title FROM event", [], |row| row.get(0)).unwrap();
-            assert_eq!(title, "disk full");
-            let first = "SELECT seq FROM event WHERE state = 'queued' AND team = 'soc' ORDER BY rank LIMIT 1";
-            let first: i64 = old.query_row(first, [], |row| row.get(0)).unwrap();
-            assert_eq!(first, 1025, "what pages goes before what pages nobody");
-        }
-    }
+/// Whether the tables and indexes are exactly those that [`make`] makes: a version number alone does not tell, as
+/// programs before the first release have used it for other tables.
+pub fn is_ours(db: &Connection) -> rusqlite::Result<bool> {
+    let text = |db: &Connection| -> rusqlite::Result<Vec<(String, Option<String>)>> {
+        db.prepare(
+            "SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+    };
+    let new = Connection::open_in_memory()?;
+    new.execute_batch(SCHEMA)?;
+    Ok(text(db)? == text(&new)?)
 }

@@ -312,7 +312,7 @@ impl engine::Store for Store {
                 "SELECT event.team, event.external_id, event.title, coalesce(incident.severity, event.severity), \
                  event.queued_at, incident.posted, incident.paged_severity \
                  FROM event INDEXED BY event_kept \
-                 LEFT JOIN incident ON incident.team = event.team AND incident.external_id = event.external_id \
+                 LEFT JOIN incident ON incident.id = event.incident \
                  WHERE event.state = 'muted' AND event.state IN ('counted', 'muted', 'folded') AND event.queued_at >= ?2 \
                  AND (event.reason = ?1 OR substr(event.reason, 1, length(?1) + 2) = ?1 || ': ') \
                  AND (event.external_id IS NULL OR incident.state = 'open' AND incident.storm IS NULL) \
@@ -369,16 +369,16 @@ impl engine::Store for Store {
         closed: Timestamp,
         open: Timestamp,
         limit: usize,
-    ) -> Result<Vec<(String, String, i64)>, Failure> {
+    ) -> Result<Vec<(u64, u64)>, Failure> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.ask(|db| {
             db.prepare_cached(
-                "SELECT team, external_id, last_seq FROM incident WHERE last_at < ?1 \
+                "SELECT id, last_seq FROM incident WHERE last_at < ?1 \
                  AND (state = 'resolved' OR last_at < ?2 \
                  AND NOT EXISTS (SELECT 1 FROM event WHERE seq IN (last_seq, page_seq))) LIMIT ?3",
             )?
             .query_map(params![closed.as_millisecond(), open.as_millisecond(), limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                Ok((number(row, 0)?, number(row, 1)?))
             })?
             .collect()
         })

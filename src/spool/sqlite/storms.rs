@@ -150,8 +150,9 @@ impl Work<'_> {
         let storm = self
             .db
             .prepare_cached(
-                "INSERT INTO storm (team, source, state, began_at, excess_at, first_at, last_at, folded, open, \
-                 keyless, told) VALUES (?1, ?2, 'raging', ?3, ?3, ?3, ?3, 0, 0, 0, 0) RETURNING id",
+                "INSERT INTO storm (team, kind, stranger, source, state, began_at, excess_at, first_at, last_at, \
+                 folded, open, keyless, told, digests) \
+                 VALUES (?1, 'pages', 0, ?2, 'raging', ?3, ?3, ?3, ?3, 0, 0, 0, 0, 0) RETURNING id",
             )?
             .query_row(params![team, ticket.source, now.as_millisecond()], |row| row.get::<_, i64>(0))?;
         self.storms.rage(team, ticket.source.as_deref(), storm.cast_unsigned());
@@ -188,7 +189,8 @@ impl Work<'_> {
             .db
             .prepare_cached(
                 "SELECT seq FROM event INDEXED BY event_lane \
-                 WHERE state = 'queued' AND attempts = 0 AND team = ?1 AND external_id = ?2",
+                 WHERE state = 'queued' AND attempts = 0 AND team = ?1 \
+                 AND incident = (SELECT id FROM incident WHERE team = ?1 AND key = ?2)",
             )?
             .query_map(params![event.queued.team, event.queued.external_id], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;

@@ -20,28 +20,28 @@ const VAIN: usize = 1_024;
 const INCIDENTS: usize = 4_096;
 
 /// The queue in the order of urgency.
-const WALK: &str = "SELECT rank, seq, external_id FROM event INDEXED BY event_urgent \
+const WALK: &str = "SELECT rank, seq, incident FROM event INDEXED BY event_urgent \
      WHERE state = 'queued' AND team = ?1 AND (rank, seq) > (?2, ?3) ORDER BY rank, seq";
 
 /// The most urgent event of an incident.
 const WORST: &str = "SELECT rank, seq FROM event INDEXED BY event_lane \
-     WHERE state = 'queued' AND team = ?1 AND external_id = ?2 ORDER BY rank, seq LIMIT 1";
+     WHERE state = 'queued' AND team = ?1 AND incident = ?2 ORDER BY rank, seq LIMIT 1";
 
 /// The oldest event of a rank of an incident.
 const OLDEST: &str = "SELECT min(seq) FROM event INDEXED BY event_lane \
-     WHERE state = 'queued' AND team = ?1 AND external_id = ?2 AND rank = ?3";
+     WHERE state = 'queued' AND team = ?1 AND incident = ?2 AND rank = ?3";
 
 /// The next incident behind one, in the order of their ids.
-const NEXT: &str = "SELECT min(external_id) FROM event INDEXED BY event_lane \
-     WHERE state = 'queued' AND team = ?1 AND external_id > ?2";
+const NEXT: &str = "SELECT min(incident) FROM event INDEXED BY event_lane \
+     WHERE state = 'queued' AND team = ?1 AND incident > ?2";
 
 /// Events that are incidents of their own.
 const ALONE: &str = "SELECT rank, seq FROM event INDEXED BY event_lane \
-     WHERE state = 'queued' AND team = ?1 AND external_id IS NULL AND (rank, seq) > (?2, ?3) \
+     WHERE state = 'queued' AND team = ?1 AND incident IS NULL AND (rank, seq) > (?2, ?3) \
      ORDER BY rank, seq LIMIT ?4";
 
 /// The most urgent event of an incident: its rank, its number and the incident.
-type Place = (i64, i64, Option<String>);
+type Place = (i64, i64, Option<i64>);
 
 /// The incidents of `team` behind `after`, a rank and a number, by their most urgent events.
 pub(super) fn urgent(
@@ -80,21 +80,19 @@ impl Question<'_> {
             && let Some(row) = rows.next()?
         {
             let (rank, seq): (i64, i64) = (row.get(0)?, row.get(1)?);
-            let Some(id) = row.get_ref(2)?.as_bytes_or_null()? else {
+            let Some(id) = row.get::<_, Option<i64>>(2)? else {
                 found.push((rank, seq, None));
                 continue;
             };
-            if met.contains(id) {
+            if !met.insert(id) {
                 passed += 1;
                 if passed > vain {
                     return Ok(None);
                 }
                 continue;
             }
-            met.insert(id.to_owned());
-            let id: String = row.get(2)?;
             // One that has a worse event is one of those before.
-            if self.worst(&id)? == Some((rank, seq)) {
+            if self.worst(id)? == Some((rank, seq)) {
                 found.push((rank, seq, Some(id)));
             }
         }
@@ -112,15 +110,15 @@ impl Question<'_> {
             })?
             .collect::<rusqlite::Result<_>>()?;
         let mut next = self.db.prepare_cached(NEXT)?;
-        let mut incident = Some(String::new());
+        let mut incident = Some(i64::MIN);
         for _ in 0..INCIDENTS {
             let Some(id) = incident else {
                 found.sort_unstable();
                 found.truncate(self.limit);
                 return Ok(Some(found));
             };
-            incident = next.query_row([self.team, &id], |row| row.get(0))?;
-            if let Some((rank, seq)) = self.worst(&id)?
+            incident = next.query_row(params![self.team, id], |row| row.get(0))?;
+            if let Some((rank, seq)) = self.worst(id)?
                 && (rank, seq) > self.after
             {
                 found.push((rank, seq, Some(id)));
@@ -129,10 +127,10 @@ impl Question<'_> {
         Ok(None)
     }
 
-    fn worst(&self, id: &str) -> rusqlite::Result<Option<(i64, i64)>> {
+    fn worst(&self, id: i64) -> rusqlite::Result<Option<(i64, i64)>> {
         self.db
             .prepare_cached(WORST)?
-            .query_row([self.team, id], |row| Ok((row.get(0)?, row.get(1)?)))
+            .query_row(params![self.team, id], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
     }
 
@@ -173,9 +171,9 @@ mod tests {
         writer.db
     }
 
-    fn insert(db: &Connection, seq: u64, id: Option<&str>, severity: Option<Severity>) {
+    fn insert(db: &Connection, seq: u64, id: Option<i64>, severity: Option<Severity>) {
         db.prepare_cached(
-            "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, title, external_id, \
+            "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, title, incident, \
              severity) VALUES (?1, 1, 'soc', 'queued', 0, 0, 0, '', ?2, ?3)",
         )
         .unwrap()
@@ -193,7 +191,7 @@ mod tests {
             let plan: Vec<String> = rows.map(Result::unwrap).collect();
             plan.join("; ").replace("COVERING ", "")
         };
-        let lane = "SEARCH event USING INDEX event_lane (team=? AND external_id";
+        let lane = "SEARCH event USING INDEX event_lane (team=? AND incident";
         assert_eq!(plan(WALK, 3), "SEARCH event USING INDEX event_urgent (team=? AND rank>?)");
         assert_eq!(plan(WORST, 2), format!("{lane}=?)"));
         assert_eq!(plan(OLDEST, 3), format!("{lane}=? AND rank=?)"));
@@ -211,10 +209,9 @@ mod tests {
             for seq in 1..400 {
                 let id = match rng.u8(0..10) {
                     0 => None,
-                    1 => Some(String::new()),
-                    _ => Some(format!("incident {}", rng.u8(0..60))),
+                    _ => Some(rng.i64(0..60)),
                 };
-                insert(&db, seq, id.as_deref(), severities[rng.usize(0..severities.len())]);
+                insert(&db, seq, id, severities[rng.usize(0..severities.len())]);
             }
             for limit in [1, 7, 1_000] {
                 let after = (rng.i64(0..5), rng.i64(0..400));
@@ -230,9 +227,9 @@ mod tests {
         let db = database();
         db.execute_batch("BEGIN").unwrap();
         for seq in 1..=10_000 {
-            insert(&db, seq, Some("storm"), Some(Severity::High));
+            insert(&db, seq, Some(7), Some(Severity::High));
         }
-        insert(&db, 10_001, Some("another"), Some(Severity::High));
+        insert(&db, 10_001, Some(8), Some(Severity::High));
         insert(&db, 10_002, None, None);
         db.execute_batch("COMMIT").unwrap();
         let found = urgent(&db, "soc", (0, 0), 256).unwrap();

@@ -47,8 +47,8 @@ fn nobody_else_names_a_client_and_nobody_is_made_one_who_may() {
 
     // Not by the address that it was given, but by its own, both ways.
     let mut talk = relay();
-    assert_eq!(talk.codes("XCLIENT ADDR=203.0.113.9\r\nXCLIENT ADDR=203.0.113.10\r\n"), "220, 220, 220");
-    assert_eq!(talk.session.client.address, address("203.0.113.10"));
+    assert_eq!(talk.codes("XCLIENT ADDR=203.0.113.9\r\nXCLIENT LOGIN=a\r\n"), "220, 220, 220");
+    assert_eq!(talk.session.client.address, address("203.0.113.9"));
     assert_eq!(talk.session.client.relay, address("192.0.2.7"));
     let mut outside = Talk::at(|entrance| entrance.xclient = vec!["203.0.113.0/24".parse().unwrap()]);
     assert_eq!(outside.codes("XCLIENT ADDR=203.0.113.9\r\n"), "220, 550 5.7.0");
@@ -75,9 +75,69 @@ fn what_several_commands_say_adds_up() {
         (found.address, found.user.as_deref(), &*found.helo),
         (address("2001:db8::9"), Some("alice"), "spike")
     );
+    let mut talk = relay();
     talk.says("XCLIENT LOGIN=[UNAVAILABLE] ADDR=[UNAVAILABLE]\r\n");
     let found = &talk.session.client;
     assert_eq!((found.address, found.relay, found.user.as_deref()), (None, address("192.0.2.7"), None));
+}
+
+#[test]
+fn what_was_said_of_the_client_is_not_said_again() {
+    for again in
+        ["ADDR=127.0.0.1", "LOGIN=root", "HELO=x", "LOGIN=[UNAVAILABLE]", "ADDR=127.0.0.1 LOGIN=root"]
+    {
+        let mut talk = relay();
+        talk.says("XCLIENT ADDR=203.0.113.9 LOGIN=alice HELO=spike\r\n");
+        let before = talk.session.client.clone();
+        assert_eq!(talk.codes(format!("XCLIENT {again}\r\n")), "503 5.5.1", "{again}");
+        assert_eq!(talk.session.client, before, "{again}");
+    }
+}
+
+#[test]
+fn a_client_whose_bytes_are_piped_on_names_itself_nothing() {
+    let between = [
+        "EHLO spike",
+        "HELO spike",
+        "NOOP",
+        "RSET",
+        "MAIL FROM:<a>",
+        "XYZ",
+        "VRFY a",
+        "STARTTLS",
+        "AUTH PLAIN",
+    ];
+    for between in between {
+        let mut talk = relay();
+        talk.says("EHLO relay\r\nXCLIENT ADDR=203.0.113.9\r\n");
+        talk.says(format!("{between}\r\nRSET\r\n"));
+        let before = talk.session.client.clone();
+        assert_eq!(talk.codes("XCLIENT ADDR=127.0.0.1 LOGIN=root\r\n"), "503 5.5.1", "{between}");
+        assert_eq!(talk.codes("XCLIENT LOGIN=root\r\n"), "503 5.5.1", "{between}");
+        assert_eq!(talk.session.client, before, "{between}");
+        assert!(!talk.says("EHLO spike\r\n").contains("XCLIENT"), "{between}");
+    }
+}
+
+#[test]
+fn a_client_that_was_named_cannot_make_the_relay_of_itself_by_a_handshake() {
+    let mut talk = Talk::at(|entrance| {
+        entrance.xclient = vec!["192.0.2.0/29".parse().unwrap()];
+        entrance.tls = crate::smtp::entrance::TlsMode::Starttls;
+    });
+    assert!(talk.says("EHLO relay\r\n").contains("STARTTLS"));
+    talk.says("XCLIENT ADDR=203.0.113.9\r\n");
+    assert_eq!(talk.codes("STARTTLS\r\n"), "503 5.5.1");
+    assert!(!talk.says("EHLO spike\r\n").contains("STARTTLS"));
+    assert_eq!(talk.codes("STARTTLS\r\nXCLIENT ADDR=127.0.0.1\r\n"), "503 5.5.1, 503 5.5.1");
+    assert_eq!(talk.session.client.address, address("203.0.113.9"));
+    // Within TLS that the relay began itself it names its client, after the handshake.
+    let mut talk = Talk::at(|entrance| {
+        entrance.xclient = vec!["192.0.2.0/29".parse().unwrap()];
+        entrance.tls = crate::smtp::entrance::TlsMode::Starttls;
+    });
+    talk.says("STARTTLS\r\n");
+    assert_eq!(talk.codes("XCLIENT ADDR=203.0.113.9\r\n"), "220");
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! The identity of an event: whom its mail is from, and which product, form and installation its external id belongs to.
+
+use crate::event::{Event, KeySource, Status, bounded};
+use crate::mail;
+
+use super::RuleSet;
+use super::draft::{By, Draft};
+use super::field::Key;
+use super::ground::Ground;
+
+/// Longest instance in characters; it may become the end of an external id.
+const INSTANCE_LIMIT: usize = 100;
+
+/// Fills in all but the guess, which is made where the external id is.
+pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &mut Event) {
+    let message = ground.message;
+    let from = message.from.first().map_or(ground.envelope.reverse_path.as_str(), |from| &from.address);
+    let identity = &mut event.identity;
+    identity.trust = ground.standing().trust;
+    identity.key_source = key_source(rules, draft);
+    let product = || draft.text(Key::SourceSystem).map(str::to_owned);
+    (identity.family, identity.form) = match (identity.key_source, draft.given(Key::ExternalId)) {
+        (KeySource::Shipped, Some(key)) => {
+            let sheet = &rules.sheets[key.by.file];
+            (Some(sheet.family.to_string()), Some(sheet.name.to_string()))
+        }
+        (KeySource::Site, Some(key)) => (product(), Some(rules.sheets[key.by.file].name.to_string())),
+        _ => (product(), None),
+    };
+    let instance = match draft.text(Key::Instance) {
+        Some(ruled) => ruled.to_owned(),
+        None => instance_of(rules, from),
+    };
+    identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
+    identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
+    identity.sent_at = message.date;
+}
+
+/// The installation that sends as `mailbox`.
+fn instance_of(rules: &RuleSet, mailbox: &str) -> String {
+    let named = rules.site.instances.iter().find(|(pattern, _)| pattern.matches(mailbox));
+    named.map_or_else(|| mailbox.to_lowercase(), |(_, name)| name.clone())
+}
+
+/// Where the external id came from. A mail whose parameters close or acknowledge under the key of a shipped rule speaks
+/// by its parameters: what they may close is what they opened.
+fn key_source(rules: &RuleSet, draft: &Draft) -> KeySource {
+    let Some(key) = draft.given(Key::ExternalId) else { return KeySource::Guess };
+    let by_parameters = |by: By| rules.sheets[by.file].rules[by.rule].parameters.is_some();
+    let status = draft.given(Key::Status).filter(|status| status.text != Status::New.to_string());
+    if is_of_the_site(rules, key.by) && !by_parameters(key.by) {
+        KeySource::Site
+    } else if by_parameters(key.by) || status.is_some_and(|status| by_parameters(status.by)) {
+        KeySource::Parameters
+    } else {
+        KeySource::Shipped
+    }
+}
+
+/// Whether the rule is one of the site's own, be it in the place of a shipped one.
+pub(super) fn is_of_the_site(rules: &RuleSet, by: By) -> bool {
+    let rule = &rules.sheets[by.file].rules[by.rule];
+    !rules.sheets[rule.home].shipped
+}

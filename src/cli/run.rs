@@ -26,6 +26,9 @@ pub(super) fn run(site: &Site) -> Exit {
         Err(exit) => return exit,
     };
     start_log(config.log);
+    for exposed in config.exposed_secrets() {
+        warn!("{exposed}");
+    }
     // A further folder that systemd keeps for the service is where it can write what must outlive its spool.
     let kept = site.environment.var("STATE_DIRECTORY").unwrap_or_default().split(':').map(PathBuf::from);
     let rescue: Vec<PathBuf> =

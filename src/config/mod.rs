@@ -267,6 +267,17 @@ impl Config {
         Some(Diagnostic::about_file(path, format!("[signl4]: {problem}")).help("see `ca-file` and `proxy`"))
     }
 
+    /// What is wrong with who can read the files of secrets: a line for each that every user of the machine can read.
+    pub fn exposed_secrets(&self) -> Vec<String> {
+        let login = self.notices.mail.as_ref().and_then(|mail| mail.login.as_ref());
+        let teams = self.teams.iter().map(|team| &team.secret);
+        let others =
+            self.heartbeat.iter().map(|beat| &beat.source).chain(login.map(|(_, password)| password));
+        let mut found: Vec<String> = teams.chain(others).filter_map(SecretSource::exposed).collect();
+        found.dedup();
+        found
+    }
+
     /// What is wrong with the secrets, those of the teams and the heartbeat's: one diagnostic for each that cannot be
     /// had.
     pub fn secret_problems(&self, environment: &Environment) -> Vec<Diagnostic> {

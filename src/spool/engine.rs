@@ -12,7 +12,7 @@ use super::entry::{
 };
 use super::reservation::{Reservation, Urgent};
 use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
-use crate::mail::{Envelope, MailId, Origin};
+use crate::mail::{Envelope, MailId, Origin, Trust};
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Change {
     Retarget { mail: MailId, team: String, now: Timestamp },
     /// Looks at the next mails after `after` and deletes those that were kept long enough.
     Purge { after: u64, horizon: Horizon },
+    /// Deletes a few of the mails that are done before their time, where there is hardly any room left.
+    Relieve(Timestamp),
     /// Gives a little of the space that is no longer used back to the disk.
     Shrink,
     /// Keeps and forgets what must outlive a restart.
@@ -58,6 +60,10 @@ pub(super) struct Parcel {
     /// The envelope as JSON.
     pub envelope: String,
     pub content: Content,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Whether there are events, and all are of strangers.
+    pub stranger: bool,
     pub judged: Judged,
     /// What is remembered from the moment at which the mail is taken.
     pub memos: Vec<Memo>,
@@ -128,6 +134,8 @@ impl Parcel {
     pub fn new(entry: Entry, now: Timestamp) -> Self {
         let Entry { id, envelope, content, story, events, dropped } = entry;
         let content = content.map_or(Content::None, Content::Here);
+        let of_stranger = |event: &Event| event.identity.trust == Trust::Stranger;
+        let stranger = !events.is_empty() && events.iter().all(of_stranger);
         let mut judged = Judged::new(id, &story, events, dropped, now);
         // Two senders of products that no rule knows are two sources: the one that floods takes none of the other's
         // pages along.
@@ -140,6 +148,8 @@ impl Parcel {
             received_at: envelope.received_at,
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
+            taken_at: now,
+            stranger,
             judged,
             memos: Vec::new(),
             notice: envelope.origin == Origin::Gateway,
@@ -220,7 +230,7 @@ impl Change {
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
             Self::Remember(memos) => ROW * memos.len(),
             Self::Forget { incidents, .. } => ROW * incidents.len(),
-            Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            Self::Drop { .. } | Self::Purge { .. } | Self::Relieve(_) | Self::Shrink => ROW,
             Self::Reserve(_) => ROW,
             // About a mail's events, each with a payload of an ordinary length.
             Self::Retarget { .. } => 16 * ROW,

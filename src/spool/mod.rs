@@ -10,7 +10,8 @@
 //! - Order: events have numbers ([`Queued::seq`]) that grow in the order in which mails were put.
 //! - An error never means "taken": after one the mail may or may not be in the spool, and the sender,
 //!   who was not told `250`, sends it again.
-//! - A full disk refuses mail and nothing else; it is taken again when there is space.
+//! - A full disk refuses mail and nothing else; it is taken again when there is space. Before that, mails that are done
+//!   go before their time, those of strangers first, and strangers fill no more than their share.
 //! - A flush that the disk does not confirm ends the spool for good ([`Spool::failed`]): nobody can know
 //!   what the disk has, so the process must stop and open it anew. So does a spool that is taken away under it: what is
 //!   undelivered is saved in a file elsewhere, which the next start takes in.
@@ -102,6 +103,14 @@ impl Spool {
             clock,
             config: Arc::new(config.clone()),
         })
+    }
+
+    /// Looks whether the folder of `config`, if it is there, is safe from others.
+    ///
+    /// # Errors
+    /// Others can write to it.
+    pub fn check(config: &Config) -> Result<(), OpenError> {
+        if config.path.exists() { sqlite::check(&config.path) } else { Ok(()) }
     }
 
     /// Tells `listener` of all that goes into the queue or is withdrawn from it from now on, each batch once it
@@ -279,6 +288,8 @@ impl Spool {
             failed: before(self.config.dead_letter_retention),
         };
         let mut purged = 0;
+        while self.apply(Change::Relieve(now)).await?.next.is_some() {}
+        self.forget_removed(horizon.settled).await?;
         let mut next = Some(0);
         while let Some(after) = next {
             let applied = self.apply(Change::Purge { after, horizon }).await?;
@@ -288,6 +299,16 @@ impl Spool {
         self.forget(now, before).await?;
         while self.apply(Change::Shrink).await?.next.is_some() {}
         Ok(purged)
+    }
+
+    /// Forgets how many mails were deleted early of the days before `before`.
+    async fn forget_removed(&self, before: Timestamp) -> Result<(), Error> {
+        let days = self.reader.memos(sqlite::REMOVED).await?;
+        let kept = before.to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
+        let old = days.into_iter().filter(|(day, _)| *day < kept);
+        let memos: Vec<Memo> =
+            old.map(|(name, _)| Memo { kind: sqlite::REMOVED, name, value: None }).collect();
+        if memos.is_empty() { Ok(()) } else { self.remember(memos).await }
     }
 
     /// Forgets the incidents that nobody asks for any more.

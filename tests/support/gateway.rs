@@ -27,7 +27,9 @@ impl Site {
         // Other users go through this folder, as Postfix and what it starts do; the spool is private by itself.
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("smtp2signl4-").permissions(open).tempdir().unwrap();
-        std::fs::write(folder.path().join("secret"), SECRET).unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
         let mut site = Self { folder, settings: BTreeMap::new(), appendix: String::new() };
         site.set("smtp", "listen", "['127.0.0.1:0']");
         site.set("signl4", "url", format!("'{}'", standin.url()));

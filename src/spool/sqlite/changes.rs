@@ -5,7 +5,9 @@ use std::ops::Range;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::Disk;
 use super::reserve::reserve;
+use super::room::{Need, Room};
 use super::rows::{QUEUED, queued};
 use super::schema::BLOCK;
 use crate::event::Attachment;
@@ -29,10 +31,9 @@ pub(super) struct Work<'a> {
     pub db: &'a Connection,
     /// The first number of the next mail's block.
     pub next_seq: i64,
-    /// How many bytes new mail may still take of the disk.
-    pub disk: u64,
-    /// How many bytes the spool may still grow by, large contents included.
-    pub quota: u64,
+    /// The disk, and the room that mail may take of it and of the spool.
+    pub space: &'a Disk,
+    pub room: &'a mut Room,
     /// The files that no row names any more once this is committed.
     pub unnamed: Vec<String>,
     /// When a mail about a known incident pages.
@@ -81,6 +82,7 @@ impl Work<'_> {
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
             Change::Forget { incidents, storms_before } => self.forget_all(incidents, *storms_before),
             Change::Shrink => self.shrink(),
+            Change::Relieve(now) => Ok(Ok(self.relieve(*now)?)),
             Change::Remember(memos) => {
                 self.remember(memos)?;
                 Ok(Ok(Applied::default()))
@@ -90,11 +92,9 @@ impl Work<'_> {
     }
 
     fn put(&mut self, parcel: &Parcel, size: u64) -> Answer {
-        let growth = match parcel.content {
-            Content::Aside { size: aside, .. } => size + aside as u64,
-            Content::None | Content::Here(_) => size,
-        };
-        if size > self.disk || growth > self.quota {
+        let now = parcel.taken_at;
+        let need = Need::of(parcel, size);
+        if !self.has_room(need, now)? {
             return Ok(Err(Refused::Full));
         }
         let events = parcel.judged.events.len() + usize::from(parcel.judged.dropped.is_some());
@@ -138,8 +138,7 @@ impl Work<'_> {
             }
         }
         self.next_seq = end;
-        self.disk -= size;
-        self.quota -= growth;
+        self.take_room(parcel.id, need)?;
         self.remember(&parcel.memos)?;
         let will = match (&parcel.told, parcel.notice) {
             (Some(_), _) => Will::Digest,
@@ -379,14 +378,7 @@ impl Work<'_> {
             if end == self.next_seq || self.is_kept(first, end, horizon)? {
                 continue;
             }
-            let mut large = self.db.prepare_cached("DELETE FROM large WHERE mail = ?1 RETURNING file")?;
-            self.unnamed.extend(large.query_row([id], |row| row.get::<_, String>(0)).optional()?);
-            for sql in ["DELETE FROM content WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
-                self.db.prepare_cached(sql)?.execute([id])?;
-            }
-            self.db
-                .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")?
-                .execute([first, end])?;
+            self.delete(id, first, end)?;
             applied.count += 1;
         }
         Ok(Ok(applied))

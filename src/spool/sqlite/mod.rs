@@ -14,6 +14,7 @@ mod place;
 mod rescue;
 mod reserve;
 mod retarget;
+mod room;
 mod rows;
 mod schema;
 mod store;
@@ -38,7 +39,10 @@ use crate::incident::{self, Storms};
 use changes::{Work, key};
 use files::Files;
 use ground::Ground;
-use place::{check_file, log_path, make_file, make_folder, sync_folder};
+pub(super) use place::check_folder as check;
+use place::{check_file, check_folder, log_path, make_file, make_folder, sync_folder};
+pub(super) use room::REMOVED;
+use room::Room;
 pub(super) use store::Store;
 
 /// The database in the folder of the spool.
@@ -79,11 +83,14 @@ struct Disk {
 }
 
 impl Disk {
-    /// How many bytes new mail may take.
-    fn room(&self) -> u64 {
+    /// How many bytes new mail may take, where `free` are unused within the database.
+    fn room(&self, free: u64) -> u64 {
         // A file system that does not tell is one that is not guarded.
-        rustix::fs::statvfs(&self.folder)
-            .map_or(u64::MAX, |disk| (disk.f_bavail * disk.f_frsize).saturating_sub(self.min_free))
+        rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| {
+            let available = disk.f_bavail * disk.f_frsize;
+            // The log of what is written still takes some of it.
+            if available < self.min_free / 2 { 0 } else { (available + free).saturating_sub(self.min_free) }
+        })
     }
 }
 
@@ -91,7 +98,7 @@ impl Disk {
 pub(super) struct Writer {
     db: Connection,
     disk: Disk,
-    max_size: Option<u64>,
+    room: Room,
     files: Arc<Files>,
     /// Files to be removed when nobody waits for it.
     unnamed: Vec<String>,
@@ -112,6 +119,7 @@ pub(super) struct Writer {
 pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writer, Store), OpenError> {
     let folder = config.path.as_path();
     make_folder(folder)?;
+    check_folder(folder)?;
     let lock = Lock::take(folder)?;
     let path = folder.join(FILE);
     make_file(&path)?;
@@ -130,12 +138,13 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
     let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
     let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
     storms::read_allowances(&db, &allowances).map_err(|error| refuse(&path, &error))?;
+    let room = Room::new(config, &db).map_err(|error| refuse(&path, &error))?;
     let ground = Ground::of(folder, &path).map_err(|error| OpenError::io(&path, &error))?;
     let writer = Writer {
         storms: storms::remembered(&db).map_err(|error| refuse(&path, &error))?,
         db,
         disk,
-        max_size: config.max_size,
+        room,
         files,
         unnamed: Vec::new(),
         next_seq,
@@ -305,8 +314,8 @@ impl Writer {
         let mut work = Work {
             db: &transaction,
             next_seq: self.next_seq,
-            disk: 0,
-            quota: 0,
+            space: &self.disk,
+            room: &mut self.room,
             unnamed: Vec::new(),
             incidents: &self.incidents,
             storms: &mut self.storms,
@@ -314,16 +323,6 @@ impl Writer {
         };
         _ = work.change(&Change::Record(outcomes.to_vec()))?;
         transaction.commit()
-    }
-
-    /// How many bytes the spool may grow by.
-    fn quota(&self) -> rusqlite::Result<u64> {
-        let Some(max_size) = self.max_size else { return Ok(u64::MAX) };
-        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        let large = number("SELECT coalesce(sum(size), 0) FROM large")?;
-        let used = pages * number("PRAGMA page_size")? + large;
-        Ok(max_size.saturating_sub(used.cast_unsigned()))
     }
 
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
@@ -342,14 +341,15 @@ impl Writer {
 
 impl engine::Writer for Writer {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+        let before = self.room.clone();
         let mut apply = || {
-            let (disk, quota) = (self.disk.room(), self.quota()?);
+            self.room.measure(&self.db, &self.disk)?;
             let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
             let mut work = Work {
                 db: &transaction,
                 next_seq: self.next_seq,
-                disk,
-                quota,
+                space: &self.disk,
+                room: &mut self.room,
                 unnamed: Vec::new(),
                 incidents: &self.incidents,
                 storms: &mut self.storms,
@@ -369,6 +369,7 @@ impl engine::Writer for Writer {
             Ok(self.ground.check().map(|()| answers).map_err(Failure::Gone))
         };
         apply().map_err(|error| failure(&error)).and_then(|done| done).inspect_err(|_| {
+            self.room = before;
             // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
             self.storms = storms::raging(&self.db).unwrap_or_default();
         })
@@ -447,6 +448,8 @@ mod tests {
                 received_at: now,
                 envelope: String::new(),
                 content: engine::Content::Here(vec![0; size].into()),
+                taken_at: now,
+                stranger: false,
                 judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
                 memos: Vec::new(),
                 notice: false,

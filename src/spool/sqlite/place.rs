@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::spool::error::OpenError;
@@ -57,4 +57,22 @@ pub(super) fn log_path(path: &Path) -> PathBuf {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     log.into()
+}
+
+/// Refuses a folder that others can write to: they could put another spool in the place of this one.
+pub(in crate::spool) fn check_folder(folder: &Path) -> Result<(), OpenError> {
+    let found = fs::metadata(folder).map_err(|error| OpenError::io(folder, &error))?;
+    let unsafe_by = |detail: String| Err(OpenError::Unsafe { path: folder.to_owned(), detail });
+    let own = rustix::process::geteuid().as_raw();
+    if found.mode() & 0o002 != 0 {
+        return unsafe_by("can be written by every user of this machine: chmod 0700 it".to_owned());
+    }
+    // What root does beside a service it does for the service's user.
+    if own != 0 && found.uid() != own && found.uid() != 0 {
+        return unsafe_by(format!(
+            "belongs to user {}, and this program runs as user {own}: chown it, or name another folder by `[spool] path`",
+            found.uid()
+        ));
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Status};
 use smtp2signl4::gateway::{Edge, Intake, load_rules};
 use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Verdict};
+use smtp2signl4::smtp::strangers::Strangers;
 use smtp2signl4::smtp::{Accept, Refusal};
 use smtp2signl4::spool::{Config, Spool};
 
@@ -115,6 +116,27 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
     assert!(strict.intake.spool().reader().mails(MailId::new(now(), 0), None, 9).await.unwrap().is_empty());
     strict.accept(resolved("203.0.113.9", "")).await.unwrap();
     strict.accept(resolved("127.0.0.1", "")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_outside_pages_within_his_rate_and_a_relay_of_ours_is_refused_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let rates = parse(None, &Source::new("c", "[smtp.rates]\nstrangers = '2/m'\n")).unwrap().smtp.rates;
+    let edge =
+        edge(folder.path(), "[rules]\nclosing-domains = ['example.org']\n").bounding(Strangers::new(rates));
+    let hop = "Received: from a (a [198.51.100.66]) by mx; now\r\n";
+    let takes = async |client: &str, head: &str| edge.accept(resolved(client, head)).await;
+    for _ in 0..2 {
+        assert!(takes("198.51.100.66", "").await.is_ok());
+    }
+    assert_eq!(takes("198.51.100.66", "").await, Err(Refusal::TooMany));
+    for _ in 0..9 {
+        // Another address, one that is proven, and the same stranger by way of a relay inside.
+        assert!(takes("203.0.113.9", "").await.is_ok());
+        assert!(takes("10.0.0.1", hop).await.is_ok());
+        assert!(takes("10.0.0.1", "").await.is_ok());
+    }
+    assert!(takes("198.51.100.67", "").await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use smtp2signl4::diagnostic::Source;
-use smtp2signl4::rules::{ExampleMail, RuleSet, Site, shipped};
+use smtp2signl4::rules::{ExampleMail, RuleSet, Site, senders, shipped};
 
 fn load(sources: &[Source]) -> RuleSet {
     RuleSet::load(sources, Site::default()).unwrap_or_else(|found| {
@@ -45,6 +45,56 @@ fn every_shipped_example_comes_out_as_it_says() {
     }
     assert!(failed.is_empty(), "{failed}");
     assert_eq!(seen.len(), shipped().len(), "every pack has examples");
+}
+
+/// `rules/SENDERS.md` as it must be.
+fn senders_page() -> String {
+    let mut page = "# What the shipped rules know
+
+Each row is what a rule file says of itself in `[about]`; `BLESS=1 cargo test --test rules_shipped` writes this page anew. An update is
+about an incident that is open: it pages when it is worse than before, or some time after the last page, and is counted otherwise.
+
+"
+    .to_owned();
+    page.push_str(&senders(&shipped()));
+    page.push_str(
+        "| anything else | every mail | – | – | the conversation it belongs to, else sender and subject | – |\n",
+    );
+    page
+}
+
+#[test]
+fn the_table_of_senders_is_made_of_what_the_files_say() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("rules/SENDERS.md");
+    let page = senders_page();
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(fs::read_to_string(&path).unwrap_or_default(), page, "BLESS=1 writes rules/SENDERS.md anew");
+}
+
+#[test]
+fn what_a_file_says_of_opening_and_closing_its_examples_show() {
+    for source in shipped() {
+        let table: toml::Table = source.text.parse().unwrap();
+        let about = table.get("about").unwrap_or_else(|| panic!("{} has no [about]", source.path));
+        let examples = table["example"].as_array().unwrap();
+        let expected = |key: &str, word: &str| {
+            let holds = |expect: &toml::Value| match expect {
+                toml::Value::Array(several) => {
+                    several.iter().any(|e| e.get(key).and_then(|v| v.as_str()) == Some(word))
+                }
+                one => one.get(key).and_then(|v| v.as_str()) == Some(word),
+            };
+            examples.iter().any(|example| holds(&example["expect"]))
+        };
+        let says = |key: &str| about.get(key).and_then(|v| v.as_str());
+        assert_eq!(says("closes").is_some(), expected("status", "resolved"), "{}: closes", source.path);
+        let acknowledges = says("updates").is_some_and(|text| text.contains("acknowledges"));
+        assert!(!acknowledges || expected("status", "acknowledged"), "{}: acknowledges", source.path);
+        let nothing = says("opens").is_some_and(|text| text.starts_with("nothing"));
+        assert!(nothing || expected("status", "new"), "{}: opens", source.path);
+    }
 }
 
 /// The blocks of code in `rules/README.md`.

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use mail_auth::common::crypto::Algorithm;
 use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::spf::verify::SpfParameters;
+use mail_auth::spf::{Directive, Mechanism, Qualifier, Spf};
 use mail_auth::{
     AuthenticatedMessage, DkimOutput, DkimResult, DmarcResult, Error, MX, MessageAuthenticator, Parameters,
     RecordSet, SpfOutput, SpfResult, Txt, dkim, dmarc,
@@ -24,7 +24,9 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::mail::{Authenticity, Header, Policy, Verdict, domain_of};
 
+use super::cover::Cover;
 use super::resolver::{Records, Resolver};
+use super::seal;
 
 /// Largest header that is checked, in bytes. Postfix takes 100 KiB.
 const HEADER_LIMIT: usize = 128 * 1024;
@@ -45,28 +47,6 @@ const NAME_LIMIT: usize = 200;
 /// A content above this many bytes is hashed on a thread of its own.
 const INLINE_LIMIT: usize = 128 * 1024;
 
-/// Fields that RFC 5322 section 3.6 and RFC 2045 allow once. Where one stands twice, a signature may cover
-/// the one and rules read the other.
-const SINGLE: [&str; 13] = [
-    "from",
-    "sender",
-    "reply-to",
-    "to",
-    "cc",
-    "subject",
-    "date",
-    "message-id",
-    "in-reply-to",
-    "references",
-    "mime-version",
-    "content-type",
-    "content-transfer-encoding",
-];
-
-/// Fields that a signature must cover where they are there, so that it proves what rules go by. SIGNL4's own
-/// parameters are among them: see [`must_be_signed`].
-const SIGNED: [&str; 4] = ["from", "subject", "in-reply-to", "references"];
-
 /// Who vouches for this mail?
 pub(super) struct Question {
     /// The client's address; none if it does not tell of the sender.
@@ -76,6 +56,8 @@ pub(super) struct Question {
     pub(super) content: Bytes,
     pub(super) received_at: Timestamp,
     pub(super) timeout: Duration,
+    /// Whose seals count.
+    pub(super) sealers: Vec<String>,
 }
 
 /// Answers in a task of its own, so that neither a panic nor a large mail harms the session.
@@ -113,7 +95,7 @@ impl Question {
         let deadline = Instant::now() + self.timeout;
         let asked = Asked { authenticator, resolver, deadline };
         let header = Header::read(&self.content);
-        let cover = Cover::of(&header, &message);
+        let cover = Cover::of(&header, &message, &self.content);
         let unusable = bound(&mut message);
         let (spf, dkim, arc) =
             tokio::join!(self.spf(&asked), asked.dkim(&message, &cover, unusable), asked.arc(&message));
@@ -128,14 +110,25 @@ impl Question {
         found.dmarc = dmarc.verdict;
         found.policy = dmarc.policy;
         // Ours, as rules see it: where mail-auth reads another domain, nothing is proven.
-        let from = domain_of(&header.from()).filter(|ours| domain_of_froms(&message).as_ref() == Some(ours));
-        found.proven = from.filter(|from| {
-            found.dmarc == Verdict::Pass
-                || found.dkim_domains.iter().any(|signer| {
-                    // Whoever signs for a domain rules over those below it, unless a record says otherwise.
-                    signer == from || (dmarc.is_unpublished && is_below(from, signer))
-                })
-        });
+        let Some(from) =
+            domain_of(&header.from()).filter(|ours| domain_of_froms(&message).as_ref() == Some(ours))
+        else {
+            return found;
+        };
+        if let Some(signature) = dkim.proof(&from, &dmarc) {
+            found.by_signature(&header, signature);
+            found.proven = Some(from);
+        } else if let Some(spf) = spf.filter(|_| dmarc.by_spf)
+            && asked.is_of_its_own(spf.domain(), self.address).await
+        {
+            found.proven = Some(from);
+        } else if arc == Verdict::Pass
+            && let Some(sealed) = seal::vouched(&header, &message, &cover, &from, &self.sealers)
+        {
+            (found.sealer, found.signature, found.signed_at) =
+                (Some(sealed.by), Some(sealed.signature), sealed.signed_at);
+            found.proven = Some(from);
+        }
         found
     }
 
@@ -159,7 +152,7 @@ impl Question {
 }
 
 /// The parsed message, if its header is within the bounds.
-fn readable(content: &[u8]) -> Option<AuthenticatedMessage<'_>> {
+pub(super) fn readable(content: &[u8]) -> Option<AuthenticatedMessage<'_>> {
     let head = &content[..content.len().min(HEADER_LIMIT)];
     let ends = [&b"\n\r\n"[..], b"\n\n"].into_iter().filter_map(|end| memmem::find(head, end));
     let end = match ends.min() {
@@ -175,7 +168,7 @@ fn readable(content: &[u8]) -> Option<AuthenticatedMessage<'_>> {
 }
 
 /// The fields of a header, each with its continuation lines.
-fn fields(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn fields(head: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = head;
     std::iter::from_fn(move || {
         if rest.is_empty() {
@@ -191,47 +184,12 @@ fn fields(head: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// Leaves of the signatures as many as may be checked. Returns whether one was left out for what it demands.
-fn bound(message: &mut AuthenticatedMessage<'_>) -> bool {
+pub(super) fn bound(message: &mut AuthenticatedMessage<'_>) -> bool {
     let before = message.dkim_headers.len();
     message.dkim_headers.retain(|signature| signature.header.h.len() <= NAME_LIMIT);
     let unusable = message.dkim_headers.len() < before;
     message.dkim_headers.truncate(SIGNATURE_LIMIT);
     unusable
-}
-
-/// What a signature must cover to prove anything about the mail.
-struct Cover {
-    /// Lower-case names of the fields.
-    names: Vec<String>,
-    /// Whether a signature can prove anything: the mail has one header, read alike by us and by mail-auth,
-    /// and each of its fields is there but once.
-    sound: bool,
-}
-
-impl Cover {
-    fn of(header: &Header<'_>, message: &AuthenticatedMessage<'_>) -> Self {
-        let names: Vec<&str> = header.names().collect();
-        let alike =
-            names.iter().map(|name| name.as_bytes()).eq(message.headers.iter().map(|(name, _)| *name));
-        let count = |single: &str| names.iter().filter(|name| name.eq_ignore_ascii_case(single)).count();
-        let sound = alike && count("from") == 1 && SINGLE.iter().all(|single| count(single) <= 1);
-        let mut needed: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        needed.retain(|name| must_be_signed(name));
-        let several = needed.len();
-        needed.sort();
-        needed.dedup();
-        Self { sound: sound && needed.len() == several, names: needed }
-    }
-
-    /// Whether `signature` covers what it must, by an algorithm that is still good (RFC 8301 section 3.1).
-    fn is_by(&self, signature: &dkim::Signature) -> bool {
-        let signs = |name: &String| signature.h.iter().any(|signed| signed.eq_ignore_ascii_case(name));
-        self.sound && signature.a != Algorithm::RsaSha1 && self.names.iter().all(signs)
-    }
-}
-
-fn must_be_signed(name: &str) -> bool {
-    SIGNED.contains(&name) || name.starts_with("x-s4-")
 }
 
 /// Whom to ask, and until when.
@@ -242,7 +200,7 @@ struct Asked<'a> {
 }
 
 /// mail-auth's parameters with the zone in the place of its caches.
-type Asking<'a, T> = Parameters<
+pub(super) type Asking<'a, T> = Parameters<
     'a,
     T,
     Records<Box<str>, Txt>,
@@ -251,6 +209,19 @@ type Asking<'a, T> = Parameters<
     Records<Box<str>, RecordSet<std::net::Ipv6Addr>>,
     Records<IpAddr, RecordSet<Box<str>>>,
 >;
+
+/// These parameters for a question to `resolver`.
+pub(super) fn asking<T>(resolver: &Resolver, params: T) -> Asking<'_, T> {
+    let zone = resolver.zone();
+    Parameters {
+        params,
+        cache_txt: Some(&zone.txt),
+        cache_mx: Some(&zone.mx),
+        cache_ptr: Some(&zone.ptr),
+        cache_ipv4: Some(&zone.ipv4),
+        cache_ipv6: Some(&zone.ipv6),
+    }
+}
 
 /// What the signatures say.
 struct Signatures<'a> {
@@ -272,6 +243,28 @@ impl Signatures<'_> {
         domains.dedup();
         domains
     }
+
+    /// The signature that proves that the mail is from this domain.
+    fn proof(&self, from: &str, dmarc: &Published) -> Option<&dkim::Signature> {
+        let passed = || {
+            let passed = self.outputs.iter().filter(|output| *output.result() == DkimResult::Pass);
+            passed.filter_map(|output| output.signature())
+        };
+        let by = |signature: &&dkim::Signature| {
+            let signer = signature.d.trim_end_matches('.').to_lowercase();
+            // Whoever signs for a domain rules over those below it, unless a record says otherwise.
+            signer == from || (dmarc.is_unpublished && is_below(from, &signer))
+        };
+        // What DMARC takes for aligned may be beside the domain, too.
+        let aligned = || passed().filter(|_| dmarc.by_dkim).max_by_key(|signature| alike(&signature.d, from));
+        passed().find(by).or_else(aligned)
+    }
+}
+
+/// How many characters two domains share at their ends.
+fn alike(one: &str, other: &str) -> usize {
+    let ends = one.trim_end_matches('.').bytes().rev().zip(other.bytes().rev());
+    ends.take_while(|(one, other)| one.eq_ignore_ascii_case(other)).count()
 }
 
 /// What the domain of From says.
@@ -280,25 +273,20 @@ struct Published {
     policy: Option<Policy>,
     /// Whether it says nothing.
     is_unpublished: bool,
+    /// Whether the mail passes by a signature, and whether by the address that it came from.
+    by_dkim: bool,
+    by_spf: bool,
 }
 
 impl<'a> Asked<'a> {
     fn with<T>(&self, params: T) -> Asking<'a, T> {
-        let zone = self.resolver.zone();
-        Parameters {
-            params,
-            cache_txt: Some(&zone.txt),
-            cache_mx: Some(&zone.mx),
-            cache_ptr: Some(&zone.ptr),
-            cache_ipv4: Some(&zone.ipv4),
-            cache_ipv6: Some(&zone.ipv6),
-        }
+        asking(self.resolver, params)
     }
 
     async fn dkim<'m>(
         &'m self,
         message: &'m AuthenticatedMessage<'m>,
-        cover: &Cover,
+        cover: &Cover<'_>,
         unusable: bool,
     ) -> Signatures<'m> {
         if message.dkim_headers.is_empty() && !message.has_dkim_errors {
@@ -365,12 +353,16 @@ impl<'a> Asked<'a> {
         spf: Option<&SpfOutput>,
     ) -> Published {
         let unknown = SpfOutput::default();
-        let output = spf.unwrap_or(&unknown);
-        let parameters = DmarcParameters::new(message, &dkim.outputs, output.domain(), output);
+        let spf_output = spf.unwrap_or(&unknown);
+        let parameters = DmarcParameters::new(message, &dkim.outputs, spf_output.domain(), spf_output);
         let check = self.authenticator.verify_dmarc(self.with(parameters));
         let Ok(output) = timeout_at(self.deadline, check).await else {
-            return Published { verdict: Verdict::TempError, policy: None, is_unpublished: false };
+            let (verdict, policy) = (Verdict::TempError, None);
+            return Published { verdict, policy, is_unpublished: false, by_dkim: false, by_spf: false };
         };
+        let passes =
+            |result: &DmarcResult| *result == DmarcResult::Pass && output.result() == DmarcResult::Pass;
+        let (by_dkim, by_spf) = (passes(output.dkim_result()), passes(output.spf_result()));
         let verdict = match output.result() {
             DmarcResult::Pass => Verdict::Pass,
             DmarcResult::TempError(_) => Verdict::TempError,
@@ -386,7 +378,34 @@ impl<'a> Asked<'a> {
             dmarc::Policy::Quarantine => Policy::Quarantine,
             dmarc::Policy::None | dmarc::Policy::Unspecified => Policy::None,
         });
-        Published { verdict, policy, is_unpublished: policy.is_none() && verdict == Verdict::None }
+        let is_unpublished = policy.is_none() && verdict == Verdict::None;
+        Published { verdict, policy, is_unpublished, by_dkim, by_spf }
+    }
+
+    /// Whether a domain's SPF record lists `address` itself. One that another domain's record lists, which it only
+    /// includes, is a provider's: the provider's other customers send from there as well.
+    async fn is_of_its_own(&self, domain: &str, address: Option<IpAddr>) -> bool {
+        let Some(address) = address.map(|address| address.to_canonical()) else { return false };
+        let name = format!("{}.", domain.trim_end_matches('.').to_lowercase());
+        let asked = self.authenticator.txt_lookup::<Spf>(name.as_str(), Some(&self.resolver.zone().txt));
+        let Ok(Ok(record)) = timeout_at(self.deadline, asked).await else { return false };
+        let own = |directive: &Directive| match (&directive.mechanism, address) {
+            (Mechanism::Ip4 { addr, mask }, IpAddr::V4(address)) => {
+                u32::from(*addr) & mask == u32::from(address) & mask
+            }
+            (Mechanism::Ip6 { addr, mask }, IpAddr::V6(address)) => {
+                u128::from(*addr) & mask == u128::from(address) & mask
+            }
+            _ => false,
+        };
+        let passes = || record.directives.iter().filter(|directive| directive.qualifier == Qualifier::Pass);
+        let of_others = |directive: &Directive| {
+            matches!(
+                directive.mechanism,
+                Mechanism::Include { .. } | Mechanism::Exists { .. } | Mechanism::Ptr { .. } | Mechanism::All
+            )
+        };
+        passes().any(own) || (record.redirect.is_none() && !passes().any(of_others))
     }
 }
 
@@ -397,7 +416,7 @@ fn domain_of_froms(message: &AuthenticatedMessage<'_>) -> Option<String> {
 }
 
 /// Whether `domain` is below `upper`, which is no top-level domain.
-fn is_below(domain: &str, upper: &str) -> bool {
+pub(super) fn is_below(domain: &str, upper: &str) -> bool {
     upper.contains('.') && domain.strip_suffix(upper).is_some_and(|sub| sub.ends_with('.'))
 }
 

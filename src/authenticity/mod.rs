@@ -1,8 +1,12 @@
 //! Whether a mail is from whom it says: SPF, DKIM, DMARC and ARC, checked here or by the relay in front.
 //!
 //! ```text
-//! Checker ──► relay     what a trusted relay wrote (Authentication-Results)
+//! Checker ──► relay     what a trusted relay wrote (Authentication-Results, read by `results`)
 //!         └─► check     what we find ourselves, by mail-auth and the DNS of a Resolver
+//!               └─► seal      what a trusted sealer found (ARC)
+//! cover, reading        whether a signature covers what rules go by, whoever verified it
+//! evidence              which signature proves the mail, and when it was made
+//! trust                 the class that follows
 //! ```
 //!
 //! It promises facts in bounded time and with bounded work, whatever the mail and the DNS do: what cannot be
@@ -12,13 +16,19 @@
 
 mod breaker;
 mod check;
+mod cover;
+mod evidence;
+mod reading;
 mod relay;
 mod resolver;
+mod results;
+mod seal;
 mod trust;
 
 pub use resolver::Resolver;
 pub use trust::{Standing, Trusted};
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -39,6 +49,9 @@ pub struct Config {
     /// `relay-removes-forged`: whether those relays take out of each mail what others wrote under their names,
     /// as RFC 8601 section 5 demands. If so, results below their own Received field are believed too. No.
     pub relay_removes_forged: bool,
+    /// `trusted-arc-sealers`: the domains, and those below them, whose ARC seal counts: what such a sealer found of DMARC
+    /// is taken, if its chain is valid. In lower case; none.
+    pub arc_sealers: Vec<String>,
     /// `reject`: whether a mail that fails DMARC is refused if its domain wants that. No: it pages.
     pub reject: bool,
     /// `timeout`: how long a check may take. 5 seconds: senders wait for it, and the most impatient that are
@@ -63,6 +76,7 @@ impl Default for Config {
             check: Check::Outside,
             authserv_ids: Vec::new(),
             relay_removes_forged: false,
+            arc_sealers: Vec::new(),
             reject: false,
             timeout: Duration::from_secs(5),
         }
@@ -103,6 +117,21 @@ impl Config {
         if let Some(removes) = table.boolean("relay-removes-forged") {
             config.relay_removes_forged = removes;
         }
+        for sealer in table.strings("trusted-arc-sealers").unwrap_or_default() {
+            let name = sealer.value.trim_end_matches('.').to_lowercase();
+            let is_domain = name.contains('.')
+                && name.split('.').all(|label| !label.is_empty())
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+            if is_domain {
+                config.arc_sealers.push(name);
+            } else {
+                table.error(
+                    sealer.span,
+                    format!("`{}` is not the domain of a sealer", sealer.value.escape_debug()),
+                    "the `d=` of its ARC-Seal: \"microsoft.com\" for Microsoft 365, \"google.com\" for Google Workspace",
+                );
+            }
+        }
         if let Some(reject) = table.boolean("reject") {
             config.reject = reject;
         }
@@ -140,33 +169,41 @@ impl Checker {
             return None;
         }
         let header = Header::read(content);
-        if let Some(found) = self.relayed(envelope, &header) {
-            return Some(found);
-        }
-        let client = &envelope.client;
-        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
+        let relayed = self.relayed(envelope, &header, content);
+        // Where the relay's word proves nothing, a seal may.
+        let sealed = || {
+            !self.config.arc_sealers.is_empty()
+                && header.names().any(|name| name.eq_ignore_ascii_case("arc-seal"))
+        };
+        let relayed = match relayed {
+            Some(found) if found.proven.is_some() || !sealed() => return Some(found),
+            relayed => relayed,
+        };
+        let known = envelope.client_vouches(header.received(), &self.trusted);
         let wanted = match self.config.check {
             Check::Outside => !known && !envelope.is_from_within(header.received(), &self.trusted),
             Check::All => true,
             Check::None => false,
         };
         if !wanted {
-            return None;
+            return relayed;
         }
         let question = check::Question {
             // Of a mail that a relay passed on, the client's address says nothing of the sender.
-            address: client.address.filter(|_| !envelope.client_is_within(&self.trusted)),
-            helo: client.helo.clone(),
+            address: envelope.client.address.filter(|_| !envelope.client_is_within(&self.trusted)),
+            helo: envelope.client.helo.clone(),
             reverse_path: envelope.reverse_path.clone(),
             content: content.clone(),
             received_at: envelope.received_at,
             timeout: self.config.timeout,
+            sealers: self.config.arc_sealers.clone(),
         };
         let answer = check::on_its_own(self.resolver.clone(), question).await;
-        Some(answer.unwrap_or_else(|_| {
+        let found = answer.unwrap_or_else(|_| {
             error!("checking who sent a mail failed inside the gateway; the mail is taken as unproven");
             Authenticity::all(Verdict::TempError)
-        }))
+        });
+        Some(relayed.filter(|_| found.sealer.is_none()).unwrap_or(found))
     }
 
     /// What a trusted relay in front found out about a mail, if it did. Asks nobody.
@@ -174,21 +211,25 @@ impl Checker {
         if envelope.origin != Origin::Smtp || self.is_alone() {
             return None;
         }
-        self.relayed(envelope, &Header::read(content))
+        self.relayed(envelope, &Header::read(content), content)
     }
 
     /// Whether the mail is to be refused: its domain wants that, and it came from outside with nothing else to
     /// vouch for it. A relay that passed it on is not answered so: it would have to return the mail to whoever
     /// was named as the sender.
     pub fn refuses(&self, envelope: &Envelope) -> bool {
-        let client = &envelope.client;
-        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
         self.config.reject
-            && !known
+            && !envelope.client.is_known()
             && !envelope.client_is_within(&self.trusted)
             && envelope.authenticity.as_ref().is_some_and(|found| {
                 found.by.is_none() && found.dmarc == Verdict::Fail && found.policy == Some(Policy::Reject)
             })
+    }
+
+    /// The client's address, if it is outside the trusted networks.
+    pub fn outside(&self, envelope: &Envelope) -> Option<IpAddr> {
+        let address = envelope.client.address?;
+        (!self.trusted.iter().any(|network| network.contains(address))).then_some(address)
     }
 
     /// Whether no relay's word counts.
@@ -196,11 +237,11 @@ impl Checker {
         self.config.authserv_ids.is_empty()
     }
 
-    fn relayed(&self, envelope: &Envelope, header: &Header<'_>) -> Option<Authenticity> {
+    fn relayed(&self, envelope: &Envelope, header: &Header<'_>, content: &[u8]) -> Option<Authenticity> {
         // Behind a proxy the header is the sender's own from its first line on.
         let told =
             !self.is_alone() && envelope.client.relay.is_none() && envelope.client_is_within(&self.trusted);
-        if told { relay::read(header, &self.config, &self.trusted) } else { None }
+        if told { relay::read(header, content, &self.config, &self.trusted) } else { None }
     }
 }
 

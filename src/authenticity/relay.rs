@@ -5,72 +5,161 @@
 //! written by the machine at which the mail came in, and all above it by trusted ones. A field below it may be
 //! that machine's as well, as mail filters under Postfix write theirs there, or the sender's: it counts only if
 //! the site says that the machine takes out what others wrote under its name.
+//!
+//! The relay says whether a signature is valid. It does not look at what it covers: a valid one that leaves the subject
+//! out can be carried over to any other. So its word on a signature counts only if that signature covers here what one that
+//! is verified here must cover (see [`super::cover`]). A DMARC result counts if such a signature stands behind it, or SPF.
 
 use std::borrow::Cow;
+
+use base64ct::{Base64, Encoding};
+use mail_auth::dkim;
 
 use crate::mail::{Authenticity, Header, Hop, Verdict, domain_of};
 use crate::network::Network;
 
-use super::Config;
-
-/// Deepest nesting of comments that is read.
-const COMMENT_LIMIT: usize = 20;
-
-/// Most results of one field that are read; a relay writes one for each signature.
-const RESULT_LIMIT: usize = 50;
+use super::check::is_below;
+use super::cover::Cover;
+use super::results::{MethodResult, Results};
+use super::{Config, check};
 
 /// What the relays with a configured authserv-id found out; none if they say nothing.
-pub(super) fn read(header: &Header<'_>, config: &Config, trusted: &[Network]) -> Option<Authenticity> {
+pub(super) fn read(
+    header: &Header<'_>,
+    content: &[u8],
+    config: &Config,
+    trusted: &[Network],
+) -> Option<Authenticity> {
     let fields: Vec<(&str, Cow<'_, str>)> = header.fields().collect();
-    let mut found: Option<Authenticity> = None;
-    let mut signers: Vec<String> = Vec::new();
-    let mut author = None;
+    let mut told: Option<Told> = None;
     for (name, value) in believed(&fields, config.relay_removes_forged, trusted) {
         if !name.eq_ignore_ascii_case("authentication-results") {
             continue;
         }
         let Some(results) = Results::read(value) else { continue };
-        let Some(id) = config.authserv_ids.iter().find(|id| id.eq_ignore_ascii_case(&results.id)) else {
-            continue;
-        };
-        let all =
-            found.get_or_insert_with(|| Authenticity { by: Some(id.clone()), ..Authenticity::default() });
-        for result in &results.list {
-            // The topmost field is the latest word.
-            let first = |verdict: &mut Verdict| {
-                let first = *verdict == Verdict::None;
-                if first {
-                    *verdict = result.verdict;
-                }
-                first
-            };
-            match result.method.as_str() {
-                "spf" => _ = first(&mut all.spf),
-                "arc" => _ = first(&mut all.arc),
-                "dmarc" if first(&mut all.dmarc) && result.verdict == Verdict::Pass => {
-                    author = result.property("header.from").map(domain);
-                }
-                "dkim" => {
-                    if all.dkim != Verdict::Pass {
-                        all.dkim = result.verdict;
-                    }
-                    if result.verdict == Verdict::Pass {
-                        let signer = result.property("header.d").or(result.property("header.i"));
-                        signers.extend(signer.map(domain));
-                    }
-                }
-                _ => {}
-            }
+        if let Some(id) = config.authserv_ids.iter().find(|id| id.eq_ignore_ascii_case(&results.id)) {
+            let told = told.get_or_insert_with(Told::default);
+            told.found.by.get_or_insert_with(|| id.clone());
+            results.list.iter().for_each(|result| told.add(result));
         }
     }
-    let mut found = found?;
-    signers.retain(|signer| !signer.is_empty());
-    signers.sort();
-    signers.dedup();
-    found.proven = domain_of(&header.from())
-        .filter(|from| author.as_ref() == Some(from) || signers.iter().any(|signer| signer == from));
-    found.dkim_domains = signers;
-    Some(found)
+    Some(told?.proof(header, content))
+}
+
+/// What relays say.
+#[derive(Default)]
+struct Told {
+    found: Authenticity,
+    /// The domain for which DMARC passed.
+    author: Option<String>,
+    /// The domain for which SPF passed.
+    sender: Option<String>,
+    signers: Vec<Signer>,
+}
+
+/// A signature that a relay found valid.
+struct Signer {
+    domain: String,
+    /// As far as the relay tells them (RFC 6008 and RFC 8601 section 2.7.1).
+    selector: Option<String>,
+    start: Option<String>,
+}
+
+impl Told {
+    fn add(&mut self, result: &MethodResult) {
+        let found = &mut self.found;
+        // The topmost field is the latest word.
+        let first = |verdict: &mut Verdict| {
+            let first = *verdict == Verdict::None;
+            if first {
+                *verdict = result.verdict;
+            }
+            first
+        };
+        let passes = result.verdict == Verdict::Pass;
+        match result.method.as_str() {
+            "spf" if first(&mut found.spf) && passes => {
+                let sender = result.property("smtp.mailfrom").or(result.property("smtp.helo"));
+                self.sender = sender.map(domain);
+            }
+            "arc" => _ = first(&mut found.arc),
+            "dmarc" if first(&mut found.dmarc) && passes => {
+                self.author = result.property("header.from").map(domain);
+            }
+            "dkim" => {
+                if found.dkim != Verdict::Pass {
+                    found.dkim = result.verdict;
+                }
+                let signer = result.property("header.d").or(result.property("header.i"));
+                if let Some(domain) = signer.map(domain).filter(|domain| passes && !domain.is_empty()) {
+                    let property = |name| result.property(name).map(str::to_owned);
+                    self.signers.push(Signer {
+                        domain,
+                        selector: property("header.s"),
+                        start: property("header.b").map(|b| b.trim_end_matches('=').to_owned()),
+                    });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What that proves: the relay says which signature is valid, and here is looked at what it covers.
+    fn proof(mut self, header: &Header<'_>, content: &[u8]) -> Authenticity {
+        let mut message = check::readable(content);
+        // Which of several signatures of one domain the relay means is not always told: then all must do.
+        let unusable =
+            message.as_mut().is_some_and(|message| check::bound(message) || message.has_dkim_errors);
+        let cover = message.as_ref().map(|message| Cover::of(header, message, content));
+        let signatures = message.as_ref().map_or(&[][..], |message| &message.dkim_headers);
+        let covering = |is_meant: &dyn Fn(&dkim::Signature) -> bool| {
+            let mut meant = signatures.iter().map(|signature| &signature.header).filter(|one| is_meant(one));
+            let first = meant.next()?;
+            let cover = cover.as_ref()?;
+            (cover.is_by(first) && meant.all(|other| cover.is_by(other))).then_some(first)
+        };
+        let mut proofs: Vec<(String, &dkim::Signature)> = Vec::new();
+        for signer in &self.signers {
+            let is_meant = |signature: &dkim::Signature| {
+                domain(&signature.d) == signer.domain
+                    && signer.selector.as_ref().is_none_or(|selector| *selector == signature.s)
+                    && signer
+                        .start
+                        .as_ref()
+                        .is_none_or(|start| Base64::encode_string(&signature.b).starts_with(start.as_str()))
+            };
+            if let Some(signature) = covering(&is_meant) {
+                proofs.push((signer.domain.clone(), signature));
+            }
+        }
+        let mut found = self.found;
+        if found.dkim == Verdict::Pass && proofs.is_empty() {
+            found.dkim = Verdict::Policy;
+        }
+        let from = domain_of(&header.from());
+        let author = self.author.take().filter(|author| Some(author) == from.as_ref());
+        if let Some(from) = from {
+            let related = |signer: &str| {
+                signer == from || (author.is_some() && (is_below(&from, signer) || is_below(signer, &from)))
+            };
+            let by_spf = self.sender.is_some_and(|sender| sender == from || is_below(&sender, &from));
+            // DMARC passes by a signature or by SPF: where there is no signature, it was SPF.
+            let unsigned = signatures.is_empty() && !unusable && self.signers.is_empty();
+            if let Some((_, signature)) = proofs.iter().find(|(signer, _)| related(signer)) {
+                found.by_signature(header, signature);
+                found.proven = Some(from);
+            } else if author.is_some() && (by_spf || unsigned) {
+                found.proven = Some(from);
+            } else if author.is_some() {
+                // It passed by a signature that anybody can carry over to another mail.
+                found.dmarc = Verdict::Policy;
+            }
+        }
+        found.dkim_domains = proofs.into_iter().map(|(signer, _)| signer).collect();
+        found.dkim_domains.sort();
+        found.dkim_domains.dedup();
+        found
+    }
 }
 
 /// The fields that stand where only trusted machines write.
@@ -99,267 +188,27 @@ fn domain(text: &str) -> String {
     domain.trim_end_matches('.').to_lowercase()
 }
 
-/// A field that could be read.
-#[derive(Debug, PartialEq, Eq)]
-struct Results {
-    id: String,
-    list: Vec<MethodResult>,
-}
-
-/// What one method found.
-#[derive(Debug, PartialEq, Eq)]
-struct MethodResult {
-    /// In lower case.
-    method: String,
-    verdict: Verdict,
-    /// `ptype.property` in lower case, and the value.
-    properties: Vec<(String, String)>,
-}
-
-impl MethodResult {
-    fn property(&self, name: &str) -> Option<&str> {
-        self.properties.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
-    }
-}
-
-impl Results {
-    /// Reads the value of a field (RFC 8601 section 2.2); none if it is not one, or of another version.
-    fn read(value: &str) -> Option<Self> {
-        let words = words(value)?;
-        let mut statements = words.split(|word| *word == Word::End);
-        let mut head = statements.next()?.iter();
-        let id = head.next()?.text()?;
-        match (head.next(), head.next()) {
-            (None, _) => {}
-            (Some(Word::Text(version)), None) if version == "1" => {}
-            _ => return None,
-        }
-        let list = statements.take(RESULT_LIMIT).filter_map(MethodResult::read).collect();
-        Some(Self { id: id.to_owned(), list })
-    }
-}
-
-impl MethodResult {
-    /// Reads `method[/version] = result`, a reason and properties. What cannot be read is left out, and so is
-    /// a result that RFC 8601 does not know.
-    fn read(words: &[Word]) -> Option<Self> {
-        let mut pairs = pairs(words).into_iter();
-        let (method, Word::Text(result)) = pairs.next()? else { return None };
-        let (method, version) = method.split_once('/').unwrap_or((&method, "1"));
-        if version != "1" {
-            return None;
-        }
-        Some(Self {
-            method: method.to_owned(),
-            verdict: Verdict::from_word(result)?,
-            properties: pairs.filter_map(|(name, value)| Some((name, value.text()?.to_owned()))).collect(),
-        })
-    }
-}
-
-/// `name = value` by `name = value`, up to what is none. A name may have blanks around its dot. What a quoted
-/// string holds is a value and names nothing: it may be the sender's.
-fn pairs(words: &[Word]) -> Vec<(String, &Word)> {
-    let mut pairs = Vec::new();
-    let mut name = String::new();
-    let mut rest = words.iter();
-    while let Some(word) = rest.next() {
-        match word {
-            Word::Text(text) => name.push_str(text),
-            Word::Equals => {
-                let Some(value) = rest.next().filter(|word| word.text().is_some()) else { break };
-                pairs.push((std::mem::take(&mut name).to_lowercase(), value));
-            }
-            Word::Quoted(_) | Word::End => break,
-        }
-    }
-    pairs
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Word {
-    /// Characters without anything between.
-    Text(String),
-    /// Characters and quoted strings without anything between.
-    Quoted(String),
-    Equals,
-    /// A semicolon.
-    End,
-}
-
-impl Word {
-    /// Its characters; none if it is a mark.
-    fn text(&self) -> Option<&str> {
-        match self {
-            Self::Text(text) | Self::Quoted(text) => Some(text),
-            Self::Equals | Self::End => None,
-        }
-    }
-}
-
-/// The words of a structured field without its comments and white space (RFC 5322 section 3.2); none if a
-/// quotation or a comment does not end.
-fn words(value: &str) -> Option<Vec<Word>> {
-    let mut words = Vec::new();
-    let mut text: Option<String> = None;
-    let mut word: fn(String) -> Word = Word::Text;
-    let mut chars = value.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                let text = text.get_or_insert_default();
-                word = Word::Quoted;
-                loop {
-                    match chars.next()? {
-                        '"' => break,
-                        '\\' => text.push(chars.next()?),
-                        c => text.push(c),
-                    }
-                }
-                continue;
-            }
-            '(' | ';' | '=' => {}
-            c if c.is_whitespace() => {}
-            c => {
-                text.get_or_insert_default().push(c);
-                continue;
-            }
-        }
-        words.extend(text.take().map(word));
-        word = Word::Text;
-        match c {
-            '(' => skip_comment(&mut chars)?,
-            ';' => words.push(Word::End),
-            '=' => words.push(Word::Equals),
-            _ => {}
-        }
-    }
-    words.extend(text.map(word));
-    Some(words)
-}
-
-/// Goes behind the end of a comment whose parenthesis was just read.
-fn skip_comment(chars: &mut std::str::Chars<'_>) -> Option<()> {
-    let mut depth = 1;
-    while depth > 0 {
-        match chars.next()? {
-            '(' if depth == COMMENT_LIMIT => return None,
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            '\\' => _ = chars.next()?,
-            _ => {}
-        }
-    }
-    Some(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const RELAYED: &str = "Received: from out.example (out.example [203.0.113.9]) by mx.example.org; now\n";
 
+    const SIGNED: &str = "DKIM-Signature: v=1; a=rsa-sha256; c=relaxed/relaxed; d=example.org; s=s; t=1700000000;\n h=from:subject; bh=dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3Q=; b=c2lnbmF0dXJl\n";
+
     fn config() -> Config {
         Config { authserv_ids: vec!["mx.example.org".into()], ..Config::default() }
     }
 
     fn of(content: &str, config: &Config) -> Option<Authenticity> {
-        read(&Header::read(content.as_bytes()), config, &Network::private())
-    }
-
-    type Told = (String, Verdict, Vec<(String, String)>);
-
-    fn results(field: &str) -> Vec<Told> {
-        let read = Results::read(field).expect(field);
-        read.list.into_iter().map(|result| (result.method, result.verdict, result.properties)).collect()
-    }
-
-    fn pair(name: &str, value: &str) -> (String, String) {
-        (name.to_owned(), value.to_owned())
-    }
-
-    #[test]
-    fn the_examples_of_rfc_8601_are_read() {
-        // Appendix B.2 to B.6.
-        assert_eq!(results("example.org 1; none"), []);
-        assert_eq!(
-            results("example.com;\n   spf=pass smtp.mailfrom=example.net"),
-            [("spf".into(), Verdict::Pass, vec![pair("smtp.mailfrom", "example.net")])]
-        );
-        let read = results(
-            "example.com; dkim=pass (good signature) header.d=example.com; \
-             dkim=fail reason=\"bad; (signature\" header.i=@newyork.example.com",
-        );
-        assert_eq!(read[0].2, [pair("header.d", "example.com")]);
-        assert_eq!(read[1].1, Verdict::Fail);
-        assert_eq!(read[1].2, [pair("reason", "bad; (signature"), pair("header.i", "@newyork.example.com")]);
-        // Section 2.2 and appendix B.7: comments wherever they may be.
-        let heavy = "foo.example.net (foobar) 1 (baz);\n    dkim (Because I like it) / 1 (One yay) = (wait for it) \
-             fail\n      policy (A dot can go here) . (like that) expired\n      (this surprised me) = (as I wasn't \
-             expecting it) 1362471462";
-        assert_eq!(
-            results(heavy),
-            [("dkim".into(), Verdict::Fail, vec![pair("policy.expired", "1362471462")])]
-        );
-    }
-
-    #[test]
-    fn what_is_not_a_field_of_version_1_says_nothing() {
-        for wrong in [
-            "",
-            ";",
-            "mx.example.org 2; spf=pass",
-            "mx.example.org 1 1; spf=pass",
-            "=; spf=pass",
-            "mx; spf=pass (",
-            "mx; spf=\"pass",
-        ] {
-            assert_eq!(Results::read(wrong), None, "{wrong}");
-        }
-        for nothing in ["mx; spf", "mx; spf=", "mx; =pass", "mx; spf/2=pass", "mx; spf=great", "mx;;;", "mx"]
-        {
-            let read = Results::read(nothing).unwrap().list;
-            assert!(read.iter().all(|result| result.method.is_empty()), "{nothing}");
-        }
-        assert_eq!(Results::read(&format!("mx; spf=pass {}", "(".repeat(100_000))), None);
-    }
-
-    #[test]
-    fn what_a_sender_puts_into_a_value_stays_a_value() {
-        // A reverse-path that tries to be a result, as a relay quotes it.
-        let read = results(r#"mx; spf=fail smtp.mailfrom="a; dmarc=pass header.from=b\" ("@evil.example"#);
-        assert_eq!(
-            read,
-            [(
-                "spf".into(),
-                Verdict::Fail,
-                vec![pair("smtp.mailfrom", "a; dmarc=pass header.from=b\" (@evil.example")]
-            )]
-        );
-        // Nor does it name anything where a value is not due.
-        for quoted in [
-            "\"spf\"=pass",
-            "spf=\"pass\"",
-            "s\"pf\"=pass",
-            "spf \"\" =pass",
-            "spf/\"1\"=pass",
-            "\"\" spf=pass",
-        ] {
-            assert_eq!(results(&format!("mx; {quoted}")), [], "{quoted}");
-        }
-        let read = results("\"mx\"; dkim=pass header.d=\"a.example\" \"x\" header.i=@b.example");
-        assert_eq!(read, [("dkim".into(), Verdict::Pass, vec![pair("header.d", "a.example")])]);
-        // An encoded-word is text, and is not decoded here.
-        let content = format!(
-            "Authentication-Results: mx.example.org; spf=fail smtp.mailfrom==?utf-8?q?=3B_dmarc=3Dpass?=\n{RELAYED}From: a@example.org\n\n"
-        );
-        assert_eq!(of(&content, &config()).unwrap().dmarc, Verdict::None);
+        let content = content.replace('\n', "\r\n");
+        read(&Header::read(content.as_bytes()), content.as_bytes(), config, &Network::private())
     }
 
     #[test]
     fn the_relays_word_above_its_own_received_field_counts() {
         let content = format!(
-            "Authentication-Results: MX.example.org; dmarc=pass (p=reject) header.from=Example.org;\n dkim=pass header.d=example.org; spf=softfail; arc=none\n{RELAYED}From: a@example.org\n\n"
+            "Authentication-Results: MX.example.org; dmarc=pass (p=reject) header.from=Example.org;\n dkim=pass header.d=example.org; spf=softfail; arc=none\n{RELAYED}{SIGNED}From: a@example.org\n\n"
         );
         let found = of(&content, &config()).unwrap();
         assert_eq!((found.dmarc, found.dkim, found.spf), (Verdict::Pass, Verdict::Pass, Verdict::SoftFail));
@@ -379,10 +228,97 @@ mod tests {
             "dkim=pass header.i=a@sub.example.org",
             "dmarc=fail header.from=example.org",
         ] {
-            let content =
-                format!("Authentication-Results: mx.example.org; {result}\n{RELAYED}From: a@example.org\n\n");
+            let content = format!(
+                "Authentication-Results: mx.example.org; {result}\n{RELAYED}{SIGNED}From: a@example.org\n\n"
+            );
             assert_eq!(of(&content, &config()).unwrap().proven, None, "{result}");
         }
+    }
+
+    /// What the relay's word on a signature proves of a mail with this header, and of which signature.
+    fn proof(results: &str, header: &str) -> (Option<String>, Option<String>) {
+        let content =
+            format!("Authentication-Results: mx.example.org; {results}\n{RELAYED}{header}\nIt is well.\n");
+        let found = of(&content, &config()).unwrap();
+        (found.proven, found.signature)
+    }
+
+    const DKIM: &str = "dkim=pass header.d=example.org; dmarc=pass header.from=example.org";
+
+    #[test]
+    fn the_relays_word_on_a_signature_counts_if_it_covers_what_rules_go_by() {
+        let mail = format!("{SIGNED}From: a@example.org\nSubject: Resolved\n");
+        let (proven, signature) = proof(DKIM, &mail);
+        assert_eq!(proven.as_deref(), Some("example.org"));
+        assert_eq!(signature.map(|hash| hash.len()), Some(32));
+        let content = format!("Authentication-Results: mx.example.org; {DKIM}\n{RELAYED}{mail}\nx\n");
+        assert_eq!(of(&content, &config()).unwrap().signed_at.unwrap().as_second(), 1_700_000_000);
+
+        let other = |from: &str, to: &str| mail.replace(from, to);
+        for (mail, why) in [
+            (other("h=from:subject", "h=from:date"), "the subject is not signed"),
+            (format!("{mail}Subject: Resolved: all\n"), "a second subject"),
+            (format!("{mail}References: <key@example.org>\n"), "a thread that nobody signed"),
+            (format!("{mail}X-S4-Status: resolved\n"), "a parameter that nobody signed"),
+            (other("h=from", "l=3; h=from"), "a part of the body"),
+            (other("rsa-sha256", "rsa-sha1"), "an algorithm that is broken"),
+            (other("d=example.org", "d=evil.example"), "a signature of another domain"),
+            (mail.replacen(SIGNED, "", 1), "a signature that is not there"),
+            (
+                format!("{mail}Content-Type: multipart/mixed; boundary=x\n\n--x\n\nResolved\n--x--\n"),
+                "a boundary",
+            ),
+            (
+                SIGNED.replace("h=from:subject", "h=from").replace("c2ln", "b3Ro") + &mail,
+                "another signature of the domain, which may be the one that is valid",
+            ),
+        ] {
+            assert_eq!(proof(DKIM, &mail), (None, None), "{why}");
+        }
+    }
+
+    #[test]
+    fn where_the_relay_says_which_signature_is_valid_that_one_counts() {
+        let narrow =
+            SIGNED.replace("h=from:subject", "h=from").replace("c2ln", "b3Ro").replace("s=s;", "s=other;");
+        let mail = format!("{narrow}{SIGNED}From: a@example.org\nSubject: Resolved\n");
+        for (results, proven) in [
+            ("dkim=pass header.d=example.org header.s=s", true),
+            ("dkim=pass header.d=example.org header.s=other", false),
+            ("dkim=pass header.d=example.org header.b=c2lnbmF0", true),
+            ("dkim=pass header.d=example.org header.b=b3RobmF0", false),
+            ("dkim=pass header.d=example.org", false),
+        ] {
+            assert_eq!(proof(results, &mail).0.is_some(), proven, "{results}");
+        }
+    }
+
+    #[test]
+    fn a_dmarc_result_counts_if_such_a_signature_or_spf_stands_behind_it() {
+        let mail = "From: a@example.org\nSubject: Resolved\n";
+        let narrow = format!("{}{mail}", SIGNED.replace(":subject", ""));
+        for (results, mail, proven) in [
+            ("dmarc=pass header.from=example.org", mail, true),
+            ("dmarc=pass header.from=example.org", &narrow, false),
+            ("spf=pass smtp.mailfrom=b@example.org; dmarc=pass header.from=example.org", &narrow, true),
+            ("spf=pass smtp.mailfrom=b@m.example.org; dmarc=pass header.from=example.org", &narrow, true),
+            ("spf=pass smtp.mailfrom=b@evil.example; dmarc=pass header.from=example.org", &narrow, false),
+            ("spf=pass; dmarc=pass header.from=example.org", &narrow, false),
+            ("spf=pass smtp.mailfrom=b@example.org", mail, false),
+        ] {
+            assert_eq!(proof(results, mail).0.is_some(), proven, "{results} {mail}");
+        }
+        let content = format!("Authentication-Results: mx.example.org; {DKIM}\n{RELAYED}{narrow}\n");
+        let found = of(&content, &config()).unwrap();
+        assert_eq!((found.dkim, found.dmarc), (Verdict::Policy, Verdict::Policy), "rules are told so");
+    }
+
+    #[test]
+    fn an_encoded_word_is_a_value_and_is_not_decoded() {
+        let content = format!(
+            "Authentication-Results: mx.example.org; spf=fail smtp.mailfrom==?utf-8?q?=3B_dmarc=3Dpass?=\n{RELAYED}From: a@example.org\n\n"
+        );
+        assert_eq!(of(&content, &config()).unwrap().dmarc, Verdict::None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The checker on mails that the tests sign themselves, with a zone in memory.
 
+mod clouds;
 mod dns;
 
 use std::net::IpAddr;
@@ -182,6 +183,8 @@ async fn a_signature_that_covers_too_little_is_policy() {
         (format!("\r\n{sound}"), "blank lines above the header"),
         (format!("From zabbix@example.org Mon Jan 1\r\n{sound}"), "an mbox line"),
         (sound.replace("Subject: ", "Subject : "), "a field that others would not know"),
+        (sound.replace("\r\n\r\n", "\r\nAll resolved\r\n\r\n"), "a line that only some take for text"),
+        (sound.replace("\r\n\r\n", "\r\n \r\n\r\n"), "a line that only some take for the end of the header"),
         (long(13), "a length, of the whole body"),
         (long(13) + "Added.\r\n", "a length, and more body"),
     ];
@@ -383,12 +386,13 @@ fn the_section_is_read_and_its_errors_have_their_place() {
     };
     assert_eq!(read(""), Ok(Config::default()));
     let config = read(
-        "check = true\ntrusted-authserv-ids = ['mx']\nrelay-removes-forged = true\nreject = true\ntimeout = '2s'\n",
+        "check = true\ntrusted-authserv-ids = ['mx']\nrelay-removes-forged = true\ntrusted-arc-sealers = ['Microsoft.com.']\nreject = true\ntimeout = '2s'\n",
     );
     let wanted = Config {
         check: Check::All,
         authserv_ids: vec!["mx".into()],
         relay_removes_forged: true,
+        arc_sealers: vec!["microsoft.com".into()],
         reject: true,
         timeout: Duration::from_secs(2),
     };

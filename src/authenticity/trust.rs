@@ -30,10 +30,11 @@ impl Trusted {
                 why: "the client and every hop are in trusted networks".to_owned(),
             };
         }
-        if self.client_vouches(envelope) {
+        if envelope.client_vouches(message.header("Received"), &self.networks) {
             return Standing {
                 trust: Trust::Proven,
-                why: "its client has logged in or shown a certificate".to_owned(),
+                why: "its client has logged in or shown a certificate, and no hop before it is outside"
+                    .to_owned(),
             };
         }
         let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
@@ -66,12 +67,6 @@ impl Trusted {
                 Standing { trust: Trust::Stranger, why: "nothing proves who sent it from outside".to_owned() }
             }
         }
-    }
-
-    fn client_vouches(&self, envelope: &Envelope) -> bool {
-        let client = &envelope.client;
-        let known = client.user.is_some() || client.tls.as_ref().is_some_and(|tls| tls.subject.is_some());
-        known && !envelope.client_is_within(&self.networks)
     }
 
     /// Whether `domain`, in lower case, is one of the site's own or below one.

@@ -16,7 +16,8 @@ use crate::delivery::Delivery;
 use crate::event::{Event, Identity, KeySource};
 use crate::mail::{Envelope, Mail, MailId, Message, Origin, Trust, trace};
 use crate::rules::{Judgement, RuleSet, Subject};
-use crate::smtp::{Accept, Refusal};
+use crate::smtp::strangers::Strangers;
+use crate::smtp::{Accept, Limits, Refusal};
 use crate::spool::{Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
@@ -345,12 +346,29 @@ pub struct Edge {
     /// Takes the mails.
     pub intake: Arc<Intake>,
     checker: RwLock<Arc<Checker>>,
+    strangers: Strangers,
 }
 
 impl Edge {
     /// An edge whose mails `intake` takes, and of which `checker` finds out whether they are from whom they say.
     pub fn new(intake: Arc<Intake>, checker: Checker) -> Self {
-        Self { intake, checker: RwLock::new(Arc::new(checker)) }
+        let strangers = Strangers::new(Limits { strangers: None, ..Limits::default() });
+        Self { intake, checker: RwLock::new(Arc::new(checker)), strangers }
+    }
+
+    /// The same, with a bound on what strangers page.
+    #[must_use]
+    pub fn bounding(self, strangers: Strangers) -> Self {
+        Self { strangers, ..self }
+    }
+
+    /// Whether the mail is one too many of a stranger's who came straight from outside. A relay of the site's own is not
+    /// told so: it would keep what others wait for, or return it to whoever was named as the sender.
+    fn is_too_many(&self, checker: &Checker, mail: &Mail) -> bool {
+        let Some(client) = checker.outside(&mail.envelope) else { return false };
+        let message = Message::parse(trace::header(&mail.content));
+        let stranger = self.intake.rules().standing(&message, &mail.envelope).trust.is_stranger();
+        stranger && !self.strangers.mail(client, self.intake.now())
     }
 
     /// Takes another one for the mails that come from now on.
@@ -381,6 +399,12 @@ impl Accept for Edge {
                 from, "refused: it fails DMARC, and its domain wants such mails refused"
             );
             return Err(Refusal::Unauthentic);
+        }
+        if self.is_too_many(&checker, &mail) {
+            let client = mail.envelope.client.address;
+            let from = mail.envelope.reverse_path.escape_debug().to_string();
+            info!(client = client.map(tracing::field::display), from, "mail refused: too many of a stranger");
+            return Err(Refusal::TooMany);
         }
         match self.intake.take(mail).await {
             Ok(kept) => {

@@ -35,6 +35,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Environment, Notices, Routes};
 use crate::delivery::{Delivery, Pinger, Plan, SetupError, Target};
 use crate::diagnostic::Diagnostic;
+use crate::smtp::strangers::Strangers;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
 
@@ -231,7 +232,8 @@ impl Gateway {
             info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
         }
         let credentials = Arc::clone(listener.credentials());
-        let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)));
+        let strangers = Strangers::new(config.smtp.rates.clone());
+        let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)).bounding(strangers));
         let smtp = supervisor.spawn("listener", listener.run(Arc::clone(&edge), clock, stopped.clone()));
         let serve =
             control::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size, stopped);

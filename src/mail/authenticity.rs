@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::message::Address;
@@ -86,11 +87,20 @@ pub struct Authenticity {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
     /// The chain of forwarders (ARC, RFC 8617). It says that nobody changed the mail since the first of them
-    /// sealed it, not that the first is to be trusted: it proves nothing alone.
+    /// sealed it, not that the first is to be trusted: it proves nothing unless the site trusts the sealers.
     pub arc: Verdict,
     /// The domain of From that DMARC, or a DKIM signature of that domain, vouches for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proven: Option<String>,
+    /// The trusted sealer whose word on DMARC proves it, by its name in `trusted-arc-sealers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealer: Option<String>,
+    /// A hash of the signature that proves it; none if something else does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signature: Option<String>,
+    /// When the mail was signed, by the clock of who signed it: `t=` of that signature, else the Date that it covers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signed_at: Option<Timestamp>,
     /// Whether all this is only assumed, and with it that the domain is one of the site's own: for those who ask what
     /// would be.
     #[serde(skip)]
@@ -141,6 +151,9 @@ impl fmt::Display for Authenticity {
         match &self.proven {
             Some(domain) => write!(f, "; proves {domain}")?,
             None => write!(f, "; proves nothing")?,
+        }
+        if let Some(sealer) = &self.sealer {
+            write!(f, " by the seal of {sealer}")?;
         }
         match &self.by {
             Some(id) => write!(f, "; by {id}"),

@@ -130,6 +130,13 @@ pub struct Client {
     pub relay: Option<IpAddr>,
 }
 
+impl Client {
+    /// Whether it has logged in or shown a certificate.
+    pub fn is_known(&self) -> bool {
+        self.user.is_some() || self.tls.as_ref().is_some_and(|tls| tls.subject.is_some())
+    }
+}
+
 /// What is known of an encrypted stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -52,6 +52,11 @@ impl<'a> Header<'a> {
         self.0.iter().filter(|field| field.is("received")).map(Field::text)
     }
 
+    /// The Date, if there is one that can be read.
+    pub fn date(&self) -> Option<Timestamp> {
+        self.0.iter().find(|field| field.is("date")).and_then(Field::date)
+    }
+
     /// The From mailboxes.
     pub fn from(&self) -> Vec<Address> {
         self.0.iter().filter(|field| field.is("from")).flat_map(Field::addresses).collect()

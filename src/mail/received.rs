@@ -71,6 +71,16 @@ impl Envelope {
     ) -> bool {
         self.client_is_within(networks) && received.all(|hop| Hop::read(hop.as_ref()).is_within(networks))
     }
+
+    /// Whether the client vouches for the mail: it has logged in or shown a certificate, and every hop before it is in
+    /// `networks`. A relay that has logged in vouches for itself alone, and not for those whose mail it passes on.
+    pub fn client_vouches<T: AsRef<str>>(
+        &self,
+        mut received: impl Iterator<Item = T>,
+        networks: &[Network],
+    ) -> bool {
+        self.client.is_known() && received.all(|hop| Hop::read(hop.as_ref()).is_within(networks))
+    }
 }
 
 fn is_in(networks: &[Network], address: IpAddr) -> bool {

@@ -37,10 +37,29 @@ pub(super) struct File {
     /// The names of shipped rules, or of whole sources, to switch off.
     pub(super) off: Vec<Located<String>>,
     pub(super) examples: Vec<Example>,
+    /// What the file says of its sender to people.
+    pub(super) about: About,
     /// Whether the source's condition could not be read, and with it the names that it makes.
     pub(super) lost: bool,
     /// Whether a pattern was wrong, and another stands in its place.
     patched: bool,
+}
+
+/// What a file says of its sender to people, in the words of the table of senders.
+#[derive(Debug, Default)]
+pub(super) struct About {
+    /// The sender, where the name of the source says too little.
+    pub(super) sender: Option<String>,
+    /// What opens an incident.
+    pub(super) opens: Option<String>,
+    /// What updates it, and what acknowledges it.
+    pub(super) updates: Option<String>,
+    /// What closes it.
+    pub(super) closes: Option<String>,
+    /// What the key is made of.
+    pub(super) key: Option<String>,
+    /// How grave it is.
+    pub(super) severity: Option<String>,
 }
 
 /// What a rule says.
@@ -158,6 +177,7 @@ impl Reader<'_> {
                 if root.has("source") { root.table("source").map_or(0..0, |t| t.span()) } else { 0..0 };
             self.error(span, "the source has no name", "write `[source]` and below it `name = \"...\"`");
         }
+        let about = root.table("about").map_or_else(About::default, about);
         let lost = std::mem::take(&mut self.names_lost);
         let mut rules: Vec<_> = root.tables("rule").into_iter().map(|table| self.rule(table)).collect();
         let off = root.table("off").map_or_else(Vec::new, |mut off| {
@@ -177,6 +197,7 @@ impl Reader<'_> {
             engine: std::mem::replace(&mut self.engine, Engine::new(Tables::new())),
             off,
             examples,
+            about,
             lost,
             patched: self.patched,
         }
@@ -333,6 +354,20 @@ impl Reader<'_> {
         }
         found
     }
+}
+
+fn about(mut table: Table<'_>) -> About {
+    let mut text = |key| table.string(key).map(|text| text.value);
+    let about = About {
+        sender: text("sender"),
+        opens: text("opens"),
+        updates: text("updates"),
+        closes: text("closes"),
+        key: text("key"),
+        severity: text("severity"),
+    };
+    table.finish();
+    about
 }
 
 fn has_captures(condition: &Condition) -> bool {

@@ -24,6 +24,7 @@ mod pattern;
 mod reach;
 mod redact;
 mod schedule;
+mod senders;
 mod stranger;
 mod template;
 mod tlp;
@@ -35,6 +36,7 @@ pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
 pub use redact::{RedactSet, Redaction};
 pub use schedule::{Schedule, read_zone};
+pub use senders::senders;
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};
 
@@ -70,16 +72,52 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "33-alertmanager.toml",
     "34-grafana.toml",
     "35-prtg.toml",
+    "36-uptime-kuma.toml",
+    "37-monit.toml",
+    "38-xymon.toml",
+    "39-collectd.toml",
     "40-xsoar.toml",
     "41-xsiam.toml",
     "42-misp.toml",
     "43-wazuh.toml",
     "44-splunk.toml",
     "45-veeam.toml",
+    "46-munin.toml",
     "50-cron.toml",
     "51-mdadm.toml",
     "52-smartd.toml",
     "53-logwatch.toml",
+    "54-apcupsd.toml",
+    "55-fail2ban.toml",
+    "56-aide.toml",
+    "57-rkhunter.toml",
+    "58-logcheck.toml",
+    "59-arpwatch.toml",
+    "60-backupninja.toml",
+    "61-unattended-upgrades.toml",
+    "62-apt-listchanges.toml",
+    "63-elastalert.toml",
+    "64-django.toml",
+    "65-python.toml",
+    "66-crashmail.toml",
+    "70-checkmk.toml",
+    "71-fortigate.toml",
+    "72-idrac.toml",
+    "73-ilo.toml",
+    "74-synology.toml",
+    "75-qnap.toml",
+    "76-proxmox.toml",
+    "77-truenas.toml",
+    "78-pfsense.toml",
+    "79-graylog.toml",
+    "80-suricata.toml",
+    "81-crowdsec.toml",
+    "82-sentinel.toml",
+    "83-defender.toml",
+    "84-sentinelone.toml",
+    "85-crowdstrike.toml",
+    "86-elastic.toml",
+    "87-healthchecks.toml",
     "90-signl4.toml",
 ];
 

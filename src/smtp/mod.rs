@@ -53,6 +53,7 @@ mod senders;
 pub mod session;
 mod socket;
 mod stamp;
+pub mod strangers;
 mod stream;
 pub mod tls;
 pub mod users;
@@ -92,6 +93,8 @@ pub enum Refusal {
     Unavailable,
     /// It is not from whom it says, and the domain that it names wants such mails refused: 550 5.7.26.
     Unauthentic,
+    /// Nothing proves who sent it, and too many such mails came from its client: 450 4.7.1.
+    TooMany,
 }
 
 /// The `[smtp]` section. The defaults are those of [`Config::default`].

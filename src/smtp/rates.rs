@@ -52,6 +52,9 @@ pub struct Limits {
     pub sender: Option<Rate>,
     /// `recipient`: the mails for one recipient. Off, for anybody can use it up.
     pub recipient: Option<Rate>,
+    /// `strangers`: the mails from one address outside of which nothing proves who sent them, as the gateway finds when
+    /// they are whole. 60/m: a service that nobody has named yet may tell of a trouble, and no more.
+    pub strangers: Option<Rate>,
     /// `exempt`: the networks whose clients are not counted, nor their sessions (`max-sessions-per-client`), and may
     /// log in to an account whatever others guess at it. Loopback and private networks.
     pub exempt: Vec<Network>,
@@ -65,6 +68,7 @@ impl Default for Limits {
             client: Some(generous),
             sender: None,
             recipient: None,
+            strangers: Some(Rate { count: 60, period: 60_000_000_000 }),
             exempt: Network::private(),
         }
     }
@@ -79,6 +83,7 @@ impl Limits {
             ("client", &mut limits.client),
             ("sender", &mut limits.sender),
             ("recipient", &mut limits.recipient),
+            ("strangers", &mut limits.strangers),
         ] {
             if let Some(found) = table.value(key).and_then(|value| Rate::read(&value)) {
                 *limit = found;
@@ -99,7 +104,7 @@ impl Limits {
 
 impl Rate {
     /// Reads `600/m` and the like.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let (count, unit) = text.split_once('/')?;
         let seconds = match unit.trim() {
             "s" => 1,
@@ -238,7 +243,7 @@ impl Rates {
 }
 
 /// Since 1970, and until 2262 for those whose clock is that wrong.
-fn nanoseconds(now: Timestamp) -> i64 {
+pub(super) fn nanoseconds(now: Timestamp) -> i64 {
     i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2)
 }
 
@@ -247,19 +252,19 @@ fn nanoseconds(now: Timestamp) -> i64 {
 /// Of a bucket only the time is kept at which it is full again (the generic cell rate algorithm, ITU-T I.371). So
 /// one that is full already need not be kept at all.
 #[derive(Debug)]
-struct Buckets {
+pub(super) struct Buckets {
     /// None where nothing is counted.
     rate: Option<Rate>,
     full_at: HashMap<u64, i64>,
 }
 
 impl Buckets {
-    fn new(rate: Option<Rate>) -> Self {
+    pub(super) fn new(rate: Option<Rate>) -> Self {
         Self { rate, full_at: HashMap::new() }
     }
 
     /// Whether one more may come.
-    fn has_room(&mut self, whose: u64, now: i64) -> bool {
+    pub(super) fn has_room(&mut self, whose: u64, now: i64) -> bool {
         let (Some(rate), Some(full_at)) = (self.rate, self.full_at.get_mut(&whose)) else { return true };
         // No bucket is emptier than empty: were the clock put back by an hour, it would else be shut for that hour.
         *full_at = (*full_at).min(now.saturating_add(rate.period));
@@ -267,7 +272,7 @@ impl Buckets {
     }
 
     /// Counts one.
-    fn take(&mut self, whose: u64, now: i64) {
+    pub(super) fn take(&mut self, whose: u64, now: i64) {
         let Some(rate) = self.rate else { return };
         let full_at = self.full_at.get(&whose).map_or(now, |at| now.max(*at)).saturating_add(rate.step());
         if self.full_at.len() >= MAX_COUNTED && !self.full_at.contains_key(&whose) {
@@ -305,6 +310,7 @@ mod tests {
             client: Rate::parse(client),
             sender: Rate::parse(sender),
             recipient: Rate::parse(recipient),
+            strangers: None,
             exempt: Network::private(),
         }
     }

@@ -67,6 +67,9 @@ pub static INTERNAL_ERROR: Reply = fixed(421, "4.3.0", "internal error, try agai
 /// More mails than a client may hand in in a time.
 pub static TOO_MANY_OF_CLIENT: Reply =
     fixed(450, "4.7.1", "too many mails from your address, try again later");
+/// More from one address outside than a stranger may page.
+pub static TOO_MANY_OF_STRANGER: Reply =
+    fixed(450, "4.7.1", "too many mails from your address that prove no sender, try again later");
 /// More than one sender may.
 pub static TOO_MANY_OF_SENDER: Reply =
     fixed(450, "4.7.1", "too many mails from this sender, try again later");

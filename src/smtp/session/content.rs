@@ -21,6 +21,7 @@ impl Session {
             Err(Refusal::Full) => self.refuse_mail(&reply::NO_ROOM),
             Err(Refusal::Unavailable) => self.refuse_mail(&reply::CANNOT_STORE),
             Err(Refusal::Unauthentic) => self.refuse_mail(&reply::UNAUTHENTIC),
+            Err(Refusal::TooMany) => self.refuse_mail(&reply::TOO_MANY_OF_STRANGER),
         }
     }
 

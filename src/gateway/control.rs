@@ -427,3 +427,39 @@ async fn status(intake: &Intake) -> Reply {
     };
     Reply::Status { teams: delivery.status().await.into_iter().map(one).collect(), disk }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn whom_the_mode_lets_in_may_change_the_queue_unless_it_lets_in_everybody() {
+        let access = |mode| Access::new(&Control { mode, ..Control::at("c".into()) });
+        let (root, service, member) = (0, 990, 1000);
+        for mode in [0o600, 0o660] {
+            assert!([root, service, member].iter().all(|&peer| access(mode).is_operator(peer, service)));
+        }
+        assert!([root, service].iter().all(|&peer| access(0o666).is_operator(peer, service)));
+        assert!(!access(0o666).is_operator(member, service));
+    }
+
+    #[tokio::test]
+    async fn the_socket_has_its_mode_and_its_group_and_replaces_a_stale_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control");
+        let group = fs::metadata(folder.path()).unwrap().gid();
+        for mode in [0o600, 0o660, 0o666] {
+            let control = Control { mode, group: Some(group), ..Control::at(socket.clone()) };
+            drop(bind(&control).unwrap());
+            let made = fs::symlink_metadata(&socket).unwrap();
+            assert_eq!((made.mode() & 0o777, made.gid()), (mode, group));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        fs::remove_file(&socket).unwrap();
+        fs::write(&socket, "precious").unwrap();
+        assert!(bind(&Control::at(socket.clone())).is_err());
+        assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+    }
+}

@@ -287,8 +287,21 @@ pub(super) enum Failure {
     /// What is on disk is unknown, and only opening anew tells: the disk did not confirm a flush, and
     /// asking again would hear a false yes (Linux marks the pages clean all the same).
     Lost(String),
+    /// A fault of this program in one of the changes.
+    Fault,
     /// The spool was taken away: what is written no longer gets to where the next start looks.
     Gone(String),
+}
+
+impl Failure {
+    /// What happened, in words; none if it is only that there is no space.
+    pub fn detail(self) -> Option<String> {
+        match self {
+            Self::Full => None,
+            Self::Fault => Some("a fault of this program, of which the log says more".to_owned()),
+            Self::Io(detail) | Self::Lost(detail) | Self::Gone(detail) => Some(detail),
+        }
+    }
 }
 
 /// The engine's side of the writer's thread.
@@ -299,6 +312,14 @@ pub(super) trait Writer: Send + 'static {
     /// Called when the waiters of a batch have been answered, for upkeep that must not delay them; `idle`
     /// if nobody else waits either.
     fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
+
+    /// After a panic in [`Writer::apply`]: forgets what was noted of the batch that is not made.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    fn recover(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. `changes` were not made; the
     /// outcomes among them count. What was done, in words.

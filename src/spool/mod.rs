@@ -418,19 +418,13 @@ impl Spool {
 
 impl From<Failure> for PutError {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full => Self::Full,
-            Failure::Io(detail) | Failure::Lost(detail) | Failure::Gone(detail) => Self::Io(detail),
-        }
+        failure.detail().map_or(Self::Full, Self::Io)
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full => Self::Full,
-            Failure::Io(detail) | Failure::Lost(detail) | Failure::Gone(detail) => Self::Io(detail),
-        }
+        failure.detail().map_or(Self::Full, Self::Io)
     }
 }
 

@@ -4,6 +4,7 @@
 //! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
 //! needed: at one writer a batch is one mail, at sixty-four it is dozens.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::Instant;
@@ -167,7 +168,21 @@ fn gather(
     (changes, waiters)
 }
 
-/// Commits a batch and answers its waiters. If there is no space for it as a whole, its halves are tried
+/// Has the engine make `changes`. A panic in one of them is a fault of this program, and costs only that one.
+fn applied(engine: &mut dyn Writer, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| engine.apply(changes))) {
+        Ok(done) => done,
+        Err(_) => {
+            tracing::error!(
+                changes = changes.len(),
+                "a fault of this program in the spool: nothing of this batch is kept"
+            );
+            engine.recover().and(Err(Failure::Fault))
+        }
+    }
+}
+
+/// Commits a batch and answers its waiters. If there is no space for it as a whole, or a fault in it, its halves are tried
 /// in order, so that a change that does not fit takes no other with it. Any other error is everybody's, and
 /// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried, with the
 /// changes that were not made.
@@ -180,7 +195,7 @@ fn commit(
     if changes.is_empty() {
         return Ok(());
     }
-    match engine.apply(&changes) {
+    match applied(engine, &changes) {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), waiters.len());
             if let Some(listener) = listener {
@@ -192,7 +207,7 @@ fn commit(
             }
             Ok(())
         }
-        Err(Failure::Full) if changes.len() > 1 => {
+        Err(Failure::Full | Failure::Fault) if changes.len() > 1 => {
             let half = changes.len() / 2;
             let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
             commit(engine, listener, changes, waiters)?;
@@ -238,7 +253,9 @@ mod tests {
     impl Writer for Fake {
         fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
             self.batches.send(changes.len()).unwrap();
-            self.results.recv().unwrap()?;
+            let result = self.results.recv().unwrap();
+            assert_ne!(result, Err(Failure::Fault), "as the test wants");
+            result?;
             Ok(changes.iter().map(|_| Ok(Applied::default())).collect())
         }
 
@@ -322,6 +339,22 @@ mod tests {
         assert_eq!(status, Status::Failed("I/O error".into()));
         assert!(bench.sender.is_closed());
         assert!(bench.batches.recv().is_err(), "no further batch");
+    }
+
+    #[test]
+    fn a_change_at_which_the_engine_panics_costs_only_itself() {
+        let bench = bench();
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let others: Vec<_> = (0..2).map(|_| bench.ask()).collect();
+        for result in [Ok(()), Err(Failure::Fault), Ok(()), Err(Failure::Fault), Ok(())] {
+            bench.results.send(result).unwrap();
+        }
+        assert!(first.blocking_recv().unwrap().is_ok());
+        let [kept, lost] = others.try_into().unwrap_or_else(|_| panic!("two were asked for"));
+        assert!(kept.blocking_recv().unwrap().is_ok());
+        assert_eq!(lost.blocking_recv().unwrap().err(), Some(Failure::Fault));
+        assert!(bench.ask().blocking_recv().unwrap().is_ok(), "it goes on");
     }
 
     #[test]

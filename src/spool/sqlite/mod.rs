@@ -21,7 +21,6 @@ mod store;
 mod storms;
 mod urgent;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ use changes::{Work, key};
 use files::Files;
 use ground::Ground;
 pub(super) use place::check_folder as check;
-use place::{check_file, check_folder, log_path, make_file, make_folder, sync_folder};
+use place::{check_file, check_folder, check_pages, log_path, make_file, make_folder, sync_folder};
 pub(super) use room::REMOVED;
 use room::Room;
 pub(super) use store::Store;
@@ -64,10 +63,6 @@ const CHECKPOINT_RESTART: i64 = 16_000;
 
 /// What the log is cut to when it starts over.
 const LOG_LIMIT: i64 = 16 << 20;
-
-/// A database up to this size is checked whole when it is opened, which takes a fifth of a second with a
-/// warm cache. In a larger one only the queue is read: the rest is noticed when it is asked for.
-const CHECKED_WHOLE: u64 = 256 << 20;
 
 /// How long a statement waits for a lock that another process holds, such as `sqlite3` on the database.
 const BUSY: Duration = Duration::from_secs(5);
@@ -271,22 +266,6 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
     Err(Unusable::Refused(refused))
 }
 
-/// Refuses a database whose pages are damaged, as far as that is found in short time.
-fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
-    let small = fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_WHOLE);
-    let sql = if small {
-        "PRAGMA quick_check(1)"
-    } else {
-        "SELECT iif(count(*) >= 0, 'ok', '') FROM event INDEXED BY event_queued WHERE state = 'queued'"
-    };
-    let found: String = db.query_row(sql, [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
-    Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
-}
-
 fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
@@ -373,6 +352,14 @@ impl engine::Writer for Writer {
             // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
             self.storms = storms::raging(&self.db).unwrap_or_default();
         })
+    }
+
+    fn recover(&mut self) -> Result<(), Failure> {
+        let mut recover = || {
+            self.storms = storms::raging(&self.db)?;
+            self.room.recount(&self.db)
+        };
+        recover().map_err(|error| failure(&error))
     }
 
     fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {

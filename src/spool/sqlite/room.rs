@@ -87,19 +87,27 @@ enum Whose {
 impl Room {
     /// The room that `config` gives, in the database `db`.
     pub fn new(config: &Config, db: &Connection) -> rusqlite::Result<Self> {
-        let strangers = db.query_row("SELECT coalesce(sum(bytes), 0) FROM stranger", [], |row| row.get(0))?;
-        let strangers: i64 = strangers;
-        Ok(Self {
+        let mut room = Self {
             max_size: config.max_size,
             share: u64::from(config.stranger_share),
             keep_at_least: SignedDuration::try_from(config.keep_at_least).unwrap_or(SignedDuration::MAX),
             disk: 0,
             quota: 0,
             limit: 0,
-            strangers: strangers.cast_unsigned(),
+            strangers: 0,
             searches: [Search::default(); 2],
             told: None,
-        })
+        };
+        room.recount(db)?;
+        Ok(room)
+    }
+
+    /// Adds up what the mails of strangers fill.
+    pub fn recount(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        let sum =
+            db.query_row("SELECT coalesce(sum(bytes), 0) FROM stranger", [], |row| row.get::<_, i64>(0))?;
+        self.strangers = sum.cast_unsigned();
+        Ok(())
     }
 
     /// Looks how full it is now.

@@ -130,6 +130,28 @@ async fn the_process_ends_with_an_error_and_the_next_one_delivers_what_was_ackno
     gateway.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spool_that_fails_ends_the_process_at_once_though_a_post_is_under_way() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    // Takes every connection, and never answers.
+    let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut site = Site::new(&standin);
+    site.set("signl4", "url", format!("'http://{}/webhook/'", mute.local_addr().unwrap()));
+    site.set("delivery", "drain", "'10m'");
+    let trigger = site.path("trigger");
+    let mut gateway = site.start_with(&[("SMTP2SIGNL4_BREAK", &format!("spool={}", trigger.display()))]);
+    let mut smtp = Smtp::connect(gateway.address()).unwrap();
+    smtp.say("EHLO supervisor.example").unwrap();
+    assert!(send(&mut smtp).starts_with("250 "));
+    let _post = mute.accept().unwrap();
+    std::fs::write(trigger, "").unwrap();
+    while send(&mut smtp).starts_with("250 ") {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // A wait for the end of the post would be longer than the patience of the test.
+    assert_eq!(gateway.ended().0.code(), Some(75));
+}
+
 /// A spool at whose news of an allowance delivery panics, while the first event is in hand.
 struct Poisonous(Spool, AtomicBool);
 

@@ -288,14 +288,20 @@ impl Spool {
             failed: before(self.config.dead_letter_retention),
         };
         let mut purged = 0;
-        while self.apply(Change::Relieve(now)).await?.next.is_some() {}
-        self.forget_removed(horizon.settled).await?;
         let mut next = Some(0);
         while let Some(after) = next {
             let applied = self.apply(Change::Purge { after, horizon }).await?;
             purged += applied.count;
             next = applied.next;
         }
+        // Only then what is done early: most of the time there is room by now.
+        let mut next = Some(0);
+        while next.is_some() {
+            let applied = self.apply(Change::Relieve(now)).await?;
+            purged += applied.count;
+            next = applied.next;
+        }
+        self.forget_removed(horizon.settled).await?;
         self.forget(now, before).await?;
         while self.apply(Change::Shrink).await?.next.is_some() {}
         Ok(purged)

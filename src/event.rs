@@ -243,6 +243,27 @@ pub fn with_tile(payload: &str, name: &str, value: &str) -> String {
     }
 }
 
+/// `payload`, as [`Event::payload`] made it, under another external id, and with another status and severity where they
+/// are others than they were.
+pub fn readdressed(
+    payload: &str,
+    external_id: Option<&str>,
+    status: Status,
+    severity: Option<Severity>,
+) -> String {
+    let Ok(mut map) = serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(payload) else {
+        return payload.to_owned();
+    };
+    if let (Some(id), Some(place)) = (external_id, map.get_mut("X-S4-ExternalID")) {
+        *place = id.into();
+    }
+    map.insert("X-S4-Status".to_owned(), status.to_string().into());
+    if let Some(severity) = severity {
+        map.insert("Severity".to_owned(), severity.to_string().into());
+    }
+    serde_json::Value::Object(map).to_string()
+}
+
 /// An event as SIGNL4 wants it.
 struct Payload<'a>(&'a Event);
 
@@ -391,6 +412,21 @@ mod tests {
         let added = with_tile(&event.payload(), "Repeated", "4 \"times\"");
         assert_eq!(added, r#"{"Title":"a}","X-S4-Status":"new","Repeated":"4 \"times\""}"#);
         assert_eq!(with_tile(&added, "Repeated", "5 times"), added);
+    }
+
+    #[test]
+    fn a_payload_goes_to_another_incident_without_being_made_anew() {
+        let event = Event {
+            title: "a \",\"X-S4-ExternalID\":\"b".into(),
+            external_id: Some("1".into()),
+            severity: Some(Severity::High),
+            fields: vec![("Ä".into(), "\u{1}".into())],
+            ..Event::default()
+        };
+        let same = readdressed(&event.payload(), Some("1"), Status::New, Some(Severity::High));
+        assert_eq!(same, event.payload());
+        let other = Event { external_id: Some("1@b".into()), status: Status::Resolved, ..event.clone() };
+        assert_eq!(readdressed(&event.payload(), Some("1@b"), Status::Resolved, None), other.payload());
     }
 
     #[test]

@@ -37,7 +37,7 @@ impl Trusted {
                     .to_owned(),
             };
         }
-        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(&message.from));
+        let found = envelope.authenticity.as_deref().filter(|found| found.vouches_for(message.sent_by()));
         if let Some(domain) = found.filter(|found| found.assumed).and_then(|found| found.proven.as_deref()) {
             let why = match self.names(domain) {
                 true => "it is assumed to be proven".to_owned(),

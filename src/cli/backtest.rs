@@ -18,7 +18,7 @@ use crate::config::{Config, Routes};
 use crate::document::parse_duration;
 use crate::event::Event;
 use crate::gateway::{load_unproven, routed};
-use crate::mail::{MailId, Message};
+use crate::mail::MailId;
 use crate::rules::{Judgement, Outcome, RuleSet, Subject};
 use crate::spool::{Past, Reader};
 
@@ -169,7 +169,7 @@ impl Bench<'_> {
             tally.without += 1;
             return;
         };
-        let message = Message::parse(content);
+        let message = self.after.read(content);
         let mut changed = false;
         for team in routed(&self.routes, &envelope.recipients, &self.config.teams[0].name) {
             let subject = Subject { message: &message, envelope, team: &team };

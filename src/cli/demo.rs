@@ -15,7 +15,6 @@ use crate::config::{self, Config, Environment};
 use crate::diagnostic::Source;
 use crate::event::shown_size;
 use crate::gateway::Gateway;
-use crate::mail::Message;
 use crate::spool::State;
 use crate::standin::{Options, Request, Standin};
 
@@ -159,7 +158,7 @@ impl Stage {
 
     /// What the mail says and which rules hold for it, and how many events that makes.
     fn explain(&self, name: &str, content: &[u8]) -> (String, u64) {
-        let message = Message::parse(content);
+        let message = self.gateway.intake().rules().read(content);
         let envelope = super::explain::Envelope::default().of(&message, System);
         let mut shown = format!("\n{name}\n  mail    {}\n", message.subject);
         let first = message.text.lines().filter(|line| !line.trim().is_empty()).take(3);

@@ -91,7 +91,7 @@ impl Envelope {
             },
             reverse_path: self.from.clone().or_else(|| first(&message.from)).unwrap_or_default(),
             recipients: if self.to.is_empty() { all(&message.to) } else { self.to.clone() },
-            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
+            authenticity: self.authenticated.then(|| Authenticity::assumed(message.sent_by()).into()),
             ..mail::Envelope::default()
         }
     }
@@ -156,7 +156,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 }
 
 fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, content: &[u8]) -> String {
-    let message = Message::parse(content);
+    let message = rules.rules.read(content);
     let mut envelope = arguments.envelope.of(&message, System);
     if envelope.authenticity.is_none() {
         // What a relay found stands in the mail; what we would find cannot be known from a file.
@@ -378,6 +378,17 @@ impl Page {
             self.line(1, &format!("proof    {}", excerpt(&found.to_string())));
         }
         self.line(1, &format!("trust    {}", excerpt(&self.trust)));
+        for undone in &message.undone {
+            self.line(1, &format!("undone   {}", excerpt(undone)));
+        }
+        if let Some(wrapper) = &message.wrapper {
+            let from = addresses(&wrapper.from);
+            let closes = if wrapper.named { "named as a forwarder" } else { "closes nothing" };
+            self.line(
+                1,
+                &format!("passed on by {} ({closes}): {}", excerpt(&from), excerpt(&wrapper.subject)),
+            );
+        }
         for attachment in &message.attachments {
             let mail::Attachment { name, content_type, size, .. } = attachment;
             self.line(1, &format!("attached {} {content_type}, {size} bytes", excerpt(name)));

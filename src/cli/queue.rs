@@ -1,6 +1,7 @@
 //! `queue`: what waits, what failed and what left; and an operator's word on it. Looking reads the spool
 //! itself, so it works whether a service runs or not; changes go to the service if one runs.
 
+mod kept;
 mod listing;
 mod teams;
 
@@ -203,8 +204,24 @@ async fn incidents(config: &Config, filter: IncidentFilter, json: bool) -> Resul
         return Ok(Exit::Done);
     }
     let now = System.now();
-    let head = ["KEY", "TEAM", "STATE", "SEVERITY", "MAILS", "FIRST", "LAST", "LAST PAGE", "SIGNL4 IDS"];
-    print(&columns(head, found.iter().map(|incident| incident_row(incident, now))));
+    let head = [
+        "KEY",
+        "TEAM",
+        "STATE",
+        "SEVERITY",
+        "MAILS",
+        "FIRST",
+        "LAST",
+        "LAST PAGE",
+        "CLASS",
+        "INSTANCE",
+        "SIGNL4 IDS",
+    ];
+    let table = columns(head, found.iter().map(|incident| incident_row(incident, now)));
+    // The first line is the head's.
+    let kept = std::iter::once(String::new()).chain(found.iter().map(|incident| kept::lines(incident, now)));
+    let lines: String = table.lines().zip(kept).map(|(line, kept)| format!("{line}\n{kept}")).collect();
+    print(&lines);
     Ok(Exit::Done)
 }
 

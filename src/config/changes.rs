@@ -8,7 +8,7 @@ use toml::{Table, Value};
 use crate::diagnostic::Source;
 
 /// What a reload puts in force. Everything else counts from the next start.
-const TAKEN_UP: [&str; 5] = ["authenticity", "maintenance", "notices", "rules", "signl4.colors"];
+const TAKEN_UP: [&str; 6] = ["authenticity", "mail", "maintenance", "notices", "rules", "signl4.colors"];
 
 /// The settings that differ in `now` from what the service was started with and that need a restart, as they are
 /// written: `[delivery] timeout`, `[[team]]`.

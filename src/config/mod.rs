@@ -28,6 +28,7 @@ use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
 use crate::incident;
+use crate::mail;
 use crate::rules;
 use crate::secret::Secret;
 use crate::smtp;
@@ -53,6 +54,8 @@ pub struct Config {
     pub smtp: smtp::Config,
     /// Whether mails are from whom they say.
     pub authenticity: authenticity::Config,
+    /// What the site's mail system does to mails on their way.
+    pub mail: mail::Config,
     /// The rules' own settings: where they are, what the site is like.
     pub rules: rules::Config,
     /// Colours, each with the service that has it in SIGNL4.
@@ -187,6 +190,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
         }
         let smtp = section(root, "smtp", smtp::Config::read);
         let authenticity = section(root, "authenticity", authenticity::Config::read);
+        let mail = section(root, "mail", mail::Config::read);
         let mut spool = section(root, "spool", spool::Config::read);
         spool.incidents = section(root, "incidents", incident::Config::read);
         let mut delivery = section(root, "delivery", delivery::Config::read);
@@ -231,6 +235,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             written: Written(source.clone()),
             smtp,
             authenticity,
+            mail,
             rules,
             colors: signl4.colors,
             spool,
@@ -251,7 +256,8 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
 impl Config {
     /// What the rules must know of the site.
     pub fn site(&self) -> rules::Site {
-        self.rules.site(self.colors.clone(), self.teams.iter().map(|team| team.name.clone()).collect())
+        let teams = self.teams.iter().map(|team| team.name.clone()).collect();
+        rules::Site { mail: self.mail.clone(), ..self.rules.site(self.colors.clone(), teams) }
     }
 
     /// The settings of this config that differ from those of `started_with` and that a running service does not take up:

@@ -266,7 +266,7 @@ impl Intake {
         let rules = self.rules();
         let teams = self.teams(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
-            let message = Message::parse(content);
+            let message = rules.read(content);
             let standing = rules.standing(&message, envelope);
             let mut whole = Judged::default();
             let mut stories = Vec::new();
@@ -285,6 +285,9 @@ impl Intake {
             whole.sight = self.lookout.look(standing.trust, &message, envelope, &teams, &mut whole.events);
             let trust = standing::of(&standing, &message, envelope);
             whole.story = json!({ "defects": message.defects, "trust": trust, "teams": stories });
+            if !message.undone.is_empty() {
+                whole.story["undone"] = json!(message.undone);
+            }
             if let Some(found) = &envelope.authenticity {
                 whole.story["authenticity"] = json!(found.to_string());
             }

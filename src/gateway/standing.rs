@@ -27,7 +27,7 @@ pub fn of(standing: &Standing, message: &Message, envelope: &Envelope) -> Told {
     Told {
         class: standing.trust,
         why: standing.why.clone(),
-        domain: domain_of(&message.from).filter(|_| stranger),
+        domain: domain_of(message.sent_by()).filter(|_| stranger),
         line: line(message, envelope).filter(|_| stranger),
     }
 }
@@ -35,7 +35,7 @@ pub fn of(standing: &Standing, message: &Message, envelope: &Envelope) -> Told {
 /// The line of the config that makes known what proves the mail already.
 fn line(message: &Message, envelope: &Envelope) -> Option<String> {
     let found = envelope.authenticity.as_deref()?;
-    let domain = found.proven.as_ref().filter(|_| found.vouches_for(&message.from))?;
+    let domain = found.proven.as_ref().filter(|_| found.vouches_for(message.sent_by()))?;
     Some(format!("[rules] closing-domains = [\"{}\"]", domain.escape_debug()))
 }
 

@@ -5,23 +5,26 @@
 //! in one transaction with the note of what it tells, so that a crash repeats none and leaves none out.
 //! Left out: which mails are folded, which the spool decides as it takes them.
 
-use std::collections::HashMap;
+mod digest;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::event::{Event, Repeat, Severity, Status};
-use crate::incident;
+use crate::incident::{self, Kind};
 use crate::mail::{Envelope, MailId, Origin};
 use crate::spool::{Entry, Error, PutError, Spool, Storm, StormState, Told};
+use digest::{Summary, digest};
 
 /// How long a storm is let grow before its first digest, so that this tells of more than one mail.
 const GATHER: SignedDuration = SignedDuration::from_secs(2);
+
+/// The same for the texts of a guessed key, of which five were paged.
+const GATHER_TEXTS: SignedDuration = SignedDuration::from_secs(10);
 
 /// Longest wait until storms are looked at again, so that a clock that was set back delays none for long.
 const LOOK: Duration = Duration::from_secs(30);
@@ -29,14 +32,9 @@ const LOOK: Duration = Duration::from_secs(30);
 /// Folded events that are read at once.
 const PAGE: usize = 1_000;
 
-/// Groups of subjects that a digest names.
-const NAMED: usize = 20;
-
-/// Groups of subjects that are told apart; what is in none of them is counted as one more.
-const GROUPS: usize = 10_000;
-
-/// What the external ids and the source of the gateway's own events begin with.
-const SOURCE: &str = "smtp2signl4";
+/// The waits between the digests of a guessed key's texts; the last one stays.
+const TEXTS: [SignedDuration; 3] =
+    [SignedDuration::from_mins(1), SignedDuration::from_mins(2), SignedDuration::from_mins(5)];
 
 /// Puts the digests of storms into `spool` as they are due, until `stop` turns true. `news` is told when the
 /// spool has news of a storm.
@@ -114,7 +112,8 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
     let all_closed = storm.open == 0 && storm.keyless == 0;
     match (storm.state, storm.told_at) {
         (StormState::Raging, None) => {
-            let due_at = after(storm.began_at, GATHER);
+            let gather = if storm.kind == Kind::Texts { GATHER_TEXTS } else { GATHER };
+            let due_at = after(storm.began_at, gather);
             // A clock that was set back must not keep it.
             if due_at <= now || now < storm.began_at {
                 Step::Tell(StormState::Raging)
@@ -124,7 +123,18 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
         }
         (StormState::Raging, Some(told_at)) => {
             let calm_at = after(storm.excess_at.max(since), config.calm);
-            let due_at = after(told_at, config.interval);
+            let interval = match storm.kind {
+                Kind::Pages => config.interval,
+                Kind::Texts => {
+                    let nth = usize::try_from(storm.digests.saturating_sub(1)).unwrap_or(usize::MAX);
+                    TEXTS[nth.min(TEXTS.len() - 1)]
+                }
+            };
+            let due_at = after(told_at, interval);
+            if news && storm.severity > storm.told_severity {
+                // Worse than all that anybody was told: it waits for no digest.
+                return Step::Tell(StormState::Raging);
+            }
             if calm_at <= now {
                 // What nobody has read yet must not be told by a close, which pages nobody.
                 Step::Tell(if all_closed && !news { StormState::Closed } else { StormState::Over })
@@ -141,11 +151,17 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
 
 /// Puts the digest by which `storm` then stands as `state` says.
 async fn put(spool: &Spool, storm: &Storm, state: StormState, now: Timestamp) -> Result<(), Error> {
-    let mut summary = Summary::read(spool, storm.id).await?;
+    let mut summary = Summary::read(spool, storm).await?;
     // Fewer if some were kept for long enough and are deleted.
     summary.count = summary.count.max(storm.folded);
     let event = digest(storm, state, &summary, now);
-    let told = Told { storm: storm.id, state, folded: storm.folded, excess_at: storm.excess_at };
+    let told = Told {
+        storm: storm.id,
+        state,
+        folded: storm.folded,
+        severity: storm.severity,
+        excess_at: storm.excess_at,
+    };
     let mut salt = 0;
     loop {
         let entry = Entry {
@@ -169,165 +185,17 @@ async fn put(spool: &Spool, storm: &Storm, state: StormState, now: Timestamp) ->
     Ok(())
 }
 
-/// What the mails of a storm were about.
-#[derive(Debug, Default)]
-struct Summary {
-    count: u64,
-    severities: HashMap<Option<Severity>, u64>,
-    /// Subjects without what differs from mail to mail, each with an example and how many there are.
-    groups: HashMap<String, (String, u64)>,
-    /// Those in no group, since there are too many.
-    others: u64,
-}
-
-impl Summary {
-    /// Reads what `storm` has folded.
-    async fn read(spool: &Spool, storm: u64) -> Result<Self, Error> {
-        let mut summary = Self::default();
-        let mut after = 0;
-        loop {
-            let page = spool.reader().folded(storm, after, PAGE).await?;
-            let Some(last) = page.last() else { return Ok(summary) };
-            after = last.seq;
-            for event in page {
-                summary.add(event.title, event.severity);
-            }
-        }
-    }
-
-    fn add(&mut self, title: String, severity: Option<Severity>) {
-        self.count += 1;
-        *self.severities.entry(severity).or_default() += 1;
-        let key = pattern(&title);
-        if let Some((_, count)) = self.groups.get_mut(&key) {
-            *count += 1;
-        } else if self.groups.len() < GROUPS {
-            self.groups.insert(key, (title, 1));
-        } else {
-            self.others += 1;
-        }
-    }
-
-    /// How many there are of each severity, the worst first.
-    fn severities(&self) -> String {
-        let mut all: Vec<_> = self.severities.iter().collect();
-        all.sort_by_key(|(severity, _)| std::cmp::Reverse(**severity));
-        let word = |severity: &Option<Severity>| {
-            severity.map_or_else(|| "without severity".to_owned(), |severity| severity.to_string())
-        };
-        let told: Vec<_> =
-            all.iter().map(|(severity, count)| format!("{count} {}", word(severity))).collect();
-        told.join(", ")
-    }
-
-    /// The largest groups, a line each: one mail by its own subject, several by what they share.
-    fn subjects(&self) -> String {
-        let mut groups: Vec<_> = self.groups.iter().collect();
-        groups.sort_by_key(|(pattern, (_, count))| (std::cmp::Reverse(*count), *pattern));
-        let mut text = String::new();
-        for (pattern, (title, count)) in groups.iter().take(NAMED) {
-            text.push_str(&format!("{count} x {}\n", if *count == 1 { title } else { pattern }));
-        }
-        let left = groups.len().saturating_sub(NAMED);
-        if left > 0 || self.others > 0 {
-            let mails: u64 = groups.iter().skip(NAMED).map(|(_, (_, count))| count).sum();
-            let mails = mails + self.others;
-            let least = if self.others > 0 { "at least " } else { "" };
-            text.push_str(&format!("and {mails} in {least}{left} more groups\n"));
-        }
-        text
-    }
-}
-
-/// The event that tells of `storm`, which then stands as `state` says.
-fn digest(storm: &Storm, state: StormState, summary: &Summary, now: Timestamp) -> Event {
-    let count = summary.count;
-    let source = match storm.source.as_deref() {
-        Some("") => "mails of an unknown product".to_owned(),
-        Some(source) => format!("mails from {source}"),
-        None => "mails from many sources".to_owned(),
-    };
-    let title = match state {
-        StormState::Raging => format!("Storm of {source}: {count} folded so far"),
-        StormState::Over => format!("The storm of {source} is over: {count} were folded"),
-        StormState::Closed => format!("The storm of {source} is over: all {count} folded are closed"),
-    };
-    let when = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S %Z").to_string();
-    let message = format!(
-        "{count} mails came too fast to page one by one, from {} to {}: {}.\n{}{}\nAll of them: \
-         smtp2signl4 queue list --digest {}\n",
-        when(storm.first_at),
-        when(storm.last_at),
-        summary.severities(),
-        match state {
-            StormState::Raging =>
-                "More are added to this alert while the storm lasts. Critical ones page.\n\n",
-            StormState::Over | StormState::Closed => "From now on mails page one by one again.\n\n",
-        },
-        summary.subjects(),
-        storm.id
-    );
-    Event {
-        team: storm.team.clone(),
-        title,
-        message,
-        status: if state == StormState::Closed { Status::Resolved } else { Status::New },
-        external_id: Some(format!("{SOURCE}:storm:{}-{}", storm.id, storm.began_at.as_second())),
-        source_system: Some(SOURCE.to_owned()),
-        severity: summary.severities.keys().copied().flatten().max(),
-        fields: vec![("Folded".to_owned(), count.to_string()), ("As of".to_owned(), when(now))],
-        repeat: Some(Repeat::Update),
-        ..Event::default()
-    }
-}
-
-/// What a subject shares with those that differ in numbers and ids alone.
-fn pattern(title: &str) -> String {
-    let mut shared = String::with_capacity(title.len());
-    for (at, word) in title.split(' ').enumerate() {
-        if at > 0 {
-            shared.push(' ');
-        }
-        let mut rest = word;
-        while let Some(start) = rest.find(|c: char| c.is_ascii_alphanumeric()) {
-            shared.push_str(&rest[..start]);
-            let run = &rest[start..];
-            let end = run.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(run.len());
-            add_run(&mut shared, &run[..end]);
-            rest = &run[end..];
-        }
-        shared.push_str(rest);
-    }
-    shared
-}
-
-/// Adds a run of letters and digits: `#` for one that is an id, and for the digits in a name.
-fn add_run(shared: &mut String, run: &str) {
-    let digits = run.bytes().any(|byte| byte.is_ascii_digit());
-    if digits && run.len() >= 6 && run.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return shared.push('#');
-    }
-    let mut within = false;
-    for c in run.chars() {
-        if !c.is_ascii_digit() {
-            shared.push(c);
-        } else if !within {
-            shared.push('#');
-        }
-        within = c.is_ascii_digit();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Severity;
 
-    fn at(seconds: i64) -> Timestamp {
+    pub(super) fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_795_194_000 + seconds).unwrap()
     }
 
     /// A storm that began at second 0 and has told two mails then.
-    fn storm() -> Storm {
+    pub(super) fn storm() -> Storm {
         Storm {
             id: 7,
             team: "soc".into(),
@@ -342,6 +210,11 @@ mod tests {
             keyless: 0,
             told: 2,
             told_at: Some(at(0)),
+            kind: Kind::Pages,
+            stranger: false,
+            severity: None,
+            told_severity: None,
+            digests: 1,
         }
     }
 
@@ -393,48 +266,25 @@ mod tests {
     }
 
     #[test]
-    fn a_digest_tells_how_many_what_and_where_the_list_is() {
-        let mut summary = Summary::default();
-        for n in 0..40 {
-            summary.add(format!("Disk {n} on db{n} is full"), Some(Severity::High));
+    fn the_texts_of_a_guessed_key_are_told_soon_then_after_one_two_and_every_five_minutes() {
+        let texts =
+            Storm { kind: Kind::Texts, told: 0, told_at: None, digests: 0, excess_at: at(9_000), ..storm() };
+        assert_eq!(at_step(&texts, 9), Step::Wait(Some(at(10))));
+        assert_eq!(at_step(&texts, 10), Step::Tell(StormState::Raging));
+        for (digests, wait) in [(1, 60), (2, 120), (3, 300), (4, 300), (99, 300)] {
+            let told = Storm { digests, folded: 9, told: 2, told_at: Some(at(10)), ..texts.clone() };
+            assert_eq!(at_step(&told, 10 + wait - 1), Step::Wait(Some(at(10 + wait))));
+            assert_eq!(at_step(&told, 10 + wait), Step::Tell(StormState::Raging));
         }
-        for n in ["a", "b"] {
-            summary.add(format!("Case ~{n} opened"), None);
-        }
-        for n in 0..25 {
-            let name: String = (0..5).map(|at| char::from(b'g' + (n >> at & 1))).collect();
-            summary.add(name, Some(Severity::Low));
-        }
-        let event = digest(&storm(), StormState::Raging, &summary, at(100));
-        assert_eq!(event.title, "Storm of mails from TheHive: 67 folded so far");
-        assert_eq!(event.severity, Some(Severity::High));
-        assert_eq!((event.status, event.repeat), (Status::New, Some(Repeat::Update)));
-        assert_eq!(event.external_id.as_deref(), Some("smtp2signl4:storm:7-1795194000"));
-        let when = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S %Z").to_string();
-        let first_and_last = format!(", from {} to {}: ", when(at(0)), when(at(60)));
-        for told in [
-            "67 mails came",
-            &first_and_last,
-            ": 40 high, 25 low, 2 without severity.",
-            "40 x Disk # on db# is full\n1 x Case ~a opened\n1 x Case ~b opened\n",
-            "and 8 in 8 more groups",
-            "smtp2signl4 queue list --digest 7",
-        ] {
-            assert!(event.message.contains(told), "{told} is not in:\n{}", event.message);
-        }
-        let closed = digest(&storm(), StormState::Closed, &summary, at(100));
-        assert_eq!(closed.status, Status::Resolved);
     }
 
     #[test]
-    fn subjects_that_differ_in_numbers_and_ids_are_one() {
-        for (title, shared) in [
-            ("Case #1208 Phishing", "Case ## Phishing"),
-            ("Host db01.example is DOWN", "Host db#.example is DOWN"),
-            ("Alert 4f2a9c1b77 in 10.0.0.17", "Alert # in #.#.#.#"),
-            ("Decade of facade", "Decade of facade"),
-        ] {
-            assert_eq!(pattern(title), shared);
+    fn what_is_worse_than_all_that_was_told_waits_for_no_digest() {
+        let (low, high) = (Some(Severity::Low), Some(Severity::High));
+        for kind in [Kind::Pages, Kind::Texts] {
+            let told = Storm { kind, folded: 3, severity: low, told_severity: low, ..storm() };
+            assert!(matches!(at_step(&told, 1), Step::Wait(_)));
+            assert_eq!(at_step(&Storm { severity: high, ..told }, 1), Step::Tell(StormState::Raging));
         }
     }
 }

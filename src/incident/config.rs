@@ -25,6 +25,8 @@ pub struct Config {
     pub hold: SignedDuration,
     /// When pages are folded into a digest; none if never.
     pub storm: Option<Storm>,
+    /// How long a mail that is handed in again is known; zero if never.
+    pub redelivery: SignedDuration,
 }
 
 /// When pages are folded into a digest.
@@ -48,6 +50,7 @@ impl Default for Config {
             acknowledged_quiet: 24 * 60 * MINUTE,
             hold: SignedDuration::ZERO,
             storm: Some(Storm::default()),
+            redelivery: 24 * 60 * MINUTE,
         }
     }
 }
@@ -84,6 +87,10 @@ impl Config {
         let help = "from 0s to 10m: for so long nobody is paged";
         if let Some(hold) = duration(table, "hold", zero, LONGEST_HOLD, help) {
             config.hold = hold;
+        }
+        let help = "from 0s to 30d: for so long the same mail counts once";
+        if let Some(redelivery) = duration(table, "redelivery", zero, 30 * 24 * 60 * MINUTE, help) {
+            config.redelivery = redelivery;
         }
         if let Some(storm) = table.value("storm") {
             if storm.type_name() == "boolean" {
@@ -149,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_key_is_read_and_the_rest_keeps_its_default() {
-        let text = "repeat = 'count'\nquiet = '1h'\nacknowledged-quiet = '2h'\nhold = '30s'\n\
+        let text = "repeat = 'count'\nquiet = '1h'\nacknowledged-quiet = '2h'\nhold = '30s'\nredelivery = '6h'\n\
                     storm = { factor = 3, after = 7, interval = '1m', calm = '2m' }\n";
         let expected = Config {
             repeat: Repeat::Count,
@@ -157,6 +164,7 @@ mod tests {
             acknowledged_quiet: 120 * MINUTE,
             hold: SignedDuration::from_secs(30),
             storm: Some(Storm { factor: 3, after: Some(7), interval: MINUTE, calm: 2 * MINUTE }),
+            redelivery: 360 * MINUTE,
         };
         assert_eq!(read(text), Ok(expected));
         assert_eq!(read(""), Ok(Config::default()));

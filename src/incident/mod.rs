@@ -1,4 +1,4 @@
-//! The incident: what shares an external id within a team, and what becomes of a further mail about it.
+//! The incident: what shares a key and a source within a team, and what becomes of a further mail about it.
 //!
 //! Decided here, with no I/O and the time passed in: whether an event pages, pages again, is sent along or
 //! is kept and counted, and how the incident stands then. What is promised:
@@ -7,9 +7,14 @@
 //! - Within its quiet time after a page any other open is counted, and after it the next one pages again.
 //! - A close or an acknowledgement never pages. It is sent if an open of the incident was, or may have been.
 //!
-//! Left out: where incidents are kept (the spool's), and who is flooded all the same ([`Storms`]).
+//! [`rule`] is the whole law for one event; [`decide`] is the part of it that knows its incident already. Left out:
+//! where incidents are kept (the spool's), and what a digest says (the gateway's).
 
+mod claim;
 mod config;
+mod follow;
+mod row;
+mod rule;
 mod storm;
 
 use jiff::{SignedDuration, Timestamp};
@@ -18,7 +23,10 @@ use serde::{Deserialize, Serialize};
 use crate::event::{Repeat, Severity, Status, Words};
 
 pub use config::{Config, Storm};
-pub use storm::{MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
+pub use follow::{Following, following};
+pub use row::{Row, Source};
+pub use rule::{Case, Further, Ruling, TEXTS, Will, rule};
+pub use storm::{Flood, Kind, MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
 
 /// A clock that shows a time this much before the last page was set back: nobody knows then how long ago
 /// that was.

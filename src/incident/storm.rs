@@ -10,6 +10,7 @@ use std::collections::{HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::config::Storm;
+use crate::event::Words;
 
 /// The time over which pages are counted.
 pub const STORM_WINDOW: SignedDuration = SignedDuration::from_secs(60);
@@ -24,10 +25,45 @@ pub const MOST_COUNTED: usize = 10_000;
 /// team.
 const MOST_SOURCES: usize = 256;
 
+/// What floods.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Pages of a source or of a whole team.
+    Pages,
+    /// Texts of one guessed key.
+    Texts,
+}
+
+impl Words for Kind {
+    const WORDS: &'static [(&'static str, Self)] = &[("pages", Self::Pages), ("texts", Self::Texts)];
+}
+
+impl Kind {
+    /// The word for it in the database.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Pages => "pages",
+            Self::Texts => "texts",
+        }
+    }
+}
+
+/// What a storm is of, within its team.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Flood {
+    /// What floods.
+    pub kind: Kind,
+    /// Whether strangers do. Their pages count for no storm of known senders.
+    pub stranger: bool,
+    /// The source, or the base of the guessed key; none if the whole team is flooded.
+    pub source: Option<String>,
+}
+
 /// What is counted, and the storms that are on.
 #[derive(Debug, Default)]
 pub struct Storms {
-    teams: HashMap<String, Team>,
+    /// By the team and whether its pages are strangers'.
+    teams: HashMap<(String, bool), Team>,
 }
 
 #[derive(Debug, Default)]
@@ -35,15 +71,15 @@ struct Team {
     /// The last pages, each with its source, but for those of sources that are in a storm.
     recent: VecDeque<(i64, String)>,
     sources: HashMap<String, VecDeque<i64>>,
-    /// The storms that are on, by their source; that of none is the team's.
-    raging: HashMap<Option<String>, u64>,
+    /// The storms that are on, by what they are of.
+    raging: HashMap<(Kind, Option<String>), u64>,
 }
 
 /// A page that belongs into a storm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
-    /// The source that floods; none if the whole team is flooded.
-    pub source: Option<String>,
+    /// What the storm is of.
+    pub flood: Flood,
     /// The number of the storm; none if it begins with this page.
     pub storm: Option<u64>,
     /// Whether there are too many pages still.
@@ -52,12 +88,18 @@ pub struct Ticket {
 
 impl Storms {
     /// Goes on with a storm, or begins with the one of a [`Ticket`].
-    pub fn rage(&mut self, team: &str, source: Option<&str>, storm: u64) {
-        let team = self.teams.entry(team.to_owned()).or_default();
-        if let Some(source) = source {
+    pub fn rage(&mut self, team: &str, flood: &Flood, storm: u64) {
+        let team = self.teams.entry((team.to_owned(), flood.stranger)).or_default();
+        if let (Kind::Pages, Some(source)) = (flood.kind, &flood.source) {
             team.recent.retain(|(_, of)| of != source);
         }
-        team.raging.insert(source.map(str::to_owned), storm);
+        team.raging.insert((flood.kind, flood.source.clone()), storm);
+    }
+
+    /// The storm of this that is on.
+    pub fn raging(&self, team: &str, flood: &Flood) -> Option<u64> {
+        let team = self.teams.get(&(team.to_owned(), flood.stranger))?;
+        team.raging.get(&(flood.kind, flood.source.clone())).copied()
     }
 
     /// The storm is over.
@@ -68,21 +110,22 @@ impl Storms {
     }
 
     /// Counts a page of the time before the process began, after those that came before it and the storms that are
-    /// on.
-    pub fn recall(&mut self, team: &str, source: &str, at: Timestamp) {
+    /// on. `class` is the team and whether it is a stranger's.
+    pub fn recall(&mut self, class: (&str, bool), source: &str, at: Timestamp) {
         let at = at.as_millisecond();
-        let team = self.teams.entry(team.to_owned()).or_default();
+        let team = self.teams.entry((class.0.to_owned(), class.1)).or_default();
         team.count_source(source, MOST_COUNTED, at);
-        if !team.raging.contains_key(&Some(source.to_owned())) {
+        if !team.raging.contains_key(&(Kind::Pages, Some(source.to_owned()))) {
             team.recent.push_back((at, source.to_owned()));
         }
     }
 
-    /// Counts an event that would page `team`, and tells the storm that it belongs into, if it may be folded
-    /// at all. `allowance` is how many events the account lets go in 15 seconds.
+    /// Counts an event that would page a team, and tells the storm that it belongs into, if it may be folded
+    /// at all. `class` is the team and whether it is a stranger's; `allowance` is how many events the account lets go in
+    /// 15 seconds.
     pub fn count(
         &mut self,
-        team: &str,
+        class: (&str, bool),
         source: &str,
         may_fold: bool,
         (storm, allowance): (&Storm, u32),
@@ -90,20 +133,22 @@ impl Storms {
     ) -> Option<Ticket> {
         let now = now.as_millisecond();
         let most = storm.threshold(allowance).min(MOST_COUNTED);
-        let team = match self.teams.get_mut(team) {
-            Some(team) => team,
-            None => self.teams.entry(team.to_owned()).or_default(),
-        };
+        let stranger = class.1;
+        let team = self.teams.entry((class.0.to_owned(), stranger)).or_default();
         let excess = team.count_source(source, most, now);
-        let key = Some(source.to_owned());
+        let key = (Kind::Pages, Some(source.to_owned()));
+        let ticket = |source, storm, excess| {
+            let flood = Flood { kind: Kind::Pages, stranger, source };
+            Ticket { flood, storm, excess }
+        };
         let known = team.raging.get(&key).copied();
         if known.is_some() || excess && may_fold {
-            return may_fold.then_some(Ticket { source: key, storm: known, excess });
+            return may_fold.then(|| ticket(key.1, known, excess));
         }
         team.recent.push_back((now, source.to_owned()));
         let excess = exceeds(&mut team.recent, most, |(at, _)| now - at < WINDOW);
-        let known = team.raging.get(&None).copied();
-        (may_fold && (known.is_some() || excess)).then_some(Ticket { source: None, storm: known, excess })
+        let known = team.raging.get(&(Kind::Pages, None)).copied();
+        (may_fold && (known.is_some() || excess)).then(|| ticket(None, known, excess))
     }
 }
 
@@ -141,6 +186,12 @@ mod tests {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
+    const SOC: (&str, bool) = ("soc", false);
+
+    fn flood(source: Option<&str>) -> Flood {
+        Flood { kind: Kind::Pages, stranger: false, source: source.map(str::to_owned) }
+    }
+
     fn storm() -> Storm {
         Storm { after: Some(3), ..Storm::default() }
     }
@@ -149,7 +200,7 @@ mod tests {
     fn pages(storms: &mut Storms, source: &str, start: i64, count: i64) -> Option<Ticket> {
         let mut last = None;
         for second in start..start + count {
-            last = storms.count("soc", source, true, (&storm(), 10), at(second));
+            last = storms.count(SOC, source, true, (&storm(), 10), at(second));
         }
         last
     }
@@ -158,10 +209,10 @@ mod tests {
     fn as_many_pages_as_are_no_storm_page_and_the_next_begins_one() {
         let mut storms = Storms::default();
         assert_eq!(pages(&mut storms, "a", 0, 3), None);
-        let begins = Ticket { source: Some("a".into()), storm: None, excess: true };
+        let begins = Ticket { flood: flood(Some("a")), storm: None, excess: true };
         assert_eq!(pages(&mut storms, "a", 3, 1), Some(begins));
-        storms.rage("soc", Some("a"), 7);
-        let goes_on = Ticket { source: Some("a".into()), storm: Some(7), excess: true };
+        storms.rage("soc", &flood(Some("a")), 7);
+        let goes_on = Ticket { flood: flood(Some("a")), storm: Some(7), excess: true };
         assert_eq!(pages(&mut storms, "a", 4, 1), Some(goes_on.clone()));
         // Long after, it is still on, but no longer too much.
         assert_eq!(pages(&mut storms, "a", 200, 1), Some(Ticket { excess: false, ..goes_on }));
@@ -173,10 +224,14 @@ mod tests {
     fn a_storm_of_one_source_takes_no_page_of_another() {
         let mut storms = Storms::default();
         pages(&mut storms, "a", 0, 4);
-        storms.rage("soc", Some("a"), 7);
+        storms.rage("soc", &flood(Some("a")), 7);
         pages(&mut storms, "a", 4, 100);
         assert_eq!(pages(&mut storms, "b", 50, 3), None);
-        assert_eq!(storms.count("ops", "a", true, (&storm(), 10), at(53)), None, "nor of another team");
+        assert_eq!(
+            storms.count(("ops", false), "a", true, (&storm(), 10), at(53)),
+            None,
+            "nor of another team"
+        );
     }
 
     #[test]
@@ -185,10 +240,10 @@ mod tests {
         for (second, source) in ["a", "b", "c"].into_iter().enumerate() {
             assert_eq!(pages(&mut storms, source, second as i64, 1), None);
         }
-        let begins = Ticket { source: None, storm: None, excess: true };
+        let begins = Ticket { flood: flood(None), storm: None, excess: true };
         assert_eq!(pages(&mut storms, "d", 3, 1), Some(begins));
-        storms.rage("soc", None, 8);
-        let goes_on = Ticket { source: None, storm: Some(8), excess: true };
+        storms.rage("soc", &flood(None), 8);
+        let goes_on = Ticket { flood: flood(None), storm: Some(8), excess: true };
         assert_eq!(pages(&mut storms, "e", 4, 1), Some(goes_on));
     }
 
@@ -204,7 +259,7 @@ mod tests {
     fn what_may_not_be_folded_counts_and_pages() {
         let mut storms = Storms::default();
         for second in 0..10 {
-            assert_eq!(storms.count("soc", "a", false, (&storm(), 10), at(second)), None);
+            assert_eq!(storms.count(SOC, "a", false, (&storm(), 10), at(second)), None);
         }
         assert!(pages(&mut storms, "a", 10, 1).is_some());
     }
@@ -212,16 +267,16 @@ mod tests {
     #[test]
     fn what_was_counted_before_a_restart_counts_after_it() {
         let mut storms = Storms::default();
-        storms.rage("soc", Some("b"), 7);
+        storms.rage("soc", &flood(Some("b")), 7);
         for second in 0..3 {
-            storms.recall("soc", "a", at(second));
+            storms.recall(SOC, "a", at(second));
         }
         for second in 3..50 {
-            storms.recall("soc", "b", at(second));
+            storms.recall(SOC, "b", at(second));
         }
-        let begins = Ticket { source: Some("a".into()), storm: None, excess: true };
+        let begins = Ticket { flood: flood(Some("a")), storm: None, excess: true };
         assert_eq!(pages(&mut storms, "a", 50, 1), Some(begins));
-        let goes_on = Ticket { source: Some("b".into()), storm: Some(7), excess: true };
+        let goes_on = Ticket { flood: flood(Some("b")), storm: Some(7), excess: true };
         assert_eq!(pages(&mut storms, "b", 51, 1), Some(goes_on));
         assert_eq!(pages(&mut storms, "a", 200, 3), None, "for a minute");
         assert_eq!(pages(&mut storms, "c", 300, 1), None);
@@ -230,11 +285,22 @@ mod tests {
     #[test]
     fn a_sender_that_names_ever_new_sources_counts_for_its_team_and_fills_no_memory() {
         let mut storms = Storms::default();
-        storms.rage("soc", None, 1);
+        storms.rage("soc", &flood(None), 1);
         for n in 0..5_000 {
-            storms.count("soc", &format!("source {n}"), true, (&storm(), 10), at(0));
+            storms.count(SOC, &format!("source {n}"), true, (&storm(), 10), at(0));
         }
-        let team = &storms.teams["soc"];
+        let team = &storms.teams[&("soc".to_owned(), false)];
         assert!(team.sources.len() <= MOST_SOURCES && team.recent.len() <= 4);
+    }
+
+    #[test]
+    fn strangers_have_storms_of_their_own_and_count_for_none_of_known_senders() {
+        let mut storms = Storms::default();
+        for second in 0..50 {
+            let ticket = storms.count(("soc", true), "a", true, (&storm(), 10), at(second));
+            assert!(ticket.is_none_or(|ticket| ticket.flood.stranger));
+        }
+        assert_eq!(pages(&mut storms, "a", 50, 3), None, "the same source, known");
+        assert!(pages(&mut storms, "a", 53, 1).is_some_and(|ticket| !ticket.flood.stranger));
     }
 }

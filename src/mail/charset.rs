@@ -1,121 +1,14 @@
-//! From the bytes of a part or a header to characters: transfer encodings (RFC 2045 section 6) and charsets.
+//! From bytes to characters: charsets by every name that they go by, and what to do where the name does not fit.
 //! Nothing here fails: what cannot be decoded is kept as well as it can be, and the caller is told.
 
 use std::borrow::Cow;
 
-use mail_parser::decoders::base64::base64_decode;
+use encoding_rs::Encoding;
+use mail_parser::decoders::charsets::DecoderFnc;
 use mail_parser::decoders::charsets::map::charset_decoder;
 
-/// A content transfer encoding that changes bytes; 7bit, 8bit and binary do not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Transfer {
-    #[default]
-    Identity,
-    Base64,
-    QuotedPrintable,
-}
-
-impl Transfer {
-    /// The encoding of this name, or none if nobody knows it.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        // Trailing comments and parameters are not allowed and yet seen.
-        let name = name.split([';', '(']).next().unwrap_or_default().trim().to_ascii_lowercase();
-        match name.as_str() {
-            "" | "7bit" | "8bit" | "binary" | "7-bit" | "8-bit" => Some(Self::Identity),
-            "base64" => Some(Self::Base64),
-            "quoted-printable" => Some(Self::QuotedPrintable),
-            _ => None,
-        }
-    }
-
-    /// Decodes what is needed for `limit` bytes, and says whether something was wrong with it.
-    pub(super) fn decode(self, body: &[u8], limit: usize) -> (Cow<'_, [u8]>, bool) {
-        match self {
-            Self::Identity => (Cow::Borrowed(&body[..body.len().min(limit)]), false),
-            Self::Base64 => decode_base64(body, limit),
-            Self::QuotedPrintable => {
-                let (bytes, broken) = decode_quoted_printable(body, limit);
-                (Cow::Owned(bytes), broken)
-            }
-        }
-    }
-
-    /// The size after decoding, counted without decoding.
-    pub(super) fn decoded_size(self, body: &[u8]) -> usize {
-        match self {
-            Self::Identity => body.len(),
-            Self::Base64 => body.iter().filter(is_base64).count() * 3 / 4,
-            Self::QuotedPrintable => decode_quoted_printable(body, usize::MAX).0.len(),
-        }
-    }
-}
-
-fn is_base64(byte: &&u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/')
-}
-
-/// Decodes base64 up to the first line that is something else: relays append their disclaimers in clear.
-fn decode_base64(body: &[u8], limit: usize) -> (Cow<'_, [u8]>, bool) {
-    // Four characters make three bytes; lines of 76 end in two more.
-    let body = &body[..body.len().min(limit.saturating_add(limit / 2).saturating_add(4))];
-    if let Some(bytes) = base64_decode(body) {
-        return (Cow::Owned(bytes), false);
-    }
-    let good: usize = body
-        .split_inclusive(|&byte| byte == b'\n')
-        .take_while(|line| {
-            line.iter().all(|b| is_base64(&b) || matches!(b, b'=' | b'\r' | b'\n' | b' ' | b'\t'))
-        })
-        .map(<[u8]>::len)
-        .sum();
-    let (encoded, clear) = body.split_at(good);
-    match base64_decode(encoded) {
-        Some(mut bytes) if !bytes.is_empty() => {
-            bytes.push(b'\n');
-            bytes.extend_from_slice(clear);
-            (Cow::Owned(bytes), true)
-        }
-        _ => (Cow::Borrowed(body), true),
-    }
-}
-
-/// Decodes quoted-printable; an equals sign that begins nothing known stays as it is.
-fn decode_quoted_printable(body: &[u8], limit: usize) -> (Vec<u8>, bool) {
-    let mut out = Vec::with_capacity(body.len().min(limit));
-    let mut broken = false;
-    let mut rest = body;
-    while let Some(at) = rest.iter().position(|&byte| byte == b'=') {
-        out.extend_from_slice(&rest[..at]);
-        if out.len() >= limit {
-            break;
-        }
-        rest = &rest[at + 1..];
-        if let Some(byte) = hex_pair(rest) {
-            out.push(byte);
-            rest = &rest[2..];
-        } else {
-            // A soft line break, before which relays may have left white space.
-            let blank = rest.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
-            match rest.get(blank) {
-                Some(b'\n') => rest = &rest[blank + 1..],
-                None => rest = &[],
-                Some(_) => {
-                    out.push(b'=');
-                    broken = true;
-                }
-            }
-        }
-    }
-    out.extend_from_slice(rest);
-    out.truncate(limit);
-    (out, broken)
-}
-
-/// The byte that two hexadecimal digits at the start of `bytes` stand for, in either case.
-pub(super) fn hex_pair(bytes: &[u8]) -> Option<u8> {
-    let digit = |at: usize| bytes.get(at).and_then(|&byte| char::from(byte).to_digit(16));
-    u8::try_from(digit(0)? << 4 | digit(1)?).ok()
-}
+/// Bytes that are looked at to find out the charset of a text that names none that fits.
+const GUESS_LIMIT: usize = 64 * 1024;
 
 /// What was wrong with the charset of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,98 +19,390 @@ pub(super) enum Misfit {
     Unknown,
     /// The bytes are not what was named.
     Invalid,
+    /// The bytes are UTF-8, and another charset was named.
+    Utf8,
+    /// The bytes are ISO-2022-JP, and another charset or none was named.
+    Iso2022Jp,
 }
 
-/// Decodes by the named charset. Without one, or with one that does not fit, it is UTF-8 if it is valid and
-/// else windows-1252, which has a character for nearly every byte.
+/// Decodes by the named charset. Where its name and the bytes do not agree, the bytes decide: ISO-2022-JP and UTF-8
+/// cannot be mistaken for something else; what is neither is guessed, as windows-1252 in the end, which has a character
+/// for nearly every byte.
 pub(super) fn decode<'a>(bytes: &'a [u8], charset: Option<&str>) -> (Cow<'a, str>, Option<Misfit>) {
     let name = charset.map(|name| name.trim().to_ascii_lowercase()).unwrap_or_default();
     let ascii = matches!(name.as_str(), "" | "us-ascii" | "ascii" | "ansi_x3.4-1968" | "unknown-8bit");
     let utf8 = matches!(name.as_str(), "utf-8" | "utf8");
-    // Most mails are ASCII, in which nearly all charsets agree.
-    let shifted = ["utf-16", "utf-7", "iso-2022", "hz-", "unicode"].iter().any(|odd| name.contains(odd));
+    // Charsets in which bytes of ASCII can stand for something else.
+    let shifted = ["utf-16", "utf16", "utf-7", "iso-2022", "iso2022", "hz-", "unicode"]
+        .iter()
+        .any(|odd| name.contains(odd));
+    if !shifted && is_iso_2022_jp(bytes) {
+        let named =
+            matches!(decoder(&name), Some(Decoder::Encoding(named)) if named == encoding_rs::ISO_2022_JP);
+        return (iso_2022_jp(bytes), (!named).then_some(Misfit::Iso2022Jp));
+    }
     if bytes.is_ascii() && !shifted {
         let text = std::str::from_utf8(bytes).expect("ASCII is UTF-8");
-        let known = ascii || utf8 || charset_decoder(name.as_bytes()).is_some();
+        let known = ascii || utf8 || decoder(&name).is_some();
         return (Cow::Borrowed(text), (!known).then_some(Misfit::Unknown));
     }
     if utf8 {
-        let text = String::from_utf8_lossy(bytes);
-        let misfit = matches!(text, Cow::Owned(_)).then_some(Misfit::Invalid);
-        return (text, misfit);
+        return match std::str::from_utf8(bytes) {
+            Ok(text) => (Cow::Borrowed(text), None),
+            Err(_) => (guess(bytes), Some(Misfit::Invalid)),
+        };
     }
-    if !ascii && let Some(decode) = charset_decoder(name.as_bytes()) {
-        return (Cow::Owned(decode(bytes)), None);
+    let decoder = if ascii { None } else { decoder(&name) };
+    let Some(decoder) = decoder else {
+        let misfit = if ascii { Misfit::Undeclared } else { Misfit::Unknown };
+        return (guess(bytes), Some(misfit));
+    };
+    if !shifted
+        && let Ok(text) = std::str::from_utf8(bytes)
+        && !decoder.is_right_about(text)
+    {
+        return (Cow::Borrowed(text), Some(Misfit::Utf8));
     }
-    let misfit = if ascii { Misfit::Undeclared } else { Misfit::Unknown };
-    (guess(bytes), Some(misfit))
+    (decoder.decode(bytes), None)
 }
 
-/// UTF-8 if it is valid, else windows-1252.
+/// The text of bytes whose charset nobody names: UTF-8 where it is that, ISO-2022-JP where it shifts to it, and else
+/// guessed.
 pub(super) fn guess(bytes: &[u8]) -> Cow<'_, str> {
+    if is_iso_2022_jp(bytes) {
+        return iso_2022_jp(bytes);
+    }
     match std::str::from_utf8(bytes) {
         Ok(text) => Cow::Borrowed(text),
         // Cut inside a character by a limit of ours.
-        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => {
+        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 && bytes.len() > 4 => {
             String::from_utf8_lossy(&bytes[..error.valid_up_to()])
         }
-        Err(_) => {
-            let decode = charset_decoder(b"windows-1252").expect("mail-parser knows windows-1252");
-            Cow::Owned(decode(bytes))
+        Err(_) => match detect(bytes)
+            .and_then(|found| found.decode_without_bom_handling_and_without_replacement(bytes))
+        {
+            Some(text) => text,
+            None => Cow::Owned(utf8_or_windows_1252(bytes)),
+        },
+    }
+}
+
+/// The charset that a text in a script of its own seems to be in. Of a text of Latin letters a few bytes are no
+/// witness: it is windows-1252 more often than what a statistic makes of them.
+fn detect(bytes: &[u8]) -> Option<&'static Encoding> {
+    let head = &bytes[..bytes.len().min(GUESS_LIMIT)];
+    let foreign = head.iter().filter(|byte| !byte.is_ascii()).count();
+    let letters = head.iter().filter(|byte| byte.is_ascii_alphabetic()).count();
+    if foreign < 6 || foreign <= letters {
+        return None;
+    }
+    let mut detector = chardetng::EncodingDetector::new(chardetng::Iso2022JpDetection::Deny);
+    detector.feed(head, true);
+    Some(detector.guess(None, chardetng::Utf8Detection::Deny))
+}
+
+/// The text of bytes that are UTF-8 in part: each byte that is not is one of windows-1252.
+fn utf8_or_windows_1252(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() + bytes.len() / 8);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        out.push_str(&encoding_rs::WINDOWS_1252.decode_without_bom_handling(chunk.invalid()).0);
+    }
+    out
+}
+
+/// A charset that is known.
+enum Decoder {
+    /// By encoding_rs.
+    Encoding(&'static Encoding),
+    /// By mail-parser, which knows some that browsers do not.
+    Other(DecoderFnc),
+}
+
+impl Decoder {
+    fn decode<'a>(&self, bytes: &'a [u8]) -> Cow<'a, str> {
+        match self {
+            Self::Encoding(encoding) if *encoding == encoding_rs::ISO_2022_JP => iso_2022_jp(bytes),
+            Self::Encoding(encoding) => encoding.decode_without_bom_handling(bytes).0,
+            Self::Other(decode) => Cow::Owned(decode(bytes)),
         }
     }
+
+    /// Whether bytes that are UTF-8 are in this charset all the same. One of single bytes has a character for
+    /// each, so that its word is worth nothing; one of several bytes finds errors in what is not its own, and a few
+    /// characters of its own can be UTF-8 by chance.
+    fn is_right_about(&self, text: &str) -> bool {
+        let bytes = text.as_bytes();
+        match self {
+            Self::Encoding(encoding) => {
+                !encoding.is_single_byte()
+                    && text.chars().filter(|c| !c.is_ascii()).take(3).count() < 3
+                    && encoding.decode_without_bom_handling_and_without_replacement(bytes).is_some()
+            }
+            Self::Other(_) => false,
+        }
+    }
+}
+
+/// The charset of this name in lower case: by the registry of IANA (mail-parser's table) and the Encoding Standard
+/// (encoding_rs's), by the number of a code page, and by either with the punctuation left out or made up.
+fn decoder(name: &str) -> Option<Decoder> {
+    let known = |name: &str| {
+        let standard =
+            Encoding::for_label(name.as_bytes()).filter(|encoding| *encoding != encoding_rs::REPLACEMENT);
+        let other = || charset_decoder(name.as_bytes()).map(Decoder::Other);
+        // Of UTF-16 it reads the mark that says which one it is, and UTF-7 at all.
+        if name.starts_with("utf") || name.contains("unicode") {
+            return other().or(standard.map(Decoder::Encoding));
+        }
+        standard.map(Decoder::Encoding).or_else(other)
+    };
+    if let Some(decoder) = known(name) {
+        return Some(decoder);
+    }
+    let squeezed: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+    let squeezed = squeezed.strip_prefix("cs").or(squeezed.strip_prefix('x')).unwrap_or(&squeezed);
+    let number = squeezed.trim_start_matches(|c: char| !c.is_ascii_digit());
+    let prefix = &squeezed[..squeezed.len() - number.len()];
+    if matches!(prefix, "" | "cp" | "ms" | "win" | "windows" | "ibm" | "dos" | "oem" | "codepage")
+        && let Some(encoding) = number.parse().ok().and_then(codepage)
+    {
+        return Some(Decoder::Encoding(encoding));
+    }
+    let same = |encoding: &&'static Encoding| {
+        let own =
+            encoding.name().bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase());
+        own.eq(squeezed.bytes())
+    };
+    ENCODINGS.iter().find(|encoding| same(encoding)).map(|encoding| Decoder::Encoding(encoding)).or_else(
+        || {
+            let more = match squeezed {
+                "ujis" | "eucjpms" | "eucjpwin" => "euc-jp",
+                "mskanji" | "sjiswin" | "sjis" => "shift_jis",
+                "uhc" | "ksc56011987" | "ksc5601" | "korean" => "euc-kr",
+                "big5eten" | "big5hkscs2004" | "tcabig5" => "big5",
+                "gb2312" | "euccn" | "gb23121980" => "gbk",
+                "jis" | "jis7" => "iso-2022-jp",
+                _ => return None,
+            };
+            known(more)
+        },
+    )
+}
+
+/// The encodings of the standard, whose names a sender may write without their punctuation.
+static ENCODINGS: [&Encoding; 39] = [
+    encoding_rs::BIG5,
+    encoding_rs::EUC_JP,
+    encoding_rs::EUC_KR,
+    encoding_rs::GB18030,
+    encoding_rs::GBK,
+    encoding_rs::IBM866,
+    encoding_rs::ISO_2022_JP,
+    encoding_rs::ISO_8859_10,
+    encoding_rs::ISO_8859_13,
+    encoding_rs::ISO_8859_14,
+    encoding_rs::ISO_8859_15,
+    encoding_rs::ISO_8859_16,
+    encoding_rs::ISO_8859_2,
+    encoding_rs::ISO_8859_3,
+    encoding_rs::ISO_8859_4,
+    encoding_rs::ISO_8859_5,
+    encoding_rs::ISO_8859_6,
+    encoding_rs::ISO_8859_7,
+    encoding_rs::ISO_8859_8,
+    encoding_rs::ISO_8859_8_I,
+    encoding_rs::KOI8_R,
+    encoding_rs::KOI8_U,
+    encoding_rs::MACINTOSH,
+    encoding_rs::SHIFT_JIS,
+    encoding_rs::UTF_16BE,
+    encoding_rs::UTF_16LE,
+    encoding_rs::UTF_8,
+    encoding_rs::WINDOWS_1250,
+    encoding_rs::WINDOWS_1251,
+    encoding_rs::WINDOWS_1252,
+    encoding_rs::WINDOWS_1253,
+    encoding_rs::WINDOWS_1254,
+    encoding_rs::WINDOWS_1255,
+    encoding_rs::WINDOWS_1256,
+    encoding_rs::WINDOWS_1257,
+    encoding_rs::WINDOWS_1258,
+    encoding_rs::WINDOWS_874,
+    encoding_rs::X_MAC_CYRILLIC,
+    encoding_rs::X_USER_DEFINED,
+];
+
+/// The charset of a code page by its number, as Microsoft's registry has them.
+fn codepage(number: u32) -> Option<&'static Encoding> {
+    let label = match number {
+        866 => "ibm866",
+        874 => "windows-874",
+        932 | 943 => "shift_jis",
+        936 | 20936 | 51936 => "gbk",
+        949 | 51949 => "euc-kr",
+        950 | 951 => "big5",
+        1200 => "utf-16le",
+        1201 => "utf-16be",
+        1250..=1258 => return Encoding::for_label(format!("windows-{number}").as_bytes()),
+        10000 => "macintosh",
+        10007 => "x-mac-cyrillic",
+        20127 | 28591 => "windows-1252",
+        20866 => "koi8-r",
+        21866 => "koi8-u",
+        20932 | 51932 => "euc-jp",
+        28592..=28606 => return Encoding::for_label(format!("iso-8859-{}", number - 28590).as_bytes()),
+        38598 => "iso-8859-8-i",
+        50220..=50222 => "iso-2022-jp",
+        54936 => "gb18030",
+        65001 => "utf-8",
+        _ => return None,
+    };
+    Encoding::for_label(label.as_bytes())
+}
+
+/// Whether the bytes are text that shifts to Japanese by RFC 1468, which nothing else does.
+fn is_iso_2022_jp(bytes: &[u8]) -> bool {
+    let shifts = |at: usize| matches!(bytes.get(at + 1..at + 3), Some(b"$B" | b"$@"));
+    memchr::memchr_iter(0x1b, bytes).any(shifts) && bytes.is_ascii()
+}
+
+/// Decodes ISO-2022-JP. Between two words of a header stands a shift out and the shift in of the next, where a browser
+/// sees an attack and shows a mark: it is no text, and goes.
+fn iso_2022_jp(bytes: &[u8]) -> Cow<'_, str> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr(0x1b, rest) {
+        kept.extend_from_slice(&rest[..at]);
+        rest = &rest[at..];
+        let length = match rest.get(1..3) {
+            Some([b'$', b'(']) => 4.min(rest.len()),
+            Some([b'$' | b'(', _]) => 3,
+            _ => 1,
+        };
+        // One that another follows at once shifts nothing.
+        if length == 1 || rest.get(length) != Some(&0x1b) {
+            kept.extend_from_slice(&rest[..length]);
+        }
+        rest = &rest[length..];
+    }
+    kept.extend_from_slice(rest);
+    Cow::Owned(encoding_rs::ISO_2022_JP.decode_without_bom_handling(&kept).0.into_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn decoded(transfer: Transfer, body: &str) -> (String, bool) {
-        let (bytes, broken) = transfer.decode(body.as_bytes(), 1000);
-        (String::from_utf8_lossy(&bytes).into_owned(), broken)
-    }
-
-    #[test]
-    fn base64_is_decoded_up_to_what_a_relay_appended() {
-        assert_eq!(decoded(Transfer::Base64, "aGVs\r\nbG8=\r\n"), ("hello".into(), false));
-        assert_eq!(
-            decoded(Transfer::Base64, "aGVsbG8=\r\n-- \r\nSent by X!"),
-            ("hello\n-- \r\nSent by X!".into(), true)
-        );
-        assert_eq!(decoded(Transfer::Base64, "Server is down!"), ("Server is down!".into(), true));
-    }
-
-    #[test]
-    fn quoted_printable_keeps_what_it_cannot_decode() {
-        assert_eq!(
-            decoded(Transfer::QuotedPrintable, "a =3d b=\r\nc= \t\nd=C3=BC="),
-            ("a = bcdü".into(), false)
-        );
-        assert_eq!(decoded(Transfer::QuotedPrintable, "a=b&c=zz =4"), ("a=b&c=zz =4".into(), true));
-    }
-
-    #[test]
-    fn decoding_stops_at_the_limit() {
-        assert_eq!(Transfer::QuotedPrintable.decode(b"ab=3Dcdef", 4).0.as_ref(), b"ab=c");
-        assert_eq!(Transfer::Identity.decode(b"abcdef", 4).0.as_ref(), b"abcd");
-        let long = "QUJD".repeat(100);
-        assert!(Transfer::Base64.decode(long.as_bytes(), 100).0.len() <= 115);
-    }
-
-    #[test]
-    fn sizes_are_those_of_the_decoded_bytes() {
-        assert_eq!(Transfer::Base64.decoded_size(b"aGVs\r\nbG8=\r\n"), 5);
-        assert_eq!(Transfer::QuotedPrintable.decoded_size(b"a=3D=\r\nb"), 3);
+    fn read(bytes: &[u8], charset: &str) -> (String, Option<Misfit>) {
+        let (text, misfit) = decode(bytes, (!charset.is_empty()).then_some(charset));
+        (text.into_owned(), misfit)
     }
 
     #[test]
     fn a_charset_that_does_not_fit_is_guessed() {
-        assert_eq!(decode("ü".as_bytes(), None), ("ü".into(), Some(Misfit::Undeclared)));
-        assert_eq!(decode(b"\xfc", Some("us-ascii")), ("ü".into(), Some(Misfit::Undeclared)));
-        assert_eq!(decode(b"\xfc", Some("x-nobody")), ("ü".into(), Some(Misfit::Unknown)));
-        assert_eq!(decode(b"a\xfcb", Some("UTF-8")), ("a\u{fffd}b".into(), Some(Misfit::Invalid)));
-        assert_eq!(decode(b"\xfc", Some("ISO-8859-1")), ("ü".into(), None));
-        assert_eq!(decode(b"abc", Some("x-nobody")), ("abc".into(), Some(Misfit::Unknown)));
-        assert_eq!(decode(b"\x1b$B%O%m\x1b(B", Some("iso-2022-jp")), ("ハロ".into(), None));
+        assert_eq!(read("ü".as_bytes(), ""), ("ü".into(), Some(Misfit::Undeclared)));
+        assert_eq!(read(b"\xfc", "us-ascii"), ("ü".into(), Some(Misfit::Undeclared)));
+        assert_eq!(read(b"\xfc", "x-nobody"), ("ü".into(), Some(Misfit::Unknown)));
+        assert_eq!(read(b"\xfc", "ISO-8859-1"), ("ü".into(), None));
+        assert_eq!(read(b"abc", "x-nobody"), ("abc".into(), Some(Misfit::Unknown)));
+        assert_eq!(read(b"\x1b$B%O%m\x1b(B", "iso-2022-jp"), ("ハロ".into(), None));
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_utf_8_they_are_called_are_windows_1252() {
+        assert_eq!(read(b"a\xfcb", "UTF-8"), ("aüb".into(), Some(Misfit::Invalid)));
+        assert_eq!(read(b"T\xfcr \xc3\xbc \x80", "utf-8"), ("Tür ü €".into(), Some(Misfit::Invalid)));
+        // Cut inside a character by a limit.
+        assert_eq!(read(b"Meldung: T\xc3", "utf-8").0, "Meldung: T");
+    }
+
+    #[test]
+    fn utf_8_wins_over_another_label_but_not_over_a_charset_that_fits() {
+        for label in ["iso-8859-1", "windows-1252", "iso-8859-2", "koi8-r", "gb2312", "euc-kr"] {
+            assert_eq!(
+                read("Störung żą".as_bytes(), label),
+                ("Störung żą".into(), Some(Misfit::Utf8)),
+                "{label}"
+            );
+        }
+        let (bytes, ..) = encoding_rs::GBK.encode("通道：大门");
+        assert_eq!(read(&bytes, "gb2312"), ("通道：大门".into(), None));
+    }
+
+    #[test]
+    fn japanese_that_shifts_is_read_whatever_it_is_called() {
+        for label in ["", "us-ascii", "utf-8", "iso-8859-1"] {
+            assert_eq!(
+                read(b"\x1b$BDd;_\x1b(B: db7", label),
+                ("停止: db7".into(), Some(Misfit::Iso2022Jp)),
+                "{label}"
+            );
+        }
+        assert_eq!(
+            read(b"\x1b[31mred\x1b(B\x1b[m", "").0,
+            "\x1b[31mred\x1b(B\x1b[m",
+            "colours of a terminal"
+        );
+    }
+
+    #[test]
+    fn shifts_with_nothing_between_leave_no_mark() {
+        assert_eq!(read(b"\x1b$BDd\x1b(B\x1b$B;_\x1b(B", "iso-2022-jp").0, "停止");
+        assert_eq!(read(b"\x1b(B\x1b(Ba\x1b$B\x1b(B\x1b", "iso-2022-jp").0, "a\u{fffd}");
+    }
+
+    #[test]
+    fn charsets_are_known_by_every_name() {
+        for (name, encoding) in [
+            ("cp949", encoding_rs::EUC_KR),
+            ("uhc", encoding_rs::EUC_KR),
+            ("ks_c_5601-1987", encoding_rs::EUC_KR),
+            ("cp932", encoding_rs::SHIFT_JIS),
+            ("ms932", encoding_rs::SHIFT_JIS),
+            ("windows-31j", encoding_rs::SHIFT_JIS),
+            ("x-sjis", encoding_rs::SHIFT_JIS),
+            ("eucjp", encoding_rs::EUC_JP),
+            ("ujis", encoding_rs::EUC_JP),
+            ("win-1251", encoding_rs::WINDOWS_1251),
+            ("win1251", encoding_rs::WINDOWS_1251),
+            ("cp-1250", encoding_rs::WINDOWS_1250),
+            ("cp936", encoding_rs::GBK),
+            ("950", encoding_rs::BIG5),
+            ("koi8r", encoding_rs::KOI8_R),
+            ("iso8859-15", encoding_rs::ISO_8859_15),
+            ("iso_8859_7", encoding_rs::ISO_8859_7),
+            ("latin2", encoding_rs::ISO_8859_2),
+            ("cp28592", encoding_rs::ISO_8859_2),
+        ] {
+            let letters = match encoding.name() {
+                "EUC-KR" => "디스크",
+                "Shift_JIS" | "EUC-JP" => "障害",
+                "GBK" | "Big5" => "故障",
+                "windows-1251" | "KOI8-R" => "Авария",
+                "ISO-8859-7" => "Βλάβη",
+                "ISO-8859-15" => "œuvre €",
+                _ => "żądanie",
+            };
+            let (bytes, ..) = encoding.encode(letters);
+            assert_eq!(read(&bytes, name), (letters.into(), None), "{name}");
+        }
+        let (bytes, ..) = encoding_rs::ISO_2022_JP.encode("停止");
+        for name in ["csISO2022JP", "iso2022jp", "iso-2022-jp", "cp50221"] {
+            assert_eq!(read(&bytes, name), ("停止".into(), None), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_text_of_another_script_is_found_out() {
+        for (encoding, letters) in [
+            (encoding_rs::WINDOWS_1251, "Авария: нет питания, стойка 4"),
+            (encoding_rs::SHIFT_JIS, "監視サーバが停止しました。"),
+            (encoding_rs::EUC_KR, "서버 장애가 발생했습니다"),
+        ] {
+            let (bytes, ..) = encoding.encode(letters);
+            assert_eq!(guess(&bytes), letters);
+        }
+        assert_eq!(guess(b"K\xfchlung gest\xf6rt, T\xfcr offen"), "Kühlung gestört, Tür offen");
     }
 }

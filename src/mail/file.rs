@@ -6,9 +6,10 @@
 
 use std::borrow::Cow;
 
-use super::charset::{self, Misfit, Transfer};
+use super::charset::{self, Misfit};
 use super::mime::{self, Part};
 use super::transcript;
+use super::transfer::Transfer;
 
 /// The kinds of files that SIGNL4 takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -177,7 +178,7 @@ fn bytes<'a>(part: &Part<'a>) -> Option<Cow<'a, [u8]>> {
 /// The text; none if it is none: in a charset that nobody knows, or with characters that no text has.
 fn text(part: &Part<'_>) -> Option<String> {
     let bytes = bytes(part)?;
-    let (text, misfit) = charset::decode(&bytes, part.parameter("charset"));
+    let (text, misfit) = charset::decode(&bytes, part.charset());
     let plain = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r' | '\u{c}');
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     (!matches!(misfit, Some(Misfit::Invalid | Misfit::Unknown)) && text.chars().all(plain))

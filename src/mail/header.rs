@@ -10,6 +10,7 @@ use mail_parser::{ContentType, HeaderValue};
 
 use super::charset;
 use super::message::Address;
+use super::transfer;
 
 /// Fields that are kept; a mail that crossed many relays has below a hundred.
 const FIELD_LIMIT: usize = 1_000;
@@ -157,9 +158,14 @@ impl<'a> Field<'a> {
         std::str::from_utf8(self.value).is_err()
     }
 
-    /// The value in characters, unfolded (RFC 5322 section 2.2.3), encoded-words as they are.
-    fn unfolded(&self, limit: usize) -> Cow<'a, str> {
-        let text = charset::guess(&self.value[..self.value.len().min(limit)]);
+    /// The value in characters, unfolded (RFC 5322 section 2.2.3), encoded-words as they are. Raw bytes that are no
+    /// UTF-8 are in `charset`, or guessed.
+    fn unfolded(&self, limit: usize, charset: Option<&str>) -> Cow<'a, str> {
+        let value = &self.value[..self.value.len().min(limit)];
+        let text = match charset {
+            Some(charset) if self.is_raw() => charset::decode(value, Some(charset)).0,
+            _ => charset::guess(value),
+        };
         let trimmed = match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.trim()),
             Cow::Owned(text) => Cow::Owned(text.trim().to_owned()),
@@ -179,18 +185,28 @@ impl<'a> Field<'a> {
 
     /// The value unfolded, with encoded-words as they are: what one holds must not become structure.
     pub(super) fn raw(&self) -> Cow<'a, str> {
-        self.unfolded(VALUE_LIMIT)
+        self.unfolded(VALUE_LIMIT, None)
     }
 
     /// The value unfolded and decoded, on one line.
     pub(super) fn text(&self) -> String {
-        one_line(&decode_words(&self.unfolded(VALUE_LIMIT)))
+        self.text_in(None)
+    }
+
+    /// The same, with raw bytes in `charset`.
+    pub(super) fn text_in(&self, charset: Option<&str>) -> String {
+        one_line(&decode_words(&self.unfolded(VALUE_LIMIT, charset)))
     }
 
     /// The mailboxes of an address field, those of groups among them. A bare word is taken for a local
     /// address, as `To: root`.
     pub(super) fn addresses(&self) -> Vec<Address> {
-        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT));
+        self.addresses_in(None)
+    }
+
+    /// The same, with raw bytes in `charset`.
+    pub(super) fn addresses_in(&self, charset: Option<&str>) -> Vec<Address> {
+        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT, charset));
         let HeaderValue::Address(addresses) = MessageStream::new(line.as_bytes()).parse_address() else {
             return Vec::new();
         };
@@ -207,7 +223,7 @@ impl<'a> Field<'a> {
 
     /// The message ids of a field (RFC 5322 section 3.6.4), or its words if it has none in brackets.
     pub(super) fn ids(&self) -> Vec<String> {
-        let text = self.unfolded(VALUE_LIMIT);
+        let text = self.unfolded(VALUE_LIMIT, None);
         let id =
             |text: &str| text.chars().filter(|c| !c.is_whitespace() && !c.is_control()).collect::<String>();
         let mut ids: Vec<String> = text
@@ -225,7 +241,7 @@ impl<'a> Field<'a> {
 
     /// The date of a Date field, if it is one.
     pub(super) fn date(&self) -> Option<Timestamp> {
-        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT));
+        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT, None));
         match MessageStream::new(line.as_bytes()).parse_date() {
             HeaderValue::DateTime(date) if date.is_valid() => {
                 Timestamp::from_second(date.to_timestamp()).ok()
@@ -236,7 +252,7 @@ impl<'a> Field<'a> {
 
     /// A Content-Type or Content-Disposition with its parameters (RFC 2231 and 2047 decoded).
     pub(super) fn parameters(&self) -> Option<ContentType<'static>> {
-        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT));
+        let line = format!("{}\n", self.unfolded(GRAMMAR_LIMIT, None));
         MessageStream::new(line.as_bytes()).parse_content_type().into_owned().into_content_type()
     }
 }
@@ -327,7 +343,7 @@ fn decode_q(encoded: &[u8]) -> Vec<u8> {
         at += 1;
         match byte {
             b'_' => out.push(b' '),
-            b'=' => match charset::hex_pair(&encoded[at..]) {
+            b'=' => match transfer::hex_pair(&encoded[at..]) {
                 Some(decoded) => {
                     out.push(decoded);
                     at += 2;

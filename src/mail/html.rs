@@ -11,6 +11,7 @@ mod markup;
 
 use std::borrow::Cow;
 
+use super::links;
 use markup::{Markup, OpenEnded, Tag};
 
 /// Between the cells of a row. Two spaces are visible wherever the text is shown and cannot come out of a
@@ -30,8 +31,9 @@ const HREF_LIMIT: usize = 2_000;
 /// version of the same mail. Links are followed by ` <target>` unless they show it already. Quotations get
 /// `> ` as in plain text.
 ///
-/// Text without any markup keeps its lines: its sender named the type wrongly.
-pub(super) fn render(html: &str) -> String {
+/// Text without any markup keeps its lines: its sender named the type wrongly. Says as well whether links that were
+/// rewritten on the way are shown as they were written.
+pub(super) fn render(html: &str) -> (String, bool) {
     let mut page = Page {
         out: String::with_capacity(html.len() / 2),
         pre: usize::from(!html.contains('<')),
@@ -59,7 +61,7 @@ pub(super) fn render(html: &str) -> String {
     }
     page.text(rest);
     page.close("a");
-    page.out
+    (page.out, page.restored)
 }
 
 /// What an element does to the lines around it.
@@ -123,6 +125,10 @@ struct Page<'a> {
     pre: usize,
     /// The target of the open link and where its text begins.
     link: Option<(&'a str, usize)>,
+    /// Where the text of an open paragraph of Word's begins.
+    word_line: Option<usize>,
+    /// Whether a link was shown as it was before somebody rewrote it.
+    restored: bool,
 }
 
 impl<'a> Page<'a> {
@@ -131,7 +137,14 @@ impl<'a> Page<'a> {
             Layout::Inline => {}
             Layout::Break => self.end_line(self.breaks + 1),
             Layout::Block => self.end_line(1),
-            Layout::Paragraph => self.end_line(2),
+            Layout::Paragraph if tag.of_word => {
+                self.end_line(1);
+                self.word_line = Some(self.out.len());
+            }
+            Layout::Paragraph => {
+                self.word_line = None;
+                self.end_line(2);
+            }
             Layout::Rule => {
                 self.end_line(1);
                 self.word("----");
@@ -177,7 +190,11 @@ impl<'a> Page<'a> {
     fn close(&mut self, name: &str) {
         match layout(name) {
             Layout::Block => self.end_line(1),
-            Layout::Paragraph => self.end_line(2),
+            // Word's paragraphs have no space between them; an empty one is an empty line.
+            Layout::Paragraph => match self.word_line.take() {
+                Some(from) if from < self.out.len() => self.end_line(1),
+                _ => self.end_line(2),
+            },
             Layout::Row => {
                 self.cells = 0;
                 // A blank line after the last paragraph of a row would tear the table apart.
@@ -217,6 +234,13 @@ impl<'a> Page<'a> {
         if !far || href.len() > HREF_LIMIT || href.starts_with("data:") || href.starts_with("javascript:") {
             return;
         }
+        let href = match links::written(&href) {
+            Some(written) => {
+                self.restored = true;
+                Cow::Owned(written)
+            }
+            None => href,
+        };
         let shown = self.out.get(from..).unwrap_or_default().trim();
         let same = |text: &str| text.trim_end_matches('/') == href.trim_end_matches('/');
         if same(shown)
@@ -328,7 +352,9 @@ fn without_filler(word: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    fn render(html: &str) -> String {
+        super::render(html).0
+    }
 
     #[test]
     fn cells_of_a_row_stand_apart_on_one_line() {
@@ -386,6 +412,43 @@ mod tests {
             "xyz"
         );
         assert_eq!(render("<p>a&zwnj;&nbsp;&#8203;&shy;b"), "a b");
+    }
+
+    #[test]
+    fn what_word_adds_is_no_text() {
+        assert_eq!(
+            render("<p class=MsoNormal>Status: Closed<o:p></o:p></p><p><o:p>&nbsp;</o:p></p>"),
+            "Status: Closed"
+        );
+        assert_eq!(
+            render(
+                "<v:shape id=\"P_1\" style=\"width:1pt\"><v:imagedata src=\"cid:x\" o:title=\"l\"/></v:shape><st1:place w:st=\"on\">Berlin</st1:place> rack 4"
+            ),
+            "Berlin rack 4"
+        );
+        assert_eq!(
+            render(
+                "<!--[if gte mso 9]><xml><o:x>96</o:x></xml><![endif]--><xml><w:View>1</w:View></xml><!--[if !mso]><!-->a<!--<![endif]-->"
+            ),
+            "a"
+        );
+        assert_eq!(
+            render(
+                "<p class=MsoNormal>Severity: 4</p>\n<p class=MsoNormal>Owner: kim<p class=MsoNormal><o:p>&nbsp;</o:p></p><p class=\"MsoNormal\">x</p>"
+            ),
+            "Severity: 4\nOwner: kim\n\nx"
+        );
+        assert_eq!(render("<Error:Timeout> at <db:7>"), "<Error:Timeout> at <db:7>");
+    }
+
+    #[test]
+    fn a_link_that_was_rewritten_is_shown_as_it_was_written() {
+        let safe =
+            "https://eur02.safelinks.protection.outlook.com/?url=https%3A%2F%2Fx.example%2F7&amp;data=05";
+        assert_eq!(
+            super::render(&format!("<a href=\"{safe}\">https://x.example/7</a>")),
+            ("https://x.example/7".to_owned(), true)
+        );
     }
 
     #[test]

@@ -7,11 +7,16 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::banners;
+use super::config::Config;
 use super::file::FileType;
 use super::header::Field;
+use super::links;
 use super::mime;
+use super::tags;
 use super::text;
 use super::transcript;
+use super::wrapper::Wrapper;
 
 /// A mailbox out of an address header.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -121,6 +126,19 @@ pub struct Message {
     pub text: String,
     /// Where the text came from.
     pub text_source: TextSource,
+    /// Whether it is a reply to another mail by its subject, which no product sends.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub reply: bool,
+    /// The mail around this one, if somebody passed it on; all but the recipients, the attachments and the trace fields
+    /// are then those of the mail inside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wrapper: Option<Box<Wrapper>>,
+    /// The mails that are attached and of which none is this one, for a reader.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub enclosed: String,
+    /// What was done to the mail on its way and was undone here, in words for an operator.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub undone: Vec<String>,
     /// The parts that are not text.
     pub attachments: Vec<Attachment>,
     /// Whether the content is encrypted (PGP/MIME, S/MIME), so that the text says nothing.
@@ -136,52 +154,102 @@ const DEFECT_LIMIT: usize = 20;
 
 impl Message {
     /// Parses the content of a mail, with CRLF or LF line ends. Anything at all gives a message: content
-    /// without a header becomes its text.
+    /// without a header becomes its text. What mail systems everywhere do to a mail on its way is undone.
     pub fn parse(content: &[u8]) -> Self {
+        Self::parse_for(content, &Config::default())
+    }
+
+    /// The same, where the site's mail system does to mails what `config` says.
+    pub fn parse_for(content: &[u8], config: &Config) -> Self {
+        Self::parse_within(content, config, 0)
+    }
+
+    /// The same for a mail that lies in others, `depth` of them.
+    pub(super) fn parse_within(content: &[u8], config: &Config, depth: usize) -> Self {
         let parts = mime::parts(content);
-        let transcript = transcript::of(&parts.list);
+        let transcript = transcript::of(&parts.list, &config.banners);
         let mut message = Self {
             text: transcript.text,
             text_source: transcript.source,
             attachments: transcript.attachments,
             encrypted: transcript.encrypted,
             size: content.len(),
+            undone: transcript.undone,
             ..Self::default()
         };
-        let mut defects = message.read_header(&parts.list[0].fields);
+        message.defects = message.read_header(&parts.list[0].fields, transcript::charset(&parts.list));
         if let Some(subject) = transcript.protected_subject
             && is_obscured(&message.subject)
         {
             message.subject = subject;
         }
-        defects.extend(parts.defects);
-        defects.extend(transcript.defects);
-        for defect in defects {
-            if message.defects.len() < DEFECT_LIMIT && !message.defects.contains(&defect) {
-                message.defects.push(defect);
+        message.defects.extend(parts.defects);
+        message.defects.extend(transcript.defects);
+        let forwarded = message.undo(config);
+        message.unwrap(&parts.list, config, depth, forwarded, transcript.borrowed);
+        for list in [&mut message.defects, &mut message.undone] {
+            let mut seen: Vec<String> = Vec::new();
+            for line in list.drain(..) {
+                if seen.len() < DEFECT_LIMIT && !seen.contains(&line) {
+                    seen.push(line);
+                }
             }
+            *list = seen;
         }
         message
     }
 
-    /// Takes over the header fields and returns what was wrong with them.
-    fn read_header(&mut self, fields: &[Field<'_>]) -> Vec<String> {
+    /// Undoes what was put around the subject and the text; says whether the subject says that the mail was forwarded.
+    fn undo(&mut self, config: &Config) -> bool {
+        let lists: Vec<String> = ["List-Id", "List-Post"]
+            .into_iter()
+            .flat_map(|name| self.header(name).take(1))
+            .flat_map(tags::list_names)
+            .collect();
+        let found = tags::strip(&self.subject, &config.subject_tags, &lists);
+        let (forwarded, reply) = (found.forwarded, found.reply);
+        if !found.tags.is_empty() {
+            let (subject, undone) = (found.subject.to_owned(), tags::undone(&found.tags));
+            self.subject = subject;
+            self.undone.push(undone);
+        }
+        self.reply = reply;
+        let stripped = config.banners.stripped(&self.text);
+        let mut undone = stripped.undone;
+        let mut text = if undone.is_empty() { None } else { Some(stripped.text.to_owned()) };
+        if let Some(bare) = banners::without_armour(text.as_ref().unwrap_or(&self.text)) {
+            undone.push("the armour of a PGP signature, which was not checked".to_owned());
+            text = Some(config.banners.stripped(&bare).text.to_owned());
+        }
+        if let Some(restored) = links::restored(text.as_ref().unwrap_or(&self.text)) {
+            undone.push(links::UNDONE.to_owned());
+            text = Some(restored);
+        }
+        if let Some(text) = text {
+            self.text = text;
+        }
+        self.undone.extend(undone);
+        forwarded
+    }
+
+    /// Takes over the header fields, raw bytes of which are in `charset`, and returns what was wrong with them.
+    fn read_header(&mut self, fields: &[Field<'_>], charset: Option<&str>) -> Vec<String> {
         let mut defects = Vec::new();
         let mut date = None;
         let mut subject = None;
         for field in fields {
-            let value = field.text();
+            let value = field.text_in(charset);
             if field.is("subject") {
                 // Templates escape it as they escape the text.
-                subject.get_or_insert_with(|| text::decode_entities(&value).into_owned());
+                subject.get_or_insert_with(|| text::breakable(&text::decode_entities(&value)).into_owned());
             } else if field.is("from") {
-                self.from.extend(field.addresses());
+                self.from.extend(field.addresses_in(charset));
             } else if field.is("to") {
-                self.to.extend(field.addresses());
+                self.to.extend(field.addresses_in(charset));
             } else if field.is("cc") {
-                self.cc.extend(field.addresses());
+                self.cc.extend(field.addresses_in(charset));
             } else if field.is("reply-to") {
-                self.reply_to.extend(field.addresses());
+                self.reply_to.extend(field.addresses_in(charset));
             } else if field.is("date") {
                 date.get_or_insert_with(|| field.date());
             } else if field.is("message-id") {
@@ -192,7 +260,12 @@ impl Message {
                 self.references.extend(field.ids());
             }
             if field.is_raw() {
-                defects.push("8-bit text in the header that is not UTF-8: read as windows-1252".to_owned());
+                defects.push(match charset.filter(|name| !name.eq_ignore_ascii_case("utf-8")) {
+                    Some(name) => format!(
+                        "8-bit text in the header that is not UTF-8: read as {name:.40?}, like the text"
+                    ),
+                    None => "8-bit text in the header that is not UTF-8: guessed".to_owned(),
+                });
             }
             self.headers.push((field.name.to_owned(), value));
         }

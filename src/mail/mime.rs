@@ -5,8 +5,8 @@
 
 use mail_parser::ContentType;
 
-use super::charset::Transfer;
 use super::header::{self, Field, Section};
+use super::transfer::Transfer;
 
 /// Deepest nesting of multiparts and messages that is unpacked; real mails stay below ten.
 const DEPTH_LIMIT: usize = 30;
@@ -38,6 +38,8 @@ pub(super) struct Part<'a> {
     pub(super) media_type: String,
     pub(super) content_type: Option<ContentType<'static>>,
     pub(super) disposition: Option<ContentType<'static>>,
+    /// The charset, where a Content-Type that is broken names one all the same.
+    loose_charset: Option<String>,
     pub(super) transfer: Transfer,
     pub(super) body: &'a [u8],
 }
@@ -93,6 +95,11 @@ impl Part<'_> {
         self.content_type.as_ref()?.attribute(name)
     }
 
+    /// The charset that its sender names.
+    pub(super) fn charset(&self) -> Option<&str> {
+        self.parameter("charset").or(self.loose_charset.as_deref())
+    }
+
     /// The file name, by Content-Disposition or else by Content-Type, on one line; empty if there is none.
     pub(super) fn file_name(&self) -> String {
         let name = self.disposition.as_ref().and_then(|d| d.attribute("filename")).or(self.parameter("name"));
@@ -108,6 +115,30 @@ impl Part<'_> {
     pub(super) fn field(&self, name: &str) -> Option<&Field<'_>> {
         self.fields.iter().find(|field| field.is(name))
     }
+}
+
+/// Whether a subtype is one, and not a piece of what stands behind it.
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte))
+}
+
+/// The type of a text whose Content-Type is not quite one: `text/html charset=utf-8`, `html`.
+fn loose_type(value: &str) -> Option<&'static str> {
+    let begins =
+        |name: &str| value.strip_prefix(name).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric));
+    if begins("text/html") || begins("html") || begins("text/xhtml") {
+        return Some("text/html");
+    }
+    begins("text/plain").then_some("text/plain")
+}
+
+/// The charset that stands anywhere in a Content-Type that is not quite one.
+fn loose_charset(value: &str) -> Option<String> {
+    let (_, rest) = value.split_once("charset")?;
+    let rest = rest.trim_start().strip_prefix(['=', ':'])?.trim_start_matches([' ', '"', '\'']);
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_:.".contains(c)).unwrap_or(rest.len());
+    (end > 0).then(|| rest[..end.min(40)].to_owned())
 }
 
 /// A multipart or message whose end is not found yet.
@@ -182,6 +213,7 @@ impl<'a> Walk<'a> {
             media_type: self.default_type(parent).to_owned(),
             content_type: None,
             disposition: None,
+            loose_charset: None,
             transfer: Transfer::Identity,
             body: &[],
         };
@@ -214,11 +246,18 @@ impl<'a> Walk<'a> {
             if field.is("content-type") && part.content_type.is_none() {
                 part.content_type = field.parameters();
                 match &part.content_type {
-                    Some(ContentType { c_type, c_subtype: Some(subtype), .. }) => {
+                    Some(ContentType { c_type, c_subtype: Some(subtype), .. }) if is_token(subtype) => {
                         part.media_type = format!("{c_type}/{subtype}").to_ascii_lowercase();
                     }
                     // RFC 2045 section 5.2: what cannot be read is text/plain.
-                    _ => self.parts.defects.push("unreadable Content-Type".to_owned()),
+                    _ => {
+                        self.parts.defects.push("unreadable Content-Type".to_owned());
+                        let value = field.text().to_ascii_lowercase();
+                        if let Some(media_type) = loose_type(&value) {
+                            part.media_type = media_type.to_owned();
+                        }
+                        part.loose_charset = loose_charset(&value);
+                    }
                 }
             } else if field.is("content-disposition") && part.disposition.is_none() {
                 part.disposition = field.parameters();
@@ -333,6 +372,20 @@ mod tests {
             format!("{}{} {:?}", " ".repeat(depth(at)), part.media_type, body)
         };
         parts.list.iter().enumerate().map(line).collect()
+    }
+
+    #[test]
+    fn a_content_type_that_is_not_quite_one_still_says_html() {
+        for value in
+            ["text/html charset=utf-8", "html", "text/html,charset=\"utf-8\"", "TEXT/HTML charset: utf-8"]
+        {
+            let content = format!("Subject: s\nContent-Type: {value}\n\n<p>x");
+            let parts = parts(content.as_bytes());
+            assert_eq!(parts.list[0].media_type, "text/html", "{value}");
+            assert!(value == "html" || parts.list[0].charset() == Some("utf-8"), "{value}");
+        }
+        let parts = parts(b"Subject: s\nContent-Type: text\n\nx");
+        assert_eq!(parts.list[0].media_type, "text/plain");
     }
 
     const NESTED: &str = "\

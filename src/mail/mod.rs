@@ -5,6 +5,7 @@ mod authenticity;
 
 mod envelope;
 mod file;
+mod fingerprint;
 mod message;
 pub mod trace;
 
@@ -16,6 +17,32 @@ mod mime;
 
 mod charset;
 
+mod transfer;
+
+mod config;
+
+mod banners;
+
+mod phrases;
+
+mod tags;
+
+mod links;
+
+mod flowed;
+
+mod forward;
+
+mod cms;
+
+mod tnef;
+
+mod leaf;
+
+mod envelopes;
+
+mod wrapper;
+
 mod transcript;
 
 mod html;
@@ -25,12 +52,15 @@ mod text;
 mod trust;
 
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
+pub use config::Config;
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
+pub use fingerprint::fingerprint;
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
 pub use text::{is_hidden, visible};
 pub use trust::Trust;
+pub use wrapper::{Wrapper, Wrapping};
 
 use bytes::Bytes;
 

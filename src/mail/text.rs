@@ -12,13 +12,14 @@ const RUN_LIMIT: usize = 200;
 const SIGNATURE_LIMIT: usize = 20;
 
 /// The text with LF line ends, without white space at the ends of lines, and with at most one blank line in
-/// a row, none at the start or end. A leading byte order mark goes.
+/// a row, none at the start or end. A leading byte order mark goes, and a no-break space is a space.
 pub(super) fn tidy(text: &str) -> String {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut out = String::with_capacity(text.len());
     let mut blank = false;
     for line in lines(text) {
-        let line = line.trim_end_matches([' ', '\t', '\u{a0}', '\x0c', '\x0b']);
+        let line =
+            line.trim_end_matches(|c| matches!(c, ' ' | '\t' | '\x0c' | '\x0b') || is_no_break_space(c));
         if line.is_empty() {
             blank = true;
             continue;
@@ -27,9 +28,21 @@ pub(super) fn tidy(text: &str) -> String {
             out.push_str(if blank { "\n\n" } else { "\n" });
         }
         blank = false;
-        out.push_str(line);
+        out.push_str(&breakable(line));
     }
     out
+}
+
+/// The text with spaces in the place of those that keep words together: a rule that asks for one means either.
+pub(super) fn breakable(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() || !text.contains(is_no_break_space) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(|c| if is_no_break_space(c) { ' ' } else { c }).collect())
+}
+
+fn is_no_break_space(c: char) -> bool {
+    matches!(c, '\u{a0}' | '\u{2007}' | '\u{202f}')
 }
 
 /// The lines of `text`, which end in CRLF, LF or a bare CR.
@@ -37,33 +50,28 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
     text.split('\n').flat_map(|line| line.strip_suffix('\r').unwrap_or(line).split('\r'))
 }
 
-/// Decodes the seven entities that Handlebars makes of `< > " ' ` & =`, each once.
+/// Longest entity in bytes, `;` included: `&CounterClockwiseContourIntegral;`.
+const ENTITY_LIMIT: usize = 34;
+
+/// Decodes entities, each once: the named and the numeric ones that stand for a character that can be seen.
 ///
 /// TheHive 4 sends its text/plain through Handlebars' HTML escaping: `a="b" & c` arrives as
 /// `a&#x3D;&quot;b&quot; &amp; c`. They are decoded in every plain text, not only in mails that look like
 /// TheHive's: the escaped values are the ones that rules match on, such mails cannot be told apart (a title
-/// with nothing but an ampersand in it shows only `&amp;`), and other templating alert tools do the same.
-/// The set is closed, so that no other text can turn into markup-like or invisible characters; a text that
-/// really speaks about `&lt;` loses nothing that a reader on a phone would miss, and the raw mail is kept.
+/// with nothing but an ampersand in it shows only `&amp;`), and other templating alert tools do the same, each with
+/// its own set. An entity that stands for a control or an invisible character stays, and so does what lacks its
+/// semicolon; a text that really speaks about `&lt;` loses nothing that a reader on a phone would miss, and the raw
+/// mail is kept.
 pub(super) fn decode_entities(text: &str) -> Cow<'_, str> {
-    const ENTITIES: [(&str, char); 7] = [
-        ("&amp;", '&'),
-        ("&quot;", '"'),
-        ("&#x3D;", '='),
-        ("&#x27;", '\''),
-        ("&lt;", '<'),
-        ("&gt;", '>'),
-        ("&#x60;", '`'),
-    ];
     let Some(mut at) = text.find('&') else { return Cow::Borrowed(text) };
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     loop {
         out.push_str(&rest[..at]);
         rest = &rest[at..];
-        if let Some((entity, c)) = ENTITIES.iter().find(|(entity, _)| rest.starts_with(entity)) {
-            out.push(*c);
-            rest = &rest[entity.len()..];
+        if let Some((c, length)) = entity(rest) {
+            out.push(c);
+            rest = &rest[length..];
         } else {
             out.push('&');
             rest = &rest[1..];
@@ -75,6 +83,35 @@ pub(super) fn decode_entities(text: &str) -> Cow<'_, str> {
     }
     out.push_str(rest);
     Cow::Owned(out)
+}
+
+/// The character that the entity at the start of `text` stands for, and its length.
+fn entity(text: &str) -> Option<(char, usize)> {
+    let head = &text.as_bytes()[1..text.len().min(ENTITY_LIMIT)];
+    let end = head.iter().position(|byte| !byte.is_ascii_alphanumeric() && *byte != b'#')?;
+    if head[end] != b';' {
+        return None;
+    }
+    let length = end + 2;
+    let name = &text[1..=end];
+    let c = match name.strip_prefix('#') {
+        Some(number) => {
+            let hexadecimal = number.strip_prefix(['x', 'X']).map(|digits| u32::from_str_radix(digits, 16));
+            char::from_u32(hexadecimal.unwrap_or_else(|| number.parse()).ok()?)?
+        }
+        None => {
+            let decoded = html_escape::decode_html_entities(&text[..length]);
+            let mut chars = decoded.chars();
+            let first =
+                chars.next().filter(|_| !decoded.starts_with('&') || name == "amp" || name == "AMP")?;
+            if chars.next().is_some() {
+                return None;
+            }
+            first
+        }
+    };
+    let seen = !c.is_control() && !is_hidden(c) && (!c.is_whitespace() || is_no_break_space(c));
+    seen.then_some((if is_no_break_space(c) { ' ' } else { c }, length))
 }
 
 /// The text without quoted mail and signature: what its writer added. Conservative: when nothing else would
@@ -162,18 +199,21 @@ fn is_attribution(line: &str) -> bool {
 /// how many there were.
 ///
 /// An attacker who can write into a log can otherwise make an alert read backwards, hide half of it, or
-/// fill a phone with one letter. Joiners between letters outside ASCII stay: Persian and emoji need them.
-/// Applied to what goes into events, by the rules; a [`Message`](super::Message) keeps the text as sent, so
+/// fill a phone with one letter. Joiners between letters outside ASCII stay: Persian and emoji need them; so do marks
+/// of the direction and isolates in a line with letters that are written from the right, which they only keep in
+/// order. Applied to what goes into events, by the rules; a [`Message`](super::Message) keeps the text as sent, so
 /// that rules can match on it.
 pub fn visible(text: &str) -> Cow<'_, str> {
     if is_plain(text) {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 16);
-    let mut chars = text.chars().peekable();
+    let mut chars = text.char_indices().peekable();
     let mut last = '\0';
     let mut run = 0;
-    while let Some(c) = chars.next() {
+    let mut line = Line::default();
+    while let Some((at, c)) = chars.next() {
+        let next = chars.peek().map(|(_, next)| *next);
         if c == last {
             run += 1;
         } else {
@@ -182,18 +222,46 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         if run <= RUN_LIMIT {
             let joins = matches!(c, '\u{200c}' | '\u{200d}')
                 && !last.is_ascii()
-                && chars.peek().is_some_and(|next| !next.is_ascii());
-            if is_hidden(c) && !joins {
+                && next.is_some_and(|next| !next.is_ascii());
+            if is_hidden(c) && !joins && !(is_direction(c) && line.is_from_the_right(text, at)) {
                 write!(out, "⟨U+{:04X}⟩", u32::from(c)).expect("writing to a String cannot fail");
             } else {
                 out.push(c);
             }
-        } else if chars.peek() != Some(&c) {
+        } else if next != Some(c) {
             write!(out, "⟨… {run} times⟩").expect("writing to a String cannot fail");
         }
         last = c;
     }
     Cow::Owned(out)
+}
+
+/// Marks of the direction and isolates: they put nothing in another order that letters do not ask for themselves.
+fn is_direction(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The line that was looked at last, so that each is looked at once.
+#[derive(Default)]
+struct Line {
+    end: usize,
+    from_the_right: bool,
+}
+
+impl Line {
+    /// Whether the line around `at` has letters that are written from the right.
+    fn is_from_the_right(&mut self, text: &str, at: usize) -> bool {
+        if at >= self.end {
+            let start = text[self.end..at].rfind('\n').map_or(self.end, |found| self.end + found + 1);
+            self.end = text[at..].find('\n').map_or(text.len(), |length| at + length);
+            let letter = |c| {
+                matches!(c, '\u{590}'..='\u{5ff}' | '\u{620}'..='\u{65f}' | '\u{66e}'..='\u{8ff}'
+                    | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{fefc}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+            };
+            self.from_the_right = text[start..self.end].contains(letter);
+        }
+        self.from_the_right
+    }
 }
 
 /// Whether nothing in `text` needs to be made visible; the usual case, without an allocation.
@@ -236,10 +304,44 @@ mod tests {
     }
 
     #[test]
-    fn handlebars_entities_are_decoded_once_and_others_stay() {
+    fn entities_that_can_be_seen_are_decoded_once() {
         assert_eq!(decode_entities("a&#x3D;&quot;b&quot; &amp; c"), "a=\"b\" & c");
-        assert_eq!(decode_entities("&amp;lt; &lt;&gt;&#x27;&#x60;"), "&lt; <>'`");
-        assert_eq!(decode_entities("&nbsp; &#0; &copy=1&"), "&nbsp; &#0; &copy=1&");
+        assert_eq!(decode_entities("&amp;lt; &lt;&gt;&#x27;&#x60;&amp;#39;"), "&lt; <>'`&#39;");
+        assert_eq!(
+            decode_entities("Can&#39;t reach: &#34;x&#34; &#43;3 K&uuml;hlung&nbsp;5"),
+            "Can't reach: \"x\" +3 Kühlung 5"
+        );
+    }
+
+    #[test]
+    fn what_is_no_entity_or_hides_stays() {
+        for text in [
+            "&#0; &#10; &#x1b; &#8238; &#x200b; &shy; &zwj; &Tab;",
+            "/?a=1&copy=1&lt=2 &copy &#; &#x; &#99999999; &; & &nobody; &fjlig;",
+            "&#55296;",
+        ] {
+            assert_eq!(decode_entities(text), text);
+        }
+    }
+
+    #[test]
+    fn a_no_break_space_is_a_space() {
+        assert_eq!(
+            tidy("Status:\u{a0}Closed\u{a0}\nDurée\u{202f}: 5\u{2007}s"),
+            "Status: Closed\nDurée : 5 s"
+        );
+    }
+
+    #[test]
+    fn marks_of_the_direction_are_silent_beside_letters_written_from_the_right() {
+        let hebrew = "\u{200f}תקלה בשרת: db7 \u{200e}(CPU) \u{2068}x\u{2069}";
+        assert_eq!(visible(hebrew), hebrew);
+        assert_eq!(visible("safe\u{200e}exe.doc\nתקלה"), "safe⟨U+200E⟩exe.doc\nתקלה");
+        assert_eq!(visible("תקלה \u{202e}x\u{202c}\u{202d}"), "תקלה ⟨U+202E⟩x⟨U+202C⟩⟨U+202D⟩");
+        assert_eq!(
+            visible("a\u{200f}\n\u{200f}תקלה\u{200f}\n\u{200f}b"),
+            "a⟨U+200F⟩\n\u{200f}תקלה\u{200f}\n⟨U+200F⟩b"
+        );
     }
 
     #[test]

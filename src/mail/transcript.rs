@@ -1,41 +1,53 @@
 //! The transcript of a message: which of its parts are its text, that text in plain, and what is left as
 //! attachments.
 
-use std::borrow::Cow;
-
-use super::charset::{self, Misfit, Transfer};
+use super::banners::Banners;
+use super::envelopes;
 use super::file;
-use super::html;
+use super::leaf::{self, Leaf};
 use super::message::{Attachment, TextSource};
 use super::mime::{Kind, Part};
-use super::text;
 
 /// Bytes of text that are decoded and rendered, over all parts. Rules and readers need the start; the mail
 /// is kept whole.
-const TEXT_LIMIT: usize = 1024 * 1024;
+pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 
 /// Longest file name in characters.
 const NAME_LIMIT: usize = 255;
 
-/// A plain text this short that speaks of HTML is only a notice that stands for the HTML beside it.
+/// A plain text this short may only stand for the HTML beside it.
 const NOTICE_LIMIT: usize = 300;
+
+/// Most files that are shown in the place of a text.
+const FILES_LIMIT: usize = 5;
 
 /// What a message says.
 #[derive(Debug, Default)]
 pub(super) struct Transcript {
     pub(super) text: String,
     pub(super) source: TextSource,
+    /// Whether the text is that of a mail inside, as the mail has none of its own.
+    pub(super) borrowed: bool,
     pub(super) attachments: Vec<Attachment>,
     pub(super) encrypted: bool,
     /// The Subject inside a part with protected headers.
     pub(super) protected_subject: Option<String>,
     pub(super) defects: Vec<String>,
+    /// What was undone to come to the text.
+    pub(super) undone: Vec<String>,
 }
 
-/// Makes the transcript of the parts of a message.
-pub(super) fn of(parts: &[Part<'_>]) -> Transcript {
-    let mut reader = Reader { parts, budget: TEXT_LIMIT, defects: Vec::new() };
+/// Makes the transcript of the parts of a message; `banners` are no text.
+pub(super) fn of(parts: &[Part<'_>], banners: &Banners) -> Transcript {
+    within(parts, banners, 0)
+}
+
+/// The same of a mail inside of so many envelopes.
+pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Transcript {
+    let mut reader =
+        Reader { parts, banners, depth, budget: TEXT_LIMIT, defects: Vec::new(), undone: Vec::new() };
     let mut said = reader.read(0);
+    let mut borrowed = false;
     if said.text.is_empty()
         && let Some(forwarded) =
             children(parts, 0).find(|&at| parts[at].kind == Kind::Message).or_else(|| {
@@ -45,27 +57,39 @@ pub(super) fn of(parts: &[Part<'_>]) -> Transcript {
         && let Some(message) = children(parts, forwarded).next()
     {
         said = reader.read(message);
+        borrowed = true;
     }
     let outer = || (0..parts.len()).filter(|&at| !is_inside_message(parts, at)).map(|at| &parts[at]);
-    let encrypted = outer().any(is_encrypted) || said.text.starts_with("-----BEGIN PGP MESSAGE-----");
+    let mut encrypted = said.text.starts_with("-----BEGIN PGP MESSAGE-----")
+        || outer().any(|part| is_encrypted(part) && !envelopes::is_signed(part));
+    if said.text.is_empty() && !encrypted {
+        said = reader.read_envelope();
+    }
+    // An encrypted mail has files that say so.
+    if said.text.is_empty() && !encrypted {
+        said = reader.read_files();
+    }
+    encrypted |= said.text.starts_with("-----BEGIN PGP MESSAGE-----");
     // Rendering and charsets can make more of it.
     said.text.truncate(said.text.floor_char_boundary(TEXT_LIMIT));
     let mut defects = reader.defects;
     if said.text.is_empty() && !encrypted {
         if outer().any(|part| part.media_type == "application/ms-tnef") {
-            defects.push("the text is inside winmail.dat, which is not unpacked".to_owned());
+            defects.push("the text is inside winmail.dat in a form that is not read".to_owned());
         } else if outer().any(is_smime) {
-            defects.push("the text is inside an S/MIME signature, which is not unpacked".to_owned());
+            defects.push("the text is inside an S/MIME signature in a form that is not read".to_owned());
         }
     }
     let attachments = attached(parts).map(|at| attachment(parts, at)).collect();
     Transcript {
         text: said.text,
         source: said.source,
+        borrowed,
         attachments,
         encrypted,
         protected_subject: outer().find_map(protected_subject),
         defects,
+        undone: reader.undone,
     }
 }
 
@@ -74,6 +98,13 @@ pub(super) fn attached(parts: &[Part<'_>]) -> impl Iterator<Item = usize> {
     (0..parts.len()).filter(|&at| {
         !is_inside_message(parts, at) && parts[at].kind != Kind::Multipart && !is_text(parts, at)
     })
+}
+
+/// The charset that the text of a message names.
+pub(super) fn charset<'p>(parts: &'p [Part<'_>]) -> Option<&'p str> {
+    (0..parts.len())
+        .filter(|&at| parts[at].kind == Kind::Leaf && !is_inside_message(parts, at))
+        .find_map(|at| parts[at].charset())
 }
 
 /// Text, and where it came from.
@@ -85,13 +116,17 @@ struct Said {
 
 struct Reader<'a> {
     parts: &'a [Part<'a>],
+    banners: &'a Banners,
+    /// Envelopes around these parts.
+    depth: usize,
     /// Bytes that may still be decoded.
     budget: usize,
     defects: Vec<String>,
+    undone: Vec<String>,
 }
 
 /// The parts directly inside of this one.
-fn children(parts: &[Part<'_>], at: usize) -> impl Iterator<Item = usize> {
+pub(super) fn children(parts: &[Part<'_>], at: usize) -> impl Iterator<Item = usize> {
     (at + 1..parts.len()).filter(move |&child| parts[child].parent == at)
 }
 
@@ -101,82 +136,145 @@ impl Reader<'_> {
         let part = &self.parts[at];
         match part.kind {
             Kind::Multipart if part.media_type == "multipart/alternative" => self.read_alternative(at),
-            Kind::Multipart => self.read_all(at),
+            Kind::Multipart => self.read_all(children(self.parts, at)),
             Kind::Leaf if is_text(self.parts, at) => self.read_leaf(at),
             Kind::Message | Kind::Leaf => Said::default(),
         }
     }
 
-    /// Reads all parts of a multipart, a blank line between them.
-    fn read_all(&mut self, at: usize) -> Said {
+    /// Reads these parts, a blank line between them.
+    fn read_all(&mut self, parts: impl Iterator<Item = usize>) -> Said {
         let mut all = Said::default();
-        for child in children(self.parts, at) {
-            let said = self.read(child);
-            if said.text.is_empty() {
-                continue;
-            }
-            if all.text.is_empty() {
-                all = said;
-            } else {
-                all.text.push_str("\n\n");
-                all.text.push_str(&said.text);
-            }
+        for at in parts {
+            let said = self.read(at);
+            all.append(said);
         }
         all
     }
 
-    /// Reads the plain version, or the HTML one if that is empty or only says that there is another.
+    /// Reads the plain version, or the HTML one if that is empty or does not say what the mail says.
     fn read_alternative(&mut self, at: usize) -> Said {
         let (plain, others): (Vec<usize>, Vec<usize>) =
             children(self.parts, at).partition(|&child| self.parts[child].media_type == "text/plain");
-        let mut notice = Said::default();
+        let mut short = Said::default();
         for child in plain.into_iter().chain(others) {
             let said = self.read(child);
             if said.text.is_empty() {
                 continue;
             }
-            if said.source == TextSource::Html || !is_notice(&said.text) {
+            if said.source == TextSource::Html {
+                if short.text.is_empty() || self.stands_for(&short.text, &said.text) {
+                    if !short.text.is_empty() {
+                        self.undone.push("a plain version that says nothing".to_owned());
+                    }
+                    return said;
+                }
+                return short;
+            }
+            if said.text.len() > NOTICE_LIMIT {
                 return said;
             }
-            notice = said;
+            if short.text.is_empty() {
+                short = said;
+            }
         }
-        notice
+        short
+    }
+
+    /// Whether a short plain version only stands for this HTML: a notice, pictures, a footer.
+    fn stands_for(&self, plain: &str, html: &str) -> bool {
+        let squeezed = |text: &str| text.split_whitespace().collect::<String>();
+        is_notice(plain) || is_empty(plain) || self.banners.are_all_of(plain) || {
+            let (plain, html) = (squeezed(plain), squeezed(html));
+            html.len() > plain.len() && html.ends_with(&plain)
+        }
     }
 
     fn read_leaf(&mut self, at: usize) -> Said {
-        let part = &self.parts[at];
-        let (bytes, broken) = part.transfer.decode(part.body, self.budget);
-        if broken {
-            let name = if part.transfer == Transfer::Base64 { "base64" } else { "quoted-printable" };
-            self.defects.push(format!("broken {name}: what could not be decoded was left as it is"));
-        }
-        if part.body.len() > bytes.len() && bytes.len() >= self.budget {
-            self.defects.push(format!("the text is longer than {TEXT_LIMIT} bytes: the rest was not read"));
-        }
-        self.budget = self.budget.saturating_sub(bytes.len());
-        let html = part.media_type == "text/html";
-        let named = part.parameter("charset").map(Cow::Borrowed);
-        let charset = named.or_else(|| if html { meta_charset(&bytes).map(Cow::Owned) } else { None });
-        let (decoded, misfit) = charset::decode(&bytes, charset.as_deref());
-        if let Some(misfit) = misfit {
-            self.defects.push(match (misfit, charset) {
-                (Misfit::Unknown, Some(name)) => format!("unknown charset {name:.40?}: guessed"),
-                (Misfit::Invalid, Some(name)) => format!("the text is not in {name:.40?} throughout"),
-                _ => "8-bit text without a charset: guessed".to_owned(),
-            });
-        }
-        let text = if html {
-            text::tidy(&html::render(&decoded))
-        } else {
-            text::tidy(&text::decode_entities(&decoded))
-        };
-        let source = match (text.is_empty(), html) {
+        let leaf = leaf::read(&self.parts[at], &mut self.budget);
+        self.take(leaf)
+    }
+
+    fn take(&mut self, leaf: Leaf) -> Said {
+        self.defects.extend(leaf.defects);
+        self.undone.extend(leaf.undone);
+        let source = match (leaf.text.is_empty(), leaf.html) {
             (true, _) => TextSource::None,
             (false, true) => TextSource::Html,
             (false, false) => TextSource::Plain,
         };
-        Said { text, source }
+        Said { text: leaf.text, source }
     }
+
+    /// Reads the envelope that a mail program put around the whole mail.
+    fn read_envelope(&mut self) -> Said {
+        for at in (0..self.parts.len()).filter(|&at| !is_inside_message(self.parts, at)) {
+            if let Some((leaf, what)) = envelopes::read(&self.parts[at], self.banners, self.depth)
+                && !leaf.text.is_empty()
+            {
+                self.undone.push(what.to_owned());
+                return self.take(leaf);
+            }
+        }
+        Said::default()
+    }
+
+    /// Reads the files of a mail that has no text but in them: those that are called text before those of other
+    /// readable types, and these before those whose bytes turn out to be text.
+    fn read_files(&mut self) -> Said {
+        let files: Vec<usize> = (0..self.parts.len())
+            .filter(|&at| self.parts[at].kind == Kind::Leaf && !is_inside_message(self.parts, at))
+            .collect();
+        let kinds: [fn(&Part<'_>) -> bool; 3] = [
+            |part| matches!(part.media_type.as_str(), "text/plain" | "text/html"),
+            is_readable,
+            |part| is_unknown(part) && leaf::is_text(&part.transfer.decode(part.body, 8 * 1024).0),
+        ];
+        for kind in kinds {
+            let mut all = Said::default();
+            for at in files.iter().copied().filter(|&at| kind(&self.parts[at])).take(FILES_LIMIT) {
+                let said = self.read_leaf(at);
+                all.append(said);
+            }
+            if !all.text.is_empty() {
+                self.undone.push("a text that was sent as a file".to_owned());
+                return all;
+            }
+        }
+        Said::default()
+    }
+}
+
+impl Said {
+    fn append(&mut self, said: Self) {
+        if said.text.is_empty() {
+            return;
+        }
+        if self.text.is_empty() {
+            *self = said;
+        } else {
+            self.text.push_str("\n\n");
+            self.text.push_str(&said.text);
+        }
+    }
+}
+
+/// Whether a part is of a type that people read, though no mail program shows it as the text.
+fn is_readable(part: &Part<'_>) -> bool {
+    let (class, subtype) = part.media_type.split_once('/').unwrap_or_default();
+    class == "text"
+        || class == "application"
+            && (matches!(subtype, "json" | "xml" | "yaml" | "x-yaml" | "x-ndjson" | "ndjson")
+                || subtype.ends_with("+json")
+                || subtype.ends_with("+xml"))
+}
+
+/// Whether the type of a part says nothing of what is in it.
+fn is_unknown(part: &Part<'_>) -> bool {
+    matches!(
+        part.media_type.as_str(),
+        "application/octet-stream" | "application/x-download" | "binary/octet-stream" | "application/unknown"
+    )
 }
 
 /// Whether a part is text of the message and not a file: text/plain or text/html without the marks of an
@@ -194,7 +292,7 @@ fn is_text(parts: &[Part<'_>], at: usize) -> bool {
 }
 
 /// Whether a part belongs to a message that is an attachment of this one.
-fn is_inside_message(parts: &[Part<'_>], mut at: usize) -> bool {
+pub(super) fn is_inside_message(parts: &[Part<'_>], mut at: usize) -> bool {
     while parts[at].parent != at {
         at = parts[at].parent;
         if parts[at].kind == Kind::Message {
@@ -243,26 +341,53 @@ fn attachment(parts: &[Part<'_>], at: usize) -> Attachment {
     }
 }
 
-/// Whether a plain text only stands for the HTML beside it.
+/// Whether a plain text only says that there is HTML, or how to see it.
 fn is_notice(text: &str) -> bool {
-    if text.len() > NOTICE_LIMIT {
-        return false;
-    }
+    const HOW: [&str; 14] = [
+        "view",
+        "support",
+        "client",
+        "reader",
+        "display",
+        "anzeigen",
+        "unterstützt",
+        "darstellen",
+        "ansehen",
+        "open",
+        "öffnen",
+        "see ",
+        "voir",
+        "ver ",
+    ];
     let text = text.to_lowercase();
-    text.contains("html")
-        && ["view", "support", "client", "reader", "display", "anzeigen", "unterstützt", "darstellen"]
-            .iter()
-            .any(|word| text.contains(word))
+    text.len() <= NOTICE_LIMIT
+        && (text.contains("html")
+            || text.contains("browser")
+            || text.contains("navigateur")
+            || text.contains("navegador"))
+        && HOW.iter().any(|word| text.contains(word))
+        && !text.lines().any(|line| line.contains(": ") && !line.contains("http"))
 }
 
-/// The charset that an HTML page names for itself in its first KiB.
-fn meta_charset(bytes: &[u8]) -> Option<String> {
-    let head = String::from_utf8_lossy(&bytes[..bytes.len().min(1024)]).to_ascii_lowercase();
-    let (_, rest) = head.split_once("charset=")?;
-    let rest = rest.trim_start_matches(['"', '\'']);
-    let name: String =
-        rest.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_:.".contains(*c)).collect();
-    (!name.is_empty()).then_some(name)
+/// Whether nothing but pictures and links stands in a plain text.
+fn is_empty(text: &str) -> bool {
+    let mut rest = text.trim_start();
+    while let Some(open) = rest.chars().next() {
+        let close = match open {
+            '[' => ']',
+            '<' => '>',
+            _ => return false,
+        };
+        let Some((inside, after)) = rest[1..].split_once(close) else { return false };
+        let inside = inside.to_lowercase();
+        let picture = ["cid:", "image", "logo", "http", "bild"].iter().any(|word| inside.starts_with(word))
+            || [".png", ".jpg", ".jpeg", ".gif"].iter().any(|end| inside.ends_with(end));
+        if !picture {
+            return false;
+        }
+        rest = after.trim_start();
+    }
+    true
 }
 
 #[cfg(test)]
@@ -271,7 +396,7 @@ mod tests {
     use crate::mail::mime;
 
     fn read(content: &str) -> Transcript {
-        of(&mime::parts(content.as_bytes()).list)
+        of(&mime::parts(content.as_bytes()).list, &Banners::default())
     }
 
     /// A mail of these parts, each a header and a body.
@@ -333,7 +458,7 @@ mod tests {
     #[test]
     fn an_html_page_may_name_its_charset_itself() {
         let page = b"Subject: s\nContent-Type: text/html\n\n<meta charset='ISO-8859-2'><p>\xb9</p>";
-        let transcript = of(&mime::parts(page).list);
+        let transcript = of(&mime::parts(page).list, &Banners::default());
         assert_eq!(transcript.text, "\u{161}");
         assert!(transcript.defects.is_empty());
     }

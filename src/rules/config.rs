@@ -168,6 +168,7 @@ impl Config {
             instances: self.instances.clone(),
             severities: self.severities.clone(),
             tlp_limit: self.tlp_limit,
+            mail: mail::Config::default(),
             redaction: Redaction::new(&self.redact, self.redact_patterns.iter().cloned()),
             zone: self.zone.clone(),
             values: self.values.clone(),

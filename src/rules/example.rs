@@ -133,7 +133,7 @@ impl Example {
             } else {
                 self.recipients.clone()
             },
-            authenticity: self.authenticated.then(|| Authenticity::assumed(&message.from).into()),
+            authenticity: self.authenticated.then(|| Authenticity::assumed(message.sent_by()).into()),
             ..Envelope::default()
         }
     }
@@ -152,7 +152,7 @@ impl RuleSet {
 
     /// The same, each with what was expected and what set it.
     pub fn deviations(&self, example: &Example, content: &[u8]) -> Vec<Deviation> {
-        let message = Message::parse(content);
+        let message = self.read(content);
         let envelope = example.envelope(&message);
         let team =
             example.team.as_deref().or(self.site.teams.first().map(String::as_str)).unwrap_or("example");

@@ -136,13 +136,14 @@ impl<'m> Ground<'m> {
 
     /// Whether DKIM or DMARC proves the domain in From, be it one of the site's own or a stranger's.
     pub(super) fn domain_is_proven(&self) -> bool {
-        self.found_out().is_some_and(|found| found.vouches_for(&self.message.from))
+        self.found_out().is_some_and(|found| found.vouches_for(self.message.sent_by()))
     }
 
     /// Whether the site lets every mailbox in From steer by parameters in the body.
     fn is_parameter_sender(&self) -> bool {
         let named = |from: &Address| self.site.parameter_senders.iter().any(|p| p.matches(&from.address));
-        !self.message.from.is_empty() && self.message.from.iter().all(named)
+        let from = self.message.sent_by();
+        !from.is_empty() && from.iter().all(named)
     }
 
     /// What was found out about the mail, if it was checked.

@@ -7,6 +7,7 @@ use super::RuleSet;
 use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::Ground;
+use super::wrapped;
 
 /// Longest instance in characters; it may become the end of an external id.
 const INSTANCE_LIMIT: usize = 100;
@@ -14,7 +15,9 @@ const INSTANCE_LIMIT: usize = 100;
 /// Fills in all but the guess, which is made where the external id is.
 pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &mut Event) {
     let message = ground.message;
-    let from = message.from.first().map_or(ground.envelope.reverse_path.as_str(), |from| &from.address);
+    // Of a mail that was only forwarded, who forwarded it is all that is known.
+    let author = if wrapped::speaks(ground) { message.from.as_slice() } else { message.sent_by() };
+    let from = author.first().map_or(ground.envelope.reverse_path.as_str(), |from| &from.address);
     let identity = &mut event.identity;
     identity.trust = ground.standing().trust;
     identity.key_source = key_source(rules, draft);
@@ -32,7 +35,7 @@ pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &
         None => instance_of(rules, from),
     };
     identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
-    identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
+    identity.domain = mail::domain_of(author.get(..1).unwrap_or_default()).unwrap_or_default();
     identity.sent_at = message.date;
 }
 

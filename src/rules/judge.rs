@@ -19,6 +19,7 @@ use super::parameters;
 use super::pattern::Found;
 use super::template::{Failure, Template};
 use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
+use super::wrapped;
 use super::{RuleSet, Subject};
 
 /// Most pieces that one mail is split into; the rest stays with the last.
@@ -38,6 +39,7 @@ pub(super) fn pieces<'m>(
 ) -> (Vec<&'m str>, Option<usize>) {
     let text = &subject.message.text[..subject.message.text.floor_char_boundary(TEXT_LIMIT)];
     let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
+    let splitting = splitting.filter(|(_, sheet)| !(sheet.shipped && subject.message.reply));
     for (at, sheet) in splitting {
         let ground = rules.ground(subject, text, standing);
         let mut run = Run::new(rules, &ground, false);
@@ -98,6 +100,10 @@ impl<'g> Run<'g> {
         for (file, sheet) in rules.sheets.iter().enumerate() {
             self.names.clear();
             self.names.resize(sheet.slots, None);
+            // A reply is no product's mail, whatever it quotes.
+            if sheet.shipped && self.ground.message.reply && split != Some(file) {
+                continue;
+            }
             let held = match &sheet.when {
                 None => true,
                 // The piece alone may not say all that the whole did; captures are taken where they can be.
@@ -140,6 +146,7 @@ impl<'g> Run<'g> {
                 continue;
             }
             let mut held = rule.when.as_ref().is_none_or(|when| self.holds(when));
+            held &= rule.parameters.is_none() || wrapped::speaks(self.ground);
             let parameters = rule.parameters.filter(|_| held).map(|from| parameters::read(from, self.ground));
             held &= parameters.as_ref().is_none_or(|found| !found.is_empty());
             let conditions = std::mem::take(&mut self.tested);
@@ -169,6 +176,10 @@ impl<'g> Run<'g> {
             trace.notes.push("took back the drop".to_owned());
         }
         if let Some(reason) = &rule.drop {
+            if sheet.shipped && !wrapped::speaks(self.ground) {
+                trace.notes.push("drops nothing, as the mail was only forwarded".to_owned());
+                return true;
+            }
             let rule = format!("{}: {}", sheet.name, rule.name);
             self.draft.dropped = Some(Dropped { rule, reason: reason.to_string() });
             return true;

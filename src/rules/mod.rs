@@ -30,6 +30,7 @@ mod template;
 mod tlp;
 mod trace;
 mod when;
+mod wrapped;
 
 pub use alone::When;
 pub use config::Config;
@@ -50,7 +51,7 @@ use crate::address::Pattern;
 use crate::authenticity::{Standing, Trusted};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::{Event, Scenario, Severity, Words};
-use crate::mail::{Envelope, Message};
+use crate::mail::{self, Envelope, Message};
 
 macro_rules! shipped {
     ($($file:literal),* $(,)?) => {
@@ -155,6 +156,8 @@ pub struct Site {
     pub severities: Vec<(Severity, Paging)>,
     /// Mails above this leave as a bare notice.
     pub tlp_limit: Option<Tlp>,
+    /// What the site's mail system does to mails on their way.
+    pub mail: mail::Config,
     /// What is replaced in everything that leaves.
     pub redaction: Redaction,
     /// The time zone of conditions that name none.
@@ -258,6 +261,11 @@ impl RuleSet {
         let of_color = || paging.color.as_deref().and_then(|color| self.site.service_of(color));
         event.service = paging.service.as_deref().or_else(of_color).map(str::to_owned);
         event.scenario = paging.scenario;
+    }
+
+    /// The mail as its sender wrote it: what is known to be done to mails on their way, and what the site says, is undone.
+    pub fn read(&self, content: &[u8]) -> Message {
+        Message::parse_for(content, &self.site.mail)
     }
 
     /// Who vouches for a mail.

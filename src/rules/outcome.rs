@@ -18,6 +18,7 @@ use super::identity;
 use super::stranger;
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
+use super::wrapped;
 use super::{RuleSet, Subject};
 
 /// Longest external id in characters. SIGNL4 documents no bound; PagerDuty's is 255.
@@ -39,7 +40,10 @@ pub(super) struct Part {
 /// pieces take its length squared.
 pub(super) fn written_tlp(rules: &RuleSet, subject: &Subject<'_>) -> Option<Tlp> {
     rules.site.tlp_limit?;
-    Tlp::strictest_in(&subject.message.subject).max(Tlp::strictest_in(&subject.message.text))
+    let message = subject.message;
+    let around = message.wrapper.iter().flat_map(|wrapper| [wrapper.subject.as_str(), wrapper.note.as_str()]);
+    let texts = [message.subject.as_str(), &message.text, &message.enclosed].into_iter().chain(around);
+    texts.map(Tlp::strictest_in).max().flatten()
 }
 
 /// The events of one piece, one for each team.
@@ -56,7 +60,7 @@ pub(super) fn events(
     let mut notes = std::mem::take(&mut piece.notes);
     let mut event = Event {
         title: title(ground, draft, &mut notes),
-        message: message(ground, draft, &mut notes),
+        message: wrapped::beside(ground, draft, part.of == 1, message(ground, draft, &mut notes)),
         location: draft.text(Key::Location).map(str::to_owned),
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
@@ -70,6 +74,7 @@ pub(super) fn events(
     page(rules, draft, &mut event);
     key(ground, draft, part, &mut event, &mut notes);
     let warning = stranger::page(ground, &mut event, &mut notes);
+    let warning = warning.or_else(|| wrapped::page(ground, &mut event, &mut notes));
     identity::fill(rules, ground, draft, &mut event);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);

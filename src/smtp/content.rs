@@ -58,6 +58,11 @@ impl Content {
         self.lost
     }
 
+    /// Whether what is there ends with `end`, or is that but for its first byte.
+    pub fn ends_with(&self, end: &[u8]) -> bool {
+        self.kept.ends_with(end) || self.kept == end[1..]
+    }
+
     /// The bytes of memory it holds.
     pub fn held(&self) -> usize {
         self.kept.capacity()

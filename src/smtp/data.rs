@@ -36,18 +36,29 @@ enum State {
 pub struct Data {
     state: State,
     content: Content,
+    /// Whether LF ends a line as CRLF does.
+    of_lines: bool,
 }
 
 impl Data {
     /// A message of which nothing is read yet and which may have `limit` bytes, without its
     /// transparency dots.
     pub fn new(limit: usize) -> Self {
-        Self { state: State::LineStart, content: Content::new(limit) }
+        Self { state: State::LineStart, content: Content::new(limit), of_lines: false }
+    }
+
+    /// The same from a client that ends its lines by a bare LF and of which the site says that nobody else writes into
+    /// its mails: LF.LF ends it too.
+    pub fn of_lines(limit: usize) -> Self {
+        Self { of_lines: true, ..Self::new(limit) }
     }
 
     /// Reads from the front of `input` up to its end or to that of the message, and says whether the
     /// message is whole. What is behind its end stays in `input`.
     pub fn read(&mut self, input: &mut &[u8]) -> bool {
+        if self.of_lines {
+            return self.read_lines(input);
+        }
         while self.state != State::End {
             let Some((&byte, behind)) = input.split_first() else { return false };
             self.state = match (self.state, byte) {
@@ -78,6 +89,45 @@ impl Data {
             };
         }
         true
+    }
+
+    /// The same where LF ends a line.
+    fn read_lines(&mut self, input: &mut &[u8]) -> bool {
+        while self.state != State::End {
+            let Some((&byte, behind)) = input.split_first() else { return false };
+            self.state = match (self.state, byte) {
+                (State::LineStart, b'.') => {
+                    *input = behind;
+                    State::Dot
+                }
+                (State::Dot, b'\r') => {
+                    *input = behind;
+                    State::DotCr
+                }
+                (State::Dot | State::DotCr, b'\n') => {
+                    *input = behind;
+                    State::End
+                }
+                (State::DotCr, _) => {
+                    self.content.keep(b"\r");
+                    State::Text
+                }
+                _ => {
+                    let end = memchr::memchr(b'\n', input).map(|at| at + 1);
+                    let (text, behind) = input.split_at(end.unwrap_or(input.len()));
+                    self.content.keep(text);
+                    *input = behind;
+                    if end.is_some() { State::LineStart } else { State::Text }
+                }
+            };
+        }
+        true
+    }
+
+    /// Whether all that came so far ends in a dot between two bare LFs, behind which nothing more comes from a client
+    /// that takes it for the end.
+    pub fn waits_behind_a_bare_dot(&self) -> bool {
+        self.state == State::Text && self.content.ends_with(b"\n.\n")
     }
 
     /// Keeps all up to the next dot that starts a line, and stands behind that dot; or all there is.
@@ -217,6 +267,40 @@ mod tests {
             }
         }
         assert!(one > 7000 && two > 100, "{one} and {two}");
+    }
+
+    #[test]
+    fn where_lf_ends_a_line_lf_dot_lf_ends_a_message_however_the_stream_is_cut() {
+        for (stream, content) in [
+            (&b"a\n.\n"[..], &b"a\n"[..]),
+            (b".\n", b""),
+            (b"..\n.b\n.\n", b".\nb\n"),
+            (b"a\r\n.\r\n", b"a\r\n"),
+            (b"a\r.\n.\rb\n.\n", b"a\r.\n\rb\n"),
+            (b"a\n.\r\n", b"a\n"),
+        ] {
+            for cut in 0..=stream.len() {
+                let mut data = Data::of_lines(1 << 20);
+                let (mut head, mut tail) = stream.split_at(cut);
+                let early = data.read(&mut head);
+                assert_eq!(early, cut == stream.len(), "cut at {cut}: {stream:?}");
+                assert!(data.read(&mut tail) && tail.is_empty(), "cut at {cut}: {stream:?}");
+                assert_eq!(data.finish().unwrap(), content);
+            }
+        }
+    }
+
+    #[test]
+    fn a_client_that_waits_behind_a_bare_dot_is_known() {
+        let waits = |stream: &[u8]| {
+            let mut data = Data::new(1 << 20);
+            assert!(!data.read(&mut &*stream));
+            data.waits_behind_a_bare_dot()
+        };
+        assert!(waits(b"Subject: x\n\nx\n.\n"));
+        for other in [&b"x\n.\nmore"[..], b"x\n.", b"x\n", b"", b"x\r\n"] {
+            assert!(!waits(other), "{other:?}");
+        }
     }
 
     #[test]

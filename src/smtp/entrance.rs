@@ -56,6 +56,8 @@ pub struct Entrance {
     pub xclient: Vec<Network>,
     /// `lenient`: whether what legacy senders get wrong is repaired. No.
     pub lenient: bool,
+    /// `bare-lf`: whether LF.LF ends a mail of a client that ends its commands by a bare LF. No.
+    pub bare_lf: bool,
     /// `public`: whether anybody may reach it, so that it is strict where lenience would let one who writes a
     /// message say more than a message. By default if `allow` names no networks, or one of all addresses, and the
     /// address is none of loopback or proxies bring clients from elsewhere. Of an inherited socket the address is
@@ -179,6 +181,7 @@ impl Entrance {
             proxies: Vec::new(),
             xclient: Vec::new(),
             lenient: false,
+            bare_lf: false,
             public: false,
             declared: false,
         };
@@ -214,6 +217,12 @@ impl Entrance {
             && !self.is_fenced()
         {
             entrance.public = true;
+            if self.bare_lf {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("it is public at {address}, and {BARE_LF_HELP}"),
+                ));
+            }
             if self.lenient {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -288,9 +297,28 @@ impl Entrance {
                  legacy senders in `allow`, or give them a listener of their own",
             );
         }
+        entrance.refuse_bare_lf(table);
         Some(entrance)
     }
+
+    /// Reads `bare-lf`, which may be only where whoever writes a mail is the client itself: elsewhere LF.LF in a text would
+    /// let its writer put a second mail behind it.
+    fn refuse_bare_lf(&mut self, table: &mut Table<'_>) {
+        let span = table.value("bare-lf").map(|value| value.span());
+        self.bare_lf = table.boolean("bare-lf").unwrap_or_default();
+        let Some(span) = span.filter(|_| self.bare_lf) else { return };
+        let where_not = match () {
+            () if self.public => "a public listener",
+            () if !self.proxies.is_empty() => "a listener with `proxies`",
+            () if !self.xclient.is_empty() => "a listener with `xclient`",
+            () => return,
+        };
+        table.error(span, format!("{where_not} cannot have `bare-lf`"), BARE_LF_HELP);
+    }
 }
+
+const BARE_LF_HELP: &str = "where others write into what a client sends, LF.LF in a text carries a second mail past the \
+                            relay in front: give the devices a listener of their own, with their network in `allow`";
 
 /// Reads `listen` and every `[[smtp.listener]]` of `[smtp]`, or takes `default` if neither is written, and gives
 /// the senders of `[smtp]` to those that name none. What works and should perhaps not be so goes to `warnings`.

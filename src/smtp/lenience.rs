@@ -1,9 +1,9 @@
 //! What senders get wrong, and what becomes of it. Every repair is noted, so that a mail tells of its
 //! sender's habits.
 //!
-//! A blank at the colon harms nobody and is taken at every entrance. Long text lines, raw 8-bit header fields and
-//! addresses and commands that end in a bare LF are taken at every entrance but the public ones. The rest is repaired
-//! where the entrance is `lenient`; a public one cannot be.
+//! A blank at the colon, long text lines and raw 8-bit header fields and addresses leave no doubt where a mail ends, and
+//! are taken at every entrance. Commands that end in a bare LF are taken at every entrance but the public ones. The rest
+//! is repaired where the entrance is `lenient`; a public one cannot be.
 
 use super::command;
 use super::command::Command;
@@ -89,7 +89,7 @@ impl Repairs {
     }
 
     /// Whether `repair` is in the set.
-    fn has(self, repair: Repair) -> bool {
+    pub fn has(self, repair: Repair) -> bool {
         self.0 & 1 << repair as u16 != 0
     }
 
@@ -197,15 +197,6 @@ pub fn of_content(content: &[u8], header: &[u8], utf8: bool, binary: bool) -> Re
         repairs.note(Repair::LongText);
     }
     repairs
-}
-
-/// What a public entrance says to a mail with these, if it does not take it.
-pub fn refusal(found: Repairs) -> Option<&'static Reply> {
-    if found.has(Repair::RawHeader) || found.has(Repair::RawAddress) {
-        Some(&reply::RAW_EIGHT_BIT)
-    } else {
-        found.has(Repair::LongText).then_some(&reply::LONG_TEXT)
-    }
 }
 
 fn has_long_line(content: &[u8]) -> bool {

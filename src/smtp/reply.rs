@@ -150,10 +150,6 @@ pub static BAD_RECIPIENT: Reply = fixed(553, "5.1.3", "bad recipient address");
 pub static NO_ACCESS: Reply = fixed(554, "5.7.1", "no access from your address");
 /// DATA after every recipient was refused.
 pub static NO_VALID_RECIPIENTS: Reply = fixed(554, "5.5.1", "no valid recipients");
-/// A line of the text that is longer than RFC 5321 section 4.5.3.1.6 allows, at a public listener.
-pub static LONG_TEXT: Reply = fixed(550, "5.6.0", "a text line is too long");
-/// A header or an address with 8-bit characters and no SMTPUTF8 (RFC 6531 section 3.4), at a public listener.
-pub static RAW_EIGHT_BIT: Reply = fixed(550, "5.6.7", "8-bit header or address without SMTPUTF8");
 /// A mail that has been round too often.
 pub static TOO_MANY_HOPS: Reply = fixed(554, "5.4.6", "too many Received fields, mail is in a loop");
 /// A mail of this gateway that comes back to it.

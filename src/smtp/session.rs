@@ -94,6 +94,8 @@ pub struct Session {
     data_refused: bool,
     /// Whether it is yet to be found out if anything is pipelined behind that DATA.
     to_look: bool,
+    /// Whether the log tells that this client waits behind LF.LF.
+    told_of_bare_lf: bool,
     /// The login that the next line belongs to.
     exchange: Option<Exchange>,
     /// Whether the client has logged in, by a user of ours or by what its network may say.
@@ -171,6 +173,7 @@ impl Session {
             strange: 0,
             data_refused: false,
             to_look: false,
+            told_of_bare_lf: false,
             exchange: None,
             logged_in: false,
             greeting: Repairs::default(),
@@ -194,6 +197,7 @@ impl Session {
                 Phase::Closed { asked } => return Step::Close { asked: *asked },
                 Phase::Data(data) => {
                     if !data.read(input) {
+                        self.look_for_bare_lf();
                         return Step::Read;
                     }
                     if let Some(step) = self.end_of_data() {
@@ -433,12 +437,17 @@ impl Session {
             self.refuse_data(reply, followed);
             return;
         }
-        // The words of MAIL and RCPT tell an operator what to put right. Those of other lines are not
+        // The words of greetings, MAIL and RCPT tell an operator what to put right. Those of other lines are not
         // written anywhere: a client that sends AUTH unasked sends its password.
         let verb = line.split(|byte| !byte.is_ascii_alphanumeric()).next().unwrap_or_default();
         if verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT") {
             let line = String::from_utf8_lossy(line);
             info!(client = %self.peer(), helo = ?self.client.helo, line = ?line.trim_end(), %reply, "command refused");
+        } else if [&b"EHLO"[..], b"HELO", b"LHLO"].iter().any(|greeting| verb.eq_ignore_ascii_case(greeting))
+        {
+            // A device that gives up here sends nothing else to be found by.
+            let line = String::from_utf8_lossy(line);
+            info!(client = %self.peer(), line = ?line.trim_end(), %reply, "greeting refused");
         } else {
             debug!(client = %self.peer(), helo = ?self.client.helo, %reply, "command refused");
         }

@@ -11,8 +11,8 @@ use super::entry::{
     Selection, Shown, Storm, Told, Unheard, Withdrawn,
 };
 use super::reservation::{Reservation, Urgent};
-use crate::event::{Attachment, Event, Repeat, Status, TITLE_LIMIT, bounded};
-use crate::mail::{Envelope, MailId, Origin, Trust};
+use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
+use crate::mail::{self, Envelope, MailId, Origin, Trust};
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) enum Change {
     /// Takes a mail.
     Put(Box<Parcel>),
     /// Forgets incidents: the id, and the last event by which they were found to be old.
-    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp },
+    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp, now: Timestamp },
     /// Notes how deliveries ended.
     Record(Vec<Outcome>),
     /// Puts those of these events that failed or were deferred back into the queue.
@@ -67,6 +67,8 @@ pub(super) struct Parcel {
     pub judged: Judged,
     /// What is remembered from the moment at which the mail is taken.
     pub memos: Vec<Memo>,
+    /// What the same mail has again when it is handed in twice; none if that cannot be told.
+    pub fingerprint: Option<String>,
     /// Whether its events are the gateway's own notices.
     pub notice: bool,
     /// What it tells of a storm, if it is a digest.
@@ -112,7 +114,7 @@ pub(super) struct Judged {
 }
 
 /// A new event.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Fresh {
     /// All of it but its number.
     pub queued: Queued,
@@ -123,6 +125,10 @@ pub(super) struct Fresh {
     pub repeat: Option<Repeat>,
     pub quiet: Option<SignedDuration>,
     pub muted: Option<String>,
+    /// What it is about and who says so.
+    pub identity: Identity,
+    /// What another team's incident is called at SIGNL4, if it follows an event of that.
+    pub posted_as: Option<String>,
 }
 
 /// The source of mails of whose product nobody knows.
@@ -133,6 +139,8 @@ pub(super) fn sender(envelope: &Envelope) -> String {
 impl Parcel {
     pub fn new(entry: Entry, now: Timestamp) -> Self {
         let Entry { id, envelope, content, story, events, dropped } = entry;
+        let fingerprint =
+            content.as_ref().and_then(|content| mail::fingerprint(content, &envelope.recipients));
         let content = content.map_or(Content::None, Content::Here);
         let of_stranger = |event: &Event| event.identity.trust == Trust::Stranger;
         let stranger = !events.is_empty() && events.iter().all(of_stranger);
@@ -152,6 +160,7 @@ impl Parcel {
             stranger,
             judged,
             memos: Vec::new(),
+            fingerprint,
             notice: envelope.origin == Origin::Gateway,
             told: None,
         }
@@ -197,6 +206,8 @@ impl Judged {
                     .quiet
                     .map(|quiet| SignedDuration::try_from(quiet).unwrap_or(SignedDuration::MAX)),
                 muted: event.muted,
+                identity: event.identity,
+                posted_as: None,
             })
             .collect();
         Self { story: story.to_string(), events, dropped }

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Attachment, Event, Severity, Status, Words};
-use crate::incident::Incident;
-use crate::mail::{Envelope, MailId};
+use crate::incident::{Incident, Kind};
+use crate::mail::{Envelope, MailId, Trust};
 
 /// A mail with what the rules made of it: what `250` promises to keep.
 #[derive(Debug, Clone)]
@@ -367,8 +367,38 @@ pub struct KnownIncident {
     /// The incident.
     #[serde(flatten)]
     pub incident: Incident,
+    /// Its number.
+    pub id: u64,
+    /// What its mails share, as the rules gave it: SIGNL4 is told the external id.
+    pub key: String,
+    /// The class that is trusted most of those that paged since it opened; none if none did.
+    pub class: Option<Trust>,
+    /// Whether its mails are strangers'.
+    pub stranger: bool,
+    /// The product family; none if no product is known.
+    pub family: Option<String>,
+    /// The installation of the product that its mails come from.
+    pub instance: String,
     /// SIGNL4's ids of the opens that it took since the incident opened, in order; of very many the last.
     pub event_ids: Vec<String>,
+    /// What its last page said: title and text.
+    pub page: Option<String>,
+    /// The last of its mails that were kept and not sent since it opened, the latest first.
+    pub kept: Vec<KeptEvent>,
+}
+
+/// A mail of an incident that was kept and not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct KeptEvent {
+    /// The mail.
+    pub id: MailId,
+    /// When it came.
+    pub at: Timestamp,
+    /// Why it was not sent.
+    pub reason: Option<String>,
+    /// What it says: title and text.
+    pub text: String,
 }
 
 /// Where a storm stands.
@@ -406,7 +436,11 @@ pub struct Storm {
     pub id: u64,
     /// The team that is flooded.
     pub team: String,
-    /// The source that floods it; none if it is many.
+    /// What floods it.
+    pub kind: Kind,
+    /// Whether strangers do.
+    pub stranger: bool,
+    /// The source, or the base of the guessed key, that floods it; none if it is many sources.
     pub source: Option<String>,
     /// Where it stands.
     pub state: StormState,
@@ -428,6 +462,12 @@ pub struct Storm {
     pub told: u64,
     /// When that was made; none if there was none yet.
     pub told_at: Option<Timestamp>,
+    /// The worst severity of what was folded.
+    pub severity: Option<Severity>,
+    /// The worst one that a digest told.
+    pub told_severity: Option<Severity>,
+    /// How many digests there were.
+    pub digests: u64,
 }
 
 /// An event that a storm has folded.
@@ -439,6 +479,8 @@ pub struct Folded {
     pub title: String,
     /// How bad it is.
     pub severity: Option<Severity>,
+    /// The message of the event.
+    pub message: String,
 }
 
 /// What a digest tells of its storm.
@@ -450,6 +492,8 @@ pub struct Told {
     pub state: StormState,
     /// How many folded events it tells.
     pub folded: u64,
+    /// The worst severity that it tells.
+    pub severity: Option<Severity>,
     /// The last excess that its maker saw: if there was another since, a storm is not over.
     pub excess_at: Timestamp,
 }

@@ -38,8 +38,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Config, Sync};
 pub use entry::{
-    Admission, Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, News, Outcome,
-    Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
+    Admission, Count, Entry, Filter, Folded, IncidentFilter, KeptEvent, KnownIncident, Listed, Memo, News,
+    Outcome, Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
 pub use reader::Reader;
@@ -328,7 +328,7 @@ impl Spool {
         loop {
             let old = self.reader.ask(move |store| store.old_incidents(closed, open, FORGET_STEP)).await?;
             let last = old.len() < FORGET_STEP;
-            self.apply(Change::Forget { incidents: old, storms_before: open }).await?;
+            self.apply(Change::Forget { incidents: old, storms_before: open, now }).await?;
             if last {
                 return Ok(());
             }

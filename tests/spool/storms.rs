@@ -58,7 +58,13 @@ async fn a_folded_incident_is_closed_by_its_own_close_and_what_the_digest_told_i
     }
     assert_eq!(site.state(other(4)).await, State::Counted, "the digest tells of it");
     let storm = site.spool.reader().storms().await.unwrap().remove(0);
-    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
+    let told = Told {
+        storm: storm.id,
+        state: StormState::Raging,
+        folded: 2,
+        severity: None,
+        excess_at: storm.excess_at,
+    };
     let digest = |n| Entry { id: id(n), content: None, ..mail(n, "soc") };
     assert_eq!(site.spool.put_digest(digest(100), told.clone()).await, Ok(true));
     assert_eq!(site.spool.reader().storms().await.unwrap()[0].told, 2);
@@ -88,7 +94,13 @@ async fn a_digest_takes_the_place_of_one_before_it_that_still_waits() {
     }
     site.deliver().await;
     let storm = site.spool.reader().storms().await.unwrap().remove(0);
-    let told = Told { storm: storm.id, state: StormState::Raging, folded: 2, excess_at: storm.excess_at };
+    let told = Told {
+        storm: storm.id,
+        state: StormState::Raging,
+        folded: 2,
+        severity: None,
+        excess_at: storm.excess_at,
+    };
     // All of them have the same key.
     for n in [100, 110, 120] {
         let events = vec![Event { repeat: Some(Repeat::Update), ..other(200) }];

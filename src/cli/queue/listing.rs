@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::event::{Status, bounded};
-use crate::mail::{is_hidden, visible};
+use crate::mail::{Trust, is_hidden, visible};
 use crate::spool::{KnownIncident, Listed, State};
 
 use super::super::one_line;
@@ -98,7 +98,7 @@ fn outlook<'a>(event: &Listed, teams: &'a [Standing], now: Timestamp) -> (String
 }
 
 /// The columns of an incident.
-pub(super) fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9] {
+pub(super) fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 11] {
     let incident = &known.incident;
     let ago = |at| format!("{} ago", age(at, now));
     [
@@ -110,6 +110,8 @@ pub(super) fn incident_row(known: &KnownIncident, now: Timestamp) -> [String; 9]
         ago(incident.opened_at),
         ago(incident.last_at),
         incident.paged_at.map_or_else(|| "never".to_owned(), ago),
+        if known.stranger { Trust::Stranger.word() } else { known.class.map_or("", Trust::word) }.to_owned(),
+        short(&known.instance),
         short(&known.event_ids.join(" ")),
     ]
 }

@@ -19,6 +19,8 @@ pub(super) struct Tag<'a> {
     pub(super) name: &'a str,
     pub(super) href: Option<&'a str>,
     pub(super) alt: Option<&'a str>,
+    /// Whether it is of a class of Word's, in which a paragraph is a line.
+    pub(super) of_word: bool,
 }
 
 /// What was once looked for up to the end and not found, which must not be looked for again: else many
@@ -26,12 +28,12 @@ pub(super) struct Tag<'a> {
 #[derive(Default)]
 pub(super) struct OpenEnded {
     comment: bool,
-    raw_text: [bool; 3],
+    raw_text: [bool; 4],
 }
 
 impl OpenEnded {
     /// Elements whose content is not text for readers.
-    const RAW_TEXT: [&str; 3] = ["style", "script", "title"];
+    const RAW_TEXT: [&str; 4] = ["style", "script", "title", "xml"];
 
     /// The length of the content of a raw text element, or none if `name` is not one or it never ends:
     /// then it is shown, as a browser would not, so that no alert is lost in an unclosed style sheet.
@@ -77,7 +79,7 @@ pub(super) fn read<'a>(rest: &'a str, open_ended: &mut OpenEnded) -> (Markup<'a>
         Some(letter) if letter.is_ascii_alphabetic() => {
             let (tag, length) = start_tag(rest);
             // Addresses and links in angle brackets that nobody escaped: `Cron <root@web01>`.
-            if tag.name.contains('@') || tag.name.contains(':') {
+            if tag.name.contains('@') || tag.name.contains(':') && !is_prefixed(tag.name) {
                 (Markup::Text, 1)
             } else {
                 (Markup::Open(tag), length)
@@ -85,6 +87,17 @@ pub(super) fn read<'a>(rest: &'a str, open_ended: &mut OpenEnded) -> (Markup<'a>
         }
         _ => (Markup::Text, 1),
     }
+}
+
+/// Whether a name is one of another vocabulary with its prefix, as Word writes `o:p`, `v:shape`, `st1:place`. Prefixes
+/// are short and in lower case; a longer one is text, such as `<Error:Timeout>`.
+fn is_prefixed(name: &str) -> bool {
+    name.split_once(':').is_some_and(|(prefix, local)| {
+        prefix.len() <= 3
+            && prefix.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+            && local.starts_with(|c: char| c.is_ascii_alphabetic())
+            && local.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    })
 }
 
 /// The length of a tag or attribute name.
@@ -131,6 +144,8 @@ fn start_tag(rest: &str) -> (Tag<'_>, usize) {
             tag.href.get_or_insert(value);
         } else if name.eq_ignore_ascii_case("alt") {
             tag.alt.get_or_insert(value);
+        } else if name.eq_ignore_ascii_case("class") {
+            tag.of_word |= value.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("mso"));
         }
         at = next;
     }

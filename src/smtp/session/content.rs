@@ -34,6 +34,8 @@ impl Session {
     /// Where the input in hand ends with DATA, what is behind it may only not have been read yet: that is
     /// looked for before the client hears of the refusal, as nobody may go on before.
     pub(super) fn data(&mut self, followed: bool) {
+        // Only a client that ends its commands so ends its mails so.
+        let bare_lf = self.entrance.bare_lf && self.ends_by_bare_lf();
         let refusal = match &self.transaction {
             None => &reply::NEED_MAIL,
             Some(mail) if mail.chunks.is_some() => &reply::CHUNKS_BEGUN,
@@ -42,7 +44,9 @@ impl Session {
             Some(mail) if !mail.recipients.is_empty() => match self.over_rate() {
                 Some(reply) => reply,
                 None => {
-                    self.phase = Phase::Data(Box::new(Data::new(self.config.max_message_size)));
+                    let limit = self.config.max_message_size;
+                    let data = if bare_lf { Data::of_lines(limit) } else { Data::new(limit) };
+                    self.phase = Phase::Data(Box::new(data));
                     self.answer(&reply::START_MAIL);
                     return;
                 }
@@ -66,6 +70,24 @@ impl Session {
     pub fn more_is(&mut self, there: bool) {
         if there {
             self.close(&reply::NO_COMMANDS_AFTER_DATA);
+        }
+    }
+
+    /// Whether the client ended a command of this mail by a bare LF.
+    fn ends_by_bare_lf(&self) -> bool {
+        self.transaction.as_ref().is_some_and(|mail| mail.repairs.has(Repair::BareLf))
+    }
+
+    /// Tells of a client that waits for the end of a mail which it has ended, as it thinks, by LF.LF.
+    pub(super) fn look_for_bare_lf(&mut self) {
+        let Phase::Data(data) = &self.phase else { return };
+        if self.ends_by_bare_lf() && !self.told_of_bare_lf && data.waits_behind_a_bare_dot() {
+            self.told_of_bare_lf = true;
+            warn!(
+                client = %self.peer(), helo = ?self.client.helo,
+                "this client ends its lines by a bare LF, and LF.LF does not end a mail: it hangs, and its mail is not \
+                 taken. Let it send CRLF; or, where nobody else can come in by the listener, give that `bare-lf = true`"
+            );
         }
     }
 
@@ -107,16 +129,6 @@ impl Session {
             .all(|address| address.is_ascii());
         if !transaction.utf8 && !plain {
             found.note(Repair::RawAddress);
-        }
-        if self.entrance.public
-            && let Some(reply) = lenience::refusal(found)
-        {
-            warn!(
-                client = %self.peer(), sender = ?transaction.reverse_path, found = ?found.words(),
-                "a mail is not as it must be at a public listener; one with an `allow` for its sender takes it"
-            );
-            self.refuse_mail(reply);
-            return None;
         }
         self.repaired += found.count();
         transaction.repairs.join(found);

@@ -1,30 +1,25 @@
 //! The changes, one by one, inside the transaction of their batch.
 
 use std::ops::Range;
+use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Disk;
+use super::elsewhere::Told;
+use super::incidents::{Place, state_of};
 use super::reserve::reserve;
 use super::room::{Need, Room};
 use super::rows::{QUEUED, queued};
 use super::schema::BLOCK;
-use crate::event::Attachment;
-use crate::incident::{self, Storms};
+use super::seen::Seen;
+use crate::event::{self, Attachment, with_tile};
+use crate::incident::{self, Further, Ruling, Storms, Verdict, Will};
 use crate::mail::MailId;
 use crate::spool::allowance::Allowances;
-use crate::spool::engine::{Applied, Change, Content, Fresh, Horizon, Judged, Parcel, Refused};
+use crate::spool::engine::{Applied, Change, Content, Fresh, Judged, Parcel, Refused};
 use crate::spool::entry::{Memo, Outcome, Queued, State};
-
-/// How many mails one purge step looks at: a millisecond or two, which mail that comes meanwhile waits.
-const PURGE_STEP: i64 = 32;
-
-/// How many pages one step gives back to the disk: 1 MiB.
-const SHRINK_STEP: i64 = 256;
-
-/// Free pages that are kept for the mails to come, beside a tenth of the database: 4 MiB.
-const SHRINK_KEEP: i64 = 1_024;
 
 /// The transaction of a batch.
 pub(super) struct Work<'a> {
@@ -38,23 +33,22 @@ pub(super) struct Work<'a> {
     pub unnamed: Vec<String>,
     /// When a mail about a known incident pages.
     pub incidents: &'a incident::Config,
+    /// How long what is closed is remembered.
+    pub retention: SignedDuration,
     /// What floods whom.
     pub storms: &'a mut Storms,
     /// How many events the account of each team lets go in 15 seconds.
     pub allowances: &'a Allowances,
 }
 
-/// Whose word decides whether an event goes out.
-#[derive(Debug, Clone, Copy)]
-enum Will {
-    /// That of the laws of incidents.
-    Laws,
-    /// The same for a notice of the gateway's own.
-    Notice,
-    /// The same for the digest of a storm, which says all that those before it do.
-    Digest,
-    /// An operator's.
-    Operator,
+/// Events on their way into the database.
+struct Writing<'a> {
+    mail: MailId,
+    will: Will,
+    /// Whether they are the digest of a storm, which says all that those before it do.
+    digest: bool,
+    fingerprint: Option<&'a str>,
+    applied: Applied,
 }
 
 pub(super) type Answer = rusqlite::Result<Result<Applied, Refused>>;
@@ -69,6 +63,24 @@ fn attachments(files: &[Attachment]) -> Option<String> {
     (!files.is_empty()).then(|| serde_json::to_string(files).expect("names and numbers always serialise"))
 }
 
+/// What is posted of an event.
+fn payload(event: &Fresh, ruling: &Ruling) -> Arc<str> {
+    let made = &event.queued;
+    let as_made = ruling.external_id == made.external_id
+        && ruling.status == made.status
+        && ruling.severity == made.severity;
+    let mut payload = Arc::clone(&made.payload);
+    if !as_made {
+        let id = ruling.external_id.as_deref();
+        payload = event::readdressed(&payload, id, ruling.status, ruling.severity).into();
+    }
+    if let Verdict::PageAgain { repeats: repeats @ 1.., .. } = ruling.verdict {
+        let times = if repeats == 1 { "once".to_owned() } else { format!("{repeats} times") };
+        payload = with_tile(&payload, "Repeated", &format!("{times} since the last page")).into();
+    }
+    payload
+}
+
 impl Work<'_> {
     /// Makes `change`. An error means that the transaction is void; a refusal that it goes on without.
     pub fn change(&mut self, change: &Change) -> Answer {
@@ -80,7 +92,9 @@ impl Work<'_> {
             Change::Drop { mail, now } => self.drop(*mail, *now),
             Change::Retarget { mail, team, now } => self.retarget(*mail, team, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
-            Change::Forget { incidents, storms_before } => self.forget_all(incidents, *storms_before),
+            Change::Forget { incidents, storms_before, now } => {
+                self.forget_all(incidents, *storms_before, *now)
+            }
             Change::Shrink => self.shrink(),
             Change::Relieve(now) => Ok(Ok(self.relieve(*now)?)),
             Change::Remember(memos) => {
@@ -140,35 +154,46 @@ impl Work<'_> {
         self.next_seq = end;
         self.take_room(parcel.id, need)?;
         self.remember(&parcel.memos)?;
-        let will = match (&parcel.told, parcel.notice) {
-            (Some(_), _) => Will::Digest,
-            (None, true) => Will::Notice,
-            (None, false) => Will::Laws,
+        let notice = parcel.told.is_some() || parcel.notice;
+        let mut writing = Writing {
+            mail: parcel.id,
+            will: if notice { Will::Notice } else { Will::Laws },
+            digest: parcel.told.is_some(),
+            fingerprint: parcel.fingerprint.as_deref(),
+            applied: Applied::default(),
         };
-        let applied = self.queue(parcel.id, first..end, &parcel.judged, parcel.received_at, will)?;
-        Ok(Ok(applied))
+        self.queue(&mut writing, first..end, &parcel.judged, parcel.received_at)?;
+        Ok(Ok(writing.applied))
     }
 
     /// Writes new events with numbers out of `seqs`, of which there are enough for them.
     fn queue(
         &mut self,
-        mail: MailId,
+        writing: &mut Writing<'_>,
         mut seqs: Range<i64>,
         judged: &Judged,
         now: Timestamp,
-        will: Will,
-    ) -> rusqlite::Result<Applied> {
-        let mut applied = Applied::default();
-        let mut followers: Vec<Fresh> = Vec::new();
-        for event in &judged.events {
+    ) -> rusqlite::Result<()> {
+        let seen = match writing.will {
+            Will::Laws => self.seen(writing.mail, writing.fingerprint, judged)?,
+            _ => judged.events.iter().map(|_| Seen::default()).collect(),
+        };
+        let mut told: Vec<Told<'_>> = Vec::new();
+        let mut left = judged.events.len() + usize::from(judged.dropped.is_some());
+        for (event, seen) in judged.events.iter().zip(seen) {
             let seq = seqs.next().expect("the block of a mail has a number for each of its events");
-            let incident = self.write(mail, seq, event, will, &mut applied)?;
-            for follower in self.followers(event, incident)? {
-                // The mail itself may be for that team as well.
-                if !judged.events.iter().chain(&followers).any(|other| other.says_the_same_as(&follower)) {
-                    followers.push(follower);
-                }
-            }
+            left -= 1;
+            let place = Place {
+                seq,
+                room: usize::try_from(seqs.end - seqs.start).unwrap_or(0).saturating_sub(left),
+                will: writing.will,
+                handed_in: seen.mail,
+                replayed: seen.signature,
+            };
+            let ruling = self.write(writing, event, &place)?;
+            told.extend(Told::of(event, &ruling));
+            // The further closes have the next numbers.
+            seqs.start += ruling.further.len() as i64;
         }
         if let Some(reason) = &judged.dropped {
             let seq = seqs.next().expect("the block of a mail has a number for its drop");
@@ -177,74 +202,96 @@ impl Work<'_> {
                     "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, settled_at, reason, title) \
                      VALUES (?1, ?2, 'dropped', 0, ?3, ?3, ?3, ?4, '')",
                 )?
-                .execute(params![seq, key(mail.number()), now.as_millisecond(), reason])?;
+                .execute(params![seq, key(writing.mail.number()), now.as_millisecond(), reason])?;
         }
         // In a block that is full, which takes a thousand events, nothing follows.
-        for (event, seq) in followers.iter().zip(seqs) {
-            self.write(mail, seq, event, Will::Notice, &mut applied)?;
+        for (event, seq) in self.followers(judged, told)?.iter().zip(seqs) {
+            let place = Place { seq, room: 0, will: Will::Follow, handed_in: None, replayed: false };
+            self.write(writing, event, &place)?;
         }
-        Ok(applied)
+        Ok(())
     }
 
-    /// Writes a new event with the number `seq`, and tells its incident.
-    fn write(
+    /// Writes a new event, and what a close makes of further incidents.
+    fn write(&mut self, writing: &mut Writing<'_>, event: &Fresh, place: &Place) -> rusqlite::Result<Ruling> {
+        if writing.digest {
+            self.replace_digests(event, &mut writing.applied)?;
+        }
+        let ruling = self.judge(event, place, &mut writing.applied)?;
+        let storm = ruling.rows.first().and_then(|row| row.storm).filter(|_| ruling.verdict == Verdict::Fold);
+        self.write_row(writing, event, &ruling, place.seq, storm)?;
+        for Further { seq, incident, external_id, verdict } in &ruling.further {
+            let further = Ruling {
+                verdict: verdict.clone(),
+                external_id: Some(external_id.clone()),
+                incident: Some(*incident),
+                until: None,
+                ticket: None,
+                ..ruling.clone()
+            };
+            self.write_row(writing, event, &further, key(*seq), None)?;
+        }
+        Ok(ruling)
+    }
+
+    /// Writes the row of an event.
+    fn write_row(
         &mut self,
-        mail: MailId,
-        seq: i64,
+        writing: &mut Writing<'_>,
         event: &Fresh,
-        will: Will,
-        applied: &mut Applied,
-    ) -> rusqlite::Result<Option<i64>> {
-        let sentence = match will {
-            Will::Laws => self.judge(event, seq, false, applied)?,
-            Will::Notice => self.judge(event, seq, true, applied)?,
-            Will::Digest => {
-                self.replace_digests(event, applied)?;
-                self.judge(event, seq, true, applied)?
-            }
-            Will::Operator => self.release(event, seq, applied)?,
+        ruling: &Ruling,
+        seq: i64,
+        storm: Option<u64>,
+    ) -> rusqlite::Result<()> {
+        let storm = storm.filter(|_| ruling.verdict == Verdict::Fold);
+        let (state, reason) = state_of(&ruling.verdict, storm);
+        let queued = Queued {
+            seq: seq.cast_unsigned(),
+            mail: writing.mail,
+            incident: ruling.incident,
+            external_id: ruling.external_id.clone(),
+            severity: ruling.severity,
+            status: ruling.status,
+            next_at: ruling.until.unwrap_or(event.queued.accepted_at),
+            payload: payload(event, ruling),
+            ..event.queued.clone()
         };
-        let queued = &event.queued;
-        let settled_at = (sentence.state != State::Queued).then(|| queued.accepted_at.as_millisecond());
+        let settled_at = (state != State::Queued).then(|| queued.accepted_at.as_millisecond());
         self.db
             .prepare_cached(
-                "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, \
-                     severity, status, title, payload, settled_at, reason, storm, attachments, incident, stranger) \
-                     VALUES (?1, ?2, ?3, ?11, 0, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?12, ?13, ?14, ?15, ?16, ?17)",
+                "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, severity, \
+                 status, title, payload, settled_at, reason, note, storm, attachments, incident, stranger) \
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?
             .execute(params![
                 seq,
-                key(mail.number()),
+                key(writing.mail.number()),
                 queued.team,
+                state.word(),
                 queued.accepted_at.as_millisecond(),
-                sentence.next_at.as_millisecond(),
+                queued.next_at.as_millisecond(),
                 queued.external_id,
                 queued.severity.map(|severity| severity.to_string()),
-                event.status.to_string(),
+                queued.status.to_string(),
                 event.title,
-                sentence.payload.as_deref().unwrap_or(&queued.payload),
-                sentence.state.word(),
+                &*queued.payload,
                 settled_at,
-                sentence.reason,
-                sentence.storm,
+                reason,
+                ruling.note,
+                storm.map(key),
                 attachments(&queued.attachments),
-                sentence.incident,
+                queued.incident.map(key),
                 queued.stranger,
             ])?;
-        match sentence.state {
-            State::Counted => applied.counted += 1,
-            State::Muted => applied.muted += 1,
-            State::Folded => applied.folded += 1,
+        match state {
+            State::Counted => writing.applied.counted += 1,
+            State::Muted => writing.applied.muted += 1,
+            State::Folded => writing.applied.folded += 1,
             State::Queued | State::Failed | State::Delivered | State::Dropped => {
-                let mut queued = queued.clone();
-                queued.seq = seq.cast_unsigned();
-                queued.incident = sentence.incident.map(i64::cast_unsigned);
-                queued.next_at = sentence.next_at;
-                queued.payload = sentence.payload.map_or(queued.payload, Into::into);
-                applied.queued.push(queued);
+                writing.applied.queued.push(queued);
             }
         }
-        Ok(sentence.incident)
+        Ok(())
     }
 
     fn record(&self, outcomes: &[Outcome]) -> Answer {
@@ -300,8 +347,8 @@ impl Work<'_> {
         let mut applied = Applied::default();
         for seq in seqs {
             let row = statement.query_row(params![key(*seq), now.as_millisecond()], queued).optional()?;
-            if let Some(Queued { incident: Some(incident), severity, .. }) = &row {
-                self.waits_again(*incident, (*seq, *severity), now)?;
+            if let Some(Queued { severity, .. }) = &row {
+                self.waits_again(*seq, *severity, now)?;
             }
             applied.queued.extend(row);
         }
@@ -331,7 +378,15 @@ impl Work<'_> {
         self.db
             .prepare_cached("UPDATE mail SET story = ?2 WHERE id = ?1")?
             .execute(params![key(mail.number()), judged.story])?;
-        Ok(Ok(self.queue(mail, next..end, judged, now, Will::Operator)?))
+        let mut writing = Writing {
+            mail,
+            will: Will::Operator,
+            digest: false,
+            fingerprint: None,
+            applied: Applied::default(),
+        };
+        self.queue(&mut writing, next..end, judged, now)?;
+        Ok(Ok(writing.applied))
     }
 
     fn drop(&self, mail: MailId, now: Timestamp) -> Answer {
@@ -357,46 +412,6 @@ impl Work<'_> {
             .optional()
     }
 
-    fn purge(&mut self, after: u64, horizon: Horizon) -> Answer {
-        // Ids begin with the time, so the old mails are the first ones and need no index.
-        let newest = MailId::new(horizon.settled.max(horizon.failed), u16::MAX);
-        let mails: Vec<(i64, i64, i64)> = self
-            .db
-            .prepare_cached(
-                "SELECT id, first_seq, end_seq FROM mail WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3",
-            )?
-            .query_map(params![key(after), key(newest.number()), PURGE_STEP], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
-        let mut applied = Applied::default();
-        if mails.len() as i64 == PURGE_STEP {
-            applied.next = mails.last().map(|(id, ..)| id.cast_unsigned());
-        }
-        for (id, first, end) in mails {
-            // The newest mail stays, so that no number is given twice.
-            if end == self.next_seq || self.is_kept(first, end, horizon)? {
-                continue;
-            }
-            self.delete(id, first, end)?;
-            applied.count += 1;
-        }
-        Ok(Ok(applied))
-    }
-
-    /// Whether an event among these is queued, or was settled too short a time ago.
-    fn is_kept(&self, first: i64, end: i64, horizon: Horizon) -> rusqlite::Result<bool> {
-        self.db
-            .prepare_cached(
-                "SELECT EXISTS (SELECT 1 FROM event WHERE seq >= ?1 AND seq < ?2 AND \
-                 CASE state WHEN 'queued' THEN 1 WHEN 'failed' THEN settled_at >= ?4 ELSE settled_at >= ?3 END)",
-            )?
-            .query_row(
-                params![first, end, horizon.settled.as_millisecond(), horizon.failed.as_millisecond()],
-                |row| row.get(0),
-            )
-    }
-
     fn remember(&self, memos: &[Memo]) -> rusqlite::Result<()> {
         for Memo { kind, name, value } in memos {
             match value {
@@ -411,29 +426,5 @@ impl Work<'_> {
             };
         }
         Ok(())
-    }
-
-    fn forget_all(&self, incidents: &[(u64, u64)], storms_before: Timestamp) -> Answer {
-        let count = self.forget(incidents)?;
-        self.db
-            .prepare_cached("DELETE FROM storm WHERE state != 'raging' AND last_at < ?1")?
-            .execute([storms_before.as_millisecond()])?;
-        Ok(Ok(Applied { count, ..Applied::default() }))
-    }
-
-    fn shrink(&self) -> Answer {
-        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-        let (pages, free) = (number("PRAGMA page_count")?, number("PRAGMA freelist_count")?);
-        let mut applied = Applied::default();
-        let excess = free - (pages / 10).max(SHRINK_KEEP);
-        if excess > 0 {
-            let step = excess.min(SHRINK_STEP);
-            let mut statement = self.db.prepare(&format!("PRAGMA incremental_vacuum({step})"))?;
-            // Each row that is asked for frees a page.
-            let mut rows = statement.query([])?;
-            while rows.next()?.is_some() {}
-            applied.next = (excess > step).then_some(0);
-        }
-        Ok(Ok(applied))
     }
 }

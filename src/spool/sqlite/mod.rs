@@ -10,6 +10,7 @@ mod elsewhere;
 mod files;
 mod ground;
 mod incidents;
+mod known;
 mod place;
 mod rescue;
 mod reserve;
@@ -17,8 +18,10 @@ mod retarget;
 mod room;
 mod rows;
 mod schema;
+mod seen;
 mod store;
 mod storms;
+mod upkeep;
 mod urgent;
 
 use std::path::{Path, PathBuf};
@@ -100,6 +103,7 @@ pub(super) struct Writer {
     /// The first number of the next mail's block.
     next_seq: i64,
     incidents: incident::Config,
+    retention: jiff::SignedDuration,
     storms: Storms,
     allowances: Arc<Allowances>,
     ground: Ground,
@@ -144,6 +148,7 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
         unnamed: Vec::new(),
         next_seq,
         incidents: config.incidents.clone(),
+        retention: incidents::retention(config.retention),
         allowances,
         ground,
         name,
@@ -297,6 +302,7 @@ impl Writer {
             room: &mut self.room,
             unnamed: Vec::new(),
             incidents: &self.incidents,
+            retention: self.retention,
             storms: &mut self.storms,
             allowances: &self.allowances,
         };
@@ -331,6 +337,7 @@ impl engine::Writer for Writer {
                 room: &mut self.room,
                 unnamed: Vec::new(),
                 incidents: &self.incidents,
+                retention: self.retention,
                 storms: &mut self.storms,
                 allowances: &self.allowances,
             };
@@ -406,90 +413,4 @@ impl engine::Writer for Writer {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::engine::Writer as _;
-    use super::*;
-    use crate::mail::MailId;
-
-    #[test]
-    fn only_a_flush_that_failed_ends_the_spool() {
-        let of = |code| failure(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
-        assert!(matches!(of(ffi::SQLITE_IOERR_FSYNC), Failure::Lost(_)));
-        assert!(matches!(of(ffi::SQLITE_IOERR_DIR_FSYNC), Failure::Lost(_)));
-        assert!(matches!(of(ffi::SQLITE_FULL), Failure::Full));
-        assert!(matches!(of(ffi::SQLITE_IOERR_WRITE), Failure::Io(_)));
-        assert!(matches!(of(ffi::SQLITE_BUSY), Failure::Io(_)));
-    }
-
-    #[test]
-    fn a_batch_that_the_database_has_no_space_for_changes_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let (mut writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let pages: i64 = writer.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-        writer.db.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).unwrap();
-        let put = |n: u64, size: usize| {
-            let id = MailId::from_number(n).unwrap();
-            let now = jiff::Timestamp::UNIX_EPOCH;
-            Change::Put(Box::new(engine::Parcel {
-                id,
-                received_at: now,
-                envelope: String::new(),
-                content: engine::Content::Here(vec![0; size].into()),
-                taken_at: now,
-                stranger: false,
-                judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
-                memos: Vec::new(),
-                notice: false,
-                told: None,
-            }))
-        };
-        let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];
-        assert_eq!(writer.apply(&batch).err(), Some(Failure::Full));
-        let count = |writer: &Writer| -> i64 {
-            writer.db.query_row("SELECT count(*) FROM mail", [], |row| row.get(0)).unwrap()
-        };
-        assert_eq!(count(&writer), 0);
-        assert!(writer.apply(&batch[..1]).unwrap()[0].is_ok());
-        assert_eq!(writer.apply(&batch[1..2]).err(), Some(Failure::Full));
-        assert!(writer.apply(&batch[2..]).unwrap()[0].is_ok());
-        assert_eq!(count(&writer), 2);
-    }
-
-    #[test]
-    fn an_incident_is_found_by_its_key_for_a_mail_and_when_its_open_was_delivered() {
-        let folder = tempfile::tempdir().unwrap();
-        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let by_key = "SEARCH incident USING INDEX incident_key (team=? AND key=?)";
-        let by_id = "SEARCH incident USING INTEGER PRIMARY KEY (rowid=?)";
-        for (sql, parameters, found) in
-            [(incidents::INCIDENT_OF, 2, by_key), (incidents::WAS_POSTED, 3, by_id)]
-        {
-            let plan: Vec<String> = writer
-                .db
-                .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
-                .unwrap()
-                .query_map(rusqlite::params_from_iter(vec!["1"; parameters]), |row| row.get(3))
-                .unwrap()
-                .map(Result::unwrap)
-                .collect();
-            assert!(plan[0].starts_with(found), "{plan:?}");
-            assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
-        }
-    }
-
-    #[test]
-    fn the_queue_is_read_by_its_index_without_sorting() {
-        let folder = tempfile::tempdir().unwrap();
-        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let sql = format!("EXPLAIN QUERY PLAN {}", store::waiting());
-        let plan: Vec<String> = writer
-            .db
-            .prepare(&sql)
-            .unwrap()
-            .query_map(rusqlite::params!["soc", 0, 10], |row| row.get(3))
-            .unwrap()
-            .map(Result::unwrap)
-            .collect();
-        assert_eq!(plan, ["SEARCH event USING INDEX event_queued (team=? AND seq>?)"]);
-    }
-}
+mod tests;

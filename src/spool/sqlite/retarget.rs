@@ -4,9 +4,12 @@
 use jiff::Timestamp;
 use rusqlite::params;
 
-use super::changes::{Answer, Work};
+use super::changes::{Answer, Work, key};
+use super::incidents::{Place, of_event};
 use super::rows::{QUEUED, queued};
-use crate::mail::MailId;
+use crate::event::{Guess, Identity, KeySource, readdressed};
+use crate::incident::{self, Will};
+use crate::mail::{MailId, Trust};
 use crate::spool::engine::{Applied, Fresh, Refused};
 
 /// An event that was not delivered.
@@ -59,6 +62,7 @@ impl Work<'_> {
                 .execute(params![row.seq, now.as_millisecond(), team])?;
             // The team that it was for was not paged, so that the next open of its incident must page it. Should
             // the old one be under way, its outcome says otherwise.
+            let from = of_event(self.db, row.seq.cast_unsigned())?;
             self.was_not_posted(row.seq.cast_unsigned())?;
             self.goes_elsewhere(row.seq.cast_unsigned(), team)?;
             // What two teams were to have alike, one team has once.
@@ -72,6 +76,10 @@ impl Work<'_> {
                 .db
                 .prepare_cached(&format!("SELECT {QUEUED} FROM event WHERE seq = ?1"))?
                 .query_row([seq], queued)?;
+            // There it has the key that the rules gave it.
+            if let Some(from) = &from {
+                queued.external_id = Some(from.key.clone());
+            }
             // The incident is the new team's as well from now on: what repeats it there is one. What the rules said of repeats is not kept, and an operator's word stands above it.
             let event = Fresh {
                 status: queued.status,
@@ -81,12 +89,22 @@ impl Work<'_> {
                 repeat: None,
                 quiet: None,
                 muted: None,
+                identity: from.as_ref().map(identity).unwrap_or_default(),
+                posted_as: None,
             };
-            let sentence = self.release(&event, seq, &mut applied)?;
+            let place = Place { seq, room: 0, will: Will::Operator, handed_in: None, replayed: false };
+            let ruling = self.judge(&event, &place, &mut applied)?;
+            queued.incident = ruling.incident;
+            queued.external_id = ruling.external_id;
+            if queued.external_id != event.queued.external_id {
+                let id = queued.external_id.as_deref();
+                queued.payload = readdressed(&queued.payload, id, queued.status, queued.severity).into();
+            }
             self.db
-                .prepare_cached("UPDATE event SET incident = ?2 WHERE seq = ?1")?
-                .execute(params![seq, sentence.incident])?;
-            queued.incident = sentence.incident.map(i64::cast_unsigned);
+                .prepare_cached(
+                    "UPDATE event SET incident = ?2, external_id = ?3, payload = ?4 WHERE seq = ?1",
+                )?
+                .execute(params![seq, queued.incident.map(key), queued.external_id, &*queued.payload])?;
             applied.queued.push(queued);
         }
         Ok(Ok(Applied { count: applied.queued.len(), ..applied }))
@@ -114,5 +132,24 @@ impl Work<'_> {
             .collect();
         let (columns, values) = (columns.join(", "), values.join(", "));
         Ok(format!("INSERT INTO event ({columns}) SELECT {values} FROM event WHERE seq = ?1"))
+    }
+}
+
+/// What an event of an incident is about and who says so, as far as the incident knows.
+fn identity(row: &incident::Row) -> Identity {
+    let source = &row.source;
+    let guessed = source.key_source == KeySource::Guess;
+    let guess = source.base.clone().filter(|_| guessed).map(|base| Guess { base, mark: source.mark });
+    let known = if source.stranger { Trust::Stranger } else { Trust::Trusted };
+    Identity {
+        trust: row.trust.unwrap_or(known),
+        key_source: source.key_source,
+        guess,
+        family: source.family.clone(),
+        form: source.form.clone(),
+        instance: source.instance.clone(),
+        domain: source.domain.clone(),
+        sent_at: row.sent_at,
+        signature: None,
     }
 }

@@ -5,7 +5,7 @@ use rusqlite::Row;
 
 use super::counts;
 use crate::event::{Attachment, Words};
-use crate::mail::{Envelope, MailId};
+use crate::mail::{Envelope, MailId, Trust};
 use crate::spool::entry::{Listed, Queued, State};
 
 /// The columns that [`queued`] reads.
@@ -35,7 +35,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
 
 /// The columns that [`listed`] reads.
 pub(super) const LISTED: &str = "event.mail, event.seq, mail.received_at, mail.envelope, mail.size, team, title, state, \
-     attempts, next_at, settled_at, reason, event_id, storm, unanswered, severity, \
+     attempts, next_at, settled_at, coalesce(reason, note), event_id, storm, unanswered, severity, \
      status, \
      state = 'queued' AND EXISTS (SELECT 1 FROM event AS earlier INDEXED BY event_lane \
      WHERE earlier.state = 'queued' AND earlier.team = event.team \
@@ -92,6 +92,13 @@ pub(super) fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> 
 /// The word of a column, if it is one.
 pub(super) fn word<W: Words>(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<W>> {
     Ok(text(row, column)?.and_then(|text| W::from_word(&text)))
+}
+
+/// The trust class of a column, if it is one.
+pub(super) fn trust(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Trust>> {
+    let text = text(row, column)?;
+    let classes = [Trust::Stranger, Trust::Proven, Trust::Trusted];
+    Ok(text.and_then(|text| classes.into_iter().find(|class| class.word() == text)))
 }
 
 /// The files of a column; those that cannot be read stay behind.

@@ -118,7 +118,7 @@ const SCHEMA: &str = "
         storm INTEGER,
         event_ids TEXT NOT NULL
     ) STRICT;
-    CREATE INDEX incident_key ON incident (team, key);
+    CREATE INDEX incident_key ON incident (team, key, stranger);
     CREATE INDEX incident_posted ON incident (team, external_id);
     CREATE INDEX incident_base ON incident (team, base) WHERE base IS NOT NULL AND state != 'resolved';
     CREATE INDEX incident_texts ON incident (team, base, paged_at) WHERE base IS NOT NULL AND page_seq IS NOT NULL;

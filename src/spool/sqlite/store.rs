@@ -13,7 +13,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use super::changes::key;
 use super::counts::{self, DOUBLED};
 use super::files::Files;
-use super::incidents::{INCIDENT, INCIDENT_OF, OVERTAKEN, known_incident};
+use super::incidents::{ROW, not_overtaken, row};
+use super::known::known;
+use super::known::message;
 use super::reserve;
 use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
 use super::storms::{STORM, storm};
@@ -161,12 +163,12 @@ impl engine::Store for Store {
                 seqs(db, sql, &[&first, &end]).map(Some)
             }
             Selection::All => {
-                let sql = format!(
-                    "SELECT seq FROM event INDEXED BY event_failed WHERE state = 'failed' AND NOT {OVERTAKEN} \
-                     UNION ALL SELECT seq FROM event INDEXED BY event_queued \
-                     WHERE state = 'queued' AND attempts > 0 ORDER BY seq"
-                );
-                seqs(db, &sql, &[]).map(Some)
+                let deferred = "SELECT seq FROM event INDEXED BY event_queued \
+                                WHERE state = 'queued' AND attempts > 0 ORDER BY seq";
+                let mut found = not_overtaken(db)?;
+                found.extend(seqs(db, deferred, &[])?);
+                found.sort_unstable();
+                Ok(Some(found))
             }
         })
     }
@@ -350,17 +352,27 @@ impl engine::Store for Store {
     fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure> {
         let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
         self.ask(|db| {
-            let mut question = db.prepare_cached(&format!(
-                "SELECT {INCIDENT} FROM incident WHERE (?1 IS NULL OR team = ?1) \
-                 AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
-            ))?;
-            question.query_map(params![filter.team, filter.open, limit], known_incident)?.collect()
+            let rows: Vec<_> = db
+                .prepare_cached(&format!(
+                    "SELECT {ROW} FROM incident WHERE (?1 IS NULL OR team = ?1) \
+                     AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
+                ))?
+                .query_map(params![filter.team, filter.open, limit], row)?
+                .collect::<rusqlite::Result<_>>()?;
+            rows.into_iter().map(|row| known(db, row)).collect()
         })
     }
 
-    fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Failure> {
+    fn incident(&self, team: &str, id: &str) -> Result<Option<KnownIncident>, Failure> {
         self.ask(|db| {
-            db.prepare_cached(INCIDENT_OF)?.query_row([team, external_id], known_incident).optional()
+            db.prepare_cached(&format!(
+                "SELECT {ROW} FROM incident WHERE team = ?1 AND (external_id = ?2 OR key = ?2) \
+                 ORDER BY external_id = ?2 DESC, stranger, last_seq DESC LIMIT 1"
+            ))?
+            .query_row([team, id], row)
+            .optional()?
+            .map(|row| known(db, row))
+            .transpose()
         })
     }
 
@@ -395,7 +407,7 @@ impl engine::Store for Store {
     fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure> {
         self.ask(|db| {
             db.prepare_cached(
-                "SELECT seq, title, severity FROM event INDEXED BY event_folded \
+                "SELECT seq, title, severity, payload FROM event INDEXED BY event_folded \
                  WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
             )?
             .query_map(params![key(storm), key(after), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
@@ -403,6 +415,7 @@ impl engine::Store for Store {
                     seq: number(row, 0)?,
                     title: text(row, 1)?.unwrap_or_default(),
                     severity: word(row, 2)?,
+                    message: message(row, 3)?,
                 })
             })?
             .collect()

@@ -6,10 +6,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
 use super::changes::{Work, key};
-use super::incidents::Known;
 use super::rows::{json, number, text, time, word};
 use crate::event::{Severity, Status};
-use crate::incident::{self, Storms, Ticket, Verdict};
+use crate::incident::{self, Flood, Kind, Storms, Ticket};
 use crate::mail::{Envelope, Origin};
 use crate::spool::allowance::{self, Allowances};
 use crate::spool::engine::{self, Applied, Fresh};
@@ -17,7 +16,7 @@ use crate::spool::entry::{Storm, StormState, Told};
 
 /// The columns that [`storm`] reads.
 pub(super) const STORM: &str = "id, team, source, state, began_at, excess_at, first_at, last_at, folded, open, \
-     keyless, told, told_at";
+     keyless, told, told_at, kind, stranger, severity, told_severity, digests";
 
 pub(super) fn storm(row: &Row<'_>) -> rusqlite::Result<Storm> {
     Ok(Storm {
@@ -34,6 +33,11 @@ pub(super) fn storm(row: &Row<'_>) -> rusqlite::Result<Storm> {
         keyless: number(row, 10)?,
         told: number(row, 11)?,
         told_at: row.get::<_, Option<i64>>(12)?.map(|_| time(row, 12)).transpose()?,
+        kind: word(row, 13)?.unwrap_or(Kind::Pages),
+        stranger: row.get(14)?,
+        severity: word(row, 15)?,
+        told_severity: word(row, 16)?,
+        digests: number(row, 17)?,
     })
 }
 
@@ -53,15 +57,15 @@ pub(super) fn read_allowances(db: &Connection, allowances: &Allowances) -> rusql
 pub(super) fn remembered(db: &Connection) -> rusqlite::Result<Storms> {
     let mut storms = raging(db)?;
     // What is damaged there is not counted, and keeps no mail out.
-    for (team, source, at) in last_pages(db).unwrap_or_default().into_iter().rev() {
-        storms.recall(&team, &source, at);
+    for (team, stranger, source, at) in last_pages(db).unwrap_or_default().into_iter().rev() {
+        storms.recall((&team, stranger), &source, at);
     }
     Ok(storms)
 }
 
 /// The last events, and whether each has paged or was folded. Those that an operator dropped have not.
 const LAST_EVENTS: &str = "SELECT event.team, event.queued_at, event.payload, coalesce(event.status = 'new' AND \
-     event.state IN ('queued', 'failed', 'delivered', 'folded'), 0), mail.envelope \
+     event.state IN ('queued', 'failed', 'delivered', 'folded'), 0), mail.envelope, event.stranger \
      FROM event CROSS JOIN mail ON mail.id = event.mail ORDER BY event.seq DESC LIMIT ?1";
 
 /// What an event tells of its source.
@@ -71,8 +75,9 @@ struct Payload {
     source: Option<String>,
 }
 
-/// The pages of the last minute before the last event, latest first: the team, the source and the time of each.
-fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestamp)>> {
+/// The pages of the last minute before the last event, latest first: the team, whether it is a stranger's, the source
+/// and the time of each.
+fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, bool, String, Timestamp)>> {
     let mut pages = Vec::new();
     let mut statement = db.prepare(LAST_EVENTS)?;
     let mut rows = statement.query([i64::try_from(incident::MOST_COUNTED).unwrap_or(i64::MAX)])?;
@@ -88,7 +93,7 @@ fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestam
             let payload: Option<Payload> = json(row, 2)?;
             let source = payload.and_then(|payload| payload.source).filter(|source| !source.is_empty());
             let source = source.or_else(|| envelope.as_ref().map(engine::sender)).unwrap_or_default();
-            pages.push((text(row, 0)?.unwrap_or_default(), source, at));
+            pages.push((text(row, 0)?.unwrap_or_default(), row.get(5)?, source, at));
         }
     }
     Ok(pages)
@@ -97,65 +102,61 @@ fn last_pages(db: &Connection) -> rusqlite::Result<Vec<(String, String, Timestam
 /// The storms that are on.
 pub(super) fn raging(db: &Connection) -> rusqlite::Result<Storms> {
     let mut storms = Storms::default();
-    let mut statement = db.prepare("SELECT id, team, source FROM storm WHERE state = 'raging'")?;
+    let mut statement =
+        db.prepare("SELECT id, team, kind, stranger, source FROM storm WHERE state = 'raging'")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (team, source) = (text(row, 1)?.unwrap_or_default(), text(row, 2)?);
-        storms.rage(&team, source.as_deref(), number(row, 0)?);
+        let kind = word(row, 2)?.unwrap_or(Kind::Pages);
+        let flood = Flood { kind, stranger: row.get(3)?, source: text(row, 4)? };
+        storms.rage(&text(row, 1)?.unwrap_or_default(), &flood, number(row, 0)?);
     }
     Ok(storms)
 }
 
 impl Work<'_> {
-    /// Folds an event that would page if there is a storm. The storm, if it does.
-    pub fn fold(
-        &mut self,
-        event: &Fresh,
-        notice: bool,
-        verdict: &mut Verdict,
-        known: Option<&Known>,
-        applied: &mut Applied,
-    ) -> rusqlite::Result<Option<i64>> {
-        let Some(config) = self.incidents.storm.as_ref().filter(|_| verdict.pages() && !notice) else {
-            return Ok(None);
-        };
-        let critical = event.queued.severity == Some(Severity::Critical);
-        let may_fold = !critical && verdict.may_fold(known.map(|known| &known.incident));
+    /// Counts an event as folded into the storm of its ticket, which begins with it if it is not on.
+    pub fn join(&mut self, event: &Fresh, ticket: &Ticket, applied: &mut Applied) -> rusqlite::Result<u64> {
         let (team, now) = (&event.queued.team, event.queued.accepted_at);
-        let measure = (config, self.allowances.of(team));
-        let Some(ticket) = self.storms.count(team, &event.source, may_fold, measure, now) else {
-            return Ok(None);
-        };
         let storm = match ticket.storm {
-            Some(storm) => key(storm),
-            None => self.begin(team, &ticket, now)?,
+            Some(storm) => storm,
+            None => self.begin(team, ticket, now)?,
         };
-        let (folded, told): (i64, i64) = self
+        let (folded, told, worst, told_worst): (i64, i64, Option<Severity>, Option<Severity>) = self
             .db
             .prepare_cached(
                 "UPDATE storm SET folded = folded + 1, keyless = keyless + ?2, last_at = ?3, \
-                 excess_at = iif(?4, ?3, excess_at) WHERE id = ?1 RETURNING folded, told",
+                 excess_at = iif(?4, ?3, excess_at) WHERE id = ?1 RETURNING folded, told, severity, told_severity",
             )?
             .query_row(
-                params![storm, event.queued.external_id.is_none(), now.as_millisecond(), ticket.excess],
-                |row| Ok((row.get(0)?, row.get(1)?)),
+                params![key(storm), event.queued.external_id.is_none(), now.as_millisecond(), ticket.excess],
+                |row| Ok((row.get(0)?, row.get(1)?, word(row, 2)?, word(row, 3)?)),
             )?;
-        // The first piece of news; of more of it nobody need be told before the next digest is due.
-        applied.storms |= folded == told + 1;
-        *verdict = Verdict::Fold;
-        Ok(Some(storm))
+        let worse = event.queued.severity > worst;
+        if worse {
+            self.db
+                .prepare_cached("UPDATE storm SET severity = ?2 WHERE id = ?1")?
+                .execute(params![key(storm), event.queued.severity.map(|severity| severity.to_string())])?;
+        }
+        // The first piece of news, and what is worse than all that was told; of more of it nobody need be told before
+        // the next digest is due.
+        applied.storms |= folded == told + 1 || worse && event.queued.severity > told_worst;
+        Ok(storm)
     }
 
-    fn begin(&mut self, team: &str, ticket: &Ticket, now: Timestamp) -> rusqlite::Result<i64> {
+    fn begin(&mut self, team: &str, ticket: &Ticket, now: Timestamp) -> rusqlite::Result<u64> {
+        let flood = &ticket.flood;
         let storm = self
             .db
             .prepare_cached(
                 "INSERT INTO storm (team, kind, stranger, source, state, began_at, excess_at, first_at, last_at, \
                  folded, open, keyless, told, digests) \
-                 VALUES (?1, 'pages', 0, ?2, 'raging', ?3, ?3, ?3, ?3, 0, 0, 0, 0, 0) RETURNING id",
+                 VALUES (?1, ?2, ?3, ?4, 'raging', ?5, ?5, ?5, ?5, 0, 0, 0, 0, 0) RETURNING id",
             )?
-            .query_row(params![team, ticket.source, now.as_millisecond()], |row| row.get::<_, i64>(0))?;
-        self.storms.rage(team, ticket.source.as_deref(), storm.cast_unsigned());
+            .query_row(
+                params![team, flood.kind.word(), flood.stranger, flood.source, now.as_millisecond()],
+                |row| number(row, 0),
+            )?;
+        self.storms.rage(team, flood, storm);
         Ok(storm)
     }
 
@@ -194,9 +195,9 @@ impl Work<'_> {
             )?
             .query_map(params![event.queued.team, event.queued.external_id], |row| row.get(0))?
             .collect::<rusqlite::Result<_>>()?;
-        waiting
-            .into_iter()
-            .try_for_each(|seq| self.withdraw(event, seq, "replaced by a later digest of the storm", applied))
+        let (team, now) = (&event.queued.team, event.queued.accepted_at);
+        let reason = "replaced by a later digest of the storm";
+        waiting.into_iter().try_for_each(|seq| self.withdraw(team, seq, reason, now, applied))
     }
 
     /// Notes what a digest tells. False if the storm is no longer as its maker saw it.
@@ -204,7 +205,8 @@ impl Work<'_> {
         let changed = self
             .db
             .prepare_cached(
-                "UPDATE storm SET state = ?2, told = ?3, told_at = ?4 WHERE id = ?1 AND state != 'closed' \
+                "UPDATE storm SET state = ?2, told = ?3, told_at = ?4, digests = digests + 1, \
+                 told_severity = ?6 WHERE id = ?1 AND state != 'closed' \
                  AND CASE ?2 WHEN 'raging' THEN state = 'raging' WHEN 'over' THEN excess_at = ?5 \
                  ELSE excess_at = ?5 AND open = 0 END",
             )?
@@ -214,6 +216,7 @@ impl Work<'_> {
                 key(told.folded),
                 now.as_millisecond(),
                 told.excess_at.as_millisecond(),
+                told.severity.map(|severity| severity.to_string()),
             ])?;
         if changed > 0 && told.state != StormState::Raging {
             self.storms.calm(told.storm);

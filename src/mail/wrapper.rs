@@ -1,0 +1,294 @@
+//! Mails in mails: what was forwarded, reported or journaled is read as the mail that its sender wrote, and what stands
+//! around it is kept beside it.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::config::Config;
+use super::forward;
+use super::message::{Address, Message};
+use super::mime::{Kind, Part};
+use super::tags;
+use super::text;
+use super::transcript;
+
+/// Deepest nesting of mails in mails that is unwrapped.
+pub(super) const DEPTH_LIMIT: usize = 4;
+
+/// Most mails of a digest that are shown.
+const LETTERS_LIMIT: usize = 20;
+
+/// Bytes of all mails in a mail that are read.
+const SIZE_LIMIT: usize = 25 * 1024 * 1024;
+
+/// Longest note in bytes that somebody writes above what is forwarded.
+const NOTE_LIMIT: usize = 600;
+
+/// Longest text around a mail that is kept for readers, in bytes.
+const COVER_LIMIT: usize = 1_000;
+
+/// How a mail lay in another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wrapping {
+    /// As an attached file.
+    Attached,
+    /// Within the text, below a head.
+    Inline,
+    /// In the report of a spam filter.
+    SpamReport,
+    /// In the report of a mail server's journal.
+    Journal,
+    /// In the digest of a mailing list.
+    Digest,
+}
+
+impl Wrapping {
+    fn words(self) -> &'static str {
+        match self {
+            Self::Attached => "a mail around this one, which was attached to it",
+            Self::Inline => "a mail around this one, which was forwarded within its text",
+            Self::SpamReport => "the report of a spam filter around this mail",
+            Self::Journal => "the report of a journal around this mail",
+            Self::Digest => "a digest around this mail",
+        }
+    }
+}
+
+/// The mail that another came in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Wrapper {
+    /// How it lay in it.
+    pub wrapping: Wrapping,
+    /// Who sent the outer mail: only this can be proven.
+    pub from: Vec<Address>,
+    /// The subject of the outer mail.
+    pub subject: String,
+    /// What its sender wrote beside the mail; empty if nothing, or nothing for a reader.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub note: String,
+    /// Whether the site names each sender around the mail in `[[mail.forwarder]]`, so that what it forwards may close
+    /// and acknowledge as far as the outer mail may.
+    pub named: bool,
+}
+
+/// A mail that is a file of another.
+struct Letter<'a> {
+    content: Cow<'a, [u8]>,
+    digest: bool,
+}
+
+/// The mails in a mail. A report on a mail (RFC 6522), such as a bounce, is about the mail and does not pass it on.
+fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
+    let mut letters = Vec::new();
+    let mut budget = SIZE_LIMIT;
+    for (at, part) in parts.iter().enumerate() {
+        if letters.len() >= LETTERS_LIMIT || budget == 0 {
+            break;
+        }
+        if transcript::is_inside_message(parts, at) || parts[part.parent].media_type == "multipart/report" {
+            continue;
+        }
+        let name = part.file_name().to_ascii_lowercase();
+        let is_mail = matches!(part.media_type.as_str(), "message/rfc822" | "message/global")
+            || part.kind == Kind::Leaf && name.ends_with(".eml");
+        if !is_mail || part.kind == Kind::Multipart {
+            continue;
+        }
+        let (content, _) = part.transfer.decode(part.body, budget);
+        budget = budget.saturating_sub(content.len());
+        let digest = parts[part.parent].media_type == "multipart/digest";
+        letters.push(Letter { content, digest });
+    }
+    letters
+}
+
+impl Message {
+    /// Becomes the mail that it passes on, if it does; `forwarded` is that its subject says so, and `borrowed` that its
+    /// text is that of the mail inside.
+    pub(super) fn unwrap(
+        &mut self,
+        parts: &[Part<'_>],
+        config: &Config,
+        depth: usize,
+        forwarded: bool,
+        borrowed: bool,
+    ) {
+        let report = parts[0].media_type == "multipart/report";
+        if depth >= DEPTH_LIMIT || self.reply || report || self.encrypted {
+            return;
+        }
+        let named = config.names(&self.from);
+        let letters = letters(parts);
+        if let [letter] = letters.as_slice() {
+            let inner = Self::parse_within(&letter.content, config, depth + 1);
+            let own = if borrowed { String::new() } else { self.text.clone() };
+            let wrapping = match () {
+                () if own.starts_with("Spam detection software, running on the system") => {
+                    Wrapping::SpamReport
+                }
+                () if is_journal(self, &own) => Wrapping::Journal,
+                () if letter.digest => Wrapping::Digest,
+                () => Wrapping::Attached,
+            };
+            let passes_on = wrapping != Wrapping::Attached
+                || forwarded
+                || named
+                || is_note(&own)
+                || !inner.subject.is_empty() && inner.subject == self.subject;
+            if passes_on && !inner.is_nothing() {
+                let note = if wrapping == Wrapping::Attached { own } else { String::new() };
+                self.become_inner(inner, wrapping, note, named);
+            } else {
+                self.enclosed = inner.told();
+            }
+            return;
+        }
+        if letters.len() > 1 {
+            let mut all = String::new();
+            for letter in &letters {
+                let inner = Self::parse_within(&letter.content, config, depth + 1);
+                for part in [inner.told(), "\n\n".to_owned()] {
+                    all.push_str(&part);
+                }
+                if all.len() > transcript::TEXT_LIMIT {
+                    break;
+                }
+            }
+            all.truncate(all.floor_char_boundary(transcript::TEXT_LIMIT));
+            self.enclosed = all.trim_end().to_owned();
+            return;
+        }
+        self.unwrap_inline(config, depth, forwarded);
+    }
+
+    /// Becomes the mail that stands in its text, if it was forwarded so.
+    fn unwrap_inline(&mut self, config: &Config, depth: usize, forwarded: bool) {
+        let named = config.names(&self.from);
+        let Some(found) = forward::inline(&self.text) else { return };
+        let ticket = forwarded && found.cover.len() <= NOTE_LIMIT * 4;
+        let passes_on = match found.marked {
+            true => forwarded || named || is_note(found.cover),
+            // What stands below a reply looks the same.
+            false => forwarded || named || found.cover.is_empty(),
+        };
+        if !passes_on || !(ticket || named || is_note(found.cover)) {
+            return;
+        }
+        let untagged = tags::strip(&found.subject, &config.subject_tags, &[]);
+        let stripped = config.banners.stripped(&found.text);
+        let mut inner = Self {
+            subject: untagged.subject.to_owned(),
+            reply: untagged.reply,
+            from: vec![found.from],
+            text: stripped.text.to_owned(),
+            text_source: self.text_source,
+            date: self.date,
+            message_id: self.message_id.clone(),
+            ..Self::default()
+        };
+        if !untagged.tags.is_empty() {
+            inner.undone.push(tags::undone(&untagged.tags));
+        }
+        inner.undone.extend(stripped.undone);
+        if inner.is_nothing() {
+            return;
+        }
+        let note = found.cover.to_owned();
+        if depth + 1 < DEPTH_LIMIT && !inner.reply {
+            inner.unwrap_inline(config, depth + 1, untagged.forwarded);
+        }
+        self.become_inner(inner, Wrapping::Inline, note, named);
+    }
+
+    /// Takes over what `inner` says and keeps what proves who passed it on.
+    fn become_inner(&mut self, inner: Self, wrapping: Wrapping, note: String, named: bool) {
+        const TRACE: [&str; 9] = [
+            "received",
+            "return-path",
+            "delivered-to",
+            "authentication-results",
+            "dkim-signature",
+            "received-spf",
+            "arc-seal",
+            "arc-message-signature",
+            "arc-authentication-results",
+        ];
+        let is_trace = |name: &str| TRACE.iter().any(|trace| trace.eq_ignore_ascii_case(name));
+        let parameter = |name: &str| name.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("x-s4-"));
+        let (inside, nested) = match inner.wrapper {
+            Some(nested) => (nested.named, nested.note),
+            None => (true, String::new()),
+        };
+        let mut note = text::own(&note).into_owned();
+        if !nested.is_empty() {
+            note = format!("{note}\n\n{nested}").trim().to_owned();
+        }
+        note.truncate(note.floor_char_boundary(COVER_LIMIT));
+        self.wrapper = Some(Box::new(Wrapper {
+            wrapping,
+            from: std::mem::replace(&mut self.from, inner.from),
+            subject: std::mem::replace(&mut self.subject, inner.subject),
+            note,
+            named: named && inside,
+        }));
+        self.reply = inner.reply;
+        self.text = inner.text;
+        self.text_source = inner.text_source;
+        self.enclosed = inner.enclosed;
+        self.date = inner.date.or(self.date);
+        self.message_id = inner.message_id.or(self.message_id.take());
+        self.reply_to = inner.reply_to;
+        self.in_reply_to = inner.in_reply_to;
+        self.references = inner.references;
+        self.encrypted |= inner.encrypted;
+        self.headers.retain(|(name, _)| is_trace(name));
+        let fields = inner.headers.into_iter().filter(|(name, _)| !is_trace(name) && !parameter(name));
+        self.headers.extend(fields);
+        self.undone.push(wrapping.words().to_owned());
+        self.undone.extend(inner.undone);
+        self.defects.extend(inner.defects);
+    }
+
+    /// Who sent the mail as it came, which alone can be proven: of a mail that was passed on, who passed it on.
+    pub fn sent_by(&self) -> &[Address] {
+        self.wrapper.as_ref().map_or(&self.from, |wrapper| &wrapper.from)
+    }
+
+    /// Whether there is nothing in it to judge.
+    fn is_nothing(&self) -> bool {
+        self.text.is_empty() && self.subject.is_empty()
+    }
+
+    /// The mail in short, for the reader of another.
+    fn told(&self) -> String {
+        let mut told = String::new();
+        if !self.subject.is_empty() {
+            told.push_str(&format!("Subject: {}\n", self.subject));
+        }
+        if let Some(from) = self.from.first() {
+            told.push_str(&format!("From: {}\n", from.address));
+        }
+        format!("{told}\n{}", self.text).trim().to_owned()
+    }
+}
+
+/// Whether a text is a note of somebody, and not what a product writes: short, and no list of fields.
+fn is_note(text: &str) -> bool {
+    text.len() <= NOTE_LIMIT
+        && text.lines().filter(|line| line.split_once(": ").is_some_and(|(name, _)| name.len() <= 30)).count()
+            < 2
+}
+
+/// Whether the text is that of the report of a journal (MS-OXJRNL): the envelope of the mail that is attached.
+fn is_journal(message: &Message, text: &str) -> bool {
+    let has = |name: &str| {
+        text.lines()
+            .take(20)
+            .any(|line| line.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
+    };
+    message.header("X-MS-Journal-Report").next().is_some()
+        || text.len() <= 64 * 1024 && has("Sender:") && has("Message-Id:") && (has("To:") || has("Recipient"))
+}

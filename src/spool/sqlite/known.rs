@@ -1,0 +1,65 @@
+//! An incident as an operator sees it: with what was kept of it and not sent.
+
+use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use serde::Deserialize;
+
+use super::changes::key;
+use super::rows::{json, mail_id, text, time};
+use crate::incident::Row;
+use crate::spool::entry::{KeptEvent, KnownIncident};
+
+/// How many of the kept events of an incident are shown.
+const KEPT: usize = 5;
+
+/// What a payload says.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct Text {
+    title: String,
+    message: String,
+}
+
+/// The message of a column that holds a payload.
+pub(super) fn message(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<String> {
+    Ok(json::<Text>(row, column)?.unwrap_or_default().message)
+}
+
+/// Title and text of a column that holds a payload.
+fn whole(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<String> {
+    let Text { title, message } = json(row, column)?.unwrap_or_default();
+    Ok(format!("{title}\n{message}"))
+}
+
+/// A row with what else is known of its incident.
+pub(super) fn known(db: &Connection, row: Row) -> rusqlite::Result<KnownIncident> {
+    let page = db
+        .prepare_cached("SELECT payload FROM event WHERE seq = ?1")?
+        .query_row([row.page_seq.map(key)], |row| whole(row, 0))
+        .optional()?;
+    let kept = db
+        .prepare_cached(
+            "SELECT mail, queued_at, reason, payload FROM event INDEXED BY event_untold \
+             WHERE incident = ?1 AND seq >= ?2 AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3",
+        )?
+        .query_map(params![key(row.id), key(row.first_seq), KEPT as i64], |row| {
+            Ok(KeptEvent {
+                id: mail_id(row, 0)?,
+                at: time(row, 1)?,
+                reason: text(row, 2)?,
+                text: whole(row, 3)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(KnownIncident {
+        id: row.id,
+        key: row.key,
+        class: row.trust,
+        stranger: row.source.stranger,
+        family: row.source.family,
+        instance: row.source.instance,
+        event_ids: row.event_ids.split_whitespace().map(str::to_owned).collect(),
+        page,
+        kept,
+        incident: row.incident,
+    })
+}

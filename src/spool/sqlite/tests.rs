@@ -1,0 +1,89 @@
+//! What SQLite's own doings mean for the spool, and by which indexes it answers.
+
+use super::engine::Writer as _;
+use super::*;
+use crate::mail::MailId;
+
+#[test]
+fn only_a_flush_that_failed_ends_the_spool() {
+    let of = |code| failure(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+    assert!(matches!(of(ffi::SQLITE_IOERR_FSYNC), Failure::Lost(_)));
+    assert!(matches!(of(ffi::SQLITE_IOERR_DIR_FSYNC), Failure::Lost(_)));
+    assert!(matches!(of(ffi::SQLITE_FULL), Failure::Full));
+    assert!(matches!(of(ffi::SQLITE_IOERR_WRITE), Failure::Io(_)));
+    assert!(matches!(of(ffi::SQLITE_BUSY), Failure::Io(_)));
+}
+
+#[test]
+fn a_batch_that_the_database_has_no_space_for_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+    let pages: i64 = writer.db.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+    writer.db.pragma_update_and_check(None, "max_page_count", pages + 20, |_| Ok(())).unwrap();
+    let put = |n: u64, size: usize| {
+        let id = MailId::from_number(n).unwrap();
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        Change::Put(Box::new(engine::Parcel {
+            id,
+            received_at: now,
+            envelope: String::new(),
+            content: engine::Content::Here(vec![0; size].into()),
+            taken_at: now,
+            stranger: false,
+            judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
+            memos: Vec::new(),
+            fingerprint: None,
+            notice: false,
+            told: None,
+        }))
+    };
+    let batch = [put(1, 100), put(2, 200 << 10), put(3, 100)];
+    assert_eq!(writer.apply(&batch).err(), Some(Failure::Full));
+    let count = |writer: &Writer| -> i64 {
+        writer.db.query_row("SELECT count(*) FROM mail", [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count(&writer), 0);
+    assert!(writer.apply(&batch[..1]).unwrap()[0].is_ok());
+    assert_eq!(writer.apply(&batch[1..2]).err(), Some(Failure::Full));
+    assert!(writer.apply(&batch[2..]).unwrap()[0].is_ok());
+    assert_eq!(count(&writer), 2);
+}
+
+#[test]
+fn an_incident_is_found_by_an_index_for_a_mail_and_when_its_open_was_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+    for (sql, parameters, found) in [
+        (incidents::OF_KEY, 4, "SEARCH incident USING INDEX incident_key (team=? AND key=? AND stranger=?)"),
+        (incidents::POSTED_AS, 3, "SEARCH incident USING INDEX incident_posted (team=? AND external_id=?)"),
+        (incidents::OF_BASE, 3, "SEARCH incident USING INDEX incident_base (team=? AND base=?)"),
+        (incidents::OF_ID, 1, "SEARCH incident USING INTEGER PRIMARY KEY (rowid=?)"),
+    ] {
+        let plan: Vec<String> = writer
+            .db
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap()
+            .query_map(rusqlite::params_from_iter(vec!["1"; parameters]), |row| row.get(3))
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        assert!(plan[0].starts_with(found), "{plan:?}");
+        assert!(plan.iter().all(|step| !step.starts_with("SCAN")), "{plan:?}");
+    }
+}
+
+#[test]
+fn the_queue_is_read_by_its_index_without_sorting() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+    let sql = format!("EXPLAIN QUERY PLAN {}", store::waiting());
+    let plan: Vec<String> = writer
+        .db
+        .prepare(&sql)
+        .unwrap()
+        .query_map(rusqlite::params!["soc", 0, 10], |row| row.get(3))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(plan, ["SEARCH event USING INDEX event_queued (team=? AND seq>?)"]);
+}

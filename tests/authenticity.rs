@@ -14,7 +14,7 @@ use smtp2signl4::config::{Routes, parse};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Status};
 use smtp2signl4::gateway::{Edge, Intake, load_rules};
-use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Verdict};
+use smtp2signl4::mail::{Authenticity, Client, Envelope, Mail, MailId, Trust, Verdict};
 use smtp2signl4::smtp::strangers::Strangers;
 use smtp2signl4::smtp::{Accept, Refusal};
 use smtp2signl4::spool::{Config, Spool};
@@ -116,6 +116,47 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
     assert!(strict.intake.spool().reader().mails(MailId::new(now(), 0), None, 9).await.unwrap().is_empty());
     strict.accept(resolved("203.0.113.9", "")).await.unwrap();
     strict.accept(resolved("127.0.0.1", "")).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signature_that_leaves_out_what_a_mail_is_about_closes_nothing_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let edge = edge(folder.path(), "[rules]\nclosing-domains = ['example.org']\n");
+    let with = |head: &str, unsigned: &[&str]| {
+        let mut mail = resolved("203.0.113.9", head);
+        mail.envelope.authenticity = Some(Box::new(Authenticity {
+            dkim: Verdict::Pass,
+            proven: Some("example.org".into()),
+            unsigned: unsigned.iter().map(|&name| name.to_owned()).collect(),
+            ..Authenticity::default()
+        }));
+        let (mut events, _, _) = edge.intake.rejudge(&mail.envelope, &mail.content);
+        let event = events.remove(0);
+        (event.status, event.external_id.unwrap(), event.identity.trust)
+    };
+    let id =
+        |number: u32| format!("In-Reply-To: <{number}.0123456789abcdef0123456789abcdef.1.0@zabbix.com>\r\n");
+    let closes = (Status::Resolved, "zabbix:90210".to_owned(), Trust::Proven);
+    // Microsoft 365 signs no In-Reply-To: the body says the same.
+    assert_eq!(with("", &[]), closes);
+    assert_eq!(with(&id(90210), &["in-reply-to", "to"]), closes);
+    assert_eq!(with(&format!("X-Mailer: x\r\n{}", id(90210)), &["x-mailer"]), closes);
+    // Where an unsigned field makes it a close or gives the key, it is a stranger's page.
+    let body = |text: &str| {
+        let mut mail = resolved("203.0.113.9", &id(4711));
+        let content = String::from_utf8(mail.content.to_vec()).unwrap();
+        mail.content = content.replace("Original problem ID: 90210", text).into();
+        mail.envelope.authenticity = Some(Box::new(Authenticity {
+            dkim: Verdict::Pass,
+            proven: Some("example.org".into()),
+            unsigned: vec!["in-reply-to".to_owned()],
+            ..Authenticity::default()
+        }));
+        let (mut events, _, _) = edge.intake.rejudge(&mail.envelope, &mail.content);
+        events.remove(0)
+    };
+    let event = body("");
+    assert_eq!((event.status, event.identity.trust), (Status::New, Trust::Stranger), "{event:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

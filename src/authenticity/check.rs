@@ -116,7 +116,7 @@ impl Question {
             return found;
         };
         if let Some(signature) = dkim.proof(&from, &dmarc) {
-            found.by_signature(&header, signature);
+            found.by_signature(&header, signature, &cover);
             found.proven = Some(from);
         } else if let Some(spf) = spf.filter(|_| dmarc.by_spf)
             && asked.is_of_its_own(spf.domain(), self.address).await
@@ -125,8 +125,8 @@ impl Question {
         } else if arc == Verdict::Pass
             && let Some(sealed) = seal::vouched(&header, &message, &cover, &from, &self.sealers)
         {
-            (found.sealer, found.signature, found.signed_at) =
-                (Some(sealed.by), Some(sealed.signature), sealed.signed_at);
+            (found.sealer, found.signature) = (Some(sealed.by), Some(sealed.signature));
+            (found.signed_at, found.unsigned) = (sealed.signed_at, sealed.unsigned);
             found.proven = Some(from);
         }
         found

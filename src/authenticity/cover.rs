@@ -4,10 +4,14 @@
 //! something else. So one counts only if
 //!
 //! - the mail has one header, read alike here and by verifiers, in which each field that may be there once is there once;
-//! - its `h=` names From, Subject, In-Reply-To, References and each `X-S4-*`, as far as they are there;
+//! - its `h=` names From, Subject and each `X-S4-*`, as far as they are there;
 //! - it covers the whole body, by an algorithm that is still good;
 //! - Content-Type, Content-Transfer-Encoding and Content-Disposition are named, or cannot have changed how the body reads
 //!   (see [`super::reading`]).
+//!
+//! Other fields that it leaves out, such as the In-Reply-To that Microsoft 365 does not sign, are noted with the proof
+//! ([`Cover::unsigned`]): the rules judge the mail a second time without them, and what it then would not close or be about
+//! is not proven.
 
 use std::sync::OnceLock;
 
@@ -40,12 +44,32 @@ const SINGLE: [&str; 14] = [
 
 /// Fields that a signature must cover where they are there. SIGNL4's own parameters are among them: see
 /// [`must_be_signed`].
-const SIGNED: [&str; 4] = ["from", "subject", "in-reply-to", "references"];
+const SIGNED: [&str; 2] = ["from", "subject"];
+
+/// Fields that relays add on the way, and those that are looked at in another way: nobody signs them for long.
+const PASSED_OVER: [&str; 14] = [
+    "received",
+    "received-spf",
+    "x-received",
+    "return-path",
+    "delivered-to",
+    "x-original-to",
+    "dkim-signature",
+    "domainkey-signature",
+    "authentication-results",
+    "arc-seal",
+    "arc-message-signature",
+    "arc-authentication-results",
+    "mime-version",
+    "date",
+];
 
 /// What a signature must cover to prove anything about the mail.
 pub(super) struct Cover<'c> {
-    /// Lower-case names of the fields.
+    /// Lower-case names of the fields that must be signed.
     names: Vec<String>,
+    /// Those of all others that a rule could go by, each as often as it is there.
+    others: Vec<String>,
     /// Whether a signature can prove anything.
     sound: bool,
     head: &'c [u8],
@@ -68,18 +92,30 @@ impl<'c> Cover<'c> {
             && count("from") == 1
             && SINGLE.iter().all(|single| count(single) <= 1)
             && fields(head).all(is_clean);
-        let mut needed: Vec<String> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
-        needed.retain(|name| must_be_signed(name));
+        let is_other = |name: &String| {
+            !PASSED_OVER.contains(&name.as_str()) && !reading::FIELDS.contains(&name.as_str())
+        };
+        let lower = names.iter().map(|name| name.to_ascii_lowercase());
+        let (mut needed, mut others): (Vec<String>, Vec<String>) =
+            lower.partition(|name| must_be_signed(name));
+        others.retain(is_other);
         let several = needed.len();
         needed.sort();
         needed.dedup();
-        Self {
-            sound: sound && needed.len() == several,
-            names: needed,
-            head,
-            body,
-            certain: Default::default(),
-        }
+        let sound = sound && needed.len() == several;
+        Self { sound, names: needed, others, head, body, certain: Default::default() }
+    }
+
+    /// The names of the other fields that a signature over these leaves out, or one of which it leaves out.
+    pub(super) fn unsigned(&self, signed: &[String]) -> Vec<String> {
+        let count = |names: &[String], name: &str| {
+            names.iter().filter(|other| other.eq_ignore_ascii_case(name)).count()
+        };
+        let is_left_out = |name: &&String| count(signed, name) < count(&self.others, name);
+        let mut unsigned: Vec<String> = self.others.iter().filter(is_left_out).cloned().collect();
+        unsigned.sort();
+        unsigned.dedup();
+        unsigned
     }
 
     /// Whether a DKIM signature covers what it must.

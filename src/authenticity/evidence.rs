@@ -7,9 +7,17 @@ use mail_auth::dkim;
 
 use crate::mail::{Authenticity, Header};
 
+use super::cover::Cover;
+
 impl Authenticity {
     /// Notes the signature that proves the mail.
-    pub(super) fn by_signature(&mut self, header: &Header<'_>, signature: &dkim::Signature) {
+    pub(super) fn by_signature(
+        &mut self,
+        header: &Header<'_>,
+        signature: &dkim::Signature,
+        cover: &Cover<'_>,
+    ) {
+        self.unsigned = cover.unsigned(&signature.h);
         self.signature = Some(digest(&signature.b));
         let told = i64::try_from(signature.t).ok().filter(|seconds| *seconds > 0);
         self.signed_at =

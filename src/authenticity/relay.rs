@@ -145,8 +145,10 @@ impl Told {
             let by_spf = self.sender.is_some_and(|sender| sender == from || is_below(&sender, &from));
             // DMARC passes by a signature or by SPF: where there is no signature, it was SPF.
             let unsigned = signatures.is_empty() && !unusable && self.signers.is_empty();
-            if let Some((_, signature)) = proofs.iter().find(|(signer, _)| related(signer)) {
-                found.by_signature(header, signature);
+            if let Some((_, signature)) = proofs.iter().find(|(signer, _)| related(signer))
+                && let Some(cover) = &cover
+            {
+                found.by_signature(header, signature, cover);
                 found.proven = Some(from);
             } else if author.is_some() && (by_spf || unsigned) {
                 found.proven = Some(from);
@@ -258,7 +260,6 @@ mod tests {
         for (mail, why) in [
             (other("h=from:subject", "h=from:date"), "the subject is not signed"),
             (format!("{mail}Subject: Resolved: all\n"), "a second subject"),
-            (format!("{mail}References: <key@example.org>\n"), "a thread that nobody signed"),
             (format!("{mail}X-S4-Status: resolved\n"), "a parameter that nobody signed"),
             (other("h=from", "l=3; h=from"), "a part of the body"),
             (other("rsa-sha256", "rsa-sha1"), "an algorithm that is broken"),

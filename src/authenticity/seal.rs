@@ -23,6 +23,8 @@ pub(super) struct Sealed {
     pub(super) signature: String,
     /// When the mail was signed, as far as that is known.
     pub(super) signed_at: Option<Timestamp>,
+    /// What the seal leaves out: see [`Cover::unsigned`].
+    pub(super) unsigned: Vec<String>,
 }
 
 /// Whether a mail from `from` passed DMARC by the word of one of `sealers`. Its chain must have been found valid.
@@ -52,6 +54,7 @@ pub(super) fn vouched(
             return Some(Sealed {
                 by: by.clone(),
                 signature: digest(&last.b),
+                unsigned: cover.unsigned(&last.h),
                 // A seal is made anew each time that a mail is passed on; its Date is the sender's.
                 signed_at: time_of(header, &last.h)
                     .or_else(|| Timestamp::from_second(i64::try_from(last.t).ok()?).ok()),

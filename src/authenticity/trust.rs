@@ -64,7 +64,15 @@ impl Trusted {
                 ),
             },
             None => {
-                Standing { trust: Trust::Stranger, why: "nothing proves who sent it from outside".to_owned() }
+                let unsigned = envelope.authenticity.as_deref().map_or(&[][..], |found| &found.unsigned);
+                let why = match unsigned {
+                    [] => "nothing proves who sent it from outside".to_owned(),
+                    _ => format!(
+                        "its signature leaves out a field that makes it what it is: one of {}",
+                        unsigned.join(", ").escape_debug()
+                    ),
+                };
+                Standing { trust: Trust::Stranger, why }
             }
         }
     }

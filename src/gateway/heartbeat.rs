@@ -2,7 +2,8 @@
 //! that whoever waits for the ping pages. Each part is really used before each ping:
 //!
 //! - accept and spool: their [vital signs](Vitals);
-//! - delivery: it answers, and no team with events that wait has been held or out of reach for some beats.
+//! - delivery: it answers, and no team with events that wait has been held, out of reach or without a post that its
+//!   account may make for some beats, or will be.
 //!
 //! Left out: whether SIGNL4 pages. A single post that fails is delivery's to try again.
 
@@ -22,14 +23,45 @@ use super::vitals::{Fault, Vitals};
 /// and made anew within one.
 const BEATS: u32 = 3;
 
+/// Whether events go out.
+struct Flow {
+    /// How long a team may be stuck.
+    patience: SignedDuration,
+    /// Since when the teams with events that wait are.
+    stuck: HashMap<String, Timestamp>,
+}
+
+impl Flow {
+    /// Whether events go out, as far as some wait.
+    fn look(&mut self, statuses: &[Status], now: Timestamp) -> Result<(), String> {
+        let stuck = |status: &&Status| {
+            matches!(status.state, State::Held | State::Down | State::Throttled | State::Starved)
+                && (status.queued > 0 || status.more)
+        };
+        let began = |status: &Status| {
+            let starved = status.starved.map(|starved| starved.since.min(now));
+            starved.or_else(|| self.stuck.get(&status.team).copied()).unwrap_or(now)
+        };
+        let since: HashMap<String, Timestamp> =
+            statuses.iter().filter(stuck).map(|status| (status.team.clone(), began(status))).collect();
+        self.stuck = since;
+        let too_long = |status: &&Status| {
+            // That an account may post nothing for so long is known beforehand.
+            let end = status.starved.map_or(now, |starved| starved.until.max(now));
+            self.stuck.get(&status.team).is_some_and(|since| end.duration_since(*since) >= self.patience)
+        };
+        match statuses.iter().find(too_long) {
+            Some(status) => Err(format!("nothing of team {} goes out: {}", status.team, status.reason)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What beats.
 pub struct Heart {
     vitals: Vitals,
     pinger: Pinger,
-    /// How long a team may be held or out of reach.
-    patience: SignedDuration,
-    /// Since when the teams with events that wait are held or out of reach.
-    stuck: HashMap<String, Timestamp>,
+    flow: Flow,
     /// The part that failed at the last beat.
     failed: Option<&'static str>,
     /// Whether the last ping was not taken.
@@ -40,7 +72,8 @@ impl Heart {
     /// A heart that beats every `interval`.
     pub fn new(vitals: Vitals, pinger: Pinger, interval: Duration) -> Self {
         let patience = SignedDuration::try_from(interval * BEATS).unwrap_or(SignedDuration::MAX);
-        Self { vitals, pinger, patience, stuck: HashMap::new(), failed: None, unheard: false }
+        let flow = Flow { patience, stuck: HashMap::new() };
+        Self { vitals, pinger, flow, failed: None, unheard: false }
     }
 
     /// Looks whether all works, and pings if it does. Whether the ping was taken.
@@ -79,28 +112,7 @@ impl Heart {
         self.vitals.spool().await?;
         let statuses = self.vitals.delivery().await?;
         let fault = |problem| Fault { part: "delivery", problem, silent: false };
-        self.flows(&statuses).map_err(fault)
-    }
-
-    /// Whether events go out, as far as some wait.
-    fn flows(&mut self, statuses: &[Status]) -> Result<(), String> {
-        let now = self.vitals.intake().now();
-        let stuck = |status: &&Status| {
-            matches!(status.state, State::Held | State::Down) && (status.queued > 0 || status.more)
-        };
-        let since: HashMap<String, Timestamp> = statuses
-            .iter()
-            .filter(stuck)
-            .map(|status| (status.team.clone(), self.stuck.get(&status.team).copied().unwrap_or(now)))
-            .collect();
-        self.stuck = since;
-        let too_long = |status: &&Status| {
-            self.stuck.get(&status.team).is_some_and(|since| now.duration_since(*since) >= self.patience)
-        };
-        match statuses.iter().find(too_long) {
-            Some(status) => Err(format!("nothing of team {} goes out: {}", status.team, status.reason)),
-            None => Ok(()),
-        }
+        self.flow.look(&statuses, self.vitals.intake().now()).map_err(fault)
     }
 }
 
@@ -117,5 +129,47 @@ pub async fn run(mut heart: Heart, interval: Duration, mut stop: watch::Receiver
             _ = beat => {}
             () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::Starved;
+
+    fn at(minutes: i64) -> Timestamp {
+        "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    fn status(state: State, starved: Option<Starved>) -> Status {
+        let (team, reason) = ("soc".to_owned(), "why".to_owned());
+        let (more, in_flight, oldest, doubles) = Default::default();
+        let meets_another = false;
+        Status { team, state, reason, starved, meets_another, queued: 1, more, in_flight, oldest, doubles }
+    }
+
+    #[test]
+    fn the_heart_stops_when_nothing_goes_out_for_three_beats_whatever_holds_it_up() {
+        for state in [State::Held, State::Down, State::Throttled] {
+            let mut flow = Flow { patience: SignedDuration::from_mins(3), stuck: HashMap::new() };
+            let mut look = |state, minute| flow.look(&[status(state, None)], at(minute)).is_ok();
+            assert!((0..3).all(|minute| look(state, minute)), "{state:?}");
+            assert!(!look(state, 3) && look(State::Open, 4) && look(state, 5), "{state:?}");
+        }
+        let idle = Status { queued: 0, ..status(State::Held, None) };
+        let mut flow = Flow { patience: SignedDuration::ZERO, stuck: HashMap::new() };
+        assert_eq!(flow.look(&[idle], at(0)), Ok(()), "where nothing waits nothing is stuck");
+    }
+
+    #[test]
+    fn the_heart_stops_at_once_when_an_account_is_known_to_post_nothing_for_three_beats() {
+        let mut flow = Flow { patience: SignedDuration::from_mins(3), stuck: HashMap::new() };
+        let mut look = |since, until, now| {
+            let starved = Starved { since: at(since), until: at(until) };
+            flow.look(&[status(State::Starved, Some(starved))], at(now))
+        };
+        assert_eq!(look(0, 2, 1), Ok(()));
+        assert_eq!(look(0, 40, 1), Err("nothing of team soc goes out: why".to_owned()));
+        assert!(look(0, 4, 3).is_err(), "nor has for three beats");
     }
 }

@@ -98,6 +98,9 @@ pub struct Authenticity {
     /// A hash of the signature that proves it; none if something else does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// The fields that the signature leaves out and that rules could go by, in lower case. They may be anybody's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsigned: Vec<String>,
     /// When the mail was signed, by the clock of who signed it: `t=` of that signature, else the Date that it covers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_at: Option<Timestamp>,

@@ -291,6 +291,30 @@ impl Message {
         defects
     }
 
+    /// The message without the header fields of these names, given in lower case.
+    #[must_use]
+    pub fn without(&self, names: &[String]) -> Self {
+        let has = |name: &str| names.iter().any(|other| other == name);
+        let mut message = self.clone();
+        message.headers.retain(|(name, _)| !has(&name.to_ascii_lowercase()));
+        for (name, mailboxes) in
+            [("to", &mut message.to), ("cc", &mut message.cc), ("reply-to", &mut message.reply_to)]
+        {
+            if has(name) {
+                mailboxes.clear();
+            }
+        }
+        for (name, ids) in
+            [("in-reply-to", &mut message.in_reply_to), ("references", &mut message.references)]
+        {
+            if has(name) {
+                ids.clear();
+            }
+        }
+        message.message_id = message.message_id.filter(|_| !has("message-id"));
+        message
+    }
+
     /// The text without quoted mail and signature: what its writer added. When nothing would remain it is
     /// the whole text.
     pub fn own_text(&self) -> Cow<'_, str> {

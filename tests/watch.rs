@@ -16,8 +16,9 @@ use smtp2signl4::delivery::{self, Connection, Pinger, Proxy};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::gateway::control::{Reply, Request};
-use smtp2signl4::gateway::heartbeat::{Door, Heart};
+use smtp2signl4::gateway::heartbeat::Heart;
 use smtp2signl4::gateway::operator;
+use smtp2signl4::gateway::vitals::{Door, Vitals};
 use smtp2signl4::gateway::{Gateway, Intake, Lookout, expect, load_rules, lookout};
 use smtp2signl4::mail::{Envelope, Mail};
 use smtp2signl4::secret::Secret;
@@ -290,7 +291,7 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     let minute = Duration::from_secs(60);
     let heart = |door| {
         let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-        Heart::new(door, Arc::clone(gateway.intake()), pinger, minute)
+        Heart::new(Vitals::new(door, Arc::clone(gateway.intake())), pinger, minute)
     };
     let mut beating = heart(door(&config, gateway.addresses()));
     assert!(beating.beat().await);
@@ -338,7 +339,7 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     let door = door(&config, gateway.addresses());
     intake.spool().close().await;
     let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-    let mut full = Heart::new(door, intake, pinger, minute);
+    let mut full = Heart::new(Vitals::new(door, intake), pinger, minute);
     assert_eq!(full.check().await.unwrap_err().part, "spool");
     gateway.stop().await;
 }

@@ -107,6 +107,7 @@ fn walk(bench: &Bench<'_>, arguments: &Arguments) -> Result<(Tally, Duration), S
     let from = MailId::new(start, 0);
     let limit = arguments.limit.unwrap_or(u64::MAX);
     let count = runtime.block_on(spool.count_mails(from)).map_err(|error| error.to_string())?;
+    let removed = runtime.block_on(spool.removed_early(start)).map_err(|error| error.to_string())?;
     let mut progress = Progress::new("mails", count.min(limit));
     let done = AtomicU64::new(0);
     let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -156,6 +157,7 @@ fn walk(bench: &Bench<'_>, arguments: &Arguments) -> Result<(Tally, Duration), S
         for judge in judges {
             whole.add(judge.join().map_err(|_| "judging a mail failed inside the program".to_owned())?);
         }
+        whole.removed = removed;
         read.map(|()| whole)
     })?;
     Ok((tally, progress.elapsed()))
@@ -198,6 +200,8 @@ type Rule = (Arc<str>, Arc<str>);
 #[derive(Default)]
 struct Tally {
     mails: u64,
+    /// Mails of the time that were deleted before `retention`, as the spool was full.
+    removed: u64,
     /// Mails of which something changes.
     changed: u64,
     /// Events without a mail, and mails that the disk has damaged.
@@ -333,6 +337,7 @@ impl Tally {
             "mails": self.mails,
             "mails-changed": self.changed,
             "without-mail": self.without,
+            "removed-early": self.removed,
             "seconds": took.as_secs_f64(),
             "changes": changes,
             "rules": rules,
@@ -349,6 +354,12 @@ impl Tally {
         );
         if self.without > 0 {
             text.push_str(&format!("{} events without a mail to judge were left out\n", self.without));
+        }
+        if self.removed > 0 {
+            text.push_str(&format!(
+                "{} mails of these days are missing: they were deleted early, as the spool was full\n",
+                self.removed
+            ));
         }
         text.push('\n');
         for (kind, found) in Kind::ALL.iter().zip(&self.kinds) {

@@ -4,11 +4,12 @@
 use crate::clock::{Clock, System};
 use crate::config::{self, Config};
 use crate::delivery::{Fault, Finding, probe, probe_way};
+use crate::diagnostic::Diagnostic;
 use crate::event::bounded;
 use crate::gateway::lookout::span;
 use crate::gateway::{self, Smarthost};
 use crate::smtp::{Credentials, Entrance};
-use crate::spool::Reader;
+use crate::spool::{Reader, Spool};
 
 use super::{Exit, Site, expect, mute, one_line, print, runtime, strangers, tell_all};
 
@@ -37,6 +38,9 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
         problems.extend(config.secret_problems(&site.environment));
     }
     problems.extend(config.connection_problem());
+    if let Err(problem) = Spool::check(&config.spool) {
+        problems.push(Diagnostic::about_file("[spool] path", problem.to_string()));
+    }
     let credentials = Credentials::load(&config.smtp).unwrap_or_else(|found| {
         problems.extend(found);
         Credentials::default()
@@ -54,7 +58,7 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
             let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
             let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
             let odd = config.smtp.warnings.iter().map(ToString::to_string);
-            for warning in odd.chain(credentials.warnings(System.now())) {
+            for warning in odd.chain(config.exposed_secrets()).chain(credentials.warnings(System.now())) {
                 eprintln!("warning: {warning}\n");
             }
             print(&format!(

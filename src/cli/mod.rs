@@ -41,6 +41,8 @@ enum Exit {
     Data = 65,
     /// Something that it needs is not there (EX_UNAVAILABLE).
     Unavailable = 69,
+    /// A part of this program has failed (EX_SOFTWARE).
+    Software = 70,
     /// It may work later; a mail system keeps the mail and tries again (EX_TEMPFAIL).
     Temporary = 75,
     /// The config or the rules are wrong (EX_CONFIG).
@@ -56,7 +58,7 @@ Examples:
   smtp2signl4 rules new --from alert.eml    a first rule file for a mail
   smtp2signl4 backtest new.toml --since 7d  what other rules would have changed
 
-Exit codes: 0 done, 64 usage, 65 bad input, 69 unavailable, 75 try again later, 78 bad config";
+Exit codes: 0 done, 64 usage, 65 bad input, 69 unavailable, 70 a fault of its own, 75 try again later, 78 bad config";
 
 /// Turns alert mails into SIGNL4 events and never loses one.
 #[derive(Parser)]

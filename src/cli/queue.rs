@@ -387,6 +387,6 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
         | Reply::Delivered { .. }
         | Reply::Waiting { .. }
         | Reply::Kept { .. }
-        | Reply::Status(_) => Err("the service answered another question".to_owned()),
+        | Reply::Status { .. } => Err("the service answered another question".to_owned()),
     }
 }

@@ -1,32 +1,46 @@
 //! `run`: the service. Signals become a stop or a reload here and nowhere else.
 
 use std::io::{IsTerminal, stderr};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::{Config, Format, Level, Log};
-use crate::gateway::{Failure, Gateway, notify};
+use crate::gateway::{End, Failure, Gateway, notify};
 use crate::smtp::Inherited;
 use crate::spool::OpenError;
 
 use super::{Exit, Site, runtime, tell_all};
 
+/// How long threads may take to end when all else has.
+const LAST_MOMENT: Duration = Duration::from_secs(1);
+
 /// Runs until a signal says otherwise.
 pub(super) fn run(site: &Site) -> Exit {
-    let config = match site.config() {
+    let mut config = match site.config() {
         Ok(config) => config,
         Err(exit) => return exit,
     };
     start_log(config.log);
+    for exposed in config.exposed_secrets() {
+        warn!("{exposed}");
+    }
+    // A further folder that systemd keeps for the service is where it can write what must outlive its spool.
+    let kept = site.environment.var("STATE_DIRECTORY").unwrap_or_default().split(':').map(PathBuf::from);
+    let rescue: Vec<PathBuf> =
+        kept.filter(|folder| folder.is_absolute() && *folder != config.spool.path).collect();
+    config.spool.rescue.splice(0..0, rescue);
     // Before there is any other thread.
     let inherited = match Inherited::of_process() {
         Ok(inherited) => inherited,
         Err(error) => return refuse(&Failure::Listen(error)),
     };
-    runtime().block_on(async {
+    let runtime = runtime();
+    let exit = runtime.block_on(async {
         // Before anybody can know that the service is there: a signal that nobody catches ends the process.
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
@@ -35,15 +49,29 @@ pub(super) fn run(site: &Site) -> Exit {
             Ok(gateway) => gateway,
             Err(failure) => return refuse(&failure),
         };
+        if cfg!(debug_assertions) {
+            break_on_demand(site, &gateway);
+        }
         notify(&site.environment, "READY=1");
         let exit = loop {
             tokio::select! {
                 _ = terminate.recv() => break Exit::Done,
                 _ = interrupt.recv() => break Exit::Done,
                 _ = hangup.recv() => reload(site, &config, &gateway),
-                reason = gateway.broke() => {
-                    error!(%reason, "the spool failed; stopping, so that a restart can recover what was accepted");
-                    break Exit::Temporary;
+                end = gateway.broke() => {
+                    notify(&site.environment, "STOPPING=1");
+                    match end {
+                        End::Spool(reason) => {
+                            // At once: nothing that is waited for could be recorded.
+                            error!(%reason, "the spool failed; the process ends, so that a restart can recover what was accepted");
+                            return Exit::Temporary;
+                        }
+                        End::Task(ended) => {
+                            gateway.abandon().await;
+                            error!("the process ends, as {ended}");
+                            return Exit::Software;
+                        }
+                    }
                 }
             }
         };
@@ -51,7 +79,26 @@ pub(super) fn run(site: &Site) -> Exit {
         notify(&site.environment, "STOPPING=1");
         gateway.stop().await;
         exit
-    })
+    });
+    // A thread that waits for a disk that hangs must not keep the process.
+    runtime.shutdown_timeout(LAST_MOMENT);
+    exit
+}
+
+/// For tests, in builds for them: `SMTP2SIGNL4_BREAK=TASK=FILE` makes a task panic as soon as the file is there.
+fn break_on_demand(site: &Site, gateway: &Gateway) {
+    let Some((task, file)) =
+        site.environment.var("SMTP2SIGNL4_BREAK").and_then(|order| order.split_once('='))
+    else {
+        return;
+    };
+    let (supervisor, task, file) = (gateway.supervisor().clone(), task.to_owned(), PathBuf::from(file));
+    tokio::spawn(async move {
+        while !file.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        supervisor.break_task(&task);
+    });
 }
 
 fn listen(kind: SignalKind) -> Signal {

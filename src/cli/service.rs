@@ -25,12 +25,19 @@ pub(super) enum Way {
 
 /// Asks the running service.
 pub(super) async fn ask(config: &Config, request: &Request, content: &[u8], patience: Duration) -> Way {
-    let stream = match UnixStream::connect(&config.socket).await {
+    let stream = match UnixStream::connect(&config.control.socket).await {
         Ok(stream) => stream,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
             return Way::NoService;
         }
-        Err(error) => return Way::Broken(format!("{}: {error}", config.socket.display())),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Way::Broken(format!(
+                "{}: {error}: only root, the service's own user and those whom `[control] mode` and `group` let in may \
+                 connect",
+                config.control.socket.display()
+            ));
+        }
+        Err(error) => return Way::Broken(format!("{}: {error}", config.control.socket.display())),
     };
     match tokio::time::timeout(patience, converse(stream, request, content)).await {
         Ok(Ok(reply)) => Way::Answered(reply),

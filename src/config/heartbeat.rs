@@ -23,7 +23,8 @@ const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=
 pub struct Heartbeat {
     /// From one ping to the next.
     pub interval: Duration,
-    source: SecretSource,
+    /// Where its address is to be found.
+    pub(super) source: SecretSource,
 }
 
 impl Heartbeat {

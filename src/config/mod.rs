@@ -4,6 +4,7 @@
 //! is not written has a default that works; without any file the defaults are all there is.
 
 mod changes;
+mod control;
 mod expect;
 mod heartbeat;
 mod maintenance;
@@ -13,6 +14,7 @@ mod teams;
 
 use std::path::{Path, PathBuf};
 
+pub use control::Control;
 pub use expect::Expect;
 pub use heartbeat::Heartbeat;
 pub use maintenance::{Window, moment};
@@ -73,7 +75,7 @@ pub struct Config {
     /// The log.
     pub log: Log,
     /// The socket on which a running service takes commands.
-    pub socket: PathBuf,
+    pub control: Control,
     /// The windows in which mails are kept without being sent.
     pub maintenance: Vec<Window>,
     /// The mails that must come.
@@ -218,13 +220,16 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             *path = folder.join(&path);
         }
         spool.path = folder.join(&spool.path);
+        if path.is_some() {
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder.clone() };
+            spool.rescue.insert(0, folder);
+        }
         let maintenance = maintenance::read(root, &rules);
         let expects = expect::read(root, &rules, &teams);
         let heartbeat = root
             .has("heartbeat")
             .then(|| section(root, "heartbeat", |table| Heartbeat::read(table, &folder)));
-        let socket = section(root, "control", |table| table.string("socket").map(|s| folder.join(s.value)));
-        let socket = socket.unwrap_or_else(|| spool.path.join("control"));
+        let control = section(root, "control", |table| Control::read(table, &folder, &spool.path));
         Config {
             path: path.map(Path::to_path_buf),
             written: Written(source.clone()),
@@ -240,7 +245,7 @@ fn read(path: Option<&Path>, source: &Source) -> (Option<Config>, Vec<Diagnostic
             teams,
             notices,
             log,
-            socket,
+            control,
             maintenance,
             expects,
             heartbeat,
@@ -266,6 +271,17 @@ impl Config {
         let problem = delivery::verify(&self.connection, &self.url).err()?;
         let path = self.path.as_ref().map_or_else(|| NO_FILE.to_owned(), |path| path.display().to_string());
         Some(Diagnostic::about_file(path, format!("[signl4]: {problem}")).help("see `ca-file` and `proxy`"))
+    }
+
+    /// What is wrong with who can read the files of secrets: a line for each that every user of the machine can read.
+    pub fn exposed_secrets(&self) -> Vec<String> {
+        let login = self.notices.mail.as_ref().and_then(|mail| mail.login.as_ref());
+        let teams = self.teams.iter().map(|team| &team.secret);
+        let others =
+            self.heartbeat.iter().map(|beat| &beat.source).chain(login.map(|(_, password)| password));
+        let mut found: Vec<String> = teams.chain(others).filter_map(SecretSource::exposed).collect();
+        found.dedup();
+        found
     }
 
     /// What is wrong with the secrets, those of the teams and the heartbeat's: one diagnostic for each that cannot be
@@ -458,7 +474,7 @@ mod tests {
                 .expose(),
             "abc123"
         );
-        assert_eq!(config.socket, Path::new("/var/lib/smtp2signl4/control"));
+        assert_eq!(config.control.socket, Path::new("/var/lib/smtp2signl4/control"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! is readable, copied into tickets and kept in version control.
 
 use std::collections::HashMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::document::Table;
@@ -130,6 +131,19 @@ impl SecretSource {
         read(&text).map(Secret::new).map_err(|problem| format!("{} {problem}", places[0]))
     }
 
+    /// What is wrong with who can read the file, if there is one: a secret is for the service alone.
+    pub fn exposed(&self) -> Option<String> {
+        let path = self.file.as_ref()?;
+        let mode = std::fs::metadata(path).ok()?.permissions().mode();
+        (mode & 0o004 != 0).then(|| {
+            format!(
+                "{} holds a secret, and every user of this machine can read it: chmod 0600 it, and chown it to the \
+                 service's user",
+                path.display()
+            )
+        })
+    }
+
     /// How to give the secret, for the help line of an error.
     pub fn how_to_give(&self) -> String {
         format!(
@@ -203,6 +217,20 @@ mod tests {
         assert_eq!(source(None).secret(&credential).unwrap().expose(), "from-credential");
         assert_eq!(source(None).secret(&none).unwrap_err(), "there is no team secret");
         assert!(source(Some(&file)).secret(&variable).unwrap_err().contains("more than once"));
+    }
+
+    #[test]
+    fn a_file_that_every_user_can_read_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        std::fs::write(&file, "s3cret").unwrap();
+        let told = |mode| {
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+            source(Some(&file)).exposed()
+        };
+        assert!(told(0o644).is_some_and(|told| told.contains("chmod 0600") && !told.contains("s3cret")));
+        assert_eq!(told(0o640), None);
+        assert_eq!(source(None).exposed(), None);
     }
 
     #[test]

@@ -54,6 +54,7 @@ pub(super) struct Setup {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) seed: u64,
     pub(super) missed: Arc<AtomicU64>,
+    pub(super) in_hand: Arc<AtomicU64>,
 }
 
 /// A team and where its events go; the scheduler knows it by the same index.
@@ -210,8 +211,14 @@ impl<B: Backlog> Dispatch<B> {
         self.close().await;
     }
 
+    /// Notes which event the loop is busy with, so that it is known if it ends the loop.
+    fn hold(&self, seq: Option<u64>) {
+        self.setup.in_hand.store(seq.unwrap_or_default(), Ordering::SeqCst);
+    }
+
     /// Does what is to be done now, and records what is to be recorded.
     fn drive(&mut self) {
+        self.hold(None);
         let now = self.setup.clock.now();
         self.scheduler.has_run_for(self.setup.clock.up());
         let may_post = self.unrecorded.len() < UNRECORDED;
@@ -250,6 +257,7 @@ impl<B: Backlog> Dispatch<B> {
                 (self.send(errand, None, true), Ticket::Post(errand))
             }
             Action::Post(post) => {
+                self.hold(Some(post.seq));
                 let name = name(post.team);
                 if post.possible_double
                     && let Some((mail, ..)) = self.scheduler.event(post.team, post.seq)
@@ -263,6 +271,7 @@ impl<B: Backlog> Dispatch<B> {
             }
         };
         self.tickets.insert(handle.id(), ticket);
+        self.hold(None);
     }
 
     /// Posts an event with its files, or the question if there is none, with the secret read anew if it is to be
@@ -374,6 +383,7 @@ impl<B: Backlog> Dispatch<B> {
     /// A post has come to its end.
     fn answered(&mut self, errand: Errand, answer: Answer, now: Timestamp) {
         let Errand { team, by, account, .. } = errand;
+        self.hold(errand.seq);
         let Some(seq) = errand.seq else {
             let verdict = self.scheduler.asked(team, account, answer, now);
             self.tell_allowance(account);
@@ -412,6 +422,7 @@ impl<B: Backlog> Dispatch<B> {
         match message {
             Message::Offer(queued) => {
                 for queued in queued {
+                    self.hold(Some(queued.seq));
                     match self.names.get(queued.team.as_str()) {
                         Some(&team) => self.scheduler.offer(team, queued, now),
                         None => self.unknown(queued.team, 1),

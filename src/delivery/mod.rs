@@ -321,6 +321,8 @@ pub struct Delivery {
     messages: mpsc::Sender<Message>,
     /// One less than the first event whose offer found the channel full; else the greatest number.
     missed: Arc<AtomicU64>,
+    /// The event that the loop is just busy with; else 0.
+    in_hand: Arc<AtomicU64>,
 }
 
 /// What a handle tells the loop.
@@ -348,12 +350,31 @@ impl Delivery {
         seed: u64,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, SetupError> {
+        let (delivery, run) = Self::prepare(config, connection, targets, backlog, clock, seed, stop)?;
+        tokio::spawn(run);
+        Ok(delivery)
+    }
+
+    /// The same for a caller who runs and watches it: delivery is the future, and its end is the end of delivery.
+    ///
+    /// # Errors
+    /// As those of [`Delivery::start`].
+    pub fn prepare<B: Backlog>(
+        config: Config,
+        connection: Connection,
+        targets: Vec<Target>,
+        backlog: B,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+        stop: watch::Receiver<bool>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), SetupError> {
         let (messages, inbox) = mpsc::channel(CHANNEL);
         let missed = Arc::new(AtomicU64::new(u64::MAX));
-        let setup = Setup { config, connection, clock, seed, missed: Arc::clone(&missed) };
+        let in_hand = Arc::new(AtomicU64::new(0));
+        let (theirs, its) = (Arc::clone(&missed), Arc::clone(&in_hand));
+        let setup = Setup { config, connection, clock, seed, missed: theirs, in_hand: its };
         let dispatch = Dispatch::new(setup, targets, backlog)?;
-        tokio::spawn(dispatch.run(inbox, stop));
-        Ok(Self { messages, missed })
+        Ok((Self { messages, missed, in_hand }, dispatch.run(inbox, stop)))
     }
 
     /// Hands over events that the spool has just committed, to be posted at once. Call it in the order of
@@ -412,6 +433,11 @@ impl Delivery {
             return Ok(());
         }
         told.await.unwrap_or(Ok(()))
+    }
+
+    /// The event that delivery is just busy with, or was when it ended by a panic.
+    pub fn in_hand(&self) -> Option<u64> {
+        Some(self.in_hand.load(Ordering::SeqCst)).filter(|seq| *seq > 0)
     }
 
     /// Waits until delivery has ended, drained and recorded.

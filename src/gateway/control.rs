@@ -1,12 +1,14 @@
 //! The control socket: how `submit`, `send`, `close` and `queue` talk to a running service.
 //!
 //! A client writes one JSON line, and the content of a mail behind it where the request has one; it reads
-//! one JSON line. Everybody on the machine may hand in mail, as with sendmail(8); only root and the
-//! service's own user may look into the queue or change it (SO_PEERCRED).
+//! one JSON line. Who may connect is said by the mode and the group of the socket's file; whoever may change the queue
+//! may send, close and acknowledge as well. Where everybody may connect, others hand in mail and no more, as with
+//! sendmail(8): SO_PEERCRED tells them apart. No user takes more than a part of the service.
 
+use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,15 +17,18 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tracing::{debug, info, warn};
 
+use crate::config::Control;
 use crate::delivery::{self, State};
 use crate::event::Event;
 use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use crate::spool::{self, Outcome, PutError, Queued};
 
 use super::Intake;
+use super::disk;
+use super::guests::{Guests, Turn};
 use super::operator::{drop_mail, mute, retarget, retry};
 
 /// Longest request line in bytes: an event with a full message fits.
@@ -31,9 +36,6 @@ const LINE_LIMIT: u64 = 256 * 1024;
 
 /// Largest content that `submit` reads, in bytes. A service takes no more than its `max-message-size`.
 pub const CONTENT_LIMIT: usize = 64 << 20;
-
-/// Clients served at once; more wait.
-const CLIENTS: usize = 32;
 
 /// Clients that wait for SIGNL4 at once, beside those; the next ones are told that it is queued.
 const WAITING: usize = 256;
@@ -143,8 +145,13 @@ pub enum Reply {
         /// Their ids.
         ids: Vec<String>,
     },
-    /// How it stands with each team.
-    Status(Vec<TeamStatus>),
+    /// How it stands.
+    Status {
+        /// With each team.
+        teams: Vec<TeamStatus>,
+        /// With the disk, if it does not answer.
+        disk: Option<String>,
+    },
     /// It did not work, and may later.
     Temporary(String),
     /// It cannot work.
@@ -169,34 +176,73 @@ pub struct TeamStatus {
     pub until: Option<Timestamp>,
 }
 
-/// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
+/// Who may do what.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Whether everybody on the machine may connect.
+    open: bool,
+}
+
+impl Access {
+    /// The rights that the config gives.
+    pub fn new(control: &Control) -> Self {
+        Self { open: control.mode & 0o002 != 0 }
+    }
+
+    /// Whether the user `peer`, who has connected, may look into the queue and change it. The kernel lets only those
+    /// connect whom the mode and the group let in; where that is everybody, only root and the service's `own` user may.
+    fn is_operator(self, peer: u32, own: u32) -> bool {
+        !self.open || peer == 0 || peer == own
+    }
+}
+
+/// Opens the socket; one left by a service that died is replaced. The spool's lock has already
 /// shown that no other service runs.
 ///
 /// # Errors
 /// The folder is missing or may not be written.
-pub fn bind(path: &Path) -> io::Result<UnixListener> {
+pub fn bind(control: &Control) -> io::Result<UnixListener> {
+    let path = &control.socket;
     match std::fs::symlink_metadata(path) {
-        Ok(there) if there.file_type().is_socket() => std::fs::remove_file(path)?,
+        Ok(there) if there.file_type().is_socket() => {}
         Ok(_) => return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is there already")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
-    let listener = UnixListener::bind(path)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666))?;
+    // It gets its mode and its group in a folder that is closed to others: there is no moment in which they could
+    // connect.
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".new");
+    let folder = PathBuf::from(folder);
+    let fresh = folder.join("s");
+    // What a service left that died at this point.
+    let _ = fs::remove_file(&fresh);
+    let _ = fs::remove_dir(&folder);
+    fs::DirBuilder::new().mode(0o700).create(&folder)?;
+    let listener = UnixListener::bind(&fresh)?;
+    if let Some(group) = control.group {
+        chown(&fresh, None, Some(group)).map_err(|error| {
+            let hint = "the service must be a member of it (SupplementaryGroups= in its unit)";
+            io::Error::new(error.kind(), format!("cannot give it to group {group}: {error}; {hint}"))
+        })?;
+    }
+    fs::set_permissions(&fresh, fs::Permissions::from_mode(control.mode))?;
+    fs::rename(&fresh, path)?;
+    fs::remove_dir(&folder)?;
     Ok(listener)
 }
 
 /// Serves clients until `stop` turns true. A mail may have `limit` bytes.
 pub async fn serve(
     listener: UnixListener,
+    access: Access,
     intake: Arc<Intake>,
     limit: usize,
     mut stop: watch::Receiver<bool>,
 ) {
-    let places = Arc::new(Semaphore::new(CLIENTS));
+    let guests = Guests::default();
     let waiting = Arc::new(Semaphore::new(WAITING));
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("this semaphore is never closed");
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -208,47 +254,59 @@ pub async fn serve(
             },
             () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
         };
-        let (intake, waiting) = (Arc::clone(&intake), Arc::clone(&waiting));
+        let (intake, waiting, guests) = (Arc::clone(&intake), Arc::clone(&waiting), guests.clone());
         tokio::spawn(async move {
-            if let Err(error) = converse(stream, &intake, place, &waiting, limit).await {
+            if let Err(error) = receive(stream, access, &guests, &intake, &waiting, limit).await {
                 debug!(%error, "a control client went away");
             }
         });
     }
 }
 
-async fn converse(
-    stream: UnixStream,
+/// Serves a client when it is his turn, if his user has not too many there already.
+async fn receive(
+    mut stream: UnixStream,
+    access: Access,
+    guests: &Guests,
     intake: &Arc<Intake>,
-    place: OwnedSemaphorePermit,
     waiting: &Arc<Semaphore>,
     limit: usize,
 ) -> io::Result<()> {
-    let peer = stream.peer_cred()?;
-    let mut stream = BufReader::new(stream);
-    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
-        Ok((request, content)) => {
-            let operator = !matches!(request, Request::Submit { .. } | Request::Send { .. });
-            if operator && peer.uid() != 0 && peer.uid() != own_user()? {
-                Reply::Refused(
-                    "only root and the service's own user may look into the queue, change it or mute"
-                        .to_owned(),
-                )
-            } else {
-                answer(request, content, intake, place, waiting).await
-            }
-        }
-        Err(problem) => Reply::Refused(problem),
+    let peer = stream.peer_cred()?.uid();
+    let Some(guest) = guests.admit(peer) else {
+        let reply = Reply::Temporary("too many connections of this user; try again".to_owned());
+        return tokio::time::timeout(PATIENCE, reply_to(&mut stream, &reply)).await?;
     };
-    let mut line = serde_json::to_vec(&reply)?;
-    line.push(b'\n');
-    stream.get_mut().write_all(&line).await
+    let turn = guest.turn().await;
+    let operator = access.is_operator(peer, rustix::process::geteuid().as_raw());
+    converse(stream, operator, intake, turn, waiting, limit).await
 }
 
-/// The user this process runs as, by the owner of its own entry in /proc.
-fn own_user() -> io::Result<u32> {
-    use std::os::unix::fs::MetadataExt;
-    Ok(std::fs::metadata("/proc/self")?.uid())
+async fn converse(
+    stream: UnixStream,
+    operator: bool,
+    intake: &Arc<Intake>,
+    turn: Turn,
+    waiting: &Arc<Semaphore>,
+    limit: usize,
+) -> io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
+        Ok((request, _)) if !operator && !matches!(request, Request::Submit { .. }) => Reply::Refused(
+            "only root and the service's own user may send, close, acknowledge, mute, and look into the queue or change \
+             it, as `[control] mode` lets everybody connect"
+                .to_owned(),
+        ),
+        Ok((request, content)) => answer(request, content, intake, turn, waiting).await,
+        Err(problem) => Reply::Refused(problem),
+    };
+    reply_to(stream.get_mut(), &reply).await
+}
+
+async fn reply_to(stream: &mut UnixStream, reply: &Reply) -> io::Result<()> {
+    let mut line = serde_json::to_vec(reply)?;
+    line.push(b'\n');
+    stream.write_all(&line).await
 }
 
 async fn read_request(
@@ -277,7 +335,7 @@ async fn answer(
     request: Request,
     content: Bytes,
     intake: &Arc<Intake>,
-    place: OwnedSemaphorePermit,
+    turn: Turn,
     waiting: &Arc<Semaphore>,
 ) -> Reply {
     match request {
@@ -300,7 +358,7 @@ async fn answer(
             let Some(event) = kept.events.first() else { return not_sent(intake, kept.id).await };
             let Some(seconds) = wait else { return Reply::Queued { id: kept.id } };
             // Who waits for SIGNL4 keeps nobody else from the service.
-            drop(place);
+            drop(turn);
             match waiting.try_acquire() {
                 Ok(_waits) => wait_for(intake, kept.id, event, seconds.min(LONGEST_WAIT)).await,
                 Err(_) => Reply::Waiting {
@@ -359,7 +417,8 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
 }
 
 async fn status(intake: &Intake) -> Reply {
-    let Some(delivery) = intake.delivery() else { return Reply::Status(Vec::new()) };
+    let disk = intake.spool().stalled().map(disk::told);
+    let Some(delivery) = intake.delivery() else { return Reply::Status { teams: Vec::new(), disk } };
     let one = |status: delivery::Status| {
         let state = match status.state {
             State::Held => "held",
@@ -374,5 +433,41 @@ async fn status(intake: &Intake) -> Reply {
         let (since, until) = status.starved.map(|starved| (starved.since, starved.until)).unzip();
         TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason, since, until }
     };
-    Reply::Status(delivery.status().await.into_iter().map(one).collect())
+    Reply::Status { teams: delivery.status().await.into_iter().map(one).collect(), disk }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn whom_the_mode_lets_in_may_change_the_queue_unless_it_lets_in_everybody() {
+        let access = |mode| Access::new(&Control { mode, ..Control::at("c".into()) });
+        let (root, service, member) = (0, 990, 1000);
+        for mode in [0o600, 0o660] {
+            assert!([root, service, member].iter().all(|&peer| access(mode).is_operator(peer, service)));
+        }
+        assert!([root, service].iter().all(|&peer| access(0o666).is_operator(peer, service)));
+        assert!(!access(0o666).is_operator(member, service));
+    }
+
+    #[tokio::test]
+    async fn the_socket_has_its_mode_and_its_group_and_replaces_a_stale_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("control");
+        let group = fs::metadata(folder.path()).unwrap().gid();
+        for mode in [0o600, 0o660, 0o666] {
+            let control = Control { mode, group: Some(group), ..Control::at(socket.clone()) };
+            drop(bind(&control).unwrap());
+            let made = fs::symlink_metadata(&socket).unwrap();
+            assert_eq!((made.mode() & 0o777, made.gid()), (mode, group));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left");
+        fs::remove_file(&socket).unwrap();
+        fs::write(&socket, "precious").unwrap();
+        assert!(bind(&Control::at(socket.clone())).is_err());
+        assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
+    }
 }

@@ -22,6 +22,7 @@ use crate::spool::{Entry, Memo, PutError, Queued, Spool};
 
 use super::lookout::{Lookout, Sight};
 use super::standing;
+use super::supervisor::Supervisor;
 
 /// A content above this many bytes is parsed and judged on a thread of its own, so that one big mail does
 /// not hold up the sessions that share its worker.
@@ -44,6 +45,8 @@ pub struct Intake {
     /// Whether the last mail found no space.
     full: AtomicBool,
     lookout: Lookout,
+    /// None where no service runs.
+    supervisor: Option<Supervisor>,
 }
 
 /// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
@@ -104,6 +107,23 @@ impl Intake {
             salt: AtomicU16::new(salt),
             full: AtomicBool::new(false),
             lookout: Lookout::default(),
+            supervisor: None,
+        }
+    }
+
+    /// The same, keeping nothing more once a task of `supervisor` has ended.
+    #[must_use]
+    pub fn under(self, supervisor: Supervisor) -> Self {
+        Self { supervisor: Some(supervisor), ..self }
+    }
+
+    /// Says whether the service is whole, so that what is kept will also be delivered.
+    fn sound(&self) -> Result<(), PutError> {
+        match &self.supervisor {
+            Some(supervisor) if !supervisor.is_sound() => Err(PutError::Io(
+                "a part of the service has ended; it is about to be started again".to_owned(),
+            )),
+            _ => Ok(()),
         }
     }
 
@@ -184,6 +204,7 @@ impl Intake {
         content: Option<bytes::Bytes>,
         judged: Judged,
     ) -> Result<Kept, PutError> {
+        self.sound()?;
         let size = content.as_ref().map_or(0, bytes::Bytes::len);
         let client =
             envelope.client.address.map_or_else(|| "local".to_owned(), |address| address.to_string());
@@ -211,6 +232,8 @@ impl Intake {
                 done => break done?,
             }
         };
+        // It is on disk. If a part has ended meanwhile, the sender hears nothing that could be wrong.
+        self.sound()?;
         let id = entry.id;
         self.lookout.kept(&judged.sight, id, at);
         match dropped {

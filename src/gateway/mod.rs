@@ -2,7 +2,9 @@
 //! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
 
 pub mod control;
+mod disk;
 pub mod expect;
+mod guests;
 pub mod heartbeat;
 mod intake;
 pub mod lookout;
@@ -12,9 +14,13 @@ pub mod mute;
 mod notices;
 mod notify;
 pub mod operator;
+mod poison;
 mod rulebook;
 pub mod standing;
 pub mod storm;
+pub mod supervisor;
+pub mod vitals;
+mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,7 +39,9 @@ use crate::smtp::strangers::Strangers;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
 
-use heartbeat::{Door, Heart};
+use heartbeat::Heart;
+use supervisor::{Ended, Supervisor};
+use vitals::{Door, Vitals};
 
 pub use intake::{Edge, Intake, Kept, for_each_team, routed};
 pub use lookout::Lookout;
@@ -43,6 +51,18 @@ pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_so
 
 /// How often mails that were kept long enough are looked for.
 const PURGE_INTERVAL: Duration = Duration::from_secs(300);
+
+/// How long what is under way may take when a task of the service has ended.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
+
+/// Why a service that ran cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// The spool has failed for good.
+    Spool(Arc<str>),
+    /// One of its tasks has ended.
+    Task(Ended),
+}
 
 /// Why the gateway did not start, or had to stop.
 #[derive(Debug)]
@@ -87,6 +107,7 @@ pub struct Gateway {
     notices: watch::Sender<Notices>,
     credentials: Arc<Credentials>,
     stop: watch::Sender<bool>,
+    supervisor: Supervisor,
     smtp: tokio::task::JoinHandle<()>,
     control: tokio::task::JoinHandle<()>,
     delivery: Delivery,
@@ -144,13 +165,16 @@ impl Gateway {
             config.teams.iter().for_each(|team| spool.allow(&team.name, burst));
         }
         let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
-        let control = control::bind(&config.socket)
-            .map_err(|error| Failure::Socket(format!("control socket {}", config.socket.display()), error))?;
+        let access = control::Access::new(&config.control);
+        let control = control::bind(&config.control).map_err(|error| {
+            Failure::Socket(format!("control socket {}", config.control.socket.display()), error)
+        })?;
 
         let (stop, stopped) = watch::channel(false);
+        let supervisor = Supervisor::new(stopped.clone());
         let targets = targets(config, environment);
         let (backlog, failed) = notices::Watched::new(spool.clone());
-        let delivery = Delivery::start(
+        let (delivery, deliver) = Delivery::prepare(
             config.delivery.clone(),
             config.connection.clone(),
             targets,
@@ -160,12 +184,15 @@ impl Gateway {
             stopped.clone(),
         )
         .map_err(Failure::Connection)?;
+        supervisor.spawn("delivery", deliver);
         let storms = Arc::new(Notify::new());
-        connect(&spool, &delivery, &storms);
+        connect(&spool, &delivery, &storms, &supervisor);
         // Those that were on go on where storms are no longer folded, until they are told to the end.
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
-        tokio::spawn(storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone()));
-        tokio::spawn(purge(spool.clone(), stopped.clone()));
+        let tell = storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone());
+        supervisor.spawn("storms", tell);
+        supervisor.spawn("purge", purge(spool.clone(), stopped.clone()));
+        supervisor.spawn("disk", disk::run(spool.clone(), stopped.clone()));
         let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
         let intake = Intake::new(
             rules,
@@ -176,8 +203,8 @@ impl Gateway {
             Arc::clone(&clock),
             fastrand::u16(..),
         );
-        let intake = Arc::new(intake.watching(lookout));
-        tokio::spawn(lookout::run(Arc::clone(&intake), stopped.clone()));
+        let intake = Arc::new(intake.watching(lookout).under(supervisor.clone()));
+        supervisor.spawn("lookout", lookout::run(Arc::clone(&intake), stopped.clone()));
         let (notices, told) = watch::channel(config.notices.clone());
         let watchman = notices::Watchman::new(
             told,
@@ -186,16 +213,20 @@ impl Gateway {
             Arc::clone(&intake),
             failed,
         );
-        tokio::spawn(watchman.run(stopped.clone()));
+        supervisor.spawn("notices", watchman.run(stopped.clone()));
         let addresses = listener.addresses();
+        let vitals = Vitals::new(Door::of(listener.sockets()), Arc::clone(&intake));
         if let Some(heartbeat) = &config.heartbeat {
             let url = heartbeat
                 .url(environment)
                 .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
             let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
-            let door = Door::of(listener.sockets());
-            let heart = Heart::new(door, Arc::clone(&intake), pinger, heartbeat.interval);
-            tokio::spawn(heartbeat::run(heart, heartbeat.interval, stopped.clone()));
+            let heart = Heart::new(vitals.clone(), pinger, heartbeat.interval);
+            supervisor.spawn("heartbeat", heartbeat::run(heart, heartbeat.interval, stopped.clone()));
+        }
+        if let Some(interval) = watchdog::interval(environment) {
+            let watchdog = watchdog::run(vitals, environment.clone(), interval, stopped.clone());
+            supervisor.spawn("watchdog", watchdog);
         }
         for (entrance, address) in listener.sockets() {
             info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
@@ -203,10 +234,23 @@ impl Gateway {
         let credentials = Arc::clone(listener.credentials());
         let strangers = Strangers::new(config.smtp.rates.clone());
         let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)).bounding(strangers));
-        let smtp = tokio::spawn(listener.run(Arc::clone(&edge), clock, stopped.clone()));
-        let control =
-            tokio::spawn(control::serve(control, Arc::clone(&intake), config.smtp.max_message_size, stopped));
-        Ok(Self { addresses, intake, edge, notices, credentials, stop, smtp, control, delivery, spool })
+        let smtp = supervisor.spawn("listener", listener.run(Arc::clone(&edge), clock, stopped.clone()));
+        let serve =
+            control::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size, stopped);
+        let control = supervisor.spawn("control socket", serve);
+        Ok(Self {
+            addresses,
+            intake,
+            edge,
+            notices,
+            credentials,
+            stop,
+            supervisor,
+            smtp,
+            control,
+            delivery,
+            spool,
+        })
     }
 
     /// The addresses of a network that it listens on.
@@ -239,9 +283,34 @@ impl Gateway {
         Ok(())
     }
 
-    /// Returns when the spool has failed for good.
-    pub async fn broke(&self) -> Arc<str> {
-        self.spool.failed().await
+    /// Returns when the service cannot go on, and says why. Nothing is acknowledged from then on.
+    pub async fn broke(&self) -> End {
+        tokio::select! {
+            biased;
+            ended = self.supervisor.ended() => End::Task(ended),
+            reason = self.spool.failed() => End::Spool(reason),
+        }
+    }
+
+    /// Ends after a task of the service has: what is under way gets a moment, and an event at which delivery ended
+    /// twice in a row is kept as failed.
+    pub async fn abandon(self) {
+        self.stop.send_replace(true);
+        let moment = async {
+            poison::note(&self.spool, self.delivery.in_hand(), self.intake.now()).await;
+            self.delivery.ended().await;
+            self.spool.close().await;
+        };
+        if tokio::time::timeout(LAST_MOMENT, moment).await.is_err() {
+            warn!(
+                "posts that were under way were not answered in time: these events go out again at the next start"
+            );
+        }
+    }
+
+    /// The owner of the tasks, for those who hold a gateway in their process.
+    pub fn supervisor(&self) -> &Supervisor {
+        &self.supervisor
     }
 
     /// Stops: no new sessions, those inside DATA finish for a bounded time, posts in flight are noted.
@@ -252,6 +321,7 @@ impl Gateway {
         }
         self.control.abort();
         self.delivery.ended().await;
+        poison::forget(&self.spool).await;
         self.spool.close().await;
     }
 }
@@ -262,9 +332,11 @@ fn checker(config: &Config) -> Checker {
 }
 
 /// Has `spool` tell `delivery` of all that comes into the queue and leaves it untried, and `storms` of their news.
-fn connect(spool: &Spool, delivery: &Delivery, storms: &Arc<Notify>) {
-    let (delivery, storms) = (delivery.clone(), Arc::clone(storms));
+fn connect(spool: &Spool, delivery: &Delivery, storms: &Arc<Notify>, supervisor: &Supervisor) {
+    let (delivery, storms, supervisor) = (delivery.clone(), Arc::clone(storms), supervisor.clone());
     spool.tell(move |news| {
+        // It runs on the spool's thread.
+        supervisor.checkpoint("spool");
         delivery.offer(news.queued);
         delivery.withdraw(news.withdrawn);
         if news.storms {

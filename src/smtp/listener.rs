@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
@@ -125,16 +125,25 @@ impl Listener {
             let (edge, admission) = (Arc::clone(&edge), Arc::clone(&admission));
             doors.spawn(door(entrance, socket, edge, admission, ending.clone()));
         }
-        // Whoever could say stop and is gone has stopped.
-        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::select! {
+            // Whoever could say stop and is gone has stopped.
+            _ = stop.wait_for(|stop| *stop) => {}
+            // A socket at which nobody is let in any more is the end of the listener.
+            Some(ended) = doors.join_next() => return resume(ended),
+            Some(ended) = upkeep.join_next() => return resume(ended),
+        }
         end.send_replace(Some(Instant::now() + config.drain));
         drop(upkeep);
         while let Some(ended) = doors.join_next().await {
-            // One that was cancelled went with the runtime.
-            if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
-                std::panic::resume_unwind(panic);
-            }
+            resume(ended);
         }
+    }
+}
+
+/// Goes on with the panic by which a task ended, if one did: one that was cancelled went with the runtime.
+fn resume(ended: Result<(), JoinError>) {
+    if let Some(panic) = ended.err().and_then(|error| error.try_into_panic().ok()) {
+        std::panic::resume_unwind(panic);
     }
 }
 

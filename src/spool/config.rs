@@ -22,8 +22,15 @@ pub struct Config {
     pub min_free: u64,
     /// Bytes that the spool may use; none for no bound but the disk's.
     pub max_size: Option<u64>,
+    /// What mail whose events are all of strangers may fill of that, or of the disk, in percent.
+    pub stranger_share: u8,
+    /// How long a mail is kept after its last event was delivered, however full the spool is.
+    pub keep_at_least: Duration,
     /// Whether a commit waits for the disk.
     pub sync: Sync,
+    /// Where to save what is undelivered when the spool is taken away, the first that can be written, and where a start
+    /// looks for it.
+    pub rescue: Vec<PathBuf>,
     /// When a mail about a known incident pages: a section of its own, decided when a mail is taken.
     pub incidents: incident::Config,
 }
@@ -53,7 +60,10 @@ impl Default for Config {
             dead_letter_retention: 30 * DAY,
             min_free: 64 << 20,
             max_size: None,
+            stranger_share: 25,
+            keep_at_least: DAY,
             sync: Sync::Full,
+            rescue: vec![PathBuf::from("/var/tmp")],
             incidents: incident::Config::default(),
         }
     }
@@ -84,6 +94,19 @@ impl Config {
             config.min_free = bytes as u64;
         }
         config.max_size = table.size("max-size").map(|bytes| bytes as u64);
+        if let Some(share) = table.string("stranger-share") {
+            match share.value.strip_suffix('%').and_then(|percent| percent.trim().parse().ok()) {
+                Some(percent @ 1..=100) => config.stranger_share = percent,
+                _ => table.error(
+                    share.span,
+                    format!("`{}` is not a share", share.value.escape_debug()),
+                    "from \"1%\" to \"100%\"",
+                ),
+            }
+        }
+        if let Some(keep) = table.duration("keep-at-least") {
+            config.keep_at_least = keep;
+        }
         if let Some(sync) = table.word("sync") {
             config.sync = sync;
         }
@@ -101,7 +124,7 @@ mod tests {
     fn every_key_is_read_and_the_rest_keeps_its_default() {
         let source = Source::new(
             "t.toml",
-            "path = '/s'\nretention = '1d'\ndead-letter-retention = '2d'\nmin-free = '1 GiB'\nmax-size = '2 GiB'\nsync = 'off'\n",
+            "path = '/s'\nretention = '1d'\ndead-letter-retention = '2d'\nmin-free = '1 GiB'\nmax-size = '2 GiB'\nstranger-share = '5%'\nkeep-at-least = '1h'\nsync = 'off'\n",
         );
         let config = document::read(&source, Config::read).unwrap();
         let expected = Config {
@@ -110,8 +133,10 @@ mod tests {
             dead_letter_retention: 2 * DAY,
             min_free: 1 << 30,
             max_size: Some(2 << 30),
+            stranger_share: 5,
+            keep_at_least: DAY / 24,
             sync: Sync::Off,
-            incidents: incident::Config::default(),
+            ..Config::default()
         };
         assert_eq!(config, expected);
         assert_eq!(document::read(&Source::new("t.toml", ""), Config::read), Ok(Config::default()));

@@ -12,7 +12,7 @@ use super::entry::{
 };
 use super::reservation::{Reservation, Urgent};
 use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
-use crate::mail::{self, Envelope, MailId, Origin};
+use crate::mail::{self, Envelope, MailId, Origin, Trust};
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(super) enum Change {
     Retarget { mail: MailId, team: String, now: Timestamp },
     /// Looks at the next mails after `after` and deletes those that were kept long enough.
     Purge { after: u64, horizon: Horizon },
+    /// Deletes a few of the mails that are done before their time, where there is hardly any room left.
+    Relieve(Timestamp),
     /// Gives a little of the space that is no longer used back to the disk.
     Shrink,
     /// Keeps and forgets what must outlive a restart.
@@ -58,6 +60,10 @@ pub(super) struct Parcel {
     /// The envelope as JSON.
     pub envelope: String,
     pub content: Content,
+    /// When it was taken.
+    pub taken_at: Timestamp,
+    /// Whether there are events, and all are of strangers.
+    pub stranger: bool,
     pub judged: Judged,
     /// What is remembered from the moment at which the mail is taken.
     pub memos: Vec<Memo>,
@@ -136,6 +142,8 @@ impl Parcel {
         let fingerprint =
             content.as_ref().and_then(|content| mail::fingerprint(content, &envelope.recipients));
         let content = content.map_or(Content::None, Content::Here);
+        let of_stranger = |event: &Event| event.identity.trust == Trust::Stranger;
+        let stranger = !events.is_empty() && events.iter().all(of_stranger);
         let mut judged = Judged::new(id, &story, events, dropped, now);
         // Two senders of products that no rule knows are two sources: the one that floods takes none of the other's
         // pages along.
@@ -148,6 +156,8 @@ impl Parcel {
             received_at: envelope.received_at,
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
+            taken_at: now,
+            stranger,
             judged,
             memos: Vec::new(),
             fingerprint,
@@ -231,7 +241,7 @@ impl Change {
             Self::Requeue { seqs, .. } => ROW * seqs.len(),
             Self::Remember(memos) => ROW * memos.len(),
             Self::Forget { incidents, .. } => ROW * incidents.len(),
-            Self::Drop { .. } | Self::Purge { .. } | Self::Shrink => ROW,
+            Self::Drop { .. } | Self::Purge { .. } | Self::Relieve(_) | Self::Shrink => ROW,
             Self::Reserve(_) => ROW,
             // About a mail's events, each with a payload of an ordinary length.
             Self::Retarget { .. } => 16 * ROW,
@@ -288,6 +298,21 @@ pub(super) enum Failure {
     /// What is on disk is unknown, and only opening anew tells: the disk did not confirm a flush, and
     /// asking again would hear a false yes (Linux marks the pages clean all the same).
     Lost(String),
+    /// A fault of this program in one of the changes.
+    Fault,
+    /// The spool was taken away: what is written no longer gets to where the next start looks.
+    Gone(String),
+}
+
+impl Failure {
+    /// What happened, in words; none if it is only that there is no space.
+    pub fn detail(self) -> Option<String> {
+        match self {
+            Self::Full => None,
+            Self::Fault => Some("a fault of this program, of which the log says more".to_owned()),
+            Self::Io(detail) | Self::Lost(detail) | Self::Gone(detail) => Some(detail),
+        }
+    }
 }
 
 /// The engine's side of the writer's thread.
@@ -299,7 +324,25 @@ pub(super) trait Writer: Send + 'static {
     /// if nobody else waits either.
     fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
 
-    /// Leaves everything in order. Not called after [`Failure::Lost`].
+    /// After a panic in [`Writer::apply`]: forgets what was noted of the batch that is not made.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    fn recover(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. `changes` were not made; the
+    /// outcomes among them count. What was done, in words.
+    ///
+    /// # Errors
+    /// Why nothing could be kept, in words.
+    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
+        _ = changes;
+        Err("this engine has nothing to save".to_owned())
+    }
+
+    /// Leaves everything in order. Not called after [`Failure::Lost`] or [`Failure::Gone`].
     fn close(self: Box<Self>);
 }
 

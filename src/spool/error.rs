@@ -37,6 +37,13 @@ pub enum OpenError {
         /// What was found.
         detail: String,
     },
+    /// Others than the service can write to it.
+    Unsafe {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, and what to do.
+        detail: String,
+    },
     /// It cannot be read or written.
     Io {
         /// The file or folder.
@@ -82,6 +89,7 @@ impl fmt::Display for OpenError {
                  file from a backup, or run `sqlite3 {0} .recover` on a copy of the folder",
                 path.display()
             ),
+            Self::Unsafe { path, detail } => write!(f, "the spool is not safe: {} {detail}", path.display()),
             Self::Io { path, detail } => write!(f, "cannot open the spool: {}: {detail}", path.display()),
         }
     }

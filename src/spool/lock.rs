@@ -28,12 +28,20 @@ impl Lock {
     pub fn take(folder: &Path) -> Result<Self, OpenError> {
         let path = folder.join("lock");
         let io = |error| OpenError::io(&path, &error);
+        if path.symlink_metadata().is_ok_and(|there| !there.is_file()) {
+            let detail =
+                "is not the file that the service makes: remove it, and see who put it there".to_owned();
+            return Err(OpenError::Unsafe { path, detail });
+        }
+        // And if it becomes one at this moment, it is not followed.
+        let nofollow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
             .mode(0o600)
+            .custom_flags(nofollow)
             .open(&path)
             .map_err(io)?;
         owner::give(&path).map_err(io)?;

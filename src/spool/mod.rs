@@ -10,9 +10,11 @@
 //! - Order: events have numbers ([`Queued::seq`]) that grow in the order in which mails were put.
 //! - An error never means "taken": after one the mail may or may not be in the spool, and the sender,
 //!   who was not told `250`, sends it again.
-//! - A full disk refuses mail and nothing else; it is taken again when there is space.
+//! - A full disk refuses mail and nothing else; it is taken again when there is space. Before that, mails that are done
+//!   go before their time, those of strangers first, and strangers fill no more than their share.
 //! - A flush that the disk does not confirm ends the spool for good ([`Spool::failed`]): nobody can know
-//!   what the disk has, so the process must stop and open it anew.
+//!   what the disk has, so the process must stop and open it anew. So does a spool that is taken away under it: what is
+//!   undelivered is saved in a file elsewhere, which the next start takes in.
 //! - A damaged database or one of a newer version is refused and not touched.
 //!
 //! Left out: when to try what again (delivery's), what to say to whom (the gateway's).
@@ -49,7 +51,10 @@ use crate::event::Event;
 use crate::mail::MailId;
 use allowance::Allowances;
 use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
-use writer::{Listener, Request, Status};
+use writer::{Busy, Listener, Request, Status};
+
+/// How long a write may take before the disk is said to hang.
+const SLOW: SignedDuration = SignedDuration::from_secs(5);
 
 /// Events that are put back into the queue in one step, so that mail in between does not wait.
 const REQUEUE_STEP: usize = 256;
@@ -66,6 +71,7 @@ const FORGET_STEP: usize = 256;
 pub struct Spool {
     inbox: mpsc::Sender<Request>,
     status: watch::Receiver<Status>,
+    busy: Busy,
     reader: Reader,
     listener: Arc<OnceLock<Listener>>,
     allowances: Arc<Allowances>,
@@ -86,9 +92,26 @@ impl Spool {
         let (engine, store) = sqlite::open(config, Arc::clone(&allowances))?;
         let listener = Arc::default();
         let started = writer::start(Box::new(engine), Arc::clone(&listener));
-        let (inbox, status) = started.map_err(|error| OpenError::io(&config.path, &error))?;
+        let (inbox, status, busy) = started.map_err(|error| OpenError::io(&config.path, &error))?;
         let reader = Reader::new(Arc::new(store));
-        Ok(Self { inbox, status, reader, listener, allowances, clock, config: Arc::new(config.clone()) })
+        Ok(Self {
+            inbox,
+            status,
+            busy,
+            reader,
+            listener,
+            allowances,
+            clock,
+            config: Arc::new(config.clone()),
+        })
+    }
+
+    /// Looks whether the folder of `config`, if it is there, is safe from others.
+    ///
+    /// # Errors
+    /// Others can write to it.
+    pub fn check(config: &Config) -> Result<(), OpenError> {
+        if config.path.exists() { sqlite::check(&config.path) } else { Ok(()) }
     }
 
     /// Tells `listener` of all that goes into the queue or is withdrawn from it from now on, each batch once it
@@ -159,7 +182,7 @@ impl Spool {
         let answer = self.change(Change::Put(Box::new(parcel))).await;
         // If nobody knows what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside
-            && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_)))
+            && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_) | Failure::Gone(_)))
         {
             let forgotten = self.reader.block(move |store| {
                 store.forget(&content);
@@ -272,9 +295,27 @@ impl Spool {
             purged += applied.count;
             next = applied.next;
         }
+        // Only then what is done early: most of the time there is room by now.
+        let mut next = Some(0);
+        while next.is_some() {
+            let applied = self.apply(Change::Relieve(now)).await?;
+            purged += applied.count;
+            next = applied.next;
+        }
+        self.forget_removed(horizon.settled).await?;
         self.forget(now, before).await?;
         while self.apply(Change::Shrink).await?.next.is_some() {}
         Ok(purged)
+    }
+
+    /// Forgets how many mails were deleted early of the days before `before`.
+    async fn forget_removed(&self, before: Timestamp) -> Result<(), Error> {
+        let days = self.reader.memos(sqlite::REMOVED).await?;
+        let kept = before.to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
+        let old = days.into_iter().filter(|(day, _)| *day < kept);
+        let memos: Vec<Memo> =
+            old.map(|(name, _)| Memo { kind: sqlite::REMOVED, name, value: None }).collect();
+        if memos.is_empty() { Ok(()) } else { self.remember(memos).await }
     }
 
     /// Forgets the incidents that nobody asks for any more.
@@ -331,6 +372,13 @@ impl Spool {
         }
     }
 
+    /// Since when a write has not come back from the disk, if it takes longer than any disk that works.
+    pub fn stalled(&self) -> Option<Timestamp> {
+        let busy = (*self.busy.lock().expect("no holder of this lock can panic"))?.elapsed();
+        let elapsed = SignedDuration::try_from(busy).ok().filter(|elapsed| *elapsed >= SLOW)?;
+        self.clock.now().checked_sub(elapsed).ok()
+    }
+
     /// Writes what was asked for, on every clone, and closes the spool. Later changes are refused.
     pub async fn close(&self) {
         self.reader.close();
@@ -377,19 +425,13 @@ impl Spool {
 
 impl From<Failure> for PutError {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full => Self::Full,
-            Failure::Io(detail) | Failure::Lost(detail) => Self::Io(detail),
-        }
+        failure.detail().map_or(Self::Full, Self::Io)
     }
 }
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Full => Self::Full,
-            Failure::Io(detail) | Failure::Lost(detail) => Self::Io(detail),
-        }
+        failure.detail().map_or(Self::Full, Self::Io)
     }
 }
 
@@ -421,11 +463,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::at(folder.path());
         let (_engine, store) = sqlite::open(&config, Arc::default()).unwrap();
-        let (inbox, status) = writer::start(Box::new(Lost), Arc::default()).unwrap();
+        let (inbox, status, busy) = writer::start(Box::new(Lost), Arc::default()).unwrap();
         let reader = Reader::new(Arc::new(store));
         let spool = Spool {
             inbox,
             status,
+            busy,
             reader,
             listener: Arc::default(),
             allowances: Arc::default(),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
 use tokio::task;
 
@@ -168,6 +169,16 @@ impl Reader {
             .into_iter()
             .filter_map(|(name, value)| Some((name, serde_json::from_str(&value).ok()?)))
             .collect())
+    }
+
+    /// How many mails of the days since `from` were deleted before their time, as the spool was full.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn removed_early(&self, from: Timestamp) -> Result<u64, Error> {
+        let first = from.to_zoned(TimeZone::UTC).date().to_string();
+        let days = self.memos(sqlite::REMOVED).await?;
+        Ok(days.into_iter().filter(|(day, _)| *day >= first).filter_map(|(_, mails)| mails.as_u64()).sum())
     }
 
     /// The incidents that `filter` lets through, the last heard of first.

@@ -4,8 +4,10 @@
 //! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
 //! needed: at one writer a batch is one mail, at sixty-four it is dozens.
 
-use std::sync::{Arc, OnceLock};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -40,18 +42,23 @@ pub(super) enum Status {
     Failed(Arc<str>),
 }
 
+/// Since when the batch that is just written is being written.
+pub(super) type Busy = Arc<Mutex<Option<Instant>>>;
+
 /// Starts the thread on `engine`.
 pub(super) fn start(
     engine: Box<dyn Writer>,
     listener: Arc<OnceLock<Listener>>,
-) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>)> {
+) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>, Busy)> {
     let (sender, inbox) = mpsc::channel(BATCH);
     let (status, watcher) = watch::channel(Status::Open);
     let last_words = LastWords { status, failed: None };
+    let busy = Busy::default();
+    let theirs = Arc::clone(&busy);
     thread::Builder::new()
         .name("spool".to_owned())
-        .spawn(move || run(engine, &listener, inbox, last_words))?;
-    Ok((sender, watcher))
+        .spawn(move || run(engine, &listener, inbox, last_words, &theirs))?;
+    Ok((sender, watcher, busy))
 }
 
 /// Tells how the thread ended, even if it panics.
@@ -77,13 +84,21 @@ fn run(
     listener: &OnceLock<Listener>,
     mut inbox: mpsc::Receiver<Request>,
     mut last_words: LastWords,
+    busy: &Busy,
 ) {
+    let note = |since| *busy.lock().expect("no holder of this lock can panic") = since;
     let mut tidying = Ok(());
     while let Some(first) = inbox.blocking_recv() {
         let (changes, waiters) = gather(first, &mut inbox);
         let before = tidying.clone();
+        note(Some(Instant::now()));
         let committed = commit(engine.as_mut(), listener.get(), changes, waiters);
-        tidying = committed.and_then(|()| engine.tidy(inbox.is_empty()));
+        if let Err((Failure::Gone(what), unmade)) = committed {
+            last_words.failed = Some(take_leave(engine.as_mut(), &what, unmade, &mut inbox));
+            return;
+        }
+        tidying = committed.map_err(|(failure, _)| failure).and_then(|()| engine.tidy(inbox.is_empty()));
+        note(None);
         match &tidying {
             Err(Failure::Lost(reason)) => {
                 tracing::error!(reason, "the disk did not confirm a write: the spool stops, start it again");
@@ -97,6 +112,37 @@ fn run(
         }
     }
     engine.close();
+}
+
+/// Has the engine save what is undelivered of a spool that was taken away. Whoever waits is refused. Why it ends, in
+/// words.
+fn take_leave(
+    engine: &mut dyn Writer,
+    what: &str,
+    mut unmade: Vec<Change>,
+    inbox: &mut mpsc::Receiver<Request>,
+) -> String {
+    tracing::error!(
+        what,
+        "the spool was taken away: mail is refused, and what is undelivered is saved elsewhere"
+    );
+    inbox.close();
+    while let Ok(request) = inbox.try_recv() {
+        if let Request::Change(change, waiter) = request {
+            unmade.push(change);
+            let _ = waiter.send(Err(Failure::Gone(what.to_owned())));
+        }
+    }
+    match engine.rescue(&unmade) {
+        Ok(saved) => {
+            tracing::error!("{saved}: the next start takes it in");
+            format!("{what}; {saved}, which the next start takes in")
+        }
+        Err(problem) => {
+            tracing::error!(problem, "WHAT IS UNDELIVERED IS LOST unless the spool is put back as it was");
+            format!("{what}; {problem}")
+        }
+    }
 }
 
 /// The changes that wait, `first` before all, and who asked for them.
@@ -122,19 +168,34 @@ fn gather(
     (changes, waiters)
 }
 
-/// Commits a batch and answers its waiters. If there is no space for it as a whole, its halves are tried
+/// Has the engine make `changes`. A panic in one of them is a fault of this program, and costs only that one.
+fn applied(engine: &mut dyn Writer, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| engine.apply(changes))) {
+        Ok(done) => done,
+        Err(_) => {
+            tracing::error!(
+                changes = changes.len(),
+                "a fault of this program in the spool: nothing of this batch is kept"
+            );
+            engine.recover().and(Err(Failure::Fault))
+        }
+    }
+}
+
+/// Commits a batch and answers its waiters. If there is no space for it as a whole, or a fault in it, its halves are tried
 /// in order, so that a change that does not fit takes no other with it. Any other error is everybody's, and
-/// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried.
+/// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried, with the
+/// changes that were not made.
 fn commit(
     engine: &mut dyn Writer,
     listener: Option<&Listener>,
     mut changes: Vec<Change>,
     mut waiters: Vec<oneshot::Sender<Answer>>,
-) -> Result<(), Failure> {
+) -> Result<(), (Failure, Vec<Change>)> {
     if changes.is_empty() {
         return Ok(());
     }
-    match engine.apply(&changes) {
+    match applied(engine, &changes) {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), waiters.len());
             if let Some(listener) = listener {
@@ -146,7 +207,7 @@ fn commit(
             }
             Ok(())
         }
-        Err(Failure::Full) if changes.len() > 1 => {
+        Err(Failure::Full | Failure::Fault) if changes.len() > 1 => {
             let half = changes.len() / 2;
             let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
             commit(engine, listener, changes, waiters)?;
@@ -156,7 +217,8 @@ fn commit(
             for waiter in waiters {
                 let _ = waiter.send(Err(failure.clone()));
             }
-            if matches!(failure, Failure::Lost(_)) { Err(failure) } else { Ok(()) }
+            let over = matches!(failure, Failure::Lost(_) | Failure::Gone(_));
+            if over { Err((failure, changes)) } else { Ok(()) }
         }
     }
 }
@@ -191,7 +253,9 @@ mod tests {
     impl Writer for Fake {
         fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
             self.batches.send(changes.len()).unwrap();
-            self.results.recv().unwrap()?;
+            let result = self.results.recv().unwrap();
+            assert_ne!(result, Err(Failure::Fault), "as the test wants");
+            result?;
             Ok(changes.iter().map(|_| Ok(Applied::default())).collect())
         }
 
@@ -205,6 +269,7 @@ mod tests {
     struct Bench {
         sender: mpsc::Sender<Request>,
         status: watch::Receiver<Status>,
+        busy: Busy,
         batches: std_mpsc::Receiver<usize>,
         results: std_mpsc::Sender<Result<(), Failure>>,
     }
@@ -212,10 +277,10 @@ mod tests {
     fn bench() -> Bench {
         let (batch_sender, batches) = std_mpsc::channel();
         let (results, result_receiver) = std_mpsc::channel();
-        let (sender, status) =
+        let (sender, status, busy) =
             start(Box::new(Fake { batches: batch_sender, results: result_receiver }), Arc::default())
                 .unwrap();
-        Bench { sender, status, batches, results }
+        Bench { sender, status, busy, batches, results }
     }
 
     impl Bench {
@@ -274,6 +339,37 @@ mod tests {
         assert_eq!(status, Status::Failed("I/O error".into()));
         assert!(bench.sender.is_closed());
         assert!(bench.batches.recv().is_err(), "no further batch");
+    }
+
+    #[test]
+    fn a_change_at_which_the_engine_panics_costs_only_itself() {
+        let bench = bench();
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        let others: Vec<_> = (0..2).map(|_| bench.ask()).collect();
+        for result in [Ok(()), Err(Failure::Fault), Ok(()), Err(Failure::Fault), Ok(())] {
+            bench.results.send(result).unwrap();
+        }
+        assert!(first.blocking_recv().unwrap().is_ok());
+        let [kept, lost] = others.try_into().unwrap_or_else(|_| panic!("two were asked for"));
+        assert!(kept.blocking_recv().unwrap().is_ok());
+        assert_eq!(lost.blocking_recv().unwrap().err(), Some(Failure::Fault));
+        assert!(bench.ask().blocking_recv().unwrap().is_ok(), "it goes on");
+    }
+
+    #[test]
+    fn a_write_that_does_not_come_back_is_known() {
+        let bench = bench();
+        let since = || *bench.busy.lock().unwrap();
+        assert_eq!(since(), None);
+        let first = bench.ask();
+        assert_eq!(bench.batches.recv(), Ok(1));
+        assert!(since().is_some());
+        bench.results.send(Ok(())).unwrap();
+        assert!(first.blocking_recv().unwrap().is_ok());
+        while since().is_some() {
+            thread::yield_now();
+        }
     }
 
     #[test]

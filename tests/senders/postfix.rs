@@ -227,6 +227,7 @@ async fn postfix_pipes_to_submit_and_keeps_what_comes_while_the_gateway_is_down(
     let standin = standin().await;
     let mut site = Site::new(&standin);
     site.set("control", "socket", "'control'");
+    site.set("control", "mode", "'0666'");
     let map = "transport_maps = inline:{ { soc.example = signl4: } }";
     let postfix = Postfix::start(map, &pipe(&site));
     postfix.sendmail("oncall@soc.example", MAIL);

@@ -9,6 +9,7 @@ mod large;
 mod memo;
 mod open;
 mod queue;
+mod room;
 mod schema;
 mod storms;
 mod upkeep;

@@ -6,7 +6,7 @@ use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use serde_json::Value;
 use smtp2signl4::standin::Standin;
@@ -27,7 +27,9 @@ impl Site {
         // Other users go through this folder, as Postfix and what it starts do; the spool is private by itself.
         let open = Permissions::from_mode(0o755);
         let folder = tempfile::Builder::new().prefix("smtp2signl4-").permissions(open).tempdir().unwrap();
-        std::fs::write(folder.path().join("secret"), SECRET).unwrap();
+        let secret = folder.path().join("secret");
+        std::fs::write(&secret, SECRET).unwrap();
+        std::fs::set_permissions(&secret, Permissions::from_mode(0o600)).unwrap();
         let mut site = Self { folder, settings: BTreeMap::new(), appendix: String::new() };
         site.set("smtp", "listen", "['127.0.0.1:0']");
         site.set("signl4", "url", format!("'{}'", standin.url()));
@@ -97,7 +99,14 @@ impl Site {
 
     /// Runs the service and waits until it listens.
     pub fn start(&self) -> Gateway {
-        let process = Process::spawn(self.command(&["run"]), "");
+        self.start_with(&[])
+    }
+
+    /// The same with these variables in its environment.
+    pub fn start_with(&self, variables: &[(&str, &str)]) -> Gateway {
+        let mut command = self.command(&["run"]);
+        command.envs(variables.iter().copied());
+        let process = Process::spawn(command, "");
         let address = process.wait_for("address that it listens on", |line| {
             let Ok(line) = serde_json::from_str::<Value>(line) else {
                 return line.split_once("listening address=\"")?.1.split('"').next()?.parse().ok();
@@ -144,6 +153,11 @@ impl Gateway {
         let status = self.process.wait();
         assert_eq!(status.code(), Some(0), "{status}");
         self.process.lines()
+    }
+
+    /// Waits until it ends by itself; how, and its log.
+    pub fn ended(&mut self) -> (ExitStatus, Vec<String>) {
+        (self.process.wait(), self.process.lines())
     }
 
     /// Kills it: no code of its own runs any more. Returns its log.

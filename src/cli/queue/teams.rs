@@ -58,7 +58,12 @@ impl Standing {
 pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Standing>, String> {
     let counts = spool.counts().await.map_err(|error| error.to_string())?;
     let known = match ask(config, &Request::Status, &[], Duration::from_secs(5)).await {
-        Way::Answered(Reply::Status(teams)) => teams,
+        Way::Answered(Reply::Status { teams, disk }) => {
+            if let Some(disk) = disk {
+                eprintln!("smtp2signl4: {}", plain(&disk));
+            }
+            teams
+        }
         _ => Vec::new(),
     };
     let mut standings: BTreeMap<String, Standing> =

@@ -11,6 +11,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
 use super::super::storm::tell_due;
+use super::super::supervisor::Supervisor;
 use super::super::{connect, targets};
 use super::TEAMS;
 use super::disk::{Disk, Mood};
@@ -276,7 +277,8 @@ impl Running {
         );
         let delivery = delivery.expect("a client without TLS can be made");
         let storms = Arc::new(Notify::new());
-        connect(&spool, &delivery, &storms);
+        let supervisor = Supervisor::new(watch::channel(false).1);
+        connect(&spool, &delivery, &storms, &supervisor);
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
         tokio::spawn(tell(spool.clone(), storm, Arc::clone(&world.clock), storms));
         let rule_quiet = 300_000;

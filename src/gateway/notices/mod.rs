@@ -27,7 +27,7 @@ use crate::spool::{self, Count, Filter, Outcome, Queued, Reservation, Spool, Urg
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
-use super::{Intake, notify};
+use super::{Intake, disk, notify};
 
 /// How often it is looked how the teams stand.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -245,7 +245,10 @@ impl Watchman {
             let since = status.starved.map_or(now, |starved| starved.since);
             self.since.entry(status.team.clone()).or_insert(since);
         }
-        let line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
+        let mut line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
+        if let Some(since) = self.intake.spool().stalled() {
+            line = format!("{}; {line}", disk::told(since));
+        }
         if line != self.status_line {
             notify(&self.environment, &format!("STATUS={line}"));
             self.status_line = line;

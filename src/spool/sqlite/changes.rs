@@ -6,9 +6,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::Disk;
 use super::elsewhere::Told;
 use super::incidents::{Place, state_of};
 use super::reserve::reserve;
+use super::room::{Need, Room};
 use super::rows::{QUEUED, queued};
 use super::schema::BLOCK;
 use super::seen::Seen;
@@ -24,10 +26,9 @@ pub(super) struct Work<'a> {
     pub db: &'a Connection,
     /// The first number of the next mail's block.
     pub next_seq: i64,
-    /// How many bytes new mail may still take of the disk.
-    pub disk: u64,
-    /// How many bytes the spool may still grow by, large contents included.
-    pub quota: u64,
+    /// The disk, and the room that mail may take of it and of the spool.
+    pub space: &'a Disk,
+    pub room: &'a mut Room,
     /// The files that no row names any more once this is committed.
     pub unnamed: Vec<String>,
     /// When a mail about a known incident pages.
@@ -95,6 +96,7 @@ impl Work<'_> {
                 self.forget_all(incidents, *storms_before, *now)
             }
             Change::Shrink => self.shrink(),
+            Change::Relieve(now) => Ok(Ok(self.relieve(*now)?)),
             Change::Remember(memos) => {
                 self.remember(memos)?;
                 Ok(Ok(Applied::default()))
@@ -104,11 +106,9 @@ impl Work<'_> {
     }
 
     fn put(&mut self, parcel: &Parcel, size: u64) -> Answer {
-        let growth = match parcel.content {
-            Content::Aside { size: aside, .. } => size + aside as u64,
-            Content::None | Content::Here(_) => size,
-        };
-        if size > self.disk || growth > self.quota {
+        let now = parcel.taken_at;
+        let need = Need::of(parcel, size);
+        if !self.has_room(need, now)? {
             return Ok(Err(Refused::Full));
         }
         let events = parcel.judged.events.len() + usize::from(parcel.judged.dropped.is_some());
@@ -152,8 +152,7 @@ impl Work<'_> {
             }
         }
         self.next_seq = end;
-        self.disk -= size;
-        self.quota -= growth;
+        self.take_room(parcel.id, need)?;
         self.remember(&parcel.memos)?;
         let notice = parcel.told.is_some() || parcel.notice;
         let mut writing = Writing {

@@ -8,10 +8,14 @@ mod changes;
 mod counts;
 mod elsewhere;
 mod files;
+mod ground;
 mod incidents;
 mod known;
+mod place;
+mod rescue;
 mod reserve;
 mod retarget;
+mod room;
 mod rows;
 mod schema;
 mod seen;
@@ -20,9 +24,6 @@ mod storms;
 mod upkeep;
 mod urgent;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,12 +34,17 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use super::allowance::Allowances;
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
+use super::entry::Outcome;
 use super::error::OpenError;
 use super::lock::Lock;
-use super::owner;
 use crate::incident::{self, Storms};
 use changes::{Work, key};
 use files::Files;
+use ground::Ground;
+pub(super) use place::check_folder as check;
+use place::{check_file, check_folder, check_pages, log_path, make_file, make_folder, sync_folder};
+pub(super) use room::REMOVED;
+use room::Room;
 pub(super) use store::Store;
 
 /// The database in the folder of the spool.
@@ -61,10 +67,6 @@ const CHECKPOINT_RESTART: i64 = 16_000;
 /// What the log is cut to when it starts over.
 const LOG_LIMIT: i64 = 16 << 20;
 
-/// A database up to this size is checked whole when it is opened, which takes a fifth of a second with a
-/// warm cache. In a larger one only the queue is read: the rest is noticed when it is asked for.
-const CHECKED_WHOLE: u64 = 256 << 20;
-
 /// How long a statement waits for a lock that another process holds, such as `sqlite3` on the database.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -79,11 +81,14 @@ struct Disk {
 }
 
 impl Disk {
-    /// How many bytes new mail may take.
-    fn room(&self) -> u64 {
+    /// How many bytes new mail may take, where `free` are unused within the database.
+    fn room(&self, free: u64) -> u64 {
         // A file system that does not tell is one that is not guarded.
-        rustix::fs::statvfs(&self.folder)
-            .map_or(u64::MAX, |disk| (disk.f_bavail * disk.f_frsize).saturating_sub(self.min_free))
+        rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| {
+            let available = disk.f_bavail * disk.f_frsize;
+            // The log of what is written still takes some of it.
+            if available < self.min_free / 2 { 0 } else { (available + free).saturating_sub(self.min_free) }
+        })
     }
 }
 
@@ -91,7 +96,7 @@ impl Disk {
 pub(super) struct Writer {
     db: Connection,
     disk: Disk,
-    max_size: Option<u64>,
+    room: Room,
     files: Arc<Files>,
     /// Files to be removed when nobody waits for it.
     unnamed: Vec<String>,
@@ -101,6 +106,10 @@ pub(super) struct Writer {
     retention: jiff::SignedDuration,
     storms: Storms,
     allowances: Arc<Allowances>,
+    ground: Ground,
+    /// The folder as it is named by a rescue file, and where such files may lie.
+    name: PathBuf,
+    rescue: Vec<PathBuf>,
     /// Held for as long as the connection is open, so it stands after it.
     _lock: Lock,
 }
@@ -109,6 +118,7 @@ pub(super) struct Writer {
 pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writer, Store), OpenError> {
     let folder = config.path.as_path();
     make_folder(folder)?;
+    check_folder(folder)?;
     let lock = Lock::take(folder)?;
     let path = folder.join(FILE);
     make_file(&path)?;
@@ -116,7 +126,10 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
         Unusable::Refused(error) => error,
         Unusable::Sqlite(error) => refuse(&path, &error),
     };
-    let (db, next_seq) = open_database(&path, config.sync).map_err(unusable)?;
+    let db = open_database(&path, config.sync).map_err(unusable)?;
+    let name = rescue::name(folder);
+    rescue::take_in(&db, &name, &config.rescue);
+    let next_seq = next_seq(&db).map_err(|error| refuse(&path, &error))?;
     let large = folder.join(LARGE);
     make_folder(&large)?;
     let files = Arc::new(Files::new(large.clone(), config.sync));
@@ -124,17 +137,22 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
     let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
     let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
     storms::read_allowances(&db, &allowances).map_err(|error| refuse(&path, &error))?;
+    let room = Room::new(config, &db).map_err(|error| refuse(&path, &error))?;
+    let ground = Ground::of(folder, &path).map_err(|error| OpenError::io(&path, &error))?;
     let writer = Writer {
         storms: storms::remembered(&db).map_err(|error| refuse(&path, &error))?,
         db,
         disk,
-        max_size: config.max_size,
+        room,
         files,
         unnamed: Vec::new(),
         next_seq,
         incidents: config.incidents.clone(),
         retention: incidents::retention(config.retention),
         allowances,
+        ground,
+        name,
+        rescue: config.rescue.clone(),
         _lock: lock,
     };
     Ok((writer, store))
@@ -188,59 +206,10 @@ impl From<rusqlite::Error> for Unusable {
     }
 }
 
-/// Makes `folder` and whatever is missing above it, each durable in its parent.
-fn make_folder(folder: &Path) -> Result<(), OpenError> {
-    if folder.is_dir() {
-        return Ok(());
-    }
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Some(parent) = parent {
-        make_folder(parent)?;
-    }
-    let made = DirBuilder::new().mode(0o700).create(folder).and_then(|()| match parent {
-        Some(parent) => sync_folder(parent),
-        None => sync_folder(Path::new(".")),
-    });
-    match made {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(OpenError::io(folder, &error)),
-        Err(_) => Ok(()),
-        Ok(()) => owner::give(folder).map_err(|error| OpenError::io(folder, &error)),
-    }
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Makes the database file with its mode, which SQLite then gives to the log beside it.
-fn make_file(path: &Path) -> Result<(), OpenError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Ok(_) => owner::give(path).map_err(|error| OpenError::io(path, &error))?,
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(OpenError::io(path, &error)),
-    }
-    check_file(path)
-}
-
-/// Refuses what SQLite would take for a new database, deleting the log that belongs to it.
-fn check_file(path: &Path) -> Result<(), OpenError> {
-    let database = fs::metadata(path).map_err(|error| OpenError::io(path, &error))?;
-    let log = fs::metadata(log_path(path)).map_or(0, |log| log.len());
-    if database.len() == 0 && log > 0 {
-        let detail = "the file is empty, but its -wal file is not".to_owned();
-        return Err(OpenError::Corrupt { path: path.to_owned(), detail });
-    }
-    Ok(())
-}
-
-fn log_path(path: &Path) -> PathBuf {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    log.into()
-}
-
-fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
+    // A rescue file is named by a URI.
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let db = Connection::open_with_flags(path, flags)?;
     // A database that is refused must stay as it is, its log included; and after a failed flush nothing
     // that was read back may be written again.
@@ -273,9 +242,13 @@ fn open_database(path: &Path, sync: Sync) -> Result<(Connection, i64), Unusable>
     if version == 0 {
         schema::make(&db)?;
     }
+    Ok(db)
+}
+
+/// The first number that no event had.
+fn next_seq(db: &Connection) -> rusqlite::Result<i64> {
     let last: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    let next_seq = last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK);
-    Ok((db, next_seq))
+    Ok(last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK))
 }
 
 /// The schema version, if the database is a spool that this program can read.
@@ -296,22 +269,6 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
         return Ok(version);
     };
     Err(Unusable::Refused(refused))
-}
-
-/// Refuses a database whose pages are damaged, as far as that is found in short time.
-fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
-    let small = fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_WHOLE);
-    let sql = if small {
-        "PRAGMA quick_check(1)"
-    } else {
-        "SELECT iif(count(*) >= 0, 'ok', '') FROM event INDEXED BY event_queued WHERE state = 'queued'"
-    };
-    let found: String = db.query_row(sql, [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
-    Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
 }
 
 fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {
@@ -335,35 +292,49 @@ fn failure(error: &rusqlite::Error) -> Failure {
 }
 
 impl Writer {
-    /// How many bytes the spool may grow by.
-    fn quota(&self) -> rusqlite::Result<u64> {
-        let Some(max_size) = self.max_size else { return Ok(u64::MAX) };
-        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        let large = number("SELECT coalesce(sum(size), 0) FROM large")?;
-        let used = pages * number("PRAGMA page_size")? + large;
-        Ok(max_size.saturating_sub(used.cast_unsigned()))
+    /// Notes outcomes in a database that is no longer where it was.
+    fn record_last(&mut self, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+        let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
+        let mut work = Work {
+            db: &transaction,
+            next_seq: self.next_seq,
+            space: &self.disk,
+            room: &mut self.room,
+            unnamed: Vec::new(),
+            incidents: &self.incidents,
+            retention: self.retention,
+            storms: &mut self.storms,
+            allowances: &self.allowances,
+        };
+        _ = work.change(&Change::Record(outcomes.to_vec()))?;
+        transaction.commit()
     }
 
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
     /// of them are copied.
-    fn checkpoint(&self, mode: &str) -> rusqlite::Result<(i64, i64)> {
-        self.db
+    fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<(i64, i64)> {
+        let done = self
+            .db
             .prepare_cached(&format!("PRAGMA wal_checkpoint({mode})"))?
-            .query_row([], |row| Ok((row.get(1)?, row.get(2)?)))
+            .query_row([], |row| Ok((row.get(1)?, row.get(2)?)));
+        if mode != "NOOP" {
+            self.ground.written();
+        }
+        done
     }
 }
 
 impl engine::Writer for Writer {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+        let before = self.room.clone();
         let mut apply = || {
-            let (disk, quota) = (self.disk.room(), self.quota()?);
+            self.room.measure(&self.db, &self.disk)?;
             let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
             let mut work = Work {
                 db: &transaction,
                 next_seq: self.next_seq,
-                disk,
-                quota,
+                space: &self.disk,
+                room: &mut self.room,
                 unnamed: Vec::new(),
                 incidents: &self.incidents,
                 retention: self.retention,
@@ -373,23 +344,52 @@ impl engine::Writer for Writer {
             let answers =
                 changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
             let Work { next_seq, unnamed, .. } = work;
+            // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
+            // that is.
+            if let Err(what) = self.ground.check() {
+                return Ok(Err(Failure::Gone(what)));
+            }
             transaction.commit()?;
             self.next_seq = next_seq;
             self.unnamed.extend(unnamed);
-            Ok(answers)
+            Ok(self.ground.check().map(|()| answers).map_err(Failure::Gone))
         };
-        apply().map_err(|error| {
+        apply().map_err(|error| failure(&error)).and_then(|done| done).inspect_err(|_| {
+            self.room = before;
             // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
             self.storms = storms::raging(&self.db).unwrap_or_default();
-            failure(&error)
         })
+    }
+
+    fn recover(&mut self) -> Result<(), Failure> {
+        let mut recover = || {
+            self.storms = storms::raging(&self.db)?;
+            self.room.recount(&self.db)
+        };
+        recover().map_err(|error| failure(&error))
+    }
+
+    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
+        for change in changes {
+            // What is delivered need not be saved.
+            if let Change::Record(outcomes) = change
+                && let Err(problem) = self.record_last(outcomes)
+            {
+                tracing::warn!(%problem, "what was delivered last is not noted: it may go out again");
+            }
+        }
+        let saved = rescue::write(&self.db, &self.files, &self.name, &self.rescue)?;
+        if let Err(error) = self.ground.put_log_aside() {
+            tracing::warn!(%error, "the -wal file of the spool that was taken away cannot be put aside");
+        }
+        Ok(format!("what is undelivered, mails: {}, is saved in {}", saved.mails, saved.path.display()))
     }
 
     fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
         for name in self.unnamed.drain(..) {
             self.files.remove(&name);
         }
-        let tidy = || {
+        let mut tidy = || {
             let (pages, copied) = self.checkpoint("NOOP")?;
             let waiting = pages - copied;
             if waiting >= CHECKPOINT_BUSY || idle && waiting >= CHECKPOINT_IDLE {
@@ -401,7 +401,7 @@ impl engine::Writer for Writer {
         tidy().map_err(|error| failure(&error))
     }
 
-    fn close(self: Box<Self>) {
+    fn close(mut self: Box<Self>) {
         let closed = self
             .checkpoint("TRUNCATE")
             .and_then(|_| self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false));

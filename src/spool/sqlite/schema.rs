@@ -20,6 +20,7 @@ pub const BLOCK: i64 = 1024;
 ///   `event_lane` gives the most urgent event of an incident. `note` is what the law of incidents remarked on an event
 ///   that is sent.
 /// - `content`, `large`: the content has its own tables, so that lists do not read past it.
+/// - `stranger`: the mails whose events are all of strangers, and what each takes of their share.
 /// - `incident`: its id is the number of the event that made the row, so that none is given twice. `key` is what its
 ///   events share, `external_id` what SIGNL4 was told in its present life. It knows those of its events that matter,
 ///   and what SIGNL4 calls them, so that delivering an event writes to no further index.
@@ -43,6 +44,10 @@ const SCHEMA: &str = "
         mail INTEGER PRIMARY KEY,
         size INTEGER NOT NULL,
         file TEXT NOT NULL
+    ) STRICT;
+    CREATE TABLE stranger (
+        mail INTEGER PRIMARY KEY,
+        bytes INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE event (
         seq INTEGER PRIMARY KEY,

@@ -112,7 +112,7 @@ pub(super) fn waiting() -> String {
 impl engine::Store for Store {
     fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure> {
         let size = content.len();
-        if size as u64 > self.disk.room() {
+        if size as u64 > self.disk.room(0) {
             return Err(Failure::Full);
         }
         // A flush that fails here is no reason to stop: the file is thrown away, not tried again.

@@ -28,6 +28,8 @@ fn a_batch_that_the_database_has_no_space_for_changes_nothing() {
             received_at: now,
             envelope: String::new(),
             content: engine::Content::Here(vec![0; size].into()),
+            taken_at: now,
+            stranger: false,
             judged: engine::Judged::new(id, &serde_json::Value::Null, vec![], None, now),
             memos: Vec::new(),
             fingerprint: None,

@@ -1,7 +1,7 @@
 //! Upkeep: deleting what was kept for long enough, and giving space back to the disk, in small steps.
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
 use super::changes::{Answer, Work, key};
 use crate::mail::MailId;
@@ -38,14 +38,7 @@ impl Work<'_> {
             if end == self.next_seq || self.is_kept(first, end, horizon)? {
                 continue;
             }
-            let mut large = self.db.prepare_cached("DELETE FROM large WHERE mail = ?1 RETURNING file")?;
-            self.unnamed.extend(large.query_row([id], |row| row.get::<_, String>(0)).optional()?);
-            for sql in ["DELETE FROM content WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
-                self.db.prepare_cached(sql)?.execute([id])?;
-            }
-            self.db
-                .prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")?
-                .execute([first, end])?;
+            self.delete(id, first, end)?;
             applied.count += 1;
         }
         Ok(Ok(applied))

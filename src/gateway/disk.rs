@@ -1,0 +1,45 @@
+//! Watches whether the disk answers. While a write does not come back nothing is acknowledged and nobody is told; the log
+//! and the status say so.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use tokio::sync::watch;
+use tracing::{error, info};
+
+use crate::spool::Spool;
+
+/// How often it is looked.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// That the disk has not answered since `since`, for an operator.
+pub(super) fn told(since: Timestamp) -> String {
+    format!(
+        "a write to the spool does not come back since {}: the disk hangs, and senders wait",
+        since.to_zoned(TimeZone::system()).strftime("%H:%M:%S")
+    )
+}
+
+/// Tells once when a write does not come back, and when it has, until `stop` turns true.
+pub(super) async fn run(spool: Spool, mut stop: watch::Receiver<bool>) {
+    let mut next = tokio::time::interval(LOOK);
+    let mut known: Option<Timestamp> = None;
+    loop {
+        tokio::select! {
+            _ = next.tick() => {}
+            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+        }
+        match (known, spool.stalled()) {
+            (None, Some(since)) => {
+                error!(%since, "{}", told(since));
+                known = Some(since);
+            }
+            (Some(since), None) => {
+                info!(%since, "the write has come back: the disk answers again");
+                known = None;
+            }
+            _ => {}
+        }
+    }
+}

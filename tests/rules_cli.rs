@@ -233,16 +233,17 @@ fn what_rules_new_writes_passes_as_it_is_whatever_the_mail() {
 }
 
 #[test]
-fn a_first_rule_file_closes_what_it_opened_and_no_other() {
+fn a_first_rule_file_from_a_pair_closes_what_it_opened_and_no_other() {
     let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
     let mail = |subject: &str| format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n");
-    folder.write("down.eml", &mail("** PROBLEM Host Alert: web01 is DOWN **"));
-    folder.write("up.eml", &mail("** RECOVERY Host Alert: web01 is UP **"));
-    folder.write("other.eml", &mail("** RECOVERY Host Alert: web02 is UP **"));
-    let (code, out, told) = folder.run(&["rules", "new", "--from", "down.eml", "-o", "new.toml"]);
+    folder.write("down.eml", &mail("Pump 17 of plant north is leaking"));
+    folder.write("up.eml", &mail("Pump 17 of plant north is tight"));
+    folder.write("other.eml", &mail("Pump 18 of plant north is tight"));
+    let pair = ["rules", "new", "--from", "down.eml", "--closed-by", "up.eml", "-o", "new.toml"];
+    let (code, out, told) = folder.run(&pair);
     assert_eq!((code, out.starts_with("new.toml: go over it")), (Some(0), true), "{told}");
     let text = fs::read_to_string(folder.path("new.toml")).unwrap();
-    assert!(text.contains("mail = \"down.eml\""), "{text}");
+    assert!(text.contains("mail = \"down.eml\"") && text.contains("mail = \"up.eml\""), "{text}");
     fs::rename(folder.path("new.toml"), folder.path("site.toml")).unwrap();
     let (code, out, _) = folder.run(&["explain", "--json", "down.eml", "up.eml", "other.eml"]);
     assert_eq!(code, Some(0));
@@ -255,9 +256,56 @@ fn a_first_rule_file_closes_what_it_opened_and_no_other() {
             (text("X-S4-Status"), text("X-S4-ExternalID"))
         })
         .collect();
-    assert_eq!(made[0], ("new".into(), "watch:host-alert-web01-is".into()));
+    assert_eq!(made[0], ("new".into(), "watch:pump-17-of-plant-north-is".into()));
     assert_eq!(made[1], ("resolved".into(), made[0].1.clone()));
-    assert_ne!(made[2].1, made[0].1, "the recovery of another host closes another alert");
+    assert_ne!(made[2].1, made[0].1, "the recovery of another pump closes another alert");
+}
+
+#[test]
+fn a_first_rule_file_from_one_mail_never_closes() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    for (at, subject) in [
+        "db01: OK -> CRIT",
+        "Tank 3 changed from normal to failed",
+        "Feed 7 is no longer OK",
+        "Success rate of shop below 50%",
+        "Follow-up needed for door 9",
+        "Link eth0 is up",
+        "RESOLVED: pump 17",
+        "Ticket #4711 closed",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        folder.write("one.eml", &format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n"));
+        let file = format!("{at}.toml");
+        let (code, _, told) = folder.run(&["rules", "new", "--from", "one.eml", "-o", &file]);
+        assert_eq!(code, Some(0), "{subject}: {told}");
+        let text = fs::read_to_string(folder.path(&file)).unwrap();
+        let rules = text.lines().filter(|line| !line.starts_with('#')).collect::<String>();
+        assert!(!rules.contains("resolved"), "{subject}:\n{text}");
+    }
+}
+
+#[test]
+fn a_pair_that_only_a_person_can_read_is_refused_and_a_known_product_is_named() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    let mail = |subject: &str| format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n");
+    folder.write("a.eml", &mail("db01: OK -> CRIT"));
+    folder.write("b.eml", &mail("db01: CRIT -> OK"));
+    let (code, _, told) =
+        folder.run(&["rules", "new", "--from", "a.eml", "--closed-by", "b.eml", "-o", "new.toml"]);
+    assert_eq!(code, Some(65), "{told}");
+    assert!(told.contains("which is the old one"), "{told}");
+    assert!(!folder.path("new.toml").exists());
+
+    folder.write("nagios.eml", &mail("** PROBLEM Host Alert: web01 is DOWN **"));
+    let (code, _, told) = folder.run(&["rules", "new", "--from", "nagios.eml", "-o", "known.toml"]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains("The shipped rules know this mail: Nagios"), "{told}");
+    let text = fs::read_to_string(folder.path("known.toml")).unwrap();
+    assert!(!text.contains("set = { status"), "it would take the close from the shipped rules:\n{text}");
+    assert!(text.contains("external-id = \"nagios:web01\""), "{text}");
 }
 
 #[test]

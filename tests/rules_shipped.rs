@@ -107,14 +107,16 @@ fn readme_blocks() -> Vec<String> {
 #[test]
 fn what_the_page_shows_loads_and_its_example_passes() {
     let blocks = readme_blocks();
-    assert_eq!(blocks.len(), 2);
+    assert_eq!(blocks.len(), 4);
     let mut sources = shipped();
     sources.push(Source::new("backup.toml", blocks[0].clone()));
     let head = "version = 1\n[source]\nname = \"Ours\"\n";
-    sources.push(Source::new("ours.toml", format!("{head}{}", blocks[1])));
+    sources.push(Source::new("lines.toml", format!("version = 1\n{}", blocks[1])));
+    sources.push(Source::new("doors.toml", blocks[2].clone()));
+    sources.push(Source::new("ours.toml", format!("{head}{}", blocks[3])));
     let rules = load(&sources);
     let own: Vec<_> = rules.examples().filter(|example| !example.is_shipped()).collect();
-    assert_eq!(own.len(), 1);
+    assert_eq!(own.len(), 3);
     for example in own {
         let ExampleMail::Inline(mail) = example.mail() else { panic!("its mail is in the page") };
         let found = rules.check_example(example, mail.as_bytes());

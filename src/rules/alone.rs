@@ -93,7 +93,7 @@ impl When {
             }
             Field::Tile(name) => event.and_then(|event| tile(event, name)).is_some_and(passes),
             Field::Site(name) => self.site.value(name).is_some_and(passes),
-            Field::Name { .. } => false,
+            Field::Line(_) | Field::Name { .. } => false,
         };
         passed == wanted
     }
@@ -105,6 +105,10 @@ fn unknown(source: &Source, test: &Test, config: &Config) -> Option<Diagnostic> 
         Field::Name { name, .. } => {
             let problem = source.diagnostic(test.span.clone(), format!("unknown field `{name}`"));
             Some(problem.help(suggest(name, condition_names())))
+        }
+        Field::Line(_) => {
+            let message = "a labelled line is known to rule files alone";
+            Some(source.diagnostic(test.span.clone(), message).help("test `text` instead"))
         }
         Field::Site(name) if !config.values.iter().any(|(known, _)| *known == **name) => {
             let problem = source.diagnostic(test.span.clone(), format!("the site has no value `{name}`"));

@@ -17,6 +17,8 @@ pub(super) enum Field {
     Tile(Arc<str>),
     /// A value of the site's config.
     Site(Arc<str>),
+    /// The value of a labelled line above the free text, by its label in lower case with hyphens.
+    Line(Arc<str>),
     /// A capture or a `let` of this file; `slot` is its place among them.
     Name { name: Arc<str>, slot: usize },
 }
@@ -168,6 +170,9 @@ impl Key {
     }
 }
 
+/// What the name of a labelled line begins with in a template.
+const LINE: &str = "line_";
+
 impl Field {
     /// The field of the mail called `name`, or else the name of a capture or a `let`, not yet resolved.
     pub(super) fn plain(name: &str) -> Self {
@@ -181,7 +186,8 @@ impl Field {
     pub(super) fn in_template(path: &str) -> Option<Self> {
         let hyphens = |text: &str| text.replace('_', "-");
         match path.split_once('.') {
-            None if path == "event" || path == "site" => None,
+            None if path == "event" || path == "site" || path == "line" => None,
+            None if path.starts_with(LINE) => Some(Self::Line(hyphens(&path[LINE.len()..]).into())),
             None => {
                 let field = Self::plain(&hyphens(path));
                 Some(if matches!(field, Self::Name { .. }) { Self::plain(path) } else { field })
@@ -197,12 +203,12 @@ impl Field {
 
     /// Whether a capture or a `let` may not be called so, as the name has a meaning.
     pub(super) fn reserves(name: &str) -> bool {
-        const WORDS: [&str; 19] = [
+        const WORDS: [&str; 20] = [
             "any", "all", "not", "and", "or", "if", "is", "in", "elif", "else", "endif", "true", "false",
-            "none", "header", "event", "site", "tile", "loop",
+            "none", "header", "event", "site", "tile", "loop", "line",
         ];
         let hyphens = name.replace('_', "-");
-        WORDS.contains(&name) || MailField::ALL.iter().any(|(n, _)| *n == hyphens)
+        WORDS.contains(&name) || name.starts_with(LINE) || MailField::ALL.iter().any(|(n, _)| *n == hyphens)
     }
 
     /// The field as an operator writes it.
@@ -213,6 +219,7 @@ impl Field {
             Self::Event(key) => format!("event.{}", key.name()),
             Self::Tile(name) => format!("event.tile.{name}"),
             Self::Site(name) => format!("site.{name}"),
+            Self::Line(name) => format!("line.{name}"),
             Self::Name { name, .. } => name.to_string(),
         }
     }

@@ -32,6 +32,8 @@ pub(super) struct File {
     pub(super) family: Option<Located<String>>,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
+    /// Where the labelled lines end and the free text begins; a file without it has no `line.*`.
+    pub(super) lines: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
     pub(super) engine: Engine,
     /// The names of shipped rules, or of whole sources, to switch off.
@@ -164,12 +166,13 @@ impl Reader<'_> {
             }
         }
         self.engine = Engine::new(self.tables.clone());
-        let (mut name, mut family, mut when, mut split) = (None, None, None, None);
+        let (mut name, mut family, mut when, mut split, mut lines) = (None, None, None, None, None);
         if let Some(mut source) = root.table("source") {
             name = source.string("name");
             family = source.string("family").filter(|family| !family.value.trim().is_empty());
             when = source.value("when").and_then(|value| self.when(&value));
             split = source.value("split").and_then(|value| self.pattern(&value));
+            lines = source.table("lines").and_then(|table| self.lines(table));
             source.finish();
         }
         if name.is_none() {
@@ -193,6 +196,7 @@ impl Reader<'_> {
             family,
             when,
             split,
+            lines,
             rules,
             engine: std::mem::replace(&mut self.engine, Engine::new(Tables::new())),
             off,
@@ -201,6 +205,25 @@ impl Reader<'_> {
             lost,
             patched: self.patched,
         }
+    }
+
+    /// `[source] lines`: where the free text begins.
+    fn lines(&mut self, mut table: Table<'_>) -> Option<Pattern> {
+        let place = table.span();
+        let until = table.value("until").and_then(|value| self.pattern(&value));
+        if until.is_none() && !table.has("until") {
+            self.error(
+                place,
+                "`lines` does not say where they end",
+                "write `until = '^Description:'`: what stands below is others' text",
+            );
+        }
+        if let Some(capture) = until.as_ref().and_then(|until| until.captures.first()) {
+            let name = capture.name.clone();
+            self.error(table.span(), format!("`{name}` cannot be captured here"), "write `(?:...)`");
+        }
+        table.finish();
+        until
     }
 
     /// A `[table.NAME]`. Its keys are compared without case.
@@ -415,7 +438,10 @@ fn names_alone(pattern: &str) -> String {
 
 /// The names that a condition may start with, for suggestions.
 pub(super) fn condition_names() -> impl Iterator<Item = &'static str> + Clone {
-    MailField::ALL.iter().map(|(name, _)| *name).chain(["any", "all", "not", "header", "event", "site"])
+    MailField::ALL
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["any", "all", "not", "header", "event", "site", "line"])
 }
 
 impl File {

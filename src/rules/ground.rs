@@ -98,7 +98,7 @@ impl<'m> Ground<'m> {
                 F::Received => one(&self.made().received),
                 F::Team => one(self.team),
             },
-            Field::Event(_) | Field::Tile(_) | Field::Site(_) | Field::Name { .. } => false,
+            Field::Event(_) | Field::Tile(_) | Field::Site(_) | Field::Line(_) | Field::Name { .. } => false,
         }
     }
 

@@ -14,9 +14,10 @@ use super::draft::{By, Draft};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
 use super::ground::Ground;
+use super::lines::Lines;
 use super::load::{Rule, Sheet};
 use super::parameters;
-use super::pattern::Found;
+use super::pattern::{Found, Pattern};
 use super::template::{Failure, Template};
 use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
 use super::wrapped;
@@ -44,6 +45,7 @@ pub(super) fn pieces<'m>(
         let ground = rules.ground(subject, text, standing);
         let mut run = Run::new(rules, &ground, false);
         run.names = vec![None; sheet.slots];
+        run.until = sheet.lines.as_ref();
         if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
             continue;
         }
@@ -71,6 +73,10 @@ pub(super) struct Run<'g> {
     ground: &'g Ground<'g>,
     /// The names of the file under way.
     names: Vec<Option<Cow<'g, str>>>,
+    /// The labelled lines of the text as the file under way sees them, once it has asked.
+    lines: OnceCell<Lines<'g>>,
+    /// Where they end in the file under way.
+    until: Option<&'g Pattern>,
     /// What names were before the condition under way, to put them back if it fails.
     before: Vec<(usize, Option<Cow<'g, str>>)>,
     draft: Draft,
@@ -85,6 +91,8 @@ impl<'g> Run<'g> {
             rules,
             ground,
             names: Vec::new(),
+            lines: OnceCell::new(),
+            until: None,
             before: Vec::new(),
             draft: Draft::default(),
             full,
@@ -100,6 +108,8 @@ impl<'g> Run<'g> {
         for (file, sheet) in rules.sheets.iter().enumerate() {
             self.names.clear();
             self.names.resize(sheet.slots, None);
+            self.lines = OnceCell::new();
+            self.until = sheet.lines.as_ref();
             // A reply is no product's mail, whatever it quotes.
             if sheet.shipped && self.ground.message.reply && split != Some(file) {
                 continue;
@@ -280,8 +290,15 @@ impl<'g> Run<'g> {
             Field::Event(key) => self.event(*key).map(Cow::Borrowed),
             Field::Tile(name) => self.draft.tile(name).map(Cow::Borrowed),
             Field::Site(name) => self.rules.site.value(name).map(Cow::Borrowed),
+            Field::Line(label) => self.line(label).map(Cow::Borrowed),
             Field::Name { slot, .. } => self.names.get(*slot)?.as_deref().map(Cow::Borrowed),
         }
+    }
+
+    /// The value of the first line with this label above the free text.
+    fn line(&self, label: &str) -> Option<&'g str> {
+        let until = self.until?;
+        self.lines.get_or_init(|| Lines::read(self.ground.text, &until.regex)).get(label)
     }
 
     fn event(&self, key: Key) -> Option<&str> {
@@ -393,6 +410,7 @@ impl<'g> Run<'g> {
                     Field::Event(key) => self.event(*key).map(|text| Cow::Owned(text.to_owned())),
                     Field::Tile(name) => self.draft.tile(name).map(|text| Cow::Owned(text.to_owned())),
                     Field::Site(name) => rules.site.value(name).map(Cow::Borrowed),
+                    Field::Line(label) => self.line(label).map(Cow::Borrowed),
                     Field::Mail(_) | Field::Header(_) => None,
                 };
                 value.is_some_and(|value| {

@@ -25,6 +25,7 @@ pub(super) struct Sheet {
     pub(super) shipped: bool,
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
+    pub(super) lines: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
     /// For each rule what its mails must contain, side by side, so that the rules that cannot hold are
     /// passed over without being looked at.
@@ -70,7 +71,7 @@ pub(super) fn load(
     sources: &[Source],
     site: &Site,
 ) -> Result<(Vec<Sheet>, Vec<FieldFilter>), Vec<Diagnostic>> {
-    let mut loader = Loader { site, found: Vec::new(), lost: false };
+    let mut loader = Loader { site, found: Vec::new(), lost: false, lines: false };
     let mut files: Vec<File> =
         sources.iter().filter_map(|source| file::read(source, &site.zone, &mut loader.found)).collect();
     for (home, file) in files.iter_mut().enumerate() {
@@ -103,6 +104,8 @@ pub(super) struct Loader<'s> {
     pub(super) found: Vec<Diagnostic>,
     /// Whether names are lost at this point of the file under way, so that none can be called unknown.
     pub(super) lost: bool,
+    /// Whether the file under way has labelled lines.
+    pub(super) lines: bool,
 }
 
 impl Loader<'_> {
@@ -363,6 +366,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         name,
         when: file.when,
         split: file.split,
+        lines: file.lines,
         rules,
         gates,
         engine: file.engine,

@@ -16,6 +16,7 @@ mod file;
 mod ground;
 mod identity;
 mod judge;
+mod lines;
 mod load;
 mod names;
 mod outcome;
@@ -72,6 +73,7 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "32-zabbix.toml",
     "33-alertmanager.toml",
     "34-grafana.toml",
+    "35-prtg-languages.toml",
     "35-prtg.toml",
     "36-uptime-kuma.toml",
     "37-monit.toml",

@@ -19,6 +19,7 @@ impl Loader<'_> {
         let mut names = Names::default();
         let mut when = files[at].when.take();
         self.lost = files[at].lost;
+        self.lines = files[at].lines.is_some();
         if let Some(condition) = &mut when {
             self.bind(files, at, condition, &mut names);
         }
@@ -109,6 +110,9 @@ impl Loader<'_> {
             Field::Site(name) => {
                 self.site_value(file, name.clone(), test.span.clone());
             }
+            Field::Line(_) => {
+                self.has_lines(file, test.span.clone());
+            }
             _ => (),
         }
         if !matches!(test.check, Check::Present(false)) {
@@ -119,6 +123,19 @@ impl Loader<'_> {
                 capture.slot = names.provide(&capture.name, !capture.optional);
             }
         }
+    }
+
+    /// Whether the file that the rule runs in says where its labelled lines end; reports it if not.
+    fn has_lines(&mut self, file: &File, span: std::ops::Range<usize>) -> bool {
+        if !self.lines && !self.lost {
+            self.error(
+                file,
+                span,
+                "this file does not say where the labelled lines end".to_owned(),
+                "write `lines = { until = '^Description:' }` in `[source]`: what stands below is others' text",
+            );
+        }
+        self.lines
     }
 
     /// Whether the site has the value; reports it if it must.
@@ -171,6 +188,7 @@ impl Loader<'_> {
                 Field::Site(name) => {
                     sound &= self.site_value(file, name.clone(), find_word(&file.source, span, path));
                 }
+                Field::Line(_) => sound &= self.has_lines(file, find_word(&file.source, span, path)),
                 _ => (),
             }
         }
@@ -210,7 +228,10 @@ impl Loader<'_> {
         for path in missing {
             if try_without(&|other| other == path, "\u{1}") == Err(Failure::Missing) {
                 let place = find_word(&file.source, span, &path);
-                let name = path.replace('_', "-");
+                let name = match path.strip_prefix("line_") {
+                    Some(label) => format!("line.{}", label.replace('_', "-")),
+                    None => path.replace('_', "-"),
+                };
                 let help = format!(
                     "let `when` ask that it is there, `{name} = {{ present = true }}`, or write `{{{{ {path} | default(\"...\") }}}}`"
                 );

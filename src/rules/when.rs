@@ -65,6 +65,12 @@ impl Reader<'_> {
                         all.extend(self.tests(&Field::Site(key.value.as_str().into()), &key, &value));
                     }
                 }
+                "line" => {
+                    for (label, value) in value.table()?.entries() {
+                        let field = Field::Line(label.value.to_lowercase().into());
+                        all.extend(self.tests(&field, &label, &value));
+                    }
+                }
                 "event" => {
                     for (key, value) in value.table()?.entries() {
                         if key.value == "tile" {

@@ -1,5 +1,6 @@
-//! A first rule file for a mail: how to tell mails like it, which id it carries, whether it can close. All
-//! of it is a guess for a person to go over, so it takes what is there and invents nothing.
+//! A first rule file for a mail: how to tell mails like it, and which id it carries. All of it is a guess for a
+//! person to go over, so it takes what is there and invents nothing: one mail does not tell how another would
+//! say that it is over, and so it closes only what a pair of mails shows to close.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -10,27 +11,13 @@ use regex::{Captures, Regex};
 use crate::cli::one_line;
 use crate::mail::Message;
 
+use super::pair::Pair;
+
 /// Most characters of a subject that go into a pattern.
-const SUBJECT_LIMIT: usize = 200;
+pub(super) const SUBJECT_LIMIT: usize = 200;
 
 /// Longest name of a source in characters.
 const NAME_LIMIT: usize = 80;
-
-/// Words that say that something is over, in the mails of monitoring systems.
-const CLOSING: [&str; 12] = [
-    "recovery",
-    "recovered",
-    "resolved",
-    "ok",
-    "up",
-    "closed",
-    "cleared",
-    "fixed",
-    "success",
-    "normal",
-    "end",
-    "ended",
-];
 
 /// A first rule file, but for its example.
 pub(super) struct Draft {
@@ -39,8 +26,10 @@ pub(super) struct Draft {
     /// The conditions that tell mails like this: field and pattern.
     when: Vec<(&'static str, String)>,
     has_subject: bool,
-    /// Whether the subject's pattern captures `state`.
-    state: bool,
+    /// What says that it is over: the field and the pattern for it; only a pair of mails tells.
+    over: Option<(&'static str, String)>,
+    /// Whether other rules know the mail: key and status are theirs then.
+    pub known: bool,
     /// The start of every external id.
     prefix: String,
     key: Key,
@@ -64,11 +53,10 @@ impl Draft {
             when.push(("from", format!(r"(?i)\A{}\z", escaped(&sender.address))));
         }
         let has_subject = !message.subject.trim().is_empty();
-        let (mut state, mut key) = (false, Key::None);
+        let mut key = Key::None;
         if has_subject {
             let text_key = key_in_text(&message.text);
             let subject = Subject::of(message.subject.trim(), text_key.is_none());
-            state = subject.state;
             key = match (subject.key, text_key) {
                 (Some(group), _) => Key::Subject(group),
                 (None, Some(pattern)) => Key::Text(pattern),
@@ -92,11 +80,32 @@ impl Draft {
         };
         let prefix = slug(name.or(person).or(address).unwrap_or("mail"));
         let name = crate::event::bounded(name.unwrap_or(&guess), NAME_LIMIT).into_owned();
-        Some(Self { name, when, has_subject, state, prefix, key })
+        Some(Self { name, when, has_subject, over: None, known: false, prefix, key })
     }
 
-    /// The rule file. `notes` stand above it as comments; `mail` and `expect` are TOML.
-    pub fn text(&self, notes: &[String], mail: &str, expect: &str) -> String {
+    /// The draft for mails like `problem` and the `recovery` that closes it.
+    ///
+    /// # Errors
+    /// Why there can be none, in words for the operator.
+    pub fn of_pair(problem: &Message, recovery: &Message, name: Option<&str>) -> Result<Self, String> {
+        let pair = Pair::of(problem, recovery)?;
+        let mut draft =
+            Self::of(problem, name).ok_or("the mail has no sender, no subject and no text".to_owned())?;
+        draft.when.retain(|(field, _)| *field != "subject");
+        if draft.has_subject {
+            draft.when.push(("subject", pair.subject));
+        }
+        draft.key = match (pair.key, pair.key_in_text) {
+            (Some(group), _) => Key::Subject(group),
+            (None, Some(pattern)) => Key::Text(pattern),
+            (None, None) => Key::None,
+        };
+        draft.over = Some(pair.over);
+        Ok(draft)
+    }
+
+    /// The rule file. `notes` stand above it as comments; an example is a mail and what comes of it, as TOML.
+    pub fn text(&self, notes: &[String], examples: &[(String, String)]) -> String {
         let mut text = String::from("version = 1\n\n");
         for note in notes {
             text.push_str(&format!("# {}\n", one_line(note)));
@@ -109,17 +118,27 @@ impl Draft {
             quoted(&self.name),
             when.join(", ")
         ));
-        // Said outright: else SIGNL4's own parameters in such a mail could say otherwise.
-        let mut set = vec!["status = \"new\"".to_owned()];
+        // Said outright: else SIGNL4's own parameters in such a mail could say otherwise. What other rules know of
+        // the mail, when it closes above all, is not taken from them.
+        let mut set = if self.known { Vec::new() } else { vec!["status = \"new\"".to_owned()] };
         if self.has_subject {
             set.push("title = \"{{ subject }}\"".to_owned());
         }
-        if let Key::Subject(group) = self.key {
+        if let (Key::Subject(group), false) = (&self.key, self.known) {
             // The longest part of a subject is words: as a key they have no blanks and no case.
-            let filter = if group == "what" { " | slug" } else { "" };
+            let filter = if *group == "what" { " | slug" } else { "" };
             set.push(format!("external-id = \"{}:{{{{ {group}{filter} }}}}\"", self.prefix));
         }
-        text.push_str(&format!("\n[[rule]]\nname = \"it pages\"\nset = {{ {} }}\n", set.join(", ")));
+        if set.is_empty() {
+            set.push("title = \"{{ text | first_line }}\"".to_owned());
+        }
+        let does = if self.known { "it has our title" } else { "it pages" };
+        text.push_str(&format!("\n[[rule]]\nname = \"{does}\"\nset = {{ {} }}\n", set.join(", ")));
+        if self.known {
+            text.push_str("\n# Key, severity and status are those of the rules that know this mail; what is set here wins over them.\n");
+            self.examples(&mut text, examples);
+            return text;
+        }
         if let Key::Text(pattern) = &self.key {
             text.push_str(&format!(
                 "\n[[rule]]\nname = \"the key of the incident is in the text\"\nwhen = {{ text = {} }}\n\
@@ -128,27 +147,29 @@ impl Draft {
                 self.prefix
             ));
         }
-        match (&self.key, self.state) {
+        match (&self.key, &self.over) {
             (Key::None, _) => text.push_str(
                 "\n# No key was found: mails are grouped by thread or subject, and none can close the alert.\n\
                  # Capture what an incident keeps for life as (?<id>...) and set external-id to it.\n",
             ),
-            (_, false) => text.push_str(
-                "\n# The alert closes by a rule such as\n\
-                 #   [[rule]]\n#   name = \"it closes\"\n#   when = { subject = '\\A\\[RESOLVED\\] ' }\n\
-                 #   set = { status = \"resolved\" }\n",
+            (_, None) => text.push_str(
+                "\n# One mail does not tell how another says that it is over. From both a file is drafted that closes:\n\
+                 #   smtp2signl4 rules new --from PROBLEM --closed-by RECOVERY\n",
             ),
-            (_, true) => {
-                let words: Vec<String> = CLOSING.iter().map(|word| quoted(word)).collect();
-                text.push_str(&format!(
-                    "\n[[rule]]\nname = \"it closes\"\nwhen = {{ state = {{ equals = [{}] }} }}\n\
-                     set = {{ status = \"resolved\" }}\n",
-                    words.join(", ")
-                ));
-            }
+            (_, Some((field, pattern))) => text.push_str(&format!(
+                "\n[[rule]]\nname = \"it closes\"\nwhen = {{ {field} = {} }}\nset = {{ status = \"resolved\" }}\n",
+                literal(pattern)
+            )),
         }
-        text.push_str(&format!("\n[[example]]\nmail = {mail}\nexpect = {expect}\n"));
+        self.examples(&mut text, examples);
         text
+    }
+
+    /// Adds the examples: each a mail and what comes of it, as TOML.
+    fn examples(&self, text: &mut String, examples: &[(String, String)]) {
+        for (mail, expect) in examples {
+            text.push_str(&format!("\n[[example]]\nmail = {mail}\nexpect = {expect}\n"));
+        }
     }
 }
 
@@ -172,7 +193,6 @@ static LONE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
 struct Subject {
     pattern: String,
     key: Option<&'static str>,
-    state: bool,
 }
 
 impl Subject {
@@ -187,10 +207,8 @@ impl Subject {
             let lone = LONE_NUMBER.captures(&subject)?;
             must_have_key.then(|| lone.name("id").map(|id| id.start()))?
         });
-        // Recoveries have problem words beside their own: "Down ended (now: Up)".
         let states = || parts.iter().filter_map(|part| part.name("state"));
-        let state = states().find(|word| is_closing(word.as_str())).or_else(|| states().next());
-        let what = (id.is_none() && must_have_key && state.is_some())
+        let what = (id.is_none() && must_have_key && states().next().is_some())
             .then(|| longest_between(&subject, states().map(|word| word.range())))
             .flatten();
 
@@ -218,7 +236,6 @@ impl Subject {
             }
             let is_id = Some(found.start()) == id;
             pattern.push_str(match part.name("state") {
-                Some(word) if Some(word) == state => "(?<state>[A-Za-z]+)",
                 Some(_) => "[A-Za-z]+",
                 None if part.name("tilde").is_some() => pick(is_id, "(?<id>~[0-9]+)", "~[0-9]+"),
                 None if part.name("hash").is_some() => pick(is_id, "#(?<id>[0-9]+)", "#[0-9]+"),
@@ -237,7 +254,7 @@ impl Subject {
             pattern.push_str(r"\z");
         }
         let key = if id.is_some() { Some("id") } else { what.map(|_| "what") };
-        Self { pattern, key, state: state.is_some() }
+        Self { pattern, key }
     }
 }
 
@@ -260,16 +277,12 @@ fn longest_between(subject: &str, states: impl Iterator<Item = Range<usize>>) ->
     trimmed.max_by_key(|gap| (gap.len(), std::cmp::Reverse(gap.start)))
 }
 
-fn is_closing(word: &str) -> bool {
-    CLOSING.iter().any(|closing| closing.eq_ignore_ascii_case(word))
-}
-
 fn pick<'a>(first: bool, one: &'a str, other: &'a str) -> &'a str {
     if first { one } else { other }
 }
 
 /// A pattern that captures an incident's id in `text`, by what it is called there, or by its form.
-fn key_in_text(text: &str) -> Option<String> {
+pub(super) fn key_in_text(text: &str) -> Option<String> {
     static CALLED: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(concat!(
             r"(?<label>(?i-u:\b(?:(?:original )?(?:case|incident|alert|event|ticket|problem|issue|sensor)",
@@ -296,14 +309,14 @@ fn key_in_text(text: &str) -> Option<String> {
 }
 
 /// `text` as a pattern in which every number stands for any.
-fn general(text: &str) -> String {
+pub(super) fn general(text: &str) -> String {
     static NUMBER: LazyLock<Regex> =
         LazyLock::new(|| Regex::new("[0-9]+").expect("the pattern is written here"));
     NUMBER.split(text).map(escaped).collect::<Vec<_>>().join("[0-9]+")
 }
 
 /// `text` as a pattern for itself; what cannot be seen is written by its number.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut out = String::new();
     for c in regex::escape(text).chars() {
         let hidden = c.is_control()
@@ -391,16 +404,16 @@ mod tests {
             ("Incident Case Notification: ~41136 x", r"\AIncident Case Notification: (?<id>~[0-9]+) x\z"),
             (
                 "** PROBLEM Host Alert: web01 is DOWN **",
-                r"\A\*\* (?<state>[A-Za-z]+) (?<what>Host Alert: web[0-9]+ is) [A-Za-z]+ \*\*\z",
+                r"\A\*\* [A-Za-z]+ (?<what>Host Alert: web[0-9]+ is) [A-Za-z]+ \*\*\z",
             ),
             ("[SOC MISP] Event 1337", r"\A\[SOC MISP\] Event (?<id>[0-9]+)\z"),
             (
                 "[FIRING:1] InstanceDown (web:9100 node)",
-                r"\A\[(?<state>[A-Za-z]+):[0-9]+\] (?<what>InstanceDown \(web:[0-9]+ node)\)\z",
+                r"\A\[[A-Za-z]+:[0-9]+\] (?<what>InstanceDown \(web:[0-9]+ node)\)\z",
             ),
             (
                 "core-sw1 Down ended (now: Up) (OK)",
-                r"\A(?<what>core-sw[0-9]+) [A-Za-z]+ (?<state>[A-Za-z]+) \(now: [A-Za-z]+\) \([A-Za-z]+\)\z",
+                r"\A(?<what>core-sw[0-9]+) [A-Za-z]+ [A-Za-z]+ \(now: [A-Za-z]+\) \([A-Za-z]+\)\z",
             ),
             ("Report of 2026-11-20", r"\AReport of [0-9]+-[0-9]+-[0-9]+\z"),
         ] {

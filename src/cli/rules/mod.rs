@@ -3,6 +3,7 @@
 mod draft;
 mod junit;
 mod new;
+mod pair;
 mod test;
 
 use super::{Exit, Site};
@@ -12,6 +13,7 @@ use super::{Exit, Site};
 #[command(after_help = "Examples:
   smtp2signl4 rules test                                 all examples, shipped and the site's
   smtp2signl4 rules new --from alert.eml -o ours.toml    a first rule file for a mail
+  smtp2signl4 rules new --from problem.eml --closed-by recovery.eml -o ours.toml
   smtp2signl4 rules test ours.toml                       and its test")]
 pub(super) struct Arguments {
     #[command(subcommand)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Source};
+use crate::event::Status;
 use crate::mail::Message;
 use crate::rules::{self, Judgement, RuleSet, Subject};
 
@@ -17,6 +18,7 @@ use super::draft::{Draft, block, quoted};
 #[command(after_help = "Examples:
   smtp2signl4 rules new --from alert.eml -o /etc/smtp2signl4/rules/ours.toml
   smtp2signl4 rules new --from alert.eml --name Backup > ours.toml
+  smtp2signl4 rules new --from problem.eml --closed-by recovery.eml -o ours.toml
   smtp2signl4 queue show 01JD3X9K7M2Q --content | smtp2signl4 rules new --from - > ours.toml
 
 Go over what it writes: make general what changes from mail to mail, then run `rules test` on it.")]
@@ -24,6 +26,9 @@ pub(super) struct Arguments {
     /// The mail; - is standard input, and the mail is then written into the file
     #[arg(long, value_name = "MAIL")]
     from: PathBuf,
+    /// The mail that says that it is over: without one nothing is drafted that closes
+    #[arg(long, value_name = "MAIL")]
+    closed_by: Option<PathBuf>,
     /// The name of the source [default: the sender]
     #[arg(long)]
     name: Option<String>,
@@ -42,20 +47,33 @@ pub(super) fn new(site: &Site, arguments: &Arguments) -> Exit {
         eprintln!("smtp2signl4: {}: {problem}", path.display());
         Exit::Data
     };
-    let (content, mail) = match read(&arguments.from, arguments.output.as_deref()) {
-        Ok(read) => read,
+    let mut mails = Vec::new();
+    for path in std::iter::once(&arguments.from).chain(&arguments.closed_by) {
+        match read(path, arguments.output.as_deref()) {
+            Ok((content, shown)) => mails.push((Message::parse(&content), shown)),
+            Err(problem) => return told(path, &problem),
+        }
+    }
+    let draft = match mails.as_slice() {
+        [(problem, _), (recovery, _)] => Draft::of_pair(problem, recovery, arguments.name.as_deref()),
+        [(message, _), ..] => Draft::of(message, arguments.name.as_deref()).ok_or(
+            "the mail has no sender, no subject and no text: there is nothing to tell it by".to_owned(),
+        ),
+        [] => unreachable!("the first was just read"),
+    };
+    let draft = match draft {
+        Ok(draft) => draft,
         Err(problem) => return told(&arguments.from, &problem),
     };
-    let message = Message::parse(&content);
-    let Some(draft) = Draft::of(&message, arguments.name.as_deref()) else {
-        let problem = "the mail has no sender, no subject and no text: there is nothing to tell it by";
-        return told(&arguments.from, &problem);
-    };
     let name = arguments.output.as_deref().unwrap_or(Path::new("(the new file)")).display().to_string();
-    let text = match whole(&config, &draft, &message, &name, &mail) {
-        Ok(text) => text,
-        Err(problems) => return tell_all(&problems),
+    let (text, known) = match whole(&config, draft, &mails, &name) {
+        Ok(whole) => whole,
+        Err(Fault::Rules(problems)) => return tell_all(&problems),
+        Err(Fault::Pair(problem)) => return told(&arguments.from, &problem),
     };
+    if let Some(known) = known {
+        eprintln!("smtp2signl4: {known}");
+    }
     let Some(path) = &arguments.output else {
         print(&text);
         return Exit::Done;
@@ -117,48 +135,101 @@ fn relative(path: &Path, folder: &Path) -> PathBuf {
         .collect()
 }
 
-/// The file with an example that expects what comes out.
+/// Why no file can be written.
+enum Fault {
+    /// The draft does not load.
+    Rules(Vec<Diagnostic>),
+    /// It does not do with the pair what it must.
+    Pair(String),
+}
+
+impl From<Vec<Diagnostic>> for Fault {
+    fn from(problems: Vec<Diagnostic>) -> Self {
+        Self::Rules(problems)
+    }
+}
+
+/// The file with examples that expect what comes out, and what to say if other rules know the mail.
 fn whole(
     config: &Config,
-    draft: &Draft,
-    message: &Message,
+    mut draft: Draft,
+    mails: &[(Message, String)],
     name: &str,
-    mail: &str,
-) -> Result<String, Vec<Diagnostic>> {
+) -> Result<(String, Option<String>), Fault> {
     let load = |text: &str| {
         let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
         sources.push(Source::new(name, text));
         RuleSet::load(&sources, config.site())
     };
-    let rules = load(&draft.text(&[], mail, "{}"))?;
-    let example = rules.examples().find(|example| !example.is_shipped()).expect("it was written just now");
-    let envelope = example.envelope(message);
-    let judgement = rules.judge(&Subject { message, envelope: &envelope, team: &config.teams[0].name });
-    let text = draft.text(&notes(&judgement, name), mail, &expected(&judgement));
+    let blank: Vec<_> = mails.iter().map(|(_, mail)| (mail.clone(), "{}".to_owned())).collect();
+    let judge = |draft: &Draft| -> Result<Vec<Judgement>, Vec<Diagnostic>> {
+        let rules = load(&draft.text(&[], &blank))?;
+        let example =
+            rules.examples().find(|example| !example.is_shipped()).expect("it was written just now");
+        let team = &config.teams[0].name;
+        let judged = mails.iter().map(|(message, _)| {
+            let envelope = example.envelope(message);
+            rules.judge(&Subject { message, envelope: &envelope, team })
+        });
+        Ok(judged.collect())
+    };
+    let mut judged = judge(&draft)?;
+    let known = known(&judged[0], name);
+    draft.known = known.is_some();
+    if draft.known {
+        judged = judge(&draft)?;
+    }
+    if let [problem, recovery] = judged.as_slice()
+        && !closes(problem, recovery)
+    {
+        let why = match &known {
+            Some(known) => format!("{known} It does not make a pair of these two mails: a file that closes must be written by hand"),
+            None => "a file drafted from these two mails would not close what it opens: write it by hand, as the recipe in rules/README.md does".to_owned(),
+        };
+        return Err(Fault::Pair(why));
+    }
+    let examples: Vec<_> =
+        mails.iter().zip(&judged).map(|((_, mail), judged)| (mail.clone(), expected(judged))).collect();
+    let mut notes: Vec<String> = known.iter().cloned().collect();
+    notes.extend(dropped(&judged[0]));
+    let text = draft.text(&notes, &examples);
     load(&text)?;
-    Ok(text)
+    Ok((text, known))
 }
 
-/// What whoever goes over the file should know.
-fn notes(judgement: &Judgement, own: &str) -> Vec<String> {
+/// Whether the second closes what the first opens.
+fn closes(problem: &Judgement, recovery: &Judgement) -> bool {
+    match (problem.events.as_slice(), recovery.events.as_slice()) {
+        ([open], [close]) => {
+            open.status == Status::New
+                && close.status == Status::Resolved
+                && open.external_id.is_some()
+                && open.external_id == close.external_id
+        }
+        _ => false,
+    }
+}
+
+/// What to say if other rules know the mail.
+fn known(judgement: &Judgement, own: &str) -> Option<String> {
     let sources = judgement.trace.pieces.iter().flat_map(|piece| &piece.sources);
     let mut others: Vec<&str> = sources
         .filter(|source| !source.rules.is_empty() && &*source.file != own)
         .map(|source| &*source.source)
         .collect();
     others.dedup();
-    let mut notes = Vec::new();
-    if !others.is_empty() {
-        notes
-            .push(format!("The shipped rules know this mail: {}. What is set here wins.", others.join(", ")));
-    }
-    if let Some(dropped) = &judgement.dropped {
-        notes.push(format!(
-            "It is dropped by \"{}\": to have it page, say `keep = true` below.",
-            dropped.rule
-        ));
-    }
-    notes
+    (!others.is_empty()).then(|| {
+        format!(
+            "The shipped rules know this mail: {}. Key, severity and status are theirs.",
+            others.join(", ")
+        )
+    })
+}
+
+/// What to say if a rule drops the mail.
+fn dropped(judgement: &Judgement) -> Option<String> {
+    let dropped = judgement.dropped.as_ref()?;
+    Some(format!("It is dropped by \"{}\": to have it page, say `keep = true` below.", dropped.rule))
 }
 
 /// The `expect` that the judgement fulfils.

@@ -44,6 +44,8 @@ pub(super) struct Case {
     pub name: String,
     /// What came of it.
     pub verdict: Verdict,
+    /// Whether it is the site's.
+    pub own: bool,
     /// How long judging took.
     pub took: Duration,
 }
@@ -70,7 +72,12 @@ impl Case {
             Err(error) => Verdict::Unreadable(error.to_string()),
         };
         let file = example.source().path.to_string();
-        Self { file, name: example.name(), verdict, took: start.elapsed() }
+        Self { file, name: example.name(), verdict, own: !example.is_shipped(), took: start.elapsed() }
+    }
+
+    /// Its name, and whether it is a shipped one.
+    fn label(&self) -> String {
+        if self.own { self.name.clone() } else { format!("{} (shipped)", self.name) }
     }
 
     fn failed(&self) -> bool {
@@ -132,20 +139,20 @@ impl Page {
         for case in cases {
             match &case.verdict {
                 Verdict::Failed(found) => {
-                    text.push_str(&format!("{} {}\n", self.style("FAILED ", "31"), case.name));
+                    text.push_str(&format!("{} {}\n", self.style("FAILED ", "31"), case.label()));
                     found.iter().for_each(|deviation| text.push_str(&self.deviation(deviation)));
                     text.push('\n');
                 }
                 Verdict::Unreadable(why) => {
-                    text.push_str(&format!("{} {}\n", self.style("FAILED ", "31"), case.name));
+                    text.push_str(&format!("{} {}\n", self.style("FAILED ", "31"), case.label()));
                     text.push_str(&format!("  the mail cannot be read: {why}\n"));
                     text.push_str("  the path is taken from the folder of the rule file\n\n");
                 }
                 Verdict::Passed if self.verbose => {
-                    text.push_str(&format!("{} {}\n", self.style("passed ", "32"), case.name));
+                    text.push_str(&format!("{} {}\n", self.style("passed ", "32"), case.label()));
                 }
                 Verdict::Skipped if self.verbose => {
-                    text.push_str(&format!("{} {}\n", self.style("skipped", "33"), case.name));
+                    text.push_str(&format!("{} {}\n", self.style("skipped", "33"), case.label()));
                 }
                 Verdict::Passed | Verdict::Skipped => {}
             }
@@ -157,6 +164,12 @@ impl Page {
         if skipped > 0 {
             text.push_str(&format!(", {skipped} skipped (shipped; their mails are in the source tree)"));
         }
+        let own = count(|case| case.own);
+        let passed = count(|case| case.own && matches!(case.verdict, Verdict::Passed));
+        text.push_str(&match own {
+            0 => "\nnone of them is the site's: [rules] paths or the command line name its files".to_owned(),
+            _ => format!("\nthe site's: {passed} of {own} passed"),
+        });
         text.push('\n');
         text
     }

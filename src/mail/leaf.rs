@@ -158,7 +158,7 @@ pub(super) fn is_text(bytes: &[u8]) -> bool {
     let sample = &bytes[..bytes.len().min(SAMPLE)];
     let control =
         |byte: &u8| *byte < b' ' && !matches!(byte, b'\t' | b'\n' | b'\r' | 0x0c | 0x1b) || *byte == 0x7f;
-    if sample.is_empty() || sample.iter().any(|byte| control(byte)) {
+    if sample.is_empty() || sample.iter().any(control) {
         return false;
     }
     let whole = match std::str::from_utf8(sample) {

@@ -351,6 +351,44 @@ async fn the_real_program_earns_no_block_however_often_it_is_killed() {
     gateway.stop();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_loop_costs_the_account_only_what_was_under_way() {
+    let plan = standin::Plan::Windows(vec![(60, SignedDuration::from_hours(1))]);
+    let standin = Standin::start(Options { plan, ..Options::default() }).await.unwrap();
+    let mut site = Site::new(&standin);
+    site.set("signl4", "plan", "{ 1s = 10, 1h = 60 }");
+    site.set("incidents", "storm", "false");
+    let mut gateway = site.start();
+    let hand_in = |gateway: &support::Gateway, numbers: std::ops::Range<u32>| {
+        let mut smtp = Smtp::connect(gateway.address()).unwrap();
+        smtp.say("EHLO loop.example").unwrap();
+        for n in numbers {
+            let mail = format!("Subject: {n}\nX-S4-ExternalID: case {n}\n\nText.\n");
+            smtp.mail("a@example.org", &["soc@example.org"], &mail).unwrap();
+        }
+    };
+    for life in 0..24 {
+        // One mail comes in every second life; in the others the queue is empty or holds what was cut off.
+        if life % 2 == 0 {
+            hand_in(&gateway, life / 2..life / 2 + 1);
+        }
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        gateway.kill();
+        gateway = site.start();
+    }
+    hand_in(&gateway, 12..30);
+    let all = standin.wait_for(|requests| {
+        let mut here = titles(requests);
+        here.sort_unstable();
+        here.dedup();
+        here.len() == 30
+    });
+    // Its hour is not used up, and nothing waits for the next.
+    tokio::time::timeout(Duration::from_secs(60), all).await.unwrap();
+    assert_eq!(throttled(&standin), 0);
+    gateway.stop();
+}
+
 #[tokio::test]
 async fn a_storm_is_measured_by_the_account_of_the_team_that_is_flooded() {
     let account = async |plan| Standin::start(Options { plan, ..Options::default() }).await.unwrap();

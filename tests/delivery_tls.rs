@@ -141,7 +141,7 @@ impl Rig {
         };
         let config = Config { plan: Plan::Unlimited, probe: false, ..Config::default() };
         let target = Target::fixed("soc", server.url(), Secret::new("team-secret"));
-        let connection = Connection { ca_file: Some(ca_file), proxy };
+        let connection = Connection { ca_file: Some(ca_file), proxy, ..Connection::default() };
         let (stop, stopped) = watch::channel(false);
         let backlog = spool.clone();
         let delivery =

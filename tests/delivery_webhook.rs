@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{
-    self, Backlog, BacklogError, Config, Connection, Delivery, Proxy, SecretSource, State, Target,
+    self, Backlog, BacklogError, Config, Connection, Delivery, EventId, Proxy, SecretSource, State, Target,
 };
 use smtp2signl4::event::Attachment;
 use smtp2signl4::mail::MailId;
@@ -85,7 +85,7 @@ impl Backlog for Memory {
         let mut all: Vec<Urgent> = queued
             .values()
             .filter(|q| q.team == team && q.external_id.is_none())
-            .map(|q| Urgent { head: q.clone(), rank: rank(q.status, q.severity), seq: q.seq })
+            .map(|q| Urgent { head: q.clone(), rank: rank(q.status, q.severity, q.stranger), seq: q.seq })
             .filter(|urgent| (urgent.rank, urgent.seq) > after)
             .collect();
         all.sort_by_key(|urgent| (urgent.rank, urgent.seq));
@@ -405,6 +405,38 @@ async fn the_yes_of_a_login_page_in_between_is_not_taken_for_signl4s() {
 }
 
 #[tokio::test]
+async fn where_an_events_id_is_required_any_other_yes_holds_the_team_and_only_the_question_is_repeated() {
+    let standin = Standin::start(Options::default()).await.unwrap();
+    let connection = Connection { event_id: EventId::Required, ..direct() };
+    let target = fixed(&standin);
+    let config = Config { probe: true, ..config() };
+    let rig = Rig::over(Memory::default(), standin, target, config, connection);
+    within(async { while rig.state().await != State::Open {} }).await;
+    let reply = |status, body: &str| Fault::Reply { status, headers: Vec::new(), body: body.to_owned() };
+    let strangers =
+        [(200, "<html>Please log in</html>"), (200, r#"{"ok":true}"#), (200, r#"{"eventId":"25"#), (204, "")];
+    for (seq, (status, body)) in (1..).zip(strangers) {
+        rig.standin.fail(Some(reply(status, body)));
+        rig.send(seq, None);
+        rig.recorded(|o| matches!(o, Outcome::Deferred { seq: s, maybe_taken: true, .. } if *s == seq)).await;
+        within(async { while rig.state().await != State::Held {} }).await;
+        let status = &within(rig.delivery.status()).await[0];
+        assert!(status.meets_another && status.reason.contains("this is not SIGNL4"), "{}", status.reason);
+        rig.standin.fail(None);
+        rig.delivery.wake(None).await;
+        rig.delivered(seq).await;
+        // The one that was said yes to, and once more.
+        let message = seq.to_string();
+        let posts = rig.standin.requests().iter().filter(|r| r.payload["Message"] == *message).count();
+        assert_eq!((posts, rig.delivery.status().await[0].doubles), (2, seq), "{status:?}");
+    }
+    // The vendor may change what a 201 says.
+    rig.standin.script([reply(201, "")]);
+    rig.send(9, None);
+    rig.delivered(9).await;
+}
+
+#[tokio::test]
 async fn an_event_whose_answer_is_lost_is_posted_again() {
     let rig = Rig::start().await;
     rig.standin.script([Fault::TakeAndClose]);
@@ -542,6 +574,8 @@ async fn neither_the_log_nor_a_reason_holds_the_secret_or_the_text_of_an_event()
         .with_ansi(false)
         .with_writer(move || writer.clone())
         .finish();
+    // With one log alone, what a test on another thread says first would be left out of it for good.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     // Everything runs on the thread of this test, and so does its log.
     let _guard = tracing::subscriber::set_default(subscriber);
     let rig = Rig::start().await;

@@ -21,7 +21,7 @@ pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
 use crate::authenticity;
-use crate::delivery::{self, Connection, Plan, Proxy};
+use crate::delivery::{self, Connection, EventId, Plan, Proxy};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
@@ -398,6 +398,7 @@ fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
     Connection {
         ca_file,
         proxy,
+        event_id: table.value("event-id").map_or_else(EventId::default, |value| EventId::read(&value)),
         #[cfg(test)]
         carrier: None,
     }

@@ -19,6 +19,27 @@ use super::window::Rank;
 use log::Log;
 use wrong::Wrong;
 
+/// Windows from this length on are long: one that is used up keeps events waiting for so long that a page is late.
+const LONG: SignedDuration = SignedDuration::from_mins(10);
+
+/// How much of the account's windows may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// All: by what known senders have sent.
+    Whole,
+    /// The first half: by what strangers have sent, so that they never use up what a known sender's page needs.
+    Half,
+}
+
+impl Share {
+    fn of(self, limit: u64) -> u64 {
+        match self {
+            Self::Whole => limit,
+            Self::Half => limit.div_ceil(2),
+        }
+    }
+}
+
 /// One of the account's windows.
 #[derive(Debug, Clone)]
 struct Window {
@@ -44,16 +65,25 @@ impl Window {
         Self { limit, length, log: Log::new(length), others: None }
     }
 
-    /// When one more may be posted beside `in_flight`: now if it is not later than that, or none if an
-    /// answer must come first.
-    fn free_at(&self, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
-        let room = self.limit.checked_sub(in_flight).filter(|&room| room > 0)?;
+    /// When one more may be posted beside `in_flight` if only such a `share` of it may be used: now if it is not later
+    /// than that, or none if an answer must come first.
+    fn free_at(&self, share: Share, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
+        let room = share.of(self.limit).checked_sub(in_flight).filter(|&room| room > 0)?;
         let own = self.log.below(room).unwrap_or(now);
         let theirs = self.others.filter(|others| now < others.reset).map_or(now, |others| {
             let used = others.count + self.log.since(others.start) + in_flight;
-            if used < others.limit { now } else { others.reset }
+            if used < share.of(others.limit) { now } else { others.reset }
         });
         Some(own.max(theirs))
+    }
+
+    /// How many more may be posted at `now` beside `in_flight`.
+    fn room(&self, share: Share, in_flight: u64, now: Timestamp) -> u64 {
+        let own = share.of(self.limit).saturating_sub(in_flight + self.log.total());
+        let theirs = self.others.filter(|others| now < others.reset).map_or(u64::MAX, |others| {
+            share.of(others.limit).saturating_sub(others.count + self.log.since(others.start) + in_flight)
+        });
+        own.min(theirs)
     }
 }
 
@@ -107,17 +137,22 @@ impl Budget {
     /// When one more event may be posted: at once if that is not after `now`. None if an answer must come
     /// first.
     pub(crate) fn free_at(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let at = self.room_at(now)?;
-        let wrong = if self.is_limited() { self.wrong.free_at(self.in_flight, now)? } else { now };
+        self.free_for(Share::Whole, now)
+    }
+
+    /// The same if only such a `share` may be used.
+    pub(crate) fn free_for(&mut self, share: Share, now: Timestamp) -> Option<Timestamp> {
+        let at = self.room_at(share, now)?;
+        let wrong = if self.is_limited() { self.wrong.free_at(share, self.in_flight, now)? } else { now };
         Some(at.max(wrong))
     }
 
     /// When the windows have room.
-    fn room_at(&mut self, now: Timestamp) -> Option<Timestamp> {
+    fn room_at(&mut self, share: Share, now: Timestamp) -> Option<Timestamp> {
         self.look(now);
         let mut at = self.blocked_until.max(now);
         for window in &self.windows {
-            at = at.max(window.free_at(self.in_flight, now)?);
+            at = at.max(window.free_at(share, self.in_flight, now)?);
         }
         Some(at)
     }
@@ -127,6 +162,36 @@ impl Budget {
         let at = self.free_at(now)?;
         let wrong = if self.is_limited() { self.wrong.free_for_probe_at() } else { None };
         Some(at.max(wrong.unwrap_or(now)))
+    }
+
+    /// How many more events may be posted at `now` if only such a `share` may be used.
+    pub(crate) fn room(&mut self, share: Share, now: Timestamp) -> u64 {
+        self.look(now);
+        if now < self.blocked_until {
+            return 0;
+        }
+        let windows = self.windows.iter().map(|window| window.room(share, self.in_flight, now));
+        let wrong = if self.is_limited() { self.wrong.room(share, self.in_flight) } else { u64::MAX };
+        windows.min().unwrap_or(u64::MAX).min(wrong)
+    }
+
+    /// Whether a question may be asked that no event waits for. What is asked at each start must not use up what
+    /// events need: it leaves them three quarters of each long window.
+    pub(crate) fn may_ask_idly(&mut self, now: Timestamp) -> bool {
+        self.look(now);
+        let mut long = self.windows.iter().filter(|window| window.length >= LONG);
+        long.all(|window| (window.log.total() + self.in_flight) * 4 < window.limit)
+    }
+
+    /// The limit that keeps one more event from being posted at `now` for the longest, and for how long a time it
+    /// counts; none if it is not the plan that does.
+    pub(crate) fn used_up(&mut self, now: Timestamp) -> Option<(u64, SignedDuration)> {
+        self.look(now);
+        let full = self.windows.iter().filter_map(|window| {
+            let at = window.free_at(Share::Whole, self.in_flight, now).filter(|&at| at > now)?;
+            Some((at, window.limit, window.length))
+        });
+        full.max().map(|(_, limit, length)| (limit, length))
     }
 
     /// Whether an event of `team` that is so urgent is not too much like one that was found wrong, to be posted at
@@ -149,10 +214,10 @@ impl Budget {
         rank: Rank,
         now: Timestamp,
     ) -> Option<(Timestamp, Option<u64>)> {
-        let room = self.room_at(now)?;
+        let room = self.room_at(Share::Whole, now)?;
         let mut wrong = None;
         if self.is_limited() {
-            let free = self.wrong.free_at(self.in_flight, now)?;
+            let free = self.wrong.free_at(Share::Whole, self.in_flight, now)?;
             let again =
                 self.wrong.trusts_again_at(self.in_flight, now).filter(|_| !self.trusts(team, rank, now));
             wrong = Some(free.max(again.unwrap_or(free))).filter(|&at| at > room);

@@ -134,11 +134,12 @@ pub(super) struct Dispatch<B> {
 impl<B: Backlog> Dispatch<B> {
     pub(super) fn new(setup: Setup, targets: Vec<Target>, backlog: B) -> Result<Self, SetupError> {
         let webhook = teams::webhook(&setup, &targets)?;
+        let longest = webhook.longest();
         Ok(Self {
             backlog: Arc::new(backlog),
             webhook,
             targets,
-            scheduler: Scheduler::new(setup.config.plan.clone()),
+            scheduler: Scheduler::new(setup.config.plan.clone(), longest),
             rng: Rng::with_seed(setup.seed),
             entries: Vec::new(),
             names: BTreeMap::new(),
@@ -212,11 +213,15 @@ impl<B: Backlog> Dispatch<B> {
     /// Does what is to be done now, and records what is to be recorded.
     fn drive(&mut self) {
         let now = self.setup.clock.now();
+        self.scheduler.has_run_for(self.setup.clock.up());
         let may_post = self.unrecorded.len() < UNRECORDED;
         while !self.stopping
             && let Some(action) = self.scheduler.next(now, may_post)
         {
             self.start(action);
+        }
+        for news in self.scheduler.starving(now) {
+            log::starving(self.scheduler.account_name(news.account), &news);
         }
         self.note_holds(now);
         self.record();
@@ -296,6 +301,7 @@ impl<B: Backlog> Dispatch<B> {
 
     fn finish(&mut self, done: Result<(task::Id, Done), JoinError>) {
         let now = self.setup.clock.now();
+        self.scheduler.has_run_for(self.setup.clock.up());
         let done = match done {
             Ok((id, done)) => {
                 self.tickets.remove(&id);

@@ -36,7 +36,7 @@ pub use probe::{Fault, Finding, probe, probe_way};
 pub use scheduler::State;
 #[cfg(test)]
 pub(crate) use webhook::{Carried, Carrier, Reached};
-pub use webhook::{Connection, Proxy, SetupError, refuse_url, verify};
+pub use webhook::{Connection, EventId, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;
@@ -280,6 +280,15 @@ impl Backlog for Spool {
     }
 }
 
+/// A time in which nothing goes out, since an account has posted what it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Starved {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when it will last.
+    pub until: Timestamp,
+}
+
 /// How it stands with one team.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -289,6 +298,10 @@ pub struct Status {
     pub state: State,
     /// Why not, or why only as fast as the account's limit lets them; empty if they do.
     pub reason: String,
+    /// Since when and until when, if its account has posted what it may.
+    pub starved: Option<Starved>,
+    /// Whether it is held since another than SIGNL4 answers.
+    pub meets_another: bool,
     /// Its events in memory.
     pub queued: usize,
     /// Whether more of them may wait on disk.

@@ -124,6 +124,9 @@ pub async fn probe(
         Answer::Accepted { .. } => Finding::Proven(format!(
             "the secret: SIGNL4 took, {over}, a close for an alert that never was, which pages nobody"
         )),
+        Answer::Foreign { reason } => {
+            Finding::Failed(Fault::Way, format!("another answers than SIGNL4: {reason}"))
+        }
         Answer::Unauthorised { reason } => {
             Finding::Failed(Fault::Config, format!("the secret or the URL is refused: {reason}"))
         }

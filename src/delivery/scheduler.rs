@@ -13,6 +13,8 @@
 mod choice;
 mod gate;
 mod reading;
+mod retry;
+mod starved;
 mod team;
 
 use std::sync::Arc;
@@ -20,19 +22,21 @@ use std::sync::Arc;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
+use choice::May;
 pub use gate::State;
 pub(crate) use gate::{Notice, Verdict};
+pub(crate) use starved::Starving;
 use team::Taken;
 pub(crate) use team::{Limits, Team};
 
-use super::budget::{Budget, Spent};
+use super::budget::{Budget, Share, Spent};
 use super::ledger::{Change, Ledger};
 use super::multipart::Files;
 use super::plan::Plan;
 use super::webhook::Answer;
 use super::window::Rank;
 use crate::mail::MailId;
-use crate::spool::{Queued, Reservation, Urgent};
+use crate::spool::{QUIET, Queued, Reservation, STRANGE, Urgent};
 
 /// The index of a team; teams are never removed.
 pub(crate) type Index = usize;
@@ -81,6 +85,10 @@ struct Account {
     ledger: Ledger,
     /// Whether the headers of a reply have told what it may post.
     told: bool,
+    /// Since when something is to be posted and there is no room for it.
+    starving: Option<Timestamp>,
+    /// Whether that was told.
+    told_starving: Option<Timestamp>,
     /// Pages that were posted while something waited that pages nobody, since the last of that went.
     passing: u32,
 }
@@ -101,14 +109,21 @@ struct Seat {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     plan: Plan,
+    /// How long a post may take at most.
+    longest: SignedDuration,
     accounts: Vec<Account>,
     seats: Vec<Seat>,
 }
 
 impl Scheduler {
-    /// One without teams, whose accounts have `plan`.
-    pub(crate) fn new(plan: Plan) -> Self {
-        Self { plan, accounts: Vec::new(), seats: Vec::new() }
+    /// One without teams, whose accounts have `plan`. No post takes longer than `longest`.
+    pub(crate) fn new(plan: Plan, longest: SignedDuration) -> Self {
+        Self { plan, longest, accounts: Vec::new(), seats: Vec::new() }
+    }
+
+    /// Says for how long the process has run, by a clock that does not jump.
+    pub(crate) fn has_run_for(&mut self, up: SignedDuration) {
+        self.seats.iter_mut().for_each(|seat| seat.team.up = up);
     }
 
     /// The index of the account `name`, if it is known.
@@ -134,8 +149,10 @@ impl Scheduler {
         if notes.is_none() && budget.is_limited() {
             budget.charge(budget.burst(), now);
         }
-        let ledger = Ledger::open(name, notes.unwrap_or_default(), &mut budget, now);
-        self.accounts.push(Account { name: name.to_owned(), budget, ledger, told: false, passing: 0 });
+        let ledger = Ledger::open(name, notes.unwrap_or_default(), self.longest, &mut budget, now);
+        let name = name.to_owned();
+        let (told, starving, told_starving, passing) = Default::default();
+        self.accounts.push(Account { name, budget, ledger, told, starving, told_starving, passing });
         self.accounts.len() - 1
     }
 
@@ -170,14 +187,6 @@ impl Scheduler {
     /// The secret of a team was refused since then, when the service ran before.
     pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
         self.seats[team].team.was_held(since, now);
-    }
-
-    /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
-    /// SIGNL4 found wrong in the last minute, if that is why.
-    pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
-        let Seat { team: queue, account, .. } = &self.seats[team];
-        let rank = queue.next_rank()?;
-        self.accounts[*account].budget.clone().waits(team, rank, now)
     }
 
     /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
@@ -225,14 +234,30 @@ impl Scheduler {
         let budget = &mut self.accounts[account].budget;
         let limited = budget.is_limited();
         let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
-        let (best, quiet_waits) = self.choose(account, may_probe, now);
+        let may_ask = budget.may_ask_idly(now);
+        let may_strange = budget.free_for(Share::Half, now).is_some_and(|at| at <= now);
+        let (whole, half) = (budget.room(Share::Whole, now), budget.room(Share::Half, now));
+        let may = May { probe: may_probe, ask: may_ask, strange: may_strange };
+        let (best, quiet_waits) = self.choose(account, may, now);
+        // Nothing is reserved that does not exist, or for which there is no room.
+        let posts = match best {
+            Some((.., pick)) if limited && pick.is_strange() => self.ready(account, STRANGE, half, now),
+            Some(_) if limited && whole > 0 => self.ready(account, QUIET, whole, now),
+            _ => 0,
+        };
         let Account { budget, ledger, .. } = &mut self.accounts[account];
-        let wanted = best.is_some() || budget.in_flight() > 0;
-        if let Some(reservation) = ledger.due(wanted, budget, now) {
+        if let Some(reservation) = ledger.due(posts, budget, now) {
             return Some(Action::Reserve { account, reservation });
         }
-        let (team, by, pick) = best?;
-        if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post() {
+        let Some((team, by, pick)) = best else {
+            self.look_for_starved(account);
+            return None;
+        };
+        let Account { budget, ledger, starving, .. } = &mut self.accounts[account];
+        if budget.free_at(now).is_some_and(|at| at > now) {
+            starving.get_or_insert(now);
+        }
+        if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post(now) {
             return None;
         }
         match self.seats[team].team.take(pick, team != by, now) {
@@ -257,7 +282,8 @@ impl Scheduler {
     }
 
     fn spend(&mut self, account: usize) {
-        let Account { budget, ledger, .. } = &mut self.accounts[account];
+        let Account { budget, ledger, starving, .. } = &mut self.accounts[account];
+        *starving = None;
         budget.take();
         if budget.is_limited() {
             ledger.take();
@@ -269,13 +295,17 @@ impl Scheduler {
         let mut next = self.seats.iter().filter_map(|seat| seat.team.next_time()).min();
         for account in 0..self.accounts.len() {
             let Account { budget, ledger, .. } = &mut self.accounts[account];
+            let strange = self.seats.iter().any(|seat| {
+                seat.account == account && seat.team.next_rank().is_some_and(|rank| rank >= STRANGE)
+            });
+            let half = budget.free_for(Share::Half, now).filter(|&at| strange && at > now);
             let mut at = budget.free_at(now).filter(|&at| at > now);
             if at.is_none() {
                 at = budget.free_for_probe_at(now).filter(|&at| at > now);
             }
             let trust = budget.trusts_again_at(now);
             let retry = ledger.retry_at().filter(|&at| at > now);
-            next = [next, at, trust, retry].into_iter().flatten().min();
+            next = [next, at, half, trust, retry].into_iter().flatten().min();
         }
         next
     }

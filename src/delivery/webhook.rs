@@ -8,6 +8,7 @@
 
 mod endpoint;
 mod headers;
+mod taken;
 
 use std::error::Error;
 use std::fmt;
@@ -17,12 +18,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::header::HeaderMap;
 use reqwest::{Certificate, Client, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use endpoint::{Endpoint, refuse_url};
 pub use headers::Limits;
+pub use taken::EventId;
 
 use super::budget::Spent;
 use super::multipart::Form;
@@ -47,6 +48,9 @@ const UPLOADS: usize = 2;
 /// Bytes a second that a body with files is given at least, on top of the time for an answer.
 const SLOW_UPLOAD: usize = 100_000;
 
+/// The longest that the body of a form may take so.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(200);
+
 /// How the webhook is reached.
 #[derive(Debug, Clone, Default)]
 pub struct Connection {
@@ -54,6 +58,8 @@ pub struct Connection {
     pub ca_file: Option<PathBuf>,
     /// The way out.
     pub proxy: Proxy,
+    /// What shows at a host that is not SIGNL4's own that a reply is SIGNL4's.
+    pub event_id: EventId,
     /// What stands in the place of the net, if anything does.
     #[cfg(test)]
     pub(crate) carrier: Option<Arc<dyn Carrier>>,
@@ -139,6 +145,12 @@ pub enum Answer {
         /// The answer in words.
         reason: String,
     },
+    /// What said yes is not SIGNL4: a login page of a network, a proxy or a firewall in between, another host. None of
+    /// the team's events gets through, unless SIGNL4 is behind it all the same.
+    Foreign {
+        /// The answer in words.
+        reason: String,
+    },
     /// The secret could not be had, and nothing was posted.
     NoSecret {
         /// Why not.
@@ -174,7 +186,7 @@ impl Answer {
             Self::Accepted { .. } | Self::Throttled { .. } => Spent::Event,
             Self::Refused { .. } | Self::Unauthorised { .. } => Spent::Wrong,
             Self::NoSecret { .. } | Self::Unavailable { reached: Reached::No, .. } => Spent::Nothing,
-            Self::Unavailable { .. } => Spent::Event,
+            Self::Foreign { .. } | Self::Unavailable { .. } => Spent::Event,
         }
     }
 }
@@ -212,6 +224,7 @@ pub struct Webhook {
     client: Client,
     timeout: Duration,
     clock: Arc<dyn Clock>,
+    event_id: EventId,
     /// Bodies with files that are in memory at a time.
     uploads: Arc<Semaphore>,
     #[cfg(test)]
@@ -236,6 +249,7 @@ impl Webhook {
             client,
             timeout,
             clock,
+            event_id: connection.event_id,
             uploads: Arc::new(Semaphore::new(UPLOADS)),
             #[cfg(test)]
             carrier: connection.carrier.clone(),
@@ -251,8 +265,15 @@ impl Webhook {
     /// Posts `form`, one event with its files, once.
     pub(super) async fn post_form(&self, endpoint: &Endpoint, form: Form) -> Answer {
         let Form { content_type, body } = form;
-        let transfer = Duration::from_secs((body.len() / SLOW_UPLOAD) as u64);
+        let transfer = Duration::from_secs((body.len() / SLOW_UPLOAD) as u64).min(LONGEST_UPLOAD);
         self.send(endpoint, &content_type, body, self.timeout + transfer).await
+    }
+
+    /// How long a post may take at most, from the moment at which it was decided: one with files may wait for the
+    /// others that are under way at once.
+    pub(super) fn longest(&self) -> SignedDuration {
+        let one = self.timeout.saturating_add(LONGEST_UPLOAD);
+        SignedDuration::try_from(one.saturating_mul(4)).unwrap_or(SignedDuration::MAX)
     }
 
     /// Waits for room for a body with files.
@@ -309,14 +330,14 @@ impl Webhook {
             format!("answered {status}{colon}{said}")
         };
         match classify(status) {
-            Class::Accepted if is_of_another(status, &headers, &body) => {
-                let reason = format!("answered {status} with a web page: this is not SIGNL4");
-                Answer::Unauthorised { reason }
-            }
-            Class::Accepted => {
-                let event_id = event_id(&body).map(|id| endpoint.excerpt(&id));
-                Answer::Accepted { event_id, limits }
-            }
+            Class::Accepted => match taken::read(self.event_id, endpoint.is_own(), status, &headers, &body) {
+                Ok(event_id) => {
+                    Answer::Accepted { event_id: event_id.map(|id| endpoint.excerpt(&id)), limits }
+                }
+                Err(what) => {
+                    Answer::Foreign { reason: format!("answered {status} {what}: this is not SIGNL4") }
+                }
+            },
             Class::Throttled => Answer::Throttled {
                 until: headers::throttled_until(&headers, limits, now),
                 reason: reason(),
@@ -425,21 +446,6 @@ async fn bounded_body(response: &mut reqwest::Response) -> String {
     String::from_utf8_lossy(&body).into_owned()
 }
 
-/// `eventId` of a 201.
-fn event_id(body: &str) -> Option<String> {
-    Some(serde_json::from_str::<serde_json::Value>(body).ok()?.get("eventId")?.as_str()?.to_owned())
-}
-
-/// Whether what said yes is not SIGNL4 but a login page of a network or a proxy in between, or another host: a
-/// wrong way, as a redirect is. SIGNL4 documents 201 and tells the event's id.
-fn is_of_another(status: StatusCode, headers: &HeaderMap, body: &str) -> bool {
-    let html = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {
-        let kind = kind.as_bytes();
-        kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
-    });
-    status != StatusCode::CREATED && (html || body.trim_start().starts_with('<')) && event_id(body).is_none()
-}
-
 /// The text of an error as SIGNL4 writes it: `{"requestId", "code", "details", "message"}`.
 fn one_of_signl4s_errors(body: &str) -> Option<String> {
     let json: serde_json::Value = serde_json::from_str(body).ok()?;
@@ -474,7 +480,5 @@ mod tests {
         let body = r#"{"requestId":"1","code":3004,"details":"not found","message":"Error raising event."}"#;
         assert_eq!(one_of_signl4s_errors(body).as_deref(), Some("not found"));
         assert_eq!(one_of_signl4s_errors("<html>"), None);
-        assert_eq!(event_id(r#"{"eventId":"2518_x"}"#).as_deref(), Some("2518_x"));
-        assert_eq!(event_id("[]"), None);
     }
 }

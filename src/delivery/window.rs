@@ -15,7 +15,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::multipart::Files;
 use crate::event::Attachment;
 use crate::mail::MailId;
-use crate::spool::{QUIET, Queued, RANKS, rank};
+use crate::spool::{QUIET, Queued, RANKS, STRANGE, rank};
 
 /// An event that waits or is away.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Waiting {
     pub(super) accepted_at: Timestamp,
     /// Posts that failed so far.
     pub(super) attempts: u32,
+    /// For how long the process had run when the first of this process failed.
+    pub(super) failed_first: Option<SignedDuration>,
     /// Why the last one failed, as it was last logged.
     pub(super) reason: Option<Box<str>>,
     /// Whether one of those may have been taken although no answer came.
@@ -53,6 +55,9 @@ impl Waiting {
         Some(Arc::new(Files { seq, mail: self.mail, attempts: self.attempts, attachments }))
     }
 }
+
+/// So many tries more than a stranger's event an event of a known sender has before that is tried in its place.
+const STRANGE_HANDICAP: u32 = 3;
 
 /// What goes first among lanes that could all go: the smaller, as [`crate::spool::rank`] has it.
 pub(super) type Rank = u8;
@@ -141,12 +146,13 @@ impl Window {
     pub(super) fn insert(&mut self, queued: Queued, room: usize, now: Timestamp) {
         let seq = queued.seq;
         let lane = queued.incident;
-        let rank = rank(queued.status, queued.severity);
+        let rank = rank(queued.status, queued.severity, queued.stranger);
         let untried = queued.attempts == 0 && queued.next_at > queued.accepted_at;
         let waiting = Waiting {
             mail: queued.mail,
             accepted_at: queued.accepted_at,
             attempts: queued.attempts,
+            failed_first: None,
             reason: queued.reason.map(Box::from),
             maybe_taken: queued.unanswered > 0,
             next_at: queued.next_at,
@@ -294,7 +300,7 @@ impl Window {
 
     /// The next event that may go and pages nobody, nor does any of its lane.
     pub(super) fn next_quiet(&self) -> Option<(Rank, u64)> {
-        self.ready.range((QUIET, 0)..).next().copied()
+        self.ready.range((QUIET, 0)..(QUIET + 1, 0)).next().copied()
     }
 
     /// How many events of those `ranks` may go, counted up to `most`.
@@ -324,7 +330,12 @@ impl Window {
     /// Of all heads, due or not, the one that was tried least, the most urgent of those: probing with it in
     /// turn, no event that always fails can stand in the way of the others.
     pub(super) fn least_tried(&self) -> Option<u64> {
-        self.heads().min_by_key(|&(rank, seq)| (self.events[&seq].attempts, rank, seq)).map(|(_, seq)| seq)
+        // A stranger's is tried before those of known senders only if they have failed often enough.
+        let tried = |rank, seq: &u64| {
+            let handicap = if rank >= STRANGE { STRANGE_HANDICAP } else { 0 };
+            self.events[seq].attempts.saturating_add(handicap)
+        };
+        self.heads().min_by_key(|&(rank, seq)| (tried(rank, &seq), rank, seq)).map(|(_, seq)| seq)
     }
 
     /// Of all heads, due or not, the most urgent one, the one that was tried least of those.

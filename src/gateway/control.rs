@@ -161,6 +161,12 @@ pub struct TeamStatus {
     pub state: String,
     /// Why not; empty if they do.
     pub reason: String,
+    /// Since when nothing goes out, if its account has posted what it may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// Until when that lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
 }
 
 /// Opens the socket at `path`; one left by a service that died is replaced. The spool's lock has already
@@ -359,12 +365,14 @@ async fn status(intake: &Intake) -> Reply {
             State::Held => "held",
             State::Throttled => "throttled",
             State::Down => "not reached",
+            State::Starved => "starved",
             State::Unknown => "not in the config",
             State::Untried => "not tried",
             State::Open if status.reason.is_empty() => "open",
             State::Open => "waits",
         };
-        TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason }
+        let (since, until) = status.starved.map(|starved| (starved.since, starved.until)).unzip();
+        TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason, since, until }
     };
     Reply::Status(delivery.status().await.into_iter().map(one).collect())
 }

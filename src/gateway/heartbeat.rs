@@ -3,7 +3,8 @@
 //!
 //! - accept: a client of our own is greeted at the first entrance that takes it;
 //! - spool: a small write is on disk;
-//! - delivery: it answers, and no team with events that wait has been held or out of reach for some beats.
+//! - delivery: it answers, and no team with events that wait has been held, out of reach or without a post that its
+//!   account may make for some beats, or will be.
 //!
 //! Left out: whether SIGNL4 pages. A single post that fails is delivery's to try again.
 
@@ -123,15 +124,46 @@ pub struct Fault {
     pub problem: String,
 }
 
+/// Whether events go out.
+struct Flow {
+    /// How long a team may be stuck.
+    patience: SignedDuration,
+    /// Since when the teams with events that wait are.
+    stuck: HashMap<String, Timestamp>,
+}
+
+impl Flow {
+    /// Whether events go out, as far as some wait.
+    fn look(&mut self, statuses: &[Status], now: Timestamp) -> Result<(), String> {
+        let stuck = |status: &&Status| {
+            matches!(status.state, State::Held | State::Down | State::Throttled | State::Starved)
+                && (status.queued > 0 || status.more)
+        };
+        let began = |status: &Status| {
+            let starved = status.starved.map(|starved| starved.since.min(now));
+            starved.or_else(|| self.stuck.get(&status.team).copied()).unwrap_or(now)
+        };
+        let since: HashMap<String, Timestamp> =
+            statuses.iter().filter(stuck).map(|status| (status.team.clone(), began(status))).collect();
+        self.stuck = since;
+        let too_long = |status: &&Status| {
+            // That an account may post nothing for so long is known beforehand.
+            let end = status.starved.map_or(now, |starved| starved.until.max(now));
+            self.stuck.get(&status.team).is_some_and(|since| end.duration_since(*since) >= self.patience)
+        };
+        match statuses.iter().find(too_long) {
+            Some(status) => Err(format!("nothing of team {} goes out: {}", status.team, status.reason)),
+            None => Ok(()),
+        }
+    }
+}
+
 /// What beats.
 pub struct Heart {
     door: Option<Door>,
     intake: Arc<Intake>,
     pinger: Pinger,
-    /// How long a team may be held or out of reach.
-    patience: SignedDuration,
-    /// Since when the teams with events that wait are held or out of reach.
-    stuck: HashMap<String, Timestamp>,
+    flow: Flow,
     /// The part that failed at the last beat.
     failed: Option<&'static str>,
     /// Whether the last ping was not taken.
@@ -142,7 +174,8 @@ impl Heart {
     /// A heart that beats every `interval`.
     pub fn new(door: Option<Door>, intake: Arc<Intake>, pinger: Pinger, interval: Duration) -> Self {
         let patience = SignedDuration::try_from(interval * BEATS).unwrap_or(SignedDuration::MAX);
-        Self { door, intake, pinger, patience, stuck: HashMap::new(), failed: None, unheard: false }
+        let flow = Flow { patience, stuck: HashMap::new() };
+        Self { door, intake, pinger, flow, failed: None, unheard: false }
     }
 
     /// Looks whether all works, and pings if it does. Whether the ping was taken.
@@ -194,7 +227,7 @@ impl Heart {
             .map_err(|_| format!("it does not answer within {PATIENCE:?}"))
             .and_then(|found| if found.is_empty() { Err("it has stopped".to_owned()) } else { Ok(found) })
             .map_err(fault("delivery"))?;
-        self.flows(&statuses).map_err(fault("delivery"))
+        self.flow.look(&statuses, self.intake.now()).map_err(fault("delivery"))
     }
 
     async fn write(&self) -> Result<(), String> {
@@ -202,27 +235,6 @@ impl Heart {
         match timeout(PATIENCE, self.intake.spool().remember(vec![memo])).await {
             Ok(written) => written.map_err(|error| error.to_string()),
             Err(_) => Err(format!("a write is not on disk within {PATIENCE:?}")),
-        }
-    }
-
-    /// Whether events go out, as far as some wait.
-    fn flows(&mut self, statuses: &[Status]) -> Result<(), String> {
-        let now = self.intake.now();
-        let stuck = |status: &&Status| {
-            matches!(status.state, State::Held | State::Down) && (status.queued > 0 || status.more)
-        };
-        let since: HashMap<String, Timestamp> = statuses
-            .iter()
-            .filter(stuck)
-            .map(|status| (status.team.clone(), self.stuck.get(&status.team).copied().unwrap_or(now)))
-            .collect();
-        self.stuck = since;
-        let too_long = |status: &&Status| {
-            self.stuck.get(&status.team).is_some_and(|since| now.duration_since(*since) >= self.patience)
-        };
-        match statuses.iter().find(too_long) {
-            Some(status) => Err(format!("nothing of team {} goes out: {}", status.team, status.reason)),
-            None => Ok(()),
         }
     }
 }
@@ -246,7 +258,44 @@ pub async fn run(mut heart: Heart, interval: Duration, mut stop: watch::Receiver
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::Starved;
     use crate::smtp::Address;
+
+    fn at(minutes: i64) -> Timestamp {
+        "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)
+    }
+
+    fn status(state: State, starved: Option<Starved>) -> Status {
+        let (team, reason) = ("soc".to_owned(), "why".to_owned());
+        let (more, in_flight, oldest, doubles) = Default::default();
+        let meets_another = false;
+        Status { team, state, reason, starved, meets_another, queued: 1, more, in_flight, oldest, doubles }
+    }
+
+    #[test]
+    fn the_heart_stops_when_nothing_goes_out_for_three_beats_whatever_holds_it_up() {
+        for state in [State::Held, State::Down, State::Throttled] {
+            let mut flow = Flow { patience: SignedDuration::from_mins(3), stuck: HashMap::new() };
+            let mut look = |state, minute| flow.look(&[status(state, None)], at(minute)).is_ok();
+            assert!((0..3).all(|minute| look(state, minute)), "{state:?}");
+            assert!(!look(state, 3) && look(State::Open, 4) && look(state, 5), "{state:?}");
+        }
+        let idle = Status { queued: 0, ..status(State::Held, None) };
+        let mut flow = Flow { patience: SignedDuration::ZERO, stuck: HashMap::new() };
+        assert_eq!(flow.look(&[idle], at(0)), Ok(()), "where nothing waits nothing is stuck");
+    }
+
+    #[test]
+    fn the_heart_stops_at_once_when_an_account_is_known_to_post_nothing_for_three_beats() {
+        let mut flow = Flow { patience: SignedDuration::from_mins(3), stuck: HashMap::new() };
+        let mut look = |since, until, now| {
+            let starved = Starved { since: at(since), until: at(until) };
+            flow.look(&[status(State::Starved, Some(starved))], at(now))
+        };
+        assert_eq!(look(0, 2, 1), Ok(()));
+        assert_eq!(look(0, 40, 1), Err("nothing of team soc goes out: why".to_owned()));
+        assert!(look(0, 4, 3).is_err(), "nor has for three beats");
+    }
 
     #[test]
     fn the_door_is_the_first_entrance_that_greets_a_client_of_this_machine() {

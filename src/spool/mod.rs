@@ -41,7 +41,7 @@ pub use entry::{
 };
 pub use error::{Error, OpenError, PutError};
 pub use reader::Reader;
-pub use reservation::{QUIET, RANKS, Reservation, Urgent, rank};
+pub use reservation::{QUIET, RANKS, Reservation, STRANGE, Urgent, rank};
 
 use crate::clock::Clock;
 use crate::event::Event;

@@ -7,16 +7,20 @@ use super::entry::Queued;
 use crate::event::{Severity, Status};
 
 /// How many ranks there are.
-pub const RANKS: u8 = QUIET + 1;
+pub const RANKS: u8 = STRANGE + 1;
 
-/// The rank of what pages nobody: the last.
+/// The rank of what pages nobody: behind all that pages.
 pub const QUIET: u8 = 5;
+
+/// The rank of what strangers sent: the last.
+pub const STRANGE: u8 = 6;
 
 /// The rank of an event among those that wait; 0 goes first. One that pages goes by its severity, and with the medium
 /// ones if nobody told it. What closes or acknowledges goes behind all that pages, however bad it was: somebody waits
-/// for a page.
-pub fn rank(status: Status, severity: Option<Severity>) -> u8 {
+/// for a page. What a stranger sent goes behind everything of known senders, whatever it says of itself.
+pub fn rank(status: Status, severity: Option<Severity>, stranger: bool) -> u8 {
     match (status, severity) {
+        _ if stranger => STRANGE,
         (Status::Acknowledged | Status::Resolved, _) => QUIET,
         (Status::New, Some(Severity::Critical)) => 0,
         (Status::New, Some(Severity::High)) => 1,
@@ -35,7 +39,7 @@ pub struct Reservation {
     pub at: Timestamp,
     /// Posts that came to their end since the note before.
     pub spent: u64,
-    /// Posts that may be made or end before the next note. Nobody knows how many were if there is none.
+    /// Posts that are under way or may be made before the next note. If there is none nobody knows which of them were.
     pub open: u64,
 }
 

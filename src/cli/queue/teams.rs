@@ -25,9 +25,16 @@ pub(super) struct Standing {
     state: Option<String>,
     /// Why not.
     reason: Option<String>,
+    /// Since when nothing goes out, and until when, where the account has posted what it may.
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 impl Standing {
+    fn without_service(count: Count) -> Self {
+        Self { count, state: None, reason: None, since: None, until: None }
+    }
+
     /// The team.
     pub(super) fn team(&self) -> &str {
         &self.count.team
@@ -42,7 +49,8 @@ impl Standing {
     #[cfg(test)]
     pub(super) fn of(team: &str, state: &str, reason: &str) -> Self {
         let count = Count { team: team.to_owned(), ..Count::default() };
-        Self { count, state: Some(state.to_owned()), reason: Some(reason.to_owned()) }
+        let (since, until) = (None, None);
+        Self { count, state: Some(state.to_owned()), reason: Some(reason.to_owned()), since, until }
     }
 }
 
@@ -53,18 +61,16 @@ pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Sta
         Way::Answered(Reply::Status(teams)) => teams,
         _ => Vec::new(),
     };
-    let mut standings: BTreeMap<String, Standing> = counts
-        .into_iter()
-        .map(|count| (count.team.clone(), Standing { count, state: None, reason: None }))
-        .collect();
+    let mut standings: BTreeMap<String, Standing> =
+        counts.into_iter().map(|count| (count.team.clone(), Standing::without_service(count))).collect();
     for team in config.teams.iter().map(|team| &team.name).chain(known.iter().map(|status| &status.team)) {
-        standings.entry(team.clone()).or_insert_with(|| {
-            let count = Count { team: team.clone(), ..Count::default() };
-            Standing { count, state: None, reason: None }
-        });
+        standings
+            .entry(team.clone())
+            .or_insert_with(|| Standing::without_service(Count { team: team.clone(), ..Count::default() }));
     }
     for status in known {
         if let Some(standing) = standings.get_mut(&status.team) {
+            (standing.since, standing.until) = (status.since, status.until);
             standing.state = Some(status.state);
             standing.reason = Some(status.reason).filter(|reason| !reason.is_empty());
         }
@@ -75,7 +81,7 @@ pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Sta
 /// What there is to say of the teams, below a listing.
 pub(super) fn summary(standings: &[Standing], now: Timestamp) -> String {
     let mut text = String::new();
-    for Standing { count, state, reason } in standings {
+    for Standing { count, state, reason, .. } in standings {
         let Count { team, queued, failed, oldest, possible_doubles } = count;
         if queued + failed + possible_doubles > 0 {
             let oldest = oldest.map_or_else(String::new, |at| format!(", the oldest for {}", age(at, now)));
@@ -102,7 +108,7 @@ pub(super) async fn list(config: &Config, json: bool) -> Result<Exit, String> {
     }
     let head = ["TEAM", "STATE", "WAITING", "OLDEST", "FAILED", "TWICE?", "WHY"];
     let now = System.now();
-    let rows = standings.iter().map(|Standing { count, state, reason }| {
+    let rows = standings.iter().map(|Standing { count, state, reason, .. }| {
         [
             count.team.clone(),
             state.clone().unwrap_or_else(|| "no service".to_owned()),

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::Share;
 use super::log::Log;
 use crate::delivery::window::Rank;
 
@@ -30,6 +31,14 @@ const PAUSE: SignedDuration = SignedDuration::from_secs(10);
 const PROBES: u64 = 5;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+
+/// How many wrong requests a minute may have, and how many posts may be under way at once.
+fn bounds(share: Share) -> (u64, u64) {
+    match share {
+        Share::Whole => (MOST, AT_ONCE),
+        Share::Half => (PROBES, AT_ONCE / 2),
+    }
+}
 
 /// The wrong requests of an account.
 #[derive(Debug, Clone)]
@@ -83,9 +92,16 @@ impl Wrong {
 
     /// When one more may be posted beside `in_flight`: now if it is not later than that, or none if an answer must
     /// come first.
-    pub(super) fn free_at(&self, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
-        let room = MOST.checked_sub(in_flight).filter(|&room| room > 0 && in_flight < AT_ONCE)?;
+    pub(super) fn free_at(&self, share: Share, in_flight: u64, now: Timestamp) -> Option<Timestamp> {
+        let (most, at_once) = bounds(share);
+        let room = most.checked_sub(in_flight).filter(|&room| room > 0 && in_flight < at_once)?;
         Some(self.log.below(room).unwrap_or(now))
+    }
+
+    /// How many more may be posted beside `in_flight`, before an answer shows whether they were wrong.
+    pub(super) fn room(&self, share: Share, in_flight: u64) -> u64 {
+        let (most, at_once) = bounds(share);
+        at_once.saturating_sub(in_flight).min(most.saturating_sub(in_flight + self.log.total()))
     }
 
     /// When a secret may be tried that was refused before; none is now.
@@ -136,7 +152,7 @@ mod tests {
     }
 
     fn free(wrong: &Wrong, in_flight: u64) -> bool {
-        wrong.free_at(in_flight, at(1)) == Some(at(1))
+        wrong.free_at(Share::Whole, in_flight, at(1)) == Some(at(1))
     }
 
     #[test]
@@ -148,8 +164,8 @@ mod tests {
             }
             assert_eq!(free(&wrong, 0), count < 9);
         }
-        assert_eq!(after(9).free_at(0, at(1)), Some(at(61)));
-        assert_eq!(after(0).free_at(7, at(1)), None, "an answer must come first");
+        assert_eq!(after(9).free_at(Share::Whole, 0, at(1)), Some(at(61)));
+        assert_eq!(after(0).free_at(Share::Whole, 7, at(1)), None, "an answer must come first");
     }
 
     #[test]

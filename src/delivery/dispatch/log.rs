@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
 use super::super::ledger::Change;
-use super::super::scheduler::{Notice, Post, Team};
+use super::super::scheduler::{Notice, Post, Starving, Team};
 use crate::mail::MailId;
 use crate::spool::Outcome;
 
@@ -13,7 +13,15 @@ use crate::spool::Outcome;
 pub(super) fn notice(name: &str, team: &Team, event: Option<(u64, MailId, u32)>, notice: &Notice) {
     let waiting = team.waiting().0;
     match notice {
-        Notice::Held { reason } => error!(
+        Notice::Held { reason, foreign: true } => error!(
+            team = name,
+            waiting,
+            reason,
+            "another than SIGNL4 answers the posts of this team, such as the login page of a network, a proxy or a \
+             firewall: put the way right; its events are kept, it is tried again every minute by a question that \
+             pages nobody, and a restart is not needed"
+        ),
+        Notice::Held { reason, .. } => error!(
             team = name,
             waiting,
             reason,
@@ -83,6 +91,21 @@ pub(super) fn cut_off(account: &str, open: u64) {
         "the service did not end in order: posts that were under way then are made again, and nobody knows which of \
          them SIGNL4 has"
     );
+}
+
+/// An account has events and no room for any of them for long, or has room again.
+pub(super) fn starving(account: &str, news: &Starving) {
+    match news {
+        Starving { since, until: Some(until), used_up, .. } => error!(
+            account,
+            %since,
+            %until,
+            "no event of this account goes out: it has posted what it may{}; events are kept, and the most urgent go \
+             first then",
+            used_up.map_or_else(String::new, |(limit, length)| format!(", {limit} in {length:#}"))
+        ),
+        Starving { since, .. } => info!(account, %since, "events of this account go out again"),
+    }
 }
 
 /// The spool's answer to a reservation has changed what may be posted.

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use tokio::task;
 use tracing::{error, warn};
 
-use super::super::scheduler::{Index, Limits, State, signed};
+use super::super::scheduler::{Index, Limits, Starving, State, signed};
 use super::super::webhook::{Endpoint, SetupError, Webhook};
-use super::super::{Backlog, Status, Target};
+use super::super::{Backlog, Starved, Status, Target};
 use super::{Dispatch, Entry, Note, Setup, log};
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
@@ -152,10 +152,21 @@ impl<B: Backlog> Dispatch<B> {
         let known = self.names.values().map(|&index| {
             let (Entry { name, target, .. }, team) = (&self.entries[index], self.scheduler.team(index));
             let (queued, more, oldest) = team.waiting();
-            let state = if target.is_some() { team.state() } else { State::Unknown };
+            let mut state = if target.is_some() { team.state() } else { State::Unknown };
             let mut reason = team.reason().to_owned();
-            if state == State::Open
-                && queued > 0
+            let mut starved = None;
+            if !matches!(state, State::Open | State::Untried) || queued == 0 {
+                // What holds it up is another.
+            } else if let Some(Starving { since, until: Some(until), used_up, .. }) =
+                self.scheduler.starves(index, now)
+            {
+                (state, starved) = (State::Starved, Some(Starved { since, until }));
+                let limit =
+                    used_up.map_or_else(String::new, |(limit, length)| format!(", {limit} in {length:#}"));
+                reason = format!(
+                    "the account has posted what it may{limit}: nothing goes out since {since:.0} until {until:.0}"
+                );
+            } else if state == State::Open
                 && let Some((until, wrong)) = self.scheduler.waits(index, now)
             {
                 reason = match wrong {
@@ -169,6 +180,8 @@ impl<B: Backlog> Dispatch<B> {
                 team: name.to_string(),
                 state,
                 reason,
+                starved,
+                meets_another: team.meets_another(),
                 queued,
                 more,
                 in_flight: team.in_flight(),
@@ -180,6 +193,8 @@ impl<B: Backlog> Dispatch<B> {
             team: name.clone(),
             state: State::Unknown,
             reason: "the config does not name this team".to_owned(),
+            starved: None,
+            meets_another: false,
             queued: usize::try_from(count).unwrap_or(usize::MAX),
             more: false,
             in_flight: 0,

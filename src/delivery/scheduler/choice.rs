@@ -13,14 +13,25 @@ const PASSING: u32 = 3;
 /// The same of critical pages, which are late if anything is: it has every sixteenth post.
 const PASSING_CRITICAL: u32 = 15;
 
+/// What may be posted now, beside the events of known senders.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct May {
+    /// What may well earn an error.
+    pub(super) probe: bool,
+    /// A question that no event waits for.
+    pub(super) ask: bool,
+    /// An event of a stranger.
+    pub(super) strange: bool,
+}
+
 /// What is to be posted: of which team, and by whose target.
 type Choice = (Index, Index, Pick);
 
 impl Scheduler {
     /// What is to be posted next with `account`, and whether something waits that pages nobody while others page.
-    pub(super) fn choose(&self, account: usize, may_probe: bool, now: Timestamp) -> (Option<Choice>, bool) {
+    pub(super) fn choose(&self, account: usize, may: May, now: Timestamp) -> (Option<Choice>, bool) {
         let limited = self.accounts[account].budget.is_limited();
-        let best = self.best(account, limited, may_probe, now);
+        let best = self.best(account, limited, may, now);
         let Some((.., first)) = &best else { return (None, false) };
         let quiet = if first.is_quiet() { None } else { self.best_quiet(account, now) };
         let most = if first.rank() == 0 { PASSING_CRITICAL } else { PASSING };
@@ -28,9 +39,9 @@ impl Scheduler {
         (if its_turn { quiet } else { best }, quiet.is_some())
     }
 
-    /// The most urgent thing to post with `account`, of which team, and by whose target. Unless it `may_probe`
-    /// nothing that may well earn an error is, so that events do not wait behind it.
-    fn best(&self, account: usize, limited: bool, may_probe: bool, now: Timestamp) -> Option<Choice> {
+    /// The most urgent thing to post with `account`, of which team, and by whose target. What it may not is left out,
+    /// so that events of known senders do not wait behind it.
+    fn best(&self, account: usize, limited: bool, may: May, now: Timestamp) -> Option<Choice> {
         let mut best: Option<Choice> = None;
         let mut awaited: Option<Rank> = None;
         for team in 0..self.seats.len() {
@@ -52,7 +63,9 @@ impl Scheduler {
             }
             awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
             let own = if mine { seat.team.pick(now) } else { None };
-            let own = own.filter(|_| may_probe || seat.team.state() != State::Held);
+            let own = own.filter(|_| may.probe || seat.team.state() != State::Held);
+            let idle = |pick: &Pick| pick.is_question() && !seat.team.has_head();
+            let own = own.filter(|pick| may.ask || seat.team.state() == State::Held || !idle(pick));
             let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
             let diverted = diverted.and_then(|by| {
                 let by_probe = self.seats[by].team.state() == State::Held;
@@ -60,6 +73,8 @@ impl Scheduler {
             });
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
             let budget = &self.accounts[account].budget;
+            let picks =
+                picks.filter(|(_, pick)| !pick.is_strange() || may.strange && seat.team.spares_a_place());
             for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
                 if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
                     best = Some((team, by, pick));
@@ -68,6 +83,21 @@ impl Scheduler {
         }
         // What is more urgent can go in a moment, and would then find the budget spent.
         best.filter(|(_, _, pick)| !limited || awaited.is_none_or(|awaited| pick.order().0 <= awaited))
+    }
+
+    /// How many posts `account` could make at `now`, counted up to `most`: those that one answer does not decide about.
+    /// Of events only those up to the rank `last` count.
+    pub(super) fn ready(&self, account: usize, last: Rank, most: u64, now: Timestamp) -> u64 {
+        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
+        let own = seats.map(|(team, seat)| {
+            let own = if seat.account == account { seat.team.ready(last, most, now) } else { 0 };
+            let by = self.outlet(team, now).filter(|&by| by != team && self.seats[by].account == account);
+            own + by.map_or(0, |by| {
+                seat.team.ready_diverted(self.seats[by].team.state() == State::Held, last, most)
+            })
+        });
+        // What was chosen may be none of them, but is one.
+        own.sum::<u64>().clamp(1, most)
     }
 
     /// The first event of what pages nobody to post with `account`, while others page.

@@ -42,6 +42,8 @@ pub enum State {
     Throttled,
     /// Nothing answers.
     Down,
+    /// The account has posted what it may, and nothing goes out for long. No gate shuts for that: it is told only.
+    Starved,
     /// The spool holds events for a team that the config does not name.
     Unknown,
 }
@@ -49,8 +51,8 @@ pub enum State {
 /// Something that the log must tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
-    /// The team is held, or still is.
-    Held { reason: String },
+    /// The team is held, or still is; `foreign` if what answers is not SIGNL4.
+    Held { reason: String, foreign: bool },
     /// The account is throttled until then.
     Throttled { until: Timestamp, reason: String },
     /// Nothing answers, or for another reason than before.
@@ -102,10 +104,14 @@ impl Team {
                 self.throttled(probe, until, reason, now, &mut verdict.notices);
                 self.window.put_back(seq, now, now);
             }
-            Answer::Unauthorised { reason } => self.refused_us(seq, probe, reason, now, &mut verdict),
+            Answer::Unauthorised { reason } => self.refused_us(seq, probe, reason, false, now, &mut verdict),
+            Answer::Foreign { reason } => {
+                self.doubt(seq, Reached::Perhaps);
+                self.refused_us(seq, probe, reason, true, now, &mut verdict);
+            }
             Answer::NoSecret { reason } => {
-                self.hold(probe, &reason, now, &mut verdict.notices);
-                self.wait_for_secret(seq, reason, now, &mut verdict);
+                self.hold(probe, &reason, false, now, &mut verdict.notices);
+                self.wait_for_secret(seq, reason, false, now, &mut verdict);
             }
             Answer::Unavailable { reason, retry_after, reached } => {
                 let wait = self.wait(seq).max(retry_after.unwrap_or_default());
@@ -135,8 +141,9 @@ impl Team {
             }
             Answer::Throttled { until, reason, .. } => self.throttled(probe, until, reason, now, notices),
             Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.hold(probe, &reason, now, notices);
+                self.hold(probe, &reason, false, now, notices);
             }
+            Answer::Foreign { reason } => self.hold(probe, &reason, true, now, notices),
             Answer::Unavailable { reason, retry_after, .. } => {
                 self.unanswered(None, probe, &reason, retry_after, now, notices);
             }
@@ -156,11 +163,15 @@ impl Team {
                 self.throttled(probe, *until, reason.clone(), now, &mut notices);
             }
             Answer::Unauthorised { reason } if self.state == State::Open && self.may_ask => {
-                self.doubt_secret(reason, now);
+                self.doubt_secret(reason, false, now);
+            }
+            Answer::Foreign { reason } if self.state == State::Open && self.may_ask => {
+                self.doubt_secret(reason, true, now);
             }
             Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.hold(probe, reason, now, &mut notices);
+                self.hold(probe, reason, false, now, &mut notices);
             }
+            Answer::Foreign { reason } => self.hold(probe, reason, true, now, &mut notices),
             Answer::Unavailable { reason, retry_after, .. } => {
                 self.unanswered(Some(seq), probe, reason, *retry_after, now, &mut notices);
             }
@@ -187,6 +198,11 @@ impl Team {
             Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
                 let wait = self.wait(seq).max(PROBE_INTERVAL);
                 self.keep(seq, wait, reason, false, now, &mut verdict);
+            }
+            Answer::Foreign { reason } => {
+                let wait = self.wait(seq).max(PROBE_INTERVAL);
+                let maybe_taken = self.doubt(seq, Reached::Perhaps);
+                self.keep(seq, wait, reason, maybe_taken, now, &mut verdict);
             }
             Answer::Unavailable { reason, retry_after, reached } => {
                 let wait = self.wait(seq).max(retry_after.unwrap_or_default());
@@ -220,7 +236,7 @@ impl Team {
         let opens = match self.state {
             State::Held | State::Throttled => probe,
             State::Untried | State::Down => true,
-            State::Open | State::Unknown => false,
+            State::Open | State::Starved | State::Unknown => false,
         };
         if opens {
             if self.state != State::Untried && !self.unsure {
@@ -262,7 +278,7 @@ impl Team {
                 let extra = SignedDuration::from_secs(1 << self.failed_probes.min(6)).min(THROTTLE_CAP);
                 self.probe_at = until.max(now + extra);
             }
-            State::Untried | State::Open | State::Down | State::Unknown => {
+            State::Untried | State::Open | State::Down | State::Starved | State::Unknown => {
                 self.failed_probes = 0;
                 self.shut(State::Throttled, &reason, until);
                 notices.push(Notice::Throttled { until, reason });
@@ -270,8 +286,16 @@ impl Team {
         }
     }
 
-    /// The secret or the URL was refused to an event.
-    fn refused_us(&mut self, seq: u64, probe: bool, reason: String, now: Timestamp, verdict: &mut Verdict) {
+    /// The secret or the URL was refused to an event, or what took it is `foreign`: not SIGNL4, as far as can be seen.
+    fn refused_us(
+        &mut self,
+        seq: u64,
+        probe: bool,
+        reason: String,
+        foreign: bool,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) {
         let successes = self.successes;
         let suspect = self.suspects.entry(seq).or_default();
         // Others got through since this event was refused, and now it is refused again: something on the
@@ -280,28 +304,29 @@ impl Team {
         suspect.successes = Some(successes);
         if self.state != State::Open || !it_is_the_event {
             if self.state == State::Open && self.may_ask {
-                self.doubt_secret(&reason, now);
+                self.doubt_secret(&reason, foreign, now);
             } else {
-                self.hold(probe, &reason, now, &mut verdict.notices);
+                self.hold(probe, &reason, foreign, now, &mut verdict.notices);
             }
-            return self.wait_for_secret(seq, reason, now, verdict);
+            return self.wait_for_secret(seq, reason, foreign, now, verdict);
         }
         suspect.alone += 1;
         let alone = suspect.alone;
         if alone >= ALONE {
             let reason = format!("refused {} times although others are taken: {reason}", self.count(seq));
-            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
+            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: foreign });
             return;
         }
         let wait = self.wait(seq).max(PROBE_INTERVAL);
         let reason = format!("refused although others are taken: {reason}");
-        self.defer(seq, wait, reason, false, now, verdict);
+        self.defer(seq, wait, reason, foreign, now, verdict);
     }
 
     /// An event was refused, and the question is to tell whether it is the secret or the event: till then nothing
     /// goes out, and nobody is told.
-    fn doubt_secret(&mut self, reason: &str, now: Timestamp) {
+    fn doubt_secret(&mut self, reason: &str, foreign: bool, now: Timestamp) {
         self.shut(State::Held, reason, now);
+        self.foreign = foreign;
         self.held_since.get_or_insert(now);
         self.unsure = true;
     }
@@ -310,18 +335,20 @@ impl Team {
     fn tell_of_hold(&mut self, now: Timestamp, notices: &mut Vec<Notice>) {
         if std::mem::take(&mut self.unsure) {
             self.last_shout = now;
-            notices.push(Notice::Held { reason: self.reason.clone() });
+            notices.push(Notice::Held { reason: self.reason.clone(), foreign: self.foreign });
         }
     }
 
-    /// The secret or the URL was refused.
-    fn hold(&mut self, probe: bool, reason: &str, now: Timestamp, notices: &mut Vec<Notice>) {
+    /// The secret or the URL was refused, or what answers is `foreign`.
+    fn hold(&mut self, probe: bool, reason: &str, foreign: bool, now: Timestamp, notices: &mut Vec<Notice>) {
         if self.state != State::Held {
             self.shut(State::Held, reason, now + PROBE_INTERVAL);
+            self.foreign = foreign;
             self.held_since.get_or_insert(now);
             self.last_shout = now;
-            notices.push(Notice::Held { reason: reason.to_owned() });
+            notices.push(Notice::Held { reason: reason.to_owned(), foreign });
         } else if probe {
+            self.foreign = foreign;
             self.probe_at = now + PROBE_INTERVAL;
             if self.unsure {
                 // Who asked tells it: see [`Team::tell_of_hold`].
@@ -329,15 +356,22 @@ impl Team {
             } else if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
                 self.last_shout = now;
                 reason.clone_into(&mut self.reason);
-                notices.push(Notice::Held { reason: reason.to_owned() });
+                notices.push(Notice::Held { reason: reason.to_owned(), foreign });
             }
         }
     }
 
     /// `seq` waits until its team is no longer held: no event is given up meanwhile.
-    fn wait_for_secret(&mut self, seq: u64, reason: String, now: Timestamp, verdict: &mut Verdict) {
+    fn wait_for_secret(
+        &mut self,
+        seq: u64,
+        reason: String,
+        maybe_taken: bool,
+        now: Timestamp,
+        verdict: &mut Verdict,
+    ) {
         let wait = self.probe_at.duration_since(now).max(PROBE_INTERVAL);
-        self.keep(seq, wait, reason, false, now, verdict);
+        self.keep(seq, wait, reason, maybe_taken, now, verdict);
     }
 
     /// Nobody answered, or nobody who could.
@@ -378,74 +412,5 @@ impl Team {
         self.shut(State::Down, reason, probe_at);
         // New events do not make a server that has named its time be asked earlier.
         self.eager_after = if retry_after.is_some() { asked_for } else { Timestamp::MIN };
-    }
-
-    /// Notes whether a post of `seq` that failed may have been taken all the same, and says so.
-    fn doubt(&mut self, seq: u64, reached: Reached) -> bool {
-        let maybe_taken = reached == Reached::Perhaps;
-        if let Some(event) = self.window.event_mut(seq) {
-            event.maybe_taken |= maybe_taken;
-        }
-        maybe_taken
-    }
-
-    /// Counts a failed post of `seq`.
-    fn count(&mut self, seq: u64) -> u32 {
-        self.window.event_mut(seq).map_or(1, |event| {
-            event.attempts = event.attempts.saturating_add(1);
-            event.attempts
-        })
-    }
-
-    /// How long `seq` waits if the post just made has failed.
-    fn wait(&mut self, seq: u64) -> SignedDuration {
-        let failures = self.window.event(seq).map_or(0, |event| event.attempts);
-        backoff::after(failures.saturating_add(1), &mut self.rng)
-    }
-
-    /// `seq` failed: it waits for `wait`, however old it is.
-    fn keep(
-        &mut self,
-        seq: u64,
-        wait: SignedDuration,
-        reason: String,
-        maybe_taken: bool,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        let attempts = self.count(seq);
-        let next_at = now + wait;
-        self.window.put_back(seq, next_at, now);
-        verdict.outcome = Some(Outcome::Deferred { seq, attempts, next_at, reason, maybe_taken });
-    }
-
-    /// `seq` alone failed: it waits, or is given up.
-    fn defer(
-        &mut self,
-        seq: u64,
-        wait: SignedDuration,
-        reason: String,
-        maybe_taken: bool,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        let Some(event) = self.window.event_mut(seq) else { return };
-        let age = now.duration_since(event.accepted_at);
-        if age >= self.limits.give_up_after {
-            let attempts = self.count(seq);
-            let reason = format!("given up after {attempts} attempts in {age:#.0}: {reason}");
-            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken });
-            return;
-        }
-        if event.reason.as_deref() != Some(&reason) {
-            event.reason = Some(reason.as_str().into());
-            // The outage has been told; who else it hits is no news.
-            if self.state == State::Open {
-                let next_at = now + wait;
-                let reason = reason.clone();
-                verdict.notices.push(Notice::Deferred { next_at, reason, maybe_taken });
-            }
-        }
-        self.keep(seq, wait, reason, maybe_taken, now, verdict);
     }
 }

@@ -31,8 +31,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    fn of(rank: Rank) -> Self {
-        if rank < QUIET { Self::Paging } else { Self::Quiet }
+    /// None of what strangers sent: it is the last, and comes with the pages.
+    fn of(rank: Rank) -> Option<Self> {
+        match rank {
+            0..QUIET => Some(Self::Paging),
+            QUIET => Some(Self::Quiet),
+            _ => None,
+        }
     }
 }
 
@@ -113,7 +118,7 @@ impl Team {
         if self.window.contains(seq) {
             return;
         }
-        let place = (rank(queued.status, queued.severity), seq - 1);
+        let place = (rank(queued.status, queued.severity, queued.stranger), seq - 1);
         // One that a page should have shown may be done already: only the spool knows.
         if seq <= self.disk.seen {
             self.leave_on_disk(seq - 1);
@@ -153,7 +158,7 @@ impl Team {
     }
 
     fn look_for_urgent(&mut self, from: Place) {
-        let kind = Kind::of(from.0);
+        let Some(kind) = Kind::of(from.0) else { return };
         let known = self.disk.from(kind);
         if known.is_some_and(|known| known <= from) {
             return;
@@ -299,7 +304,7 @@ impl Team {
         let mut whole = rows.len() < reading.limit;
         let mut from = None;
         for Urgent { head, rank, seq } in rows {
-            if Kind::of(rank) != reading.kind {
+            if Kind::of(rank) != Some(reading.kind) {
                 // The others have their own turn.
                 whole = true;
                 break;

@@ -15,7 +15,7 @@ use super::reading::Disk;
 use crate::delivery::multipart::Files;
 use crate::delivery::window::{Rank, Window};
 use crate::mail::MailId;
-use crate::spool::{QUIET, Queued, RANKS};
+use crate::spool::{QUIET, Queued, RANKS, STRANGE};
 
 /// Least time between probes of a team that does not answer, when a new event asks for one.
 pub(super) const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
@@ -68,9 +68,19 @@ impl Pick {
         self.rank
     }
 
+    /// Whether it is the question.
+    pub(super) fn is_question(&self) -> bool {
+        self.seq.is_none()
+    }
+
     /// Whether it is an event that pages nobody, nor does any that waits behind it.
     pub(super) fn is_quiet(&self) -> bool {
-        self.rank >= QUIET
+        self.rank == QUIET
+    }
+
+    /// Whether it is an event of a stranger, behind which no other waits.
+    pub(super) fn is_strange(&self) -> bool {
+        self.seq.is_some() && self.rank >= STRANGE
     }
 }
 
@@ -113,6 +123,8 @@ pub(crate) struct Team {
     pub(super) state: State,
     /// Why the gate is shut.
     pub(super) reason: String,
+    /// Whether it is held since what answers is not SIGNL4.
+    pub(super) foreign: bool,
     /// When the secret was refused first, be it before the last start.
     pub(super) held_since: Option<Timestamp>,
     /// Whether it is held only until the question has told what is at fault: the secret, or the event that was refused.
@@ -140,6 +152,8 @@ pub(crate) struct Team {
     /// Posts that were made although an earlier one of the same event may have been taken.
     doubles: u64,
     pub(super) last_shout: Timestamp,
+    /// For how long the process has run, by a clock that does not jump.
+    pub(super) up: SignedDuration,
     last_now: Timestamp,
 }
 
@@ -157,6 +171,7 @@ impl Team {
             successes: 0,
             state: State::Untried,
             reason: String::new(),
+            foreign: false,
             held_since: None,
             unsure: false,
             failed_probes: 0,
@@ -172,6 +187,7 @@ impl Team {
             diverted: false,
             doubles: 0,
             last_shout: Timestamp::MIN,
+            up: SignedDuration::ZERO,
             last_now: now,
         }
     }
@@ -179,6 +195,11 @@ impl Team {
     /// How it stands.
     pub(crate) fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it is held since what answers is not SIGNL4.
+    pub(crate) fn meets_another(&self) -> bool {
+        self.state == State::Held && self.foreign
     }
 
     /// Why events do not go out; empty while they do.
@@ -320,7 +341,7 @@ impl Team {
         let waits = match self.state {
             State::Open => self.in_flight >= self.limits.concurrency,
             State::Untried => self.probing.is_some(),
-            State::Down | State::Held | State::Throttled | State::Unknown => false,
+            State::Down | State::Held | State::Throttled | State::Starved | State::Unknown => false,
         };
         waits.then(|| self.window.next_ready())?.map(|(rank, _)| rank)
     }
@@ -337,6 +358,40 @@ impl Team {
                 .map(|seq| Pick { rank: self.window.rank_of(seq), seq: Some(seq) });
         }
         self.window.next_ready().map(|(rank, seq)| Pick { rank, seq: Some(seq) })
+    }
+
+    /// How many posts it could make at `now` by its own target, counted up to `most`.
+    pub(super) fn ready(&self, last: Rank, most: u64, now: Timestamp) -> u64 {
+        if self.state == State::Open {
+            self.ready_events(last, most)
+        } else {
+            self.pick(now).map_or(0, |_| 1)
+        }
+    }
+
+    /// The same by a fallback's target.
+    pub(super) fn ready_diverted(&self, by_probe: bool, last: Rank, most: u64) -> u64 {
+        match self.pick_diverted(by_probe) {
+            Some(_) if by_probe => 1,
+            Some(_) => self.ready_events(last, most),
+            None => 0,
+        }
+    }
+
+    fn ready_events(&self, last: Rank, most: u64) -> u64 {
+        let places = self.limits.concurrency.saturating_sub(self.in_flight);
+        let most = usize::try_from(most).unwrap_or(usize::MAX).min(places);
+        self.window.ready_within(0..=last, most) as u64
+    }
+
+    /// Whether a stranger's event leaves more places to those of known senders than it takes.
+    pub(super) fn spares_a_place(&self) -> bool {
+        self.in_flight == 0 || 2 * self.in_flight < self.limits.concurrency
+    }
+
+    /// Whether any of its events could be tried, due or not.
+    pub(super) fn has_head(&self) -> bool {
+        self.window.has_head()
     }
 
     /// Takes what was picked out of the queue.
@@ -392,7 +447,7 @@ impl Team {
             // One that cannot ask whether its secret is right finds out by them.
             State::Untried => !self.may_ask,
             State::Held => self.tries_others() && self.probing.is_none() && self.probe_at <= now,
-            State::Throttled | State::Down | State::Unknown => false,
+            State::Throttled | State::Down | State::Starved | State::Unknown => false,
         }
     }
 

@@ -58,6 +58,7 @@ fn status(code: u16) -> Answer {
     let reason = format!("answered {code}");
     match code {
         201 => accepted(),
+        200 => Answer::Foreign { reason },
         400 => Answer::Refused { reason },
         401 | 403 | 404 => Answer::Unauthorised { reason },
         _ => Answer::Unavailable { reason, retry_after: None, reached: Reached::Yes },
@@ -77,7 +78,7 @@ fn lane_of(event: &Queued) -> String {
 fn urgent_of(spool: &BTreeMap<u64, Queued>, after: (Rank, u64), limit: usize) -> Vec<Urgent> {
     let mut lanes: BTreeMap<String, (Rank, u64, u64)> = BTreeMap::new();
     for event in spool.values() {
-        let place = (rank(event.status, event.severity), event.seq);
+        let place = (rank(event.status, event.severity, event.stranger), event.seq);
         let lane = lanes.entry(lane_of(event)).or_insert((place.0, place.1, event.seq));
         if place < (lane.0, lane.1) {
             (lane.0, lane.1) = place;
@@ -99,6 +100,10 @@ struct Bench {
     reservations: Vec<Reservation>,
     /// Each post under way: the team, by whose target, and the account.
     routes: BTreeMap<u64, (usize, usize, usize)>,
+    /// Events that were posted as a possible double.
+    doubles: Vec<u64>,
+    /// By how much the clock was set, without that time having passed.
+    jumped: SignedDuration,
 }
 
 impl Bench {
@@ -108,7 +113,7 @@ impl Bench {
 
     /// One team for each account that is named, the team `soc` the first.
     fn with(plan: Plan, accounts: &[&str]) -> Self {
-        let mut scheduler = Scheduler::new(plan);
+        let mut scheduler = Scheduler::new(plan, SignedDuration::from_secs(30));
         for account in accounts {
             let known = scheduler.account(account);
             let account = known.unwrap_or_else(|| scheduler.add_account(account, Some(&[]), at(0)));
@@ -122,6 +127,8 @@ impl Bench {
             asks: Vec::new(),
             reservations: Vec::new(),
             routes: BTreeMap::new(),
+            doubles: Vec::new(),
+            jumped: SignedDuration::ZERO,
         }
     }
 
@@ -150,10 +157,12 @@ impl Bench {
 
     /// The events that are posted at `now`, the spool being read as asked.
     fn posts(&mut self, now: Timestamp) -> Vec<u64> {
+        self.scheduler.has_run_for(now.duration_since(at(0)) - self.jumped);
         let mut posts = Vec::new();
         while let Some(action) = self.scheduler.next(now, true) {
             match action {
-                Action::Post(Post { seq, team, by, account, .. }) => {
+                Action::Post(Post { seq, team, by, account, possible_double, .. }) => {
+                    self.doubles.extend(possible_double.then_some(seq));
                     self.routes.insert(seq, (team, by, account));
                     posts.push(seq);
                 }
@@ -181,6 +190,7 @@ impl Bench {
 
     /// Answers a post and records what comes of it.
     fn reply(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Vec<Notice> {
+        self.scheduler.has_run_for(now.duration_since(at(0)) - self.jumped);
         let route = self.routes.remove(&seq).expect("it was posted");
         let verdict = self.scheduler.answer(route, seq, answer, now);
         match verdict.outcome {
@@ -365,3 +375,6 @@ mod history;
 mod order;
 mod refused;
 mod share;
+mod starved;
+mod strange;
+mod strangers;

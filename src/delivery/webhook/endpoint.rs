@@ -38,6 +38,11 @@ impl Endpoint {
         Url::parse(base).map_or(true, |url| url.scheme() != "http")
     }
 
+    /// Whether it is at SIGNL4's own host.
+    pub(super) fn is_own(&self) -> bool {
+        self.url.host_str().is_some_and(is_signl4s)
+    }
+
     /// The scheme, the host and the port of `base`: what it shares with others at the same server.
     pub fn host(base: &str) -> String {
         Url::parse(base).map_or_else(|_| String::new(), |url| url.origin().ascii_serialization())
@@ -51,13 +56,20 @@ impl Endpoint {
     }
 }
 
+/// Whether a host is one of SIGNL4's own.
+fn is_signl4s(host: &str) -> bool {
+    host.trim_end_matches('.')
+        .strip_suffix("signl4.com")
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+}
+
 /// What is wrong with `base` as a webhook's URL without the secret, if anything. The text does not show it.
 pub fn refuse_url(base: &str) -> Option<&'static str> {
     let url = match Url::parse(base) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.host_str().is_some() => url,
         _ => return Some("this is not the address of a webhook"),
     };
-    let own = url.host_str().is_some_and(|host| host.ends_with("signl4.com"));
+    let own = url.host_str().is_some_and(is_signl4s);
     let path = url.path().trim_end_matches('/');
     if own && url.scheme() == "http" {
         return Some("without TLS everybody on the way reads the secret");
@@ -116,6 +128,19 @@ mod tests {
         for (base, secret) in [("mailto:x", "s"), ("ftp://h/", "s"), ("/webhook", "s"), ("http://h/", " \n")]
         {
             assert!(Endpoint::new(base, &Secret::new(secret)).is_err(), "{base:?} {secret:?}");
+        }
+    }
+
+    #[test]
+    fn signl4s_own_hosts_are_those_of_its_domain() {
+        for (base, own) in [
+            ("https://connect.signl4.com/webhook/", true),
+            ("https://CONNECT.SIGNL4.COM./webhook/", true),
+            ("https://notsignl4.com/webhook/", false),
+            ("https://signl4.com.example.org/webhook/", false),
+            ("http://127.0.0.1:8080/webhook/", false),
+        ] {
+            assert_eq!(endpoint(base, "s").is_own(), own, "{base}");
         }
     }
 

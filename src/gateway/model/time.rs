@@ -68,6 +68,10 @@ impl Clock for VirtualClock {
         let passed = reading.at.map_or(std::time::Duration::ZERO, |at| at.elapsed());
         reading.shown + SignedDuration::try_from(passed).expect("a history is short")
     }
+
+    fn up(&self) -> SignedDuration {
+        self.now().duration_since(start())
+    }
 }
 
 /// Does `work`, which a thread beside the runtime has a part in: time stands still until it is done, for the

@@ -242,7 +242,8 @@ impl Watchman {
         let stuck: Vec<delivery::Status> = teams.into_iter().filter(is_stuck).collect();
         self.since.retain(|team, _| stuck.iter().any(|status| status.team == *team));
         for status in &stuck {
-            self.since.entry(status.team.clone()).or_insert(now);
+            let since = status.starved.map_or(now, |starved| starved.since);
+            self.since.entry(status.team.clone()).or_insert(since);
         }
         let line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
         if line != self.status_line {
@@ -273,15 +274,20 @@ impl Watchman {
 
 /// Whether a team has events that do not go out.
 fn is_stuck(status: &delivery::Status) -> bool {
-    let stands = matches!(status.state, State::Down | State::Held | State::Throttled | State::Unknown);
+    let stands = matches!(
+        status.state,
+        State::Down | State::Held | State::Throttled | State::Starved | State::Unknown
+    );
     stands && (status.queued > 0 || status.more || status.in_flight > 0)
 }
 
 /// What holds a team up, in words.
-fn what(state: State) -> &'static str {
-    match state {
+fn what(status: &delivery::Status) -> &'static str {
+    match status.state {
         State::Down => "cannot be reached",
+        State::Held if status.meets_another => "another than SIGNL4 answers",
         State::Held => "the secret is refused",
+        State::Starved => "the account has posted what it may",
         State::Throttled => "throttled",
         State::Unknown => "the team is not in the config",
         State::Untried | State::Open => "on their way",
@@ -304,11 +310,12 @@ fn status_line(
         return format!("events go out as they come{doubles}");
     }
     let one = |status: &delivery::Status| {
-        let delivery::Status { team, state, queued, more, .. } = status;
-        let since = since.get(team).map_or_else(String::new, |&at| {
-            format!(" since {}", at.to_zoned(zone.clone()).strftime("%H:%M"))
-        });
-        format!("{queued}{} waiting for {team}{since}: {}", if *more { "+" } else { "" }, what(*state))
+        let delivery::Status { team, starved, queued, more, .. } = status;
+        let shown = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%H:%M").to_string();
+        let since = since.get(team).map_or_else(String::new, |&at| format!(" since {}", shown(at)));
+        let until = starved.map_or_else(String::new, |starved| format!(" until {}", shown(starved.until)));
+        let more = if *more { "+" } else { "" };
+        format!("{queued}{more} waiting for {team}{since}: {}{until}", what(status))
     };
     format!("{}{doubles}", stuck.iter().map(one).collect::<Vec<_>>().join("; "))
 }
@@ -343,7 +350,7 @@ fn letter(
         let oldest = count.oldest.map_or_else(String::new, |at| format!(", the oldest since {}", shown(at)));
         let why = stuck.iter().find(|status| status.team == count.team).map_or_else(String::new, |status| {
             let colon = if status.reason.is_empty() { "" } else { ": " };
-            format!(": {}{colon}{}", what(status.state), status.reason)
+            format!(": {}{colon}{}", what(status), status.reason)
         });
         let events =
             if count.queued == 1 { "1 event waits" } else { &format!("{} events wait", count.queued) };
@@ -368,6 +375,8 @@ mod tests {
             team: team.into(),
             state,
             reason: "no connection within 10s".into(),
+            starved: None,
+            meets_another: false,
             queued,
             more: false,
             in_flight: 0,
@@ -389,6 +398,16 @@ mod tests {
         assert_eq!(
             status_line(&stuck, &since, 0, &TimeZone::UTC),
             "3 waiting for soc since 02:10: cannot be reached; 1 waiting for ops: the secret is refused"
+        );
+        let starved =
+            delivery::Starved { since: at("2026-11-20T02:10:00Z"), until: at("2026-11-20T03:00:00Z") };
+        let starved = delivery::Status { starved: Some(starved), ..status("soc", State::Starved, 3) };
+        let strange = delivery::Status { meets_another: true, ..status("ops", State::Held, 1) };
+        assert!(is_stuck(&starved) && is_stuck(&strange));
+        assert_eq!(
+            status_line(&[starved, strange], &since, 0, &TimeZone::UTC),
+            "3 waiting for soc since 02:10: the account has posted what it may until 03:00; 1 waiting for ops: \
+             another than SIGNL4 answers"
         );
         let line = |doubles| status_line(&[], &since, doubles, &TimeZone::UTC);
         assert_eq!(line(0), "events go out as they come");

@@ -10,15 +10,24 @@ use crate::spool::reservation::Reservation;
 /// How long reservations are kept: the longest window of an account is a day.
 const KEPT: SignedDuration = SignedDuration::from_hours(25);
 
-/// Notes a reservation and forgets those that are too old to matter, but for the account's last. What was noted by a
-/// clock that was ahead is of now at the latest: else each start would take it for just posted, until that time has come.
+/// Notes a reservation and forgets those that are too old to matter, but for the account's last. The notes of a second
+/// are one row, so that a day of them is read soon at the start. What was noted by a clock that was ahead is of now at
+/// the latest: else each start would take it for just posted, until that time has come.
 pub(super) fn reserve(db: &Connection, reservation: &Reservation) -> rusqlite::Result<Applied> {
     let Reservation { account, at, spent, open } = reservation;
     let at = at.as_millisecond();
     db.prepare_cached("UPDATE reservation SET made_at = ?2 WHERE account = ?1 AND made_at > ?2")?
         .execute(params![account, at])?;
-    db.prepare_cached("INSERT INTO reservation (account, made_at, spent, open) VALUES (?1, ?2, ?3, ?4)")?
+    let same_second = db
+        .prepare_cached(
+            "UPDATE reservation SET made_at = ?2, spent = spent + ?3, open = ?4 \
+             WHERE number = (SELECT max(number) FROM reservation WHERE account = ?1) AND made_at / 1000 = ?2 / 1000",
+        )?
         .execute(params![account, at, key(*spent), key(*open)])?;
+    if same_second == 0 {
+        db.prepare_cached("INSERT INTO reservation (account, made_at, spent, open) VALUES (?1, ?2, ?3, ?4)")?
+            .execute(params![account, at, key(*spent), key(*open)])?;
+    }
     db.prepare_cached(
         "DELETE FROM reservation WHERE account = ?1 AND made_at < ?2 \
          AND number < (SELECT max(number) FROM reservation WHERE account = ?1)",
@@ -57,14 +66,16 @@ mod tests {
         let severities = Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]);
         let all =
             severities.flat_map(|severity| Status::WORDS.iter().map(move |&(_, status)| (status, severity)));
-        for (seq, (status, severity)) in all.enumerate() {
+        let all =
+            all.flat_map(|(status, severity)| [false, true].map(|stranger| (status, severity, stranger)));
+        for (seq, (status, severity, stranger)) in all.enumerate() {
             let word = severity.map(|severity| severity.to_string());
-            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity, status) \
-                          VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2, ?3)";
-            writer.db.execute(insert, params![seq as i64, word, status.to_string()]).unwrap();
+            let insert = "INSERT INTO event (seq, mail, state, attempts, queued_at, next_at, title, severity, status, \
+                          stranger) VALUES (?1, 1, 'queued', 0, 0, 0, '', ?2, ?3, ?4)";
+            writer.db.execute(insert, params![seq as i64, word, status.to_string(), stranger]).unwrap();
             let select = "SELECT rank FROM event WHERE seq = ?1";
             let found: u8 = writer.db.query_row(select, [seq as i64], |row| row.get(0)).unwrap();
-            assert_eq!(found, crate::spool::rank(status, severity), "{status:?} {severity:?}");
+            assert_eq!(found, crate::spool::rank(status, severity, stranger), "{status:?} {severity:?}");
         }
     }
 }

@@ -68,7 +68,7 @@ const SCHEMA: &str = "
         attachments TEXT,
         storm INTEGER,
         rank INTEGER AS (CASE
-            WHEN status IN ('acknowledged', 'resolved') THEN 5
+            WHEN stranger THEN 6 WHEN status IN ('acknowledged', 'resolved') THEN 5
             WHEN severity = 'critical' THEN 0 WHEN severity = 'high' THEN 1
             WHEN severity = 'low' THEN 3 WHEN severity = 'info' THEN 4 ELSE 2 END) VIRTUAL
     ) STRICT;

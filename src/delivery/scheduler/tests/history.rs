@@ -52,7 +52,7 @@ fn nature(seq: u64) -> u16 {
 }
 
 fn one_team(limits: Limits, rng: &mut Rng, now: Timestamp) -> Scheduler {
-    let mut scheduler = Scheduler::new(Plan::Unlimited);
+    let mut scheduler = Scheduler::new(Plan::Unlimited, SignedDuration::from_secs(30));
     let account = scheduler.add_account("default", Some(&[]), now);
     let team = scheduler.add_team(account, limits, rng.fork(), now);
     scheduler.place(team, true, account, None);

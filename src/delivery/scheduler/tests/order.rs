@@ -210,7 +210,8 @@ fn everything_on_disk_leaves_in_the_order_of_urgency_and_then_of_age() {
             last.1.insert(lane.clone());
             left.remove(&seq);
             let own = urgent_of(&left, (0, 0), usize::MAX).into_iter().find(|u| lane_of(&u.head) == lane);
-            let urgency = own.map_or(RANKS, |own| own.rank).min(rank(posted.status, posted.severity));
+            let urgency =
+                own.map_or(RANKS, |own| own.rank).min(rank(posted.status, posted.severity, posted.stranger));
             assert_eq!(urgency, best.rank, "seed {seed}: {seq} before {}", best.head.seq);
         }
     }

@@ -80,6 +80,7 @@ fn rules_whose_examples_pass_are_said_to_pass() {
     assert!(out.contains("passed  site.toml:9: inline mail\n"), "{out}");
     let last = out.lines().last().unwrap();
     assert!(last.contains(" passed, 0 failed, ") && last.contains(" skipped (shipped;"), "{last}");
+    assert!(out.contains("\nthe site's: 1 of 1 passed\n") && out.contains(" (shipped)\n"), "{out}");
     assert_eq!(folder.run(&["check"]).0, Some(0));
 }
 

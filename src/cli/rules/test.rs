@@ -160,16 +160,16 @@ impl Page {
         let count = |holds: fn(&Case) -> bool| cases.iter().filter(|case| holds(case)).count();
         let passed = count(|case| matches!(case.verdict, Verdict::Passed));
         let skipped = count(|case| matches!(case.verdict, Verdict::Skipped));
+        let own = count(|case| case.own);
+        let own_passed = count(|case| case.own && matches!(case.verdict, Verdict::Passed));
+        text.push_str(&match own {
+            0 => "none is the site's: [rules] paths or the command line name its files\n".to_owned(),
+            _ => format!("the site's: {own_passed} of {own} passed\n"),
+        });
         text.push_str(&format!("{passed} passed, {} failed", count(Case::failed)));
         if skipped > 0 {
             text.push_str(&format!(", {skipped} skipped (shipped; their mails are in the source tree)"));
         }
-        let own = count(|case| case.own);
-        let passed = count(|case| case.own && matches!(case.verdict, Verdict::Passed));
-        text.push_str(&match own {
-            0 => "\nnone of them is the site's: [rules] paths or the command line name its files".to_owned(),
-            _ => format!("\nthe site's: {passed} of {own} passed"),
-        });
         text.push('\n');
         text
     }

@@ -216,6 +216,85 @@ fn html_that_never_stops() {
 }
 
 #[test]
+fn what_is_undone_may_be_there_without_end() {
+    let long = "CAUTION: external mail. Do not click links. ";
+    for text in [
+        "https://urldefense.com/v3/__https://",
+        "https://a.safelinks.protection.outlook.com/?url=https%3A%2F%2F",
+        "https://a/",
+        "&#39;",
+        "&#x",
+        "CAUTION: external mail\n\n",
+        "________\nThis e-mail is confidential\n",
+        "________\n",
+        "This e-mail is confidential\n\n",
+        "From: a@x.example\nSent: x\nSubject: y\n",
+        "From: a@x.example\nSent: x\n",
+        "---------- Forwarded message ---------\nFrom: a@x.example\nDate: x\nSubject: FW: y\n\n",
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: x\n\n",
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: x\n\n-----BEGIN PGP SIGNATURE-----\n",
+        "\x1b$B\x1b(B",
+        "a very long line that was broken for its length and goes on \n",
+        "> a \n",
+        "\u{200f}\u{5d0}\u{2067}",
+        "\u{200f}\n",
+        "\u{a0}\n",
+        "<br>",
+        "<html><b>x</b>",
+        long,
+    ] {
+        defuse(
+            &format!("text of {text:?}"),
+            mail("text/plain; charset=utf-8; format=flowed", &fill(text, LARGE)),
+        );
+        defuse(
+            &format!("a forwarded text of {text:?}"),
+            format!("Subject: FW: x\nFrom: a@x\n\n{}", fill(text, LARGE)),
+        );
+    }
+    for (tag, size) in [("[EXT] ", MIB), ("*", MIB), ("Fwd: ", MIB), ("[external ", MIB), ("(", MIB)] {
+        let message =
+            defuse(&format!("tags {tag:?}"), format!("List-Id: <a.x>\nSubject: {}\n\ntext", fill(tag, size)));
+        assert!(message.undone.iter().all(|line| line.len() < 70_000));
+    }
+}
+
+#[test]
+fn letters_in_letters_and_envelopes_without_end() {
+    let eml = |inner: &str| {
+        format!(
+            "Subject: FW: x\nFrom: a@x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/octet-stream; name=a.eml\n\n{inner}\n--b--\n"
+        )
+    };
+    let inner = mail("text/plain", &fill("Status: Down\n", LARGE));
+    let nested = (0..2).fold(inner, |inner, _| eml(&inner));
+    assert!(defuse("letters in letters", nested).text.starts_with("Status: Down"));
+    let many = fill("--b\nContent-Type: message/rfc822\n\nSubject: y\n\nx\n", LARGE);
+    let message = defuse("letters without number", mail("multipart/mixed; boundary=b", &many));
+    assert!(message.enclosed.len() <= TEXT_LIMIT);
+    let whole = fill("--b\nContent-Type: message/rfc822\n\nSubject: y\n\nx\n", MIB);
+    defuse(
+        "letters in a digest",
+        mail(
+            "multipart/digest; boundary=b",
+            &(0..4).fold(whole, |inner, _| {
+                format!("--b\n\nContent-Type: multipart/digest; boundary=b\n\n{inner}")
+            }),
+        ),
+    );
+    let cms = "application/pkcs7-mime; name=smime.p7m\nContent-Transfer-Encoding: base64";
+    // 30 80 without end, and lengths that say more than there is.
+    for line in ["MIAwgDCAMIAwgDCAMIAwgDCAMIAwgDCA\n", "MIL/////MIL/////JIDgAAAA\n"] {
+        defuse(&format!("CMS {line:?}"), mail(cms, &fill(line, LARGE)));
+    }
+    let tnef = "application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64";
+    let head = "eJ8+IgEA";
+    for line in ["AQOQBgD/////////////////////////////\n", "AQyAAgAAAAAAAAABDIACAAAAAAAA\n"] {
+        defuse(&format!("TNEF {line:?}"), mail(tnef, &format!("{head}{}", fill(line, LARGE))));
+    }
+}
+
+#[test]
 fn no_damage_to_a_mail_makes_parsing_panic() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mail");
     let mut random = fastrand::Rng::with_seed(2026);

@@ -92,8 +92,11 @@ fn mark(line: &str) -> Option<bool> {
 
 /// What a line of a head is about, and its value.
 fn name(line: &str) -> Option<(Name, &str)> {
-    let line = line.trim_start_matches(['*', ' ']);
-    let (name, value) = line.split_once(':')?;
+    let line = line.trim_start_matches(' ');
+    // `*From:* x` is how a text shows what was bold.
+    let bold = &line[..line.len() - line.trim_start_matches('*').len()];
+    let (name, value) = line[bold.len()..].split_once(':')?;
+    let value = value.strip_prefix(bold).unwrap_or(value);
     if name.len() > 20 {
         return None;
     }
@@ -109,7 +112,7 @@ fn name(line: &str) -> Option<(Name, &str)> {
         | "organization" | "resent-from" => Name::Other,
         _ => return None,
     };
-    Some((name, value.trim_start_matches(['*', ' ']).trim_end()))
+    Some((name, value.trim()))
 }
 
 /// The mail whose head begins with these lines.
@@ -233,6 +236,14 @@ mod tests {
             "",
             false,
         );
+    }
+
+    #[test]
+    fn the_stars_of_a_subject_stay() {
+        let found = inline(
+            "-------- Forwarded Message --------\nSubject: ** PROBLEM x **\nDate: y\nFrom: a@x.example\n\nz",
+        );
+        assert_eq!(found.unwrap().subject, "** PROBLEM x **");
     }
 
     #[test]

@@ -297,17 +297,6 @@ fn nothing_is_lost_where_no_rule_speaks() {
 }
 
 #[test]
-fn a_key_falls_back_to_the_thread_and_then_to_the_subject() {
-    let none = "[[rule]]\nname = 'a'\nset = { service = 'x' }\n";
-    let key = |mail: &str| value(&judge(&[none], mail).events[0], "external-id");
-    raises!(none, "Subject: Re: a\nReferences: <1@x> <2@x>\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:1@x");
-    raises!(none, "Subject: Re: a\nIn-Reply-To: <2@x>\n\nb" => "external-id" = "thread:2@x");
-    assert_eq!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: a@x\nSubject: Re: AW: disk  FULL\n\nc"));
-    assert_ne!(key("Message-ID: <1@x>\n\nb"), key("Message-ID: <2@x>\n\nb"));
-    assert_ne!(key("From: a@x\nSubject: Disk full\n\nb"), key("From: b@x\nSubject: Disk full\n\nb"));
-}
-
-#[test]
 fn what_closes_without_a_key_is_a_page() {
     let close = "[[rule]]\nname = 'a'\nset = { status = 'resolved' }\n";
     raises!(close, MAIL => "status" = "new");

@@ -57,9 +57,6 @@ about an incident that is open: it pages when it is worse than before, or some t
 "
     .to_owned();
     page.push_str(&senders(&shipped()));
-    page.push_str(
-        "| anything else | every mail | – | – | the conversation it belongs to, else sender and subject | – |\n",
-    );
     page
 }
 

@@ -1,6 +1,8 @@
 //! `explain`: what would become of a mail, and why, without sending anything. The same parser and the same
 //! rules as the service, with the whole trace.
 
+mod key;
+
 use std::io::{IsTerminal, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -219,7 +221,7 @@ fn as_json(
         .flat_map(|(_, judgement)| &judgement.events)
         .map(|event| {
             let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            let mut shown = json!({ "team": event.team, "payload": payload });
+            let mut shown = json!({ "team": event.team, "payload": payload, "key": key::json(event) });
             if !event.attachments.is_empty() {
                 shown["attachments"] = json!(event.attachments);
             }
@@ -280,6 +282,7 @@ impl Page {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
+                self.line(1, &excerpt(&key::line(event)));
                 for file in &event.attachments {
                     let redacted: usize = file.redactions.iter().flatten().map(Vec::len).sum();
                     let redacted = match redacted {

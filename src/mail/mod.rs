@@ -13,6 +13,8 @@ mod received;
 
 mod header;
 
+mod mask;
+
 mod mime;
 
 mod charset;
@@ -56,6 +58,7 @@ pub use config::Config;
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
 pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
 pub use fingerprint::fingerprint;
+pub use mask::masked;
 pub use message::{Address, Attachment, Header, Message, TextSource};
 pub use received::Hop;
 pub use text::{is_hidden, visible};

@@ -199,6 +199,9 @@ fn value_of(event: &Event, key: Key) -> Option<String> {
         Key::Location => event.location.clone(),
         Key::Filtering => event.filtering.map(|filtering| filtering.to_string()),
         Key::SourceSystem => event.source_system.clone(),
+        Key::Mark => event.identity.guess.as_ref()?.mark.map(|mark| mark.word().to_owned()),
+        // It is in the base of the key, and nowhere else.
+        Key::About => None,
         Key::Instance => Some(event.identity.instance.clone()),
         Key::Repeat => event.repeat.map(|repeat| repeat.to_string()),
         Key::Quiet => event.quiet.map(|quiet| format!("{}s", quiet.as_secs())),

@@ -257,6 +257,7 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
         "status" => Some(event.status.to_string()),
         "external-id" => event.external_id.clone(),
         "severity" => event.severity.map(|severity| severity.to_string()),
+        "mark" => event.identity.guess.as_ref()?.mark.map(|mark| mark.word().to_owned()),
         "service" => event.service.clone(),
         "color" => event.color.clone(),
         "scenario" => event.scenario.map(|scenario| scenario.to_string()),

@@ -14,6 +14,7 @@ mod example;
 mod field;
 mod file;
 mod ground;
+mod guess;
 mod identity;
 mod judge;
 mod lines;
@@ -121,7 +122,9 @@ const SHIPPED: &[(&str, &str)] = shipped![
     "85-crowdstrike.toml",
     "86-elastic.toml",
     "87-healthchecks.toml",
+    "89-marks.toml",
     "90-signl4.toml",
+    "95-answers.toml",
 ];
 
 /// The rule files that are compiled in, in the order in which they run.

@@ -2,9 +2,6 @@
 //! rules did or did not do, the event has a title, a message and a key.
 
 use std::borrow::Cow;
-use std::sync::LazyLock;
-
-use regex::Regex;
 
 use crate::document::parse_duration;
 use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, Words, bounded};
@@ -14,6 +11,7 @@ use super::attach;
 use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::{Ground, first};
+use super::guess;
 use super::identity;
 use super::stranger;
 use super::tlp::Tlp;
@@ -64,7 +62,7 @@ pub(super) fn events(
         location: draft.text(Key::Location).map(str::to_owned),
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
-        severity: draft.text(Key::Severity).and_then(Words::from_word),
+        severity: guess::severity(draft),
         repeat: draft.text(Key::Repeat).and_then(Words::from_word),
         quiet: draft.text(Key::Quiet).and_then(parse_duration),
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
@@ -75,6 +73,7 @@ pub(super) fn events(
     key(ground, draft, part, &mut event, &mut notes);
     let warning = stranger::page(ground, &mut event, &mut notes);
     let warning = warning.or_else(|| wrapped::page(ground, &mut event, &mut notes));
+    guess::part_from_problems(&mut event);
     identity::fill(rules, ground, draft, &mut event);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);
@@ -129,7 +128,7 @@ fn title(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String 
 }
 
 /// Whether the subject is none, or what programs write in the place of one that they encrypt.
-fn says_nothing(subject: &str) -> bool {
+pub(super) fn says_nothing(subject: &str) -> bool {
     matches!(subject.trim(), "" | "..." | "[...]" | "Encrypted Message")
 }
 
@@ -191,64 +190,29 @@ fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
 fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes: &mut Vec<String>) {
     event.status = draft.text(Key::Status).and_then(Words::from_word).unwrap_or_default();
     if let Some(id) = draft.text(Key::ExternalId) {
-        event.external_id = Some(bounded_id(id));
+        event.external_id = Some(bounded_id(id, EXTERNAL_ID_LIMIT));
         return;
     }
     if event.status != Status::New {
         notes.push(format!("status: new, as a mail without a key cannot be {}", event.status));
         event.status = Status::New;
     }
-    let subject = normalised(&ground.message.subject);
-    let hidden = says_nothing(&ground.message.subject);
-    let mut id = match (ground.thread(), &ground.message.message_id) {
-        (Some(thread), _) => {
-            notes.push("external-id: the thread".to_owned());
-            format!("thread:{thread}")
-        }
-        // Mails whose subject says nothing have nothing in common.
-        (None, Some(id)) if hidden => {
-            notes.push("external-id: the Message-ID, as the subject says nothing".to_owned());
-            format!("mail:{id}")
-        }
-        (None, _) => {
-            notes.push("external-id: the sender and the normalised subject".to_owned());
-            // A hash, as a subject is text, and text may not leave under a TLP.
-            format!("subject:{:016x}", hash(&[ground.sender(), &subject]))
-        }
-    };
-    if part.of > 1 {
-        id.push_str(&format!("/{}", part.at + 1));
-    }
-    event.external_id = Some(bounded_id(&id));
+    guess::key(ground, draft, part, event, notes);
 }
 
-/// `id` within the bound; what is cut off is kept apart by a hash of the whole.
-fn bounded_id(id: &str) -> String {
-    match id.char_indices().nth(EXTERNAL_ID_LIMIT) {
+/// `id` in at most `limit` characters; what is cut off is kept apart by a hash of the whole.
+pub(super) fn bounded_id(id: &str, limit: usize) -> String {
+    match id.char_indices().nth(limit) {
         None => id.to_owned(),
         Some(_) => {
-            let keep = id.char_indices().nth(EXTERNAL_ID_LIMIT - 17).map_or(0, |(at, _)| at);
-            format!("{}#{:016x}", &id[..keep], hash(&[id]))
+            let keep = id.char_indices().nth(limit - 17).map_or(0, |(at, _)| at);
+            format!("{}#{:016x}", &id[..keep], fnv(&[id]))
         }
     }
-}
-
-/// The subject without what changes from mail to mail of one incident: reply marks, state marks, case.
-fn normalised(subject: &str) -> String {
-    static MARK: LazyLock<Regex> = LazyLock::new(|| {
-        let reply = r"(?i-u:re|fwd?|aw|wg|antw|sv|vs|tr|rv)(?:\[[0-9]+\])?\s*:";
-        let state = r"\[(?i-u:firing|resolved|problem|recovery|ok|up|down|critical|warning)(?::[0-9]+)?(?:, ?(?i-u:resolved|firing):[0-9]+)?\]";
-        Regex::new(&format!(r"^\s*(?:{reply}|{state})\s*")).expect("the pattern is fixed")
-    });
-    let mut rest = subject;
-    while let Some(mark) = MARK.find(rest) {
-        rest = &rest[mark.end()..];
-    }
-    rest.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase()
 }
 
 /// FNV-1a in 64 bits (draft-eastlake-fnv): the same on every machine and in every version.
-fn hash(texts: &[&str]) -> u64 {
+pub(super) fn fnv(texts: &[&str]) -> u64 {
     let bytes = texts.iter().flat_map(|text| text.bytes().chain([0xff]));
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
@@ -309,7 +273,7 @@ fn clean(rules: &RuleSet, event: &mut Event) {
         clean(id, EXTERNAL_ID_LIMIT);
         // Two keys must not become one by losing what told them apart.
         if *id != before {
-            *id = bounded_id(&format!("{}#{:016x}", id, hash(&[&before])));
+            *id = bounded_id(&format!("{}#{:016x}", id, fnv(&[&before])), EXTERNAL_ID_LIMIT);
         }
     }
 }
@@ -349,20 +313,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_normalised_subject_is_that_of_the_incident() {
-        for subject in [
-            "Disk full on db01",
-            "RE: Aw[2]: Disk full on  db01",
-            "[FIRING:1] disk FULL on db01",
-            "[FIRING:2, RESOLVED:1] Fwd: Disk full on db01",
-        ] {
-            assert_eq!(normalised(subject), "disk full on db01", "{subject}");
-        }
-        assert_ne!(normalised("Disk full on db01"), normalised("Disk full on db02"));
-        assert_eq!(normalised("[SOC] Re: a"), "[soc] re: a");
-    }
-
-    #[test]
     fn long_runs_are_cut() {
         assert_eq!(shortened("plain\n\ttext – ok"), None);
         let long = "x".repeat(RUN_LIMIT + 9) + " y";
@@ -371,7 +321,7 @@ mod tests {
 
     #[test]
     fn long_ids_stay_apart() {
-        let long = |end: &str| bounded_id(&("x".repeat(300) + end));
+        let long = |end: &str| bounded_id(&("x".repeat(300) + end), EXTERNAL_ID_LIMIT);
         assert_ne!(long("a"), long("b"));
         assert_eq!(long("a").chars().count(), EXTERNAL_ID_LIMIT);
     }

@@ -2,7 +2,7 @@
 
 use crate::diagnostic::suggest;
 use crate::document::{self, Located, Table, Value};
-use crate::event::{Repeat, Scenario, Severity, Status, Words, refuse_field};
+use crate::event::{Mark, Repeat, Scenario, Severity, Status, Words, refuse_field};
 
 use super::super::attach;
 use super::super::field::Key;
@@ -44,6 +44,7 @@ pub(in crate::rules) fn words_of(key: Key) -> Option<Vec<&'static str>> {
         Key::Scenario => words::<Scenario>(),
         Key::Tlp => words::<Tlp>(),
         Key::Repeat => words::<Repeat>(),
+        Key::Mark => words::<Mark>(),
         Key::Filtering => Some(vec!["true", "false"]),
         _ => None,
     }

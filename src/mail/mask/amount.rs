@@ -1,0 +1,156 @@
+//! Percentages, sizes and durations.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::atom::{Atom, Kind};
+use super::{DURATION, Masked, PERCENT, SIZE, is_one_of, word_before};
+
+const PERCENT_WORDS: &[&str] = &["%", "percent", "prozent"];
+
+const SIZE_UNITS: &[&str] =
+    &["bytes", "byte", "kb", "mb", "gb", "tb", "pb", "kib", "mib", "gib", "tib", "pib"];
+
+/// Units that are a duration behind any number.
+const SPAN_UNITS: &[&str] = &[
+    "millisecond",
+    "milliseconds",
+    "second",
+    "seconds",
+    "minute",
+    "minutes",
+    "hour",
+    "hours",
+    "day",
+    "days",
+    "week",
+    "weeks",
+    "month",
+    "months",
+    "year",
+    "years",
+    "hrs",
+    "mins",
+    "secs",
+    "sekunde",
+    "sekunden",
+    "minuten",
+    "stunde",
+    "stunden",
+    "tag",
+    "tage",
+    "tagen",
+    "woche",
+    "wochen",
+    "monat",
+    "monate",
+    "monaten",
+];
+
+/// Units that are a duration only where the words around say so: `5m` may be the name of a thing.
+const SHORT_UNITS: &[&str] = &["ms", "s", "sec", "m", "min", "h", "hr", "d", "w"];
+
+/// Words behind which a number with a short unit is a duration.
+const CUES: &[&str] = &[
+    "for", "in", "since", "after", "within", "last", "past", "every", "age", "duration", "elapsed", "uptime",
+    "downtime", "took", "lasted", "lasting", "seit", "nach", "vor", "dauer", "laufzeit",
+];
+
+fn pattern(text: &str) -> Regex {
+    Regex::new(&format!("^(?:{text})$")).expect("the pattern is fixed")
+}
+
+static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"[~+-]?[0-9]+(?:[.,][0-9]+)*"));
+
+/// A number and what stands right behind it.
+static WITH_UNIT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"[~+-]?[0-9]+(?:[.,][0-9]+)*(?<unit>%|[A-Za-zäöü]+)"));
+
+/// Several numbers with short units, the greater ones first: `1h30m`.
+static COMPOUND: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"(?:[0-9]+w)?(?:[0-9]+d)?(?:[0-9]+h)?(?:[0-9]+m(?:in)?)?(?:[0-9]+(?:\.[0-9]+)?s(?:ec)?)?(?:[0-9]+ms)?",
+    )
+});
+
+/// The percentage, the size or the duration that begins at the atom `at`.
+pub(super) fn amount(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
+    let word = atoms[at].text;
+    if !word.contains(|c: char| c.is_ascii_digit()) {
+        return None;
+    }
+    if let Some(taken) = with_unit(atoms, at, PERCENT_WORDS) {
+        return Some((PERCENT, taken));
+    }
+    if let Some(taken) = with_unit(atoms, at, SIZE_UNITS) {
+        return Some((SIZE, taken));
+    }
+    let mut end = at + duration(atoms, at)?;
+    // `1 hour, 5 minutes and 3 seconds` is one; how many parts it has changes from mail to mail.
+    while let Some(next) = further(atoms, end) {
+        end = next;
+    }
+    Some((DURATION, end - at))
+}
+
+/// How many atoms a number and one of `units` take.
+fn with_unit(atoms: &[Atom<'_>], at: usize, units: &[&str]) -> Option<usize> {
+    let word = atoms.get(at)?.text;
+    if let Some(found) = WITH_UNIT.captures(word) {
+        return is_one_of(&found["unit"], units).then_some(1);
+    }
+    if !NUMBER.is_match(word) {
+        return None;
+    }
+    match atoms.get(at + 1..)? {
+        [blank, unit, ..] if blank.kind == Kind::Blank && is_one_of(unit.text, units) => Some(3),
+        _ => None,
+    }
+}
+
+/// How many atoms the first part of a duration takes.
+fn duration(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
+    if let Some(taken) = with_unit(atoms, at, SPAN_UNITS) {
+        return Some(taken);
+    }
+    let taken = short(atoms, at)?;
+    let several = taken == 1 && parts_of(atoms[at].text) > 1;
+    let cued = || word_before(atoms, at).is_some_and(|before| is_one_of(before, CUES));
+    (several || cued() || further(atoms, at + taken).is_some()).then_some(taken)
+}
+
+/// How many atoms a number and a short unit take, whatever the words around say.
+fn short(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
+    let word = atoms.get(at)?.text;
+    if !word.is_empty() && COMPOUND.is_match(word) {
+        return Some(1);
+    }
+    with_unit(atoms, at, SHORT_UNITS)
+}
+
+/// How many numbers a compound has.
+fn parts_of(word: &str) -> usize {
+    let digits = |b: &[u8]| b[0].is_ascii_digit() && !b[1].is_ascii_digit() && b[1] != b'.';
+    word.as_bytes().windows(2).filter(|pair| digits(pair)).count()
+}
+
+/// The end of a further part of the duration that ends before the atom `at`.
+fn further(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
+    let mut next = at;
+    while next < at + 4
+        && let Some(atom) = atoms.get(next)
+        && match atom.kind {
+            Kind::Blank => true,
+            Kind::Mark => atom.text == ",",
+            Kind::Word => is_one_of(atom.text, &["and", "und"]),
+        }
+    {
+        next += 1;
+    }
+    if next == at {
+        return None;
+    }
+    let taken = with_unit(atoms, next, SPAN_UNITS).or_else(|| short(atoms, next))?;
+    Some(next + taken)
+}

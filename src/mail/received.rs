@@ -32,7 +32,8 @@ impl Hop {
         // Exchange writes parentheses alone.
         let parted = || clause.rsplit_once('(').map(|(_, rest)| rest.split(')').next().unwrap_or(""));
         if bracketed.or_else(parted).and_then(address).is_none() {
-            return Self::Unknown;
+            let rest = &received[from.len() + clause.len()..];
+            return if is_local(clause, rest) { Self::Local } else { Self::Unknown };
         }
         // But relays differ in where they write what, and a name can look like a comment: so all count.
         let parts = clause.split(|c: char| c.is_whitespace() || "[]()<>=,;".contains(c));
@@ -98,6 +99,38 @@ fn before_last_by(clause: &str) -> &str {
     &clause[..by.unwrap_or(clause.len())]
 }
 
+/// Whether a user of the machine handed the mail over: Exim writes `from root by host with local`. In front of that `by`
+/// stands the name of the user alone, so that no client can have written it.
+fn is_local(user: &str, rest: &str) -> bool {
+    let mut words = rest.split_whitespace();
+    let protocol = words.nth(3).unwrap_or_default();
+    let local =
+        ["local", "local-smtp", "local-esmtp"].iter().any(|local| protocol.eq_ignore_ascii_case(local));
+    let with = rest.split_whitespace().nth(2).is_some_and(|word| word.eq_ignore_ascii_case("with"));
+    user.split_whitespace().count() == 1 && with && local
+}
+
 fn address(text: &str) -> Option<IpAddr> {
     text.strip_prefix("IPv6:").unwrap_or(text).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mail_that_a_user_of_the_relay_handed_over_was_made_there() {
+        let exim = "from root by relay.example with local (Exim 4.96) (envelope-from <a@b>) id 1abc; now";
+        assert_eq!(Hop::read(exim), Hop::Local);
+        for remote in [
+            "from out.example by relay.example with ESMTP id 1abc; now",
+            "from root x by relay.example with local; now",
+            "from evil by relay.example with SMTP for <\"a by b with local c\"@d>; now",
+            "from root by relay.example id 1 with local; now",
+            "from root",
+        ] {
+            assert_eq!(Hop::read(remote), Hop::Unknown, "{remote}");
+        }
+        assert!(matches!(Hop::read("from a ([203.0.113.9]) by b with local; now"), Hop::From(_)));
+    }
 }

@@ -88,6 +88,7 @@ async fn what_a_filter_of_postfix_finds_counts_and_what_a_sender_forges_does_not
     site.set("incidents", "repeat", "'update'");
     site.set("authenticity", "trusted-authserv-ids", "['relay.example']");
     site.set("authenticity", "relay-removes-forged", "true");
+    site.set("rules", "closing-domains", "['example.org']");
     // No name server is to be asked where the relay says nothing.
     site.set("authenticity", "check", "false");
     let removed = site.path("header_checks");

@@ -131,8 +131,9 @@ pub(super) fn claim<'a>(identity: &Identity, key: &str, rows: &'a [Row], since: 
         if identity.guess.as_ref().is_some_and(|guess| guess.mark == Some(Mark::End)) {
             return Claim::Page;
         }
-        return match rows.iter().filter(|row| row.key == key).max_by_key(|row| (row.is_open(), row.last_seq))
-        {
+        // A stranger's row keeps no word of a known sender from being sent.
+        let holders = rows.iter().filter(|row| row.key == key && !row.source.stranger);
+        return match holders.max_by_key(|row| (row.is_open(), row.last_seq)) {
             Some(holder) if identity.key_source != KeySource::Guess => Claim::Refused(format!(
                 "closes nothing that this source opened; {} holds this key",
                 named(holder)

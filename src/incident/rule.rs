@@ -300,13 +300,17 @@ fn close<E>(
     for (nth, &row) in rows.iter().enumerate() {
         // An acknowledgement leaves what is held where it is.
         let at = if acknowledges { Page::Gone } else { page(row)? };
+        let id = &row.incident.external_id;
+        let is_anothers = is_anothers_alert(case, row, rows);
         let verdict = match case.will {
+            _ if is_anothers => {
+                Verdict::Count { reason: format!("`{id}` is the alert of another source, which stays open") }
+            }
             Will::Operator => released(case.report.status),
             Will::Laws | Will::Notice | Will::Follow => {
                 decide(Some(&row.incident), at, &case.report, config, case.now)
             }
         };
-        let id = &row.incident.external_id;
         let flaps = matches!(verdict, Verdict::Flap { .. });
         // One post closes all that shares its id and has nothing in the queue; what was never sent needs none.
         let needs_no_event = nth > 0
@@ -328,7 +332,11 @@ fn close<E>(
         }
         // An operator may release an old close: what came after it says how the incident stands.
         if !(case.will == Will::Operator && row.last_seq > case.seq) {
-            ruling.rows.push(advance(case, key, Some(row), id, (&case.report, &verdict), (seq, held)));
+            let mut after = advance(case, key, Some(row), id, (&case.report, &verdict), (seq, held));
+            if is_anothers {
+                after.close_seq = None;
+            }
+            ruling.rows.push(after);
         }
         if nth == 0 {
             ruling.incident = Some(row.id);
@@ -342,6 +350,15 @@ fn close<E>(
     shared_by_strangers(case, key, &sent, page, &mut ruling)?;
     ruling.note = note;
     Ok(ruling)
+}
+
+/// Whether SIGNL4 knows an open incident of a known sender, which is not closed here, by the id of this row: that of a
+/// stranger, or of one whose life is over. A post would close the other's alert.
+fn is_anothers_alert(case: &Case<'_>, row: &Row, closed: &[&Row]) -> bool {
+    let id = &row.incident.external_id;
+    let shares = |other: &Row| !other.source.stranger && other.is_open() && other.incident.external_id == *id;
+    let stays = |other: &Row| !closed.iter().any(|closed| closed.id == other.id);
+    (row.source.stranger || !row.is_open()) && case.rows.iter().any(|other| shares(other) && stays(other))
 }
 
 /// A stranger's incident that SIGNL4 knows by an id that was closed is closed there with it: its next open pages.

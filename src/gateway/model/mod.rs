@@ -8,6 +8,7 @@
 
 mod disk;
 mod history;
+mod identity;
 mod incidents;
 mod laws;
 mod record;

@@ -11,7 +11,7 @@ use crate::gateway::{self, Smarthost};
 use crate::smtp::{Credentials, Entrance};
 use crate::spool::{Reader, Spool};
 
-use super::{Exit, Site, expect, mute, one_line, print, runtime, strangers, tell_all};
+use super::{Exit, Site, expect, mute, one_line, pairs, print, runtime, strangers, tell_all};
 
 /// What `check` is told.
 #[derive(clap::Args)]
@@ -174,6 +174,7 @@ fn watched(config: &Config) -> Vec<String> {
     lines.extend(expect::lines(config));
     if let Ok(spool) = Reader::open(&config.spool.path) {
         lines.extend(runtime().block_on(strangers::lines(&spool, now)).unwrap_or_default());
+        lines.extend(runtime().block_on(pairs::lines(&spool)).unwrap_or_default());
     }
     if let Some(heartbeat) = &config.heartbeat {
         lines.push(format!("heartbeat every {}", span(heartbeat.interval)));

@@ -1,7 +1,9 @@
 //! `explain`: what would become of a mail, and why, without sending anything. The same parser and the same
 //! rules as the service, with the whole trace.
 
+mod json;
 mod key;
+mod known;
 
 use std::io::{IsTerminal, Read};
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ use crate::gateway::mute::Mutes;
 use crate::gateway::{for_each_team, load_unproven, routed, standing};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
-use crate::spool::Reader;
+use crate::spool::{KnownIncident, Reader};
 
 use super::difference::Difference;
 use super::{Exit, Site, excerpt, local, print, runtime, tell_all};
@@ -108,7 +110,8 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     let load = |path: Option<&PathBuf>| load_unproven(&config, path.map(std::slice::from_ref));
     let rules = load(None).and_then(|rules| {
         let others = arguments.diff.as_ref().map(|path| load(Some(path))).transpose()?;
-        Ok(Rules { rules, others, mutes: mutes(&config) })
+        let open = known::open(Reader::open(&config.spool.path).ok().as_ref());
+        Ok(Rules { rules, others, mutes: mutes(&config), open })
     });
     let rules = match rules {
         Ok(rules) => rules,
@@ -132,6 +135,8 @@ struct Rules {
     rules: RuleSet,
     others: Option<RuleSet>,
     mutes: Mutes,
+    /// The incidents that are open; none where no spool can be read.
+    open: Option<Vec<KnownIncident>>,
 }
 
 /// What is muted: the config's windows, and the mutes in the spool where that can be read.
@@ -191,7 +196,7 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
     let trust = standing::of(&rules.rules.standing(&message, &envelope), &message, &envelope);
     if arguments.json {
-        let mut json = as_json(path, &message, &envelope, &judgements);
+        let mut json = json::of(path, &message, &envelope, &judgements, rules.open.as_deref());
         json["trust"] = json!(trust);
         if rules.others.is_some() {
             json["diff"] = json!(differences);
@@ -202,6 +207,7 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
         colored: std::io::stdout().is_terminal(),
         verbose: arguments.verbose,
         trust: trust.words(),
+        open: rules.open.as_deref(),
         text: String::new(),
     };
     match rules.others {
@@ -210,54 +216,21 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
     }
 }
 
-fn as_json(
-    path: &Path,
-    message: &Message,
-    envelope: &mail::Envelope,
-    judgements: &[(String, Judgement)],
-) -> Value {
-    let events: Vec<Value> = judgements
-        .iter()
-        .flat_map(|(_, judgement)| &judgement.events)
-        .map(|event| {
-            let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            let mut shown = json!({ "team": event.team, "payload": payload, "key": key::json(event) });
-            if !event.attachments.is_empty() {
-                shown["attachments"] = json!(event.attachments);
-            }
-            if let Some(repeat) = event.repeat {
-                shown["repeat"] = json!(repeat);
-            }
-            if let Some(quiet) = event.quiet {
-                shown["quiet"] = json!(duration_text(quiet));
-            }
-            if let Some(muted) = &event.muted {
-                shown["muted"] = json!(muted);
-            }
-            shown["identity"] = json!(event.identity);
-            shown
-        })
-        .collect();
-    let trace: Vec<Value> = judgements
-        .iter()
-        .map(|(team, judgement)| json!({ "team": team, "dropped": judgement.dropped, "pieces": judgement.trace.pieces }))
-        .collect();
-    json!({ "mail": path.display().to_string(), "envelope": envelope, "message": message, "trace": trace, "events": events })
-}
-
 /// Lines of the text that are shown.
 const LINES: usize = 12;
 
 /// An explanation for people.
-struct Page {
+struct Page<'a> {
     colored: bool,
     verbose: bool,
     /// Who vouches for the mail, and why.
     trust: String,
+    /// The incidents that are open, where that is known.
+    open: Option<&'a [KnownIncident]>,
     text: String,
 }
 
-impl Page {
+impl Page<'_> {
     fn of(
         mut self,
         path: &Path,
@@ -283,6 +256,9 @@ impl Page {
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
                 self.line(1, &excerpt(&key::line(event)));
+                if let Some(open) = self.open {
+                    self.line(1, &known::line(event, open));
+                }
                 for file in &event.attachments {
                     let redacted: usize = file.redactions.iter().flatten().map(Vec::len).sum();
                     let redacted = match redacted {

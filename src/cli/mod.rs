@@ -9,6 +9,7 @@ mod expect;
 mod explain;
 mod hand_in;
 mod mute;
+mod pairs;
 mod passwd;
 mod progress;
 mod queue;

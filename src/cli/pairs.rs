@@ -1,0 +1,34 @@
+//! Installations that close each other's incidents, as two machines of one do that send from two mailboxes, and the line of
+//! `[rules.instances]` that makes them one.
+
+use std::collections::BTreeSet;
+
+use crate::spool::{Filter, Reader, State};
+
+use super::excerpt;
+
+/// The last events that are looked at.
+const EVENTS: usize = 5_000;
+
+/// Pairs that are told.
+const TOLD: usize = 5;
+
+/// The lines for an operator; none if there is no such pair.
+///
+/// # Errors
+/// The spool cannot be read.
+pub(super) async fn lines(spool: &Reader) -> Result<Vec<String>, String> {
+    let states = vec![State::Queued, State::Delivered];
+    let last = spool.list(Filter { states, limit: EVENTS, ..Filter::default() }).await;
+    let last = last.map_err(|error| error.to_string())?;
+    let remarks = last.iter().filter_map(|event| event.reason.as_deref());
+    let pairs: BTreeSet<String> =
+        remarks.filter(|remark| remark.contains("[rules.instances]")).map(excerpt_of).collect();
+    Ok(pairs.into_iter().take(TOLD).collect())
+}
+
+/// The remark in one line: what it names of a mail is a mailbox, which may be long.
+fn excerpt_of(remark: &str) -> String {
+    let line: Vec<String> = remark.split("; ").map(excerpt).collect();
+    line.join("; ").replacen("closes", "a mail closed", 1)
+}

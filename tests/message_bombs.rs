@@ -261,14 +261,20 @@ fn what_is_undone_may_be_there_without_end() {
 
 #[test]
 fn letters_in_letters_and_envelopes_without_end() {
-    let eml = |inner: &str| {
+    let eml = |inner: &str, at: usize| {
         format!(
-            "Subject: FW: x\nFrom: a@x\nContent-Type: multipart/mixed; boundary=b\n\n--b\nContent-Type: application/octet-stream; name=a.eml\n\n{inner}\n--b--\n"
+            "Subject: FW: x\nFrom: a@x\nContent-Type: multipart/mixed; boundary=b{at}\n\n--b{at}\nContent-Type: application/octet-stream; name=a.eml\n\n{inner}\n--b{at}--\n"
         )
     };
     let inner = mail("text/plain", &fill("Status: Down\n", LARGE));
-    let nested = (0..2).fold(inner, |inner, _| eml(&inner));
-    assert!(defuse("letters in letters", nested).text.starts_with("Status: Down"));
+    let nested = (0..2).fold(inner, |inner, at| eml(&inner, at));
+    let message = defuse("letters in letters", nested);
+    assert!(message.text.starts_with("Status: Down"));
+    let note = message.wrapper.expect("both letters were opened").note;
+    assert!(note.is_empty(), "what the file holds is no note: {note}");
+    let deep = mail("text/plain", &fill("Status: Down\n", MIB));
+    let deep = (0..40).fold(deep, |inner, at| eml(&inner, at));
+    assert!(!defuse("letters 40 deep", deep).text.is_empty(), "what is not opened is still shown");
     let many = fill("--b\nContent-Type: message/rfc822\n\nSubject: y\n\nx\n", LARGE);
     let message = defuse("letters without number", mail("multipart/mixed; boundary=b", &many));
     assert!(message.enclosed.len() <= TEXT_LIMIT);

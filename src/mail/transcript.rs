@@ -69,6 +69,10 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
     if said.text.is_empty() && !encrypted {
         said = reader.read_files();
     }
+    if said.text.is_empty() && !encrypted {
+        said = reader.read_letters();
+        borrowed = !said.text.is_empty();
+    }
     encrypted |= said.text.starts_with("-----BEGIN PGP MESSAGE-----");
     // Rendering and charsets can make more of it.
     said.text.truncate(said.text.floor_char_boundary(TEXT_LIMIT));
@@ -224,6 +228,7 @@ impl Reader<'_> {
     fn read_files(&mut self) -> Said {
         let files: Vec<usize> = (0..self.parts.len())
             .filter(|&at| self.parts[at].kind == Kind::Leaf && !is_inside_message(self.parts, at))
+            .filter(|&at| !is_letter(&self.parts[at]))
             .collect();
         let kinds: [fn(&Part<'_>) -> bool; 3] = [
             |part| matches!(part.media_type.as_str(), "text/plain" | "text/html"),
@@ -242,6 +247,23 @@ impl Reader<'_> {
             }
         }
         Said::default()
+    }
+
+    /// Reads the mails that are files as they stand, header and all: better than nothing where none of them is
+    /// unwrapped.
+    fn read_letters(&mut self) -> Said {
+        let letters = (0..self.parts.len())
+            .filter(|&at| is_letter(&self.parts[at]) && !is_inside_message(self.parts, at))
+            .take(FILES_LIMIT);
+        let mut all = Said::default();
+        for at in letters {
+            let said = self.read_leaf(at);
+            all.append(said);
+        }
+        if !all.text.is_empty() {
+            self.undone.push("a mail that was sent as a file".to_owned());
+        }
+        all
     }
 }
 
@@ -267,6 +289,11 @@ fn is_readable(part: &Part<'_>) -> bool {
             && (matches!(subtype, "json" | "xml" | "yaml" | "x-yaml" | "x-ndjson" | "ndjson")
                 || subtype.ends_with("+json")
                 || subtype.ends_with("+xml"))
+}
+
+/// Whether a part is a mail that was attached as any other file.
+pub(super) fn is_letter(part: &Part<'_>) -> bool {
+    part.kind == Kind::Leaf && part.file_name().to_ascii_lowercase().ends_with(".eml")
 }
 
 /// Whether the type of a part says nothing of what is in it.

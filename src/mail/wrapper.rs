@@ -91,9 +91,8 @@ fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
         if transcript::is_inside_message(parts, at) || parts[part.parent].media_type == "multipart/report" {
             continue;
         }
-        let name = part.file_name().to_ascii_lowercase();
         let is_mail = matches!(part.media_type.as_str(), "message/rfc822" | "message/global")
-            || part.kind == Kind::Leaf && name.ends_with(".eml");
+            || transcript::is_letter(part);
         if !is_mail || part.kind == Kind::Multipart {
             continue;
         }

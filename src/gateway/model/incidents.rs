@@ -109,14 +109,7 @@ pub fn judge(record: &Record) -> Vec<Breach> {
 /// The incidents that the close of another team's has closed as well, for its open had gone there: nothing but that
 /// close knows of it.
 fn followed(record: &Record) -> BTreeSet<(usize, u16)> {
-    let events: BTreeSet<_> = record.events.iter().map(|event| (event.serial, event.team)).collect();
-    let incidents: BTreeMap<u32, Option<u16>> =
-        record.events.iter().map(|event| (event.serial, event.incident)).collect();
-    let strangers = record.lines.iter().filter_map(|line| {
-        let serial = line.serial.filter(|&serial| !events.contains(&(serial, line.team)))?;
-        Some((line.team, incidents.get(&serial).copied()??))
-    });
-    strangers.collect()
+    record.followers().iter().filter_map(|event| Some((event.team, event.incident?))).collect()
 }
 
 /// Whether a page of the incident was held, or may have been, so that another mail changed what became of it.

@@ -168,11 +168,23 @@ fn the_urgent_goes_first(record: &Record, found: &mut Vec<Breach>) {
     let lanes = record.lanes();
     let lane_of = |event: &Event| event.incident.and_then(|incident| lanes.get(&(event.team, incident)));
     let of = |event: &Event| posts.get(&(event.serial, event.team)).map_or(&[][..], Vec::as_slice);
+    // The close of another team's incident stands in the lane as well, if an open of that had gone to this team. What
+    // came at the same time may stand before it or behind it.
+    let followers = record.followers();
+    let heard = |event: &Event| {
+        let (lane, kept) = (event.incident.map(|incident| (event.team, Some(incident))), event.kept);
+        let same = move |other: &&Event| {
+            lane == Some((other.team, other.incident)) && kept.is_some_and(|kept| other.begun <= kept)
+        };
+        followers.iter().filter(same)
+    };
     let mut waited = Vec::new();
     for event in record.events.iter().filter(|event| event.rank() < 4) {
         let (Some(kept), [first, ..]) = (event.kept, of(event)) else { continue };
         let mut from = kept + event.policy.hold + SLACK;
-        for older in lane_of(event).into_iter().flatten().take_while(|older| older.serial < event.serial) {
+        let before = lane_of(event).into_iter().flatten().copied();
+        let before = before.take_while(|older| older.serial < event.serial).chain(heard(event));
+        for older in before {
             if !of(older).is_empty() {
                 from = from.max(settled(of(older)).map_or(Millis::MAX, |at| at.saturating_add(SLACK)));
             }

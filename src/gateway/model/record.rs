@@ -2,7 +2,7 @@
 //! SIGNL4 said to them, the lives of the gateway. Plain data in the model's own words, so that the laws share
 //! nothing with what they judge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Milliseconds since the history began.
 pub type Millis = i64;
@@ -205,6 +205,18 @@ impl Record {
         lanes
     }
 
+    /// What closes or acknowledges of one team were heard by another one as well, for an open had gone there: such an
+    /// event is of no mail to that team, and goes in the order of its incident there.
+    pub fn followers(&self) -> Vec<Event> {
+        let own: BTreeSet<_> = self.events.iter().map(|event| (event.serial, event.team)).collect();
+        let by_serial: BTreeMap<_, _> = self.events.iter().map(|event| (event.serial, event)).collect();
+        let heard = self.lines.iter().filter_map(|line| {
+            let serial = line.serial.filter(|&serial| !own.contains(&(serial, line.team)))?;
+            Some(Event { team: line.team, ..(*by_serial.get(&serial)?).clone() })
+        });
+        heard.collect()
+    }
+
     /// All that is known of the mails that a text names, and of their incidents; if it names none, of the minute
     /// before the time at its end.
     pub fn about(&self, text: &str) -> String {
@@ -217,7 +229,8 @@ impl Record {
                 named.serial == event.serial || event.incident.is_some() && same
             })
         };
-        for event in self.events.iter().filter(concerned) {
+        let followers = self.followers();
+        for event in self.events.iter().chain(&followers).filter(concerned) {
             about.push_str(&format!("{event:?}\n"));
             for post in &self.posts {
                 if post.of == (Of::Event { serial: event.serial, team: event.team }) {

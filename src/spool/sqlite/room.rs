@@ -236,7 +236,7 @@ impl Work<'_> {
         let last = mails.len() < LOOK;
         let before = now.checked_sub(self.room.keep_at_least).unwrap_or(Timestamp::MIN);
         for (id, first, end, at) in mails {
-            if enough(&self.room) {
+            if enough(self.room) {
                 self.room.searches[whose as usize] = search;
                 return Ok(removed);
             }

@@ -305,6 +305,22 @@ fn a_first_rule_file_from_one_mail_never_closes() {
 }
 
 #[test]
+fn a_mark_makes_no_known_product_of_a_mail() {
+    let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
+    for (file, subject) in [("down.eml", "PROBLEM: pump 17 leaks"), ("up.eml", "RESOLVED: pump 17 leaks")] {
+        folder.write(file, &format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n"));
+    }
+    let (code, _, told) = folder.run(&["rules", "new", "--from", "up.eml", "-o", "one.toml"]);
+    assert_eq!((code, told.contains("know this mail")), (Some(0), false), "{told}");
+    let pair = ["rules", "new", "--from", "down.eml", "--closed-by", "up.eml", "-o", "pair.toml"];
+    assert_eq!(folder.run(&pair).0, Some(0));
+    let text = fs::read_to_string(folder.path("pair.toml")).unwrap();
+    assert!(text.contains("set = { status = \"resolved\" }"), "{text}");
+    let (code, out, told) = folder.run(&["rules", "test", "pair.toml"]);
+    assert_eq!(code, Some(0), "{out}{told}");
+}
+
+#[test]
 fn a_pair_that_only_a_person_can_read_is_refused_and_a_known_product_is_named() {
     let folder = Folder::new("version = 1\n[source]\nname = \"Empty\"\n");
     let mail = |subject: &str| format!("From: Watch <watch@soc.example>\nSubject: {subject}\n\nx\n");

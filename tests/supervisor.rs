@@ -137,19 +137,20 @@ async fn a_spool_that_fails_ends_the_process_at_once_though_a_post_is_under_way(
     let mute = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut site = Site::new(&standin);
     site.set("signl4", "url", format!("'http://{}/webhook/'", mute.local_addr().unwrap()));
-    site.set("delivery", "drain", "'10m'");
+    site.set("delivery", "drain", "'60s'");
     let trigger = site.path("trigger");
     let mut gateway = site.start_with(&[("SMTP2SIGNL4_BREAK", &format!("spool={}", trigger.display()))]);
     let mut smtp = Smtp::connect(gateway.address()).unwrap();
     smtp.say("EHLO supervisor.example").unwrap();
     assert!(send(&mut smtp).starts_with("250 "));
     let _post = mute.accept().unwrap();
+    let since = std::time::Instant::now();
     std::fs::write(trigger, "").unwrap();
     while send(&mut smtp).starts_with("250 ") {
         std::thread::sleep(Duration::from_millis(5));
     }
-    // A wait for the end of the post would be longer than the patience of the test.
     assert_eq!(gateway.ended().0.code(), Some(75));
+    assert!(since.elapsed() < Duration::from_secs(45), "it waited for the end of the post");
 }
 
 /// A spool at whose news of an allowance delivery panics, while the first event is in hand.

@@ -10,6 +10,7 @@ mod heartbeat;
 mod maintenance;
 mod notices;
 mod secrets;
+mod signl4;
 mod teams;
 
 use std::path::{Path, PathBuf};
@@ -22,15 +23,16 @@ pub use notices::{MailTls, NoticeMail, Notices};
 pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
+use signl4::Signl4;
+
 use crate::authenticity;
-use crate::delivery::{self, Connection, EventId, Plan, Proxy};
+use crate::delivery::{self, Connection};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
 use crate::event::Words;
 use crate::incident;
 use crate::mail;
 use crate::rules;
-use crate::secret::Secret;
 use crate::smtp;
 use crate::spool;
 
@@ -39,9 +41,6 @@ pub const DEFAULT_PATH: &str = "/etc/smtp2signl4/smtp2signl4.toml";
 
 /// Stands for the path where there is no file.
 const NO_FILE: &str = "(no config file)";
-
-/// The webhook of SIGNL4's own service; the team secret follows it.
-const DEFAULT_URL: &str = "https://connect.signl4.com/webhook/";
 
 /// Everything that can be configured.
 #[derive(Debug)]
@@ -352,100 +351,6 @@ fn read_log(table: &mut Table<'_>) -> Log {
     Log { level: table.word("level").unwrap_or_default(), format: table.word("format").unwrap_or_default() }
 }
 
-/// The section `[signl4]`.
-struct Signl4 {
-    url: String,
-    secret: SecretSource,
-    colors: Vec<(String, String)>,
-    connection: Connection,
-    plan: Plan,
-    probe: bool,
-}
-
-impl Signl4 {
-    fn read(table: &mut Table<'_>, folder: &Path) -> Self {
-        let url = table.string("url").map_or_else(
-            || DEFAULT_URL.to_owned(),
-            |url| {
-                if let Some(problem) = delivery::refuse_url(&url.value) {
-                    // What is wrong may be a secret in it.
-                    table.report(
-                        table
-                            .source()
-                            .diagnostic(url.span, problem)
-                            .masked()
-                            .help(format!("the address without the secret, such as \"{DEFAULT_URL}\"")),
-                    );
-                }
-                url.value
-            },
-        );
-        Self {
-            url,
-            secret: SecretSource::read(table, folder),
-            colors: read_colors(table),
-            connection: read_connection(table, folder),
-            plan: table.value("plan").map_or(Plan::Auto, |value| Plan::read(&value)),
-            probe: table.boolean("probe").unwrap_or(true),
-        }
-    }
-}
-
-/// Reads `ca-file` and `proxy`.
-fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
-    let ca_file = table.string("ca-file").map(|file| folder.join(file.value));
-    let proxy = match table.value("proxy") {
-        None => Proxy::Environment,
-        Some(value) if value.type_name() == "boolean" => match value.boolean() {
-            Some(false) => Proxy::Off,
-            _ => Proxy::Environment,
-        },
-        Some(value) => match value.string() {
-            Some(url) if url.value.contains("://") => Proxy::Url(Secret::new(url.value)),
-            Some(url) => {
-                let problem =
-                    table.source().diagnostic(url.span, "this is not the address of a proxy").masked();
-                table.report(problem.help("\"http://proxy.example:3128\", or `false` for none"));
-                Proxy::Environment
-            }
-            None => Proxy::Environment,
-        },
-    };
-    Connection {
-        ca_file,
-        proxy,
-        event_id: table.value("event-id").map_or_else(EventId::default, |value| EventId::read(&value)),
-        #[cfg(test)]
-        carrier: None,
-    }
-}
-
-/// The colours that an alert can have in the app, by the names that SIGNL4's category editor gives them.
-const COLORS: [&str; 10] =
-    ["red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "gray", "black"];
-
-fn read_colors(table: &mut Table<'_>) -> Vec<(String, String)> {
-    let Some(mut colors) = table.table("colors") else { return Vec::new() };
-    let mut found = Vec::new();
-    for (name, service) in colors.entries() {
-        let color = name.value.to_ascii_lowercase();
-        if !COLORS.contains(&color.as_str()) {
-            colors.error(
-                name.span,
-                format!("`{}` is not a colour that SIGNL4 has", name.value),
-                suggest(&color, COLORS),
-            );
-        } else if let Some(service) = service.string() {
-            if service.value.trim().is_empty() {
-                colors.error(service.span, "the service has no name", "write the name of a SIGNL4 category");
-            }
-            found.push((color, service.value));
-        }
-    }
-    colors.finish();
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -464,7 +369,7 @@ mod tests {
     #[test]
     fn nothing_at_all_is_a_config_once_the_secret_is_in_the_environment() {
         let config = parse_text("").unwrap();
-        assert_eq!(config.url, DEFAULT_URL);
+        assert_eq!(config.url, signl4::DEFAULT_URL);
         assert_eq!(config.teams.len(), 1);
         assert_eq!(
             config.teams[0]

@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::Status;
 use crate::mail::Message;
-use crate::rules::{self, Judgement, RuleSet, Subject};
+use crate::rules::{self, Judgement, Outcome, RuleSet, SourceTrace, Subject};
 
 use super::super::{Exit, Site, print, tell_all};
 use super::draft::{Draft, block, quoted};
@@ -169,7 +169,7 @@ fn whole(
         let team = &config.teams[0].name;
         let judged = mails.iter().map(|(message, _)| {
             let envelope = example.envelope(message);
-            rules.judge(&Subject { message, envelope: &envelope, team })
+            rules.judge_traced(&Subject { message, envelope: &envelope, team })
         });
         Ok(judged.collect())
     };
@@ -210,11 +210,16 @@ fn closes(problem: &Judgement, recovery: &Judgement) -> bool {
     }
 }
 
-/// What to say if other rules know the mail.
+/// What to say if other rules know the mail. Rules that read a mark, such as `RESOLVED:`, do not know it: they read the
+/// mark of any mail that has no key, and say nothing beside a key.
 fn known(judgement: &Judgement, own: &str) -> Option<String> {
     let sources = judgement.trace.pieces.iter().flat_map(|piece| &piece.sources);
+    let speaks = |source: &SourceTrace| source.rules.iter().any(|rule| rule.outcome == Outcome::Held);
+    let reads_mark = |source: &SourceTrace| {
+        source.rules.iter().flat_map(|rule| &rule.changes).any(|change| change.field == "mark")
+    };
     let mut others: Vec<&str> = sources
-        .filter(|source| !source.rules.is_empty() && &*source.file != own)
+        .filter(|source| speaks(source) && &*source.file != own && !reads_mark(source))
         .map(|source| &*source.source)
         .collect();
     others.dedup();

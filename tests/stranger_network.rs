@@ -206,7 +206,7 @@ fn site() {
     inside(&nagios("PROBLEM", "db01", "DOWN"));
     wait_for(&standin, "db01", &["new"]);
     let recovery = nagios("RECOVERY", "db01", "UP");
-    assert!(internet.send("203.0.113.9", &[recovery.clone()])[0].starts_with("250"));
+    assert!(internet.send("203.0.113.9", std::slice::from_ref(&recovery))[0].starts_with("250"));
     inside(&format!(
         "Received: from out (out [203.0.113.9]) by relay; now\n{}",
         nagios("RECOVERY", "db01", "UP")

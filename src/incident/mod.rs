@@ -7,7 +7,7 @@
 //! - Within its quiet time after a page any other open is counted, and after it the next one pages again.
 //! - A close or an acknowledgement never pages. It is sent if an open of the incident was, or may have been.
 //!
-//! [`rule`] is the whole law for one event; [`decide`] is the part of it that knows its incident already. Left out:
+//! [`rule()`] is the whole law for one event; [`decide`] is the part of it that knows its incident already. Left out:
 //! where incidents are kept (the spool's), and what a digest says (the gateway's).
 
 mod claim;

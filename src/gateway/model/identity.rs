@@ -416,8 +416,7 @@ fn breaches(letters: &[Letter], fate: &Fate) -> Vec<String> {
             .iter()
             .filter(|before| before.id == post.id && before.letter < post.letter)
             .filter_map(|before| Some((before, known(before)?)))
-            .filter(|(before, of)| !of.is_strangers() && before.status != "acknowledged")
-            .last()
+            .rfind(|(before, of)| !of.is_strangers() && before.status != "acknowledged")
             .filter(|(before, _)| before.status != "resolved");
         if let Some((_, other)) = open.filter(|(_, other)| other.who != letter.who) {
             found.push(format!("{post:?} of {letter:?} touches what {other:?} opened"));

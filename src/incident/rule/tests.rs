@@ -88,7 +88,7 @@ impl Mail {
         Self { status: Status::Resolved, ..self }
     }
 
-    fn as_bad_as(self, severity: Severity) -> Self {
+    fn rated(self, severity: Severity) -> Self {
         Self { severity: Some(severity), ..self }
     }
 
@@ -409,7 +409,7 @@ fn five_texts_of_a_guessed_key_page_one_by_one_and_the_others_in_a_digest_until_
         world.now += 60;
     }
     for n in TEXTS..TEXTS + 3 {
-        let ruling = world.take(&text("idrac", &n.to_string()).as_bad_as(Severity::Critical));
+        let ruling = world.take(&text("idrac", &n.to_string()).rated(Severity::Critical));
         assert_eq!(ruling.verdict, Verdict::Fold, "text {n}");
         let ticket = ruling.ticket.expect("a storm");
         assert_eq!((ticket.flood.kind, ticket.storm.is_some()), (Kind::Texts, n > TEXTS));
@@ -454,8 +454,8 @@ fn an_end_mark_without_a_problem_pages_as_low() {
 #[test]
 fn a_severity_that_a_later_text_of_the_same_key_raises_pages() {
     let mut world = World::new();
-    world.take(&text("backup", "a").marked(Mark::Problem).as_bad_as(Severity::Medium));
-    assert!(world.pages(&text("backup", "a").marked(Mark::Problem).as_bad_as(Severity::Critical)));
+    world.take(&text("backup", "a").marked(Mark::Problem).rated(Severity::Medium));
+    assert!(world.pages(&text("backup", "a").marked(Mark::Problem).rated(Severity::Critical)));
 }
 
 #[test]

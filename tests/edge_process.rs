@@ -168,7 +168,8 @@ async fn a_socket_of_systemd_is_taken_over_by_its_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn when_descriptors_run_out_clients_wait_and_come_in_when_others_leave() {
     let standin = support::standin().await;
-    let gateway = Site::new(&standin).start();
+    let site = Site::new(&standin);
+    let gateway = site.start();
     let process = format!("/proc/{}", gateway.process().id());
     let open = fs::read_dir(format!("{process}/fd")).unwrap().count();
     let ticks = || -> u64 {

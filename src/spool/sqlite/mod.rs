@@ -90,6 +90,12 @@ impl Disk {
             if available < self.min_free / 2 { 0 } else { (available + free).saturating_sub(self.min_free) }
         })
     }
+
+    /// By how many bytes the file of the database has yet to grow to `size`, when the log is copied into it. A log that
+    /// finds no space for that is never emptied.
+    fn pending(&self, size: u64) -> u64 {
+        std::fs::metadata(self.folder.join(FILE)).map_or(0, |file| size.saturating_sub(file.len()))
+    }
 }
 
 /// The connection that writes.

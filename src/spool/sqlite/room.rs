@@ -32,7 +32,7 @@ const RESERVE: u64 = 512 << 20;
 /// What a mail is to the room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Need {
-    /// Bytes of the disk that it is still to take.
+    /// Bytes of the disk that it is still to take: first in the log, then in the database.
     pub disk: u64,
     /// Bytes by which the spool grows.
     pub growth: u64,
@@ -47,7 +47,7 @@ impl Need {
             Content::Aside { size: aside, .. } => size + aside as u64,
             Content::None | Content::Here(_) => size,
         };
-        Self { disk: size, growth, stranger: parcel.stranger }
+        Self { disk: size.saturating_mul(2), growth, stranger: parcel.stranger }
     }
 }
 
@@ -118,7 +118,8 @@ impl Room {
         let large = number("SELECT coalesce(sum(size), 0) FROM large")?;
         let used = ((pages - free) * page + large).cast_unsigned();
         // What is free within the database takes no more of the disk.
-        self.disk = disk.room((free * page).cast_unsigned());
+        let pending = disk.pending((pages * page).cast_unsigned());
+        self.disk = disk.room((free * page).cast_unsigned()).saturating_sub(pending);
         self.quota = self.max_size.map_or(u64::MAX, |max| max.saturating_sub(used));
         self.limit = self.max_size.unwrap_or(u64::MAX).min(used.saturating_add(self.disk));
         Ok(())

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 
 use smtp2signl4::diagnostic::Source;
-use smtp2signl4::event::{Event, KeySource, Mark, Severity, Status};
+use smtp2signl4::event::{Event, KeySource, Mark, Repeat, Severity, Status};
 use smtp2signl4::mail::{Client, Envelope, Message};
 use smtp2signl4::rules::{Judgement, RuleSet, Site, Subject, Tlp, shipped};
 
@@ -128,6 +128,9 @@ fn a_conversation_is_the_base_and_replies_in_it_are_one_text() {
     assert_ne!(key(&alert("a", "b")), key(&alert("d", "b")));
     assert_eq!(key(&alert("Re: a", "I look into it")), key(&alert("AW: a", "so do I")));
     assert_ne!(key(&alert("Re: a", "b")), key(&alert("a", "b")));
+    // What people say to each other pages once.
+    assert_eq!(event(&alert("Re: a", "b")).repeat, Some(Repeat::Count));
+    assert_eq!(event(&alert("a", "b")).repeat, None);
     // What is forwarded is no reply, and neither is a subject alone.
     assert_ne!(key(&alert("WG: a", "b")), key(&alert("WG: a", "c")));
     assert_ne!(key("From: a@x.example\nSubject: Re: a\n\nb"), key("From: a@x.example\nSubject: Re: a\n\nc"));

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use ring::digest::{Context, SHA256};
 
-use crate::event::{Event, Guess, KeySource, Mark, Severity, Status, Words};
+use crate::event::{Event, Guess, KeySource, Mark, Repeat, Severity, Status, Words};
 use crate::mail;
 
 use super::draft::{Draft, Given};
@@ -41,7 +41,10 @@ pub(super) fn key(
     let text = text(ground, draft, of);
     notes.push(match of {
         Of::Reply => {
-            format!("external-id: guessed of {}; a reply, whatever it says, is one text", of.words())
+            format!(
+                "external-id: guessed of {}; a reply, whatever it says, is one text and pages once",
+                of.words()
+            )
         }
         _ => {
             format!("external-id: guessed of {}, and of the text: another text is another alert", of.words())
@@ -49,6 +52,10 @@ pub(super) fn key(
     });
     if let Some(mark) = mark {
         notes.push(format!("mark: {}", mark.word()));
+    }
+    if of == Of::Reply {
+        // People talk: whatever they say, it pages once.
+        event.repeat.get_or_insert(Repeat::Count);
     }
     event.external_id = Some(format!("{base}#{text}"));
     event.identity.key_source = KeySource::Guess;

@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
-use crate::event::Words;
+use crate::words::Words;
 
 use units::parse_size;
 pub use units::{duration_text, parse_duration};
@@ -370,7 +370,7 @@ impl<'d> Value<'d> {
         if found.is_none() {
             self.error(
                 format!("`{}` cannot be `{}`", self.path, text.value),
-                suggest(&text.value, W::WORDS.iter().map(|(word, _)| *word)),
+                suggest(&text.value, W::words()),
             );
         }
         found

@@ -3,7 +3,6 @@
 
 mod identity;
 
-use std::fmt;
 use std::time::Duration;
 
 use serde::ser::SerializeMap;
@@ -13,8 +12,22 @@ pub use identity::{Guess, Identity, KeySource, Mark};
 
 /// What the event does to the alert with its external id. SIGNL4 discards an event whose status it does
 /// not know and still answers 201, so no other text can be made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Status {
     /// Raises an alert.
     #[default]
@@ -26,8 +39,21 @@ pub enum Status {
 }
 
 /// Who must acknowledge (`X-S4-AlertingScenario`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case", ascii_case_insensitive)]
 pub enum Scenario {
     /// One person on duty.
     SingleAck,
@@ -38,8 +64,24 @@ pub enum Scenario {
 }
 
 /// How bad it is, on the one scale that all senders' scales are mapped to. Greater is worse.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Severity {
     /// Worth knowing, not worth waking anyone.
     Info,
@@ -54,8 +96,22 @@ pub enum Severity {
 }
 
 /// What becomes of a further open mail about an incident that is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Repeat {
     /// It is counted while the last page is recent, and pages again after that.
     #[default]
@@ -307,55 +363,6 @@ impl Serialize for Payload<'_> {
         map.end()
     }
 }
-
-/// A closed list of words, each with its value: for the config, the rules and the command line.
-pub trait Words: Sized + Copy + 'static {
-    /// Every word that may be written.
-    const WORDS: &'static [(&'static str, Self)];
-
-    /// The value that `word` stands for, compared without case.
-    fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(w, _)| w.eq_ignore_ascii_case(word)).map(|&(_, value)| value)
-    }
-}
-
-impl Words for Status {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("new", Self::New), ("acknowledged", Self::Acknowledged), ("resolved", Self::Resolved)];
-}
-
-impl Words for Scenario {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("single_ack", Self::SingleAck), ("multi_ack", Self::MultiAck), ("emergency", Self::Emergency)];
-}
-
-impl Words for Repeat {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("quiet", Self::Quiet), ("count", Self::Count), ("update", Self::Update)];
-}
-
-impl Words for Severity {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("critical", Self::Critical),
-        ("high", Self::High),
-        ("medium", Self::Medium),
-        ("low", Self::Low),
-        ("info", Self::Info),
-    ];
-}
-
-macro_rules! display_as_word {
-    ($($kind:ty),*) => {$(
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let word = <$kind as Words>::WORDS.iter().find(|(_, value)| value == self);
-                f.pad(word.expect("every value has its word").0)
-            }
-        }
-    )*};
-}
-
-display_as_word!(Status, Scenario, Severity, Repeat);
 
 #[cfg(test)]
 mod tests {

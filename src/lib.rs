@@ -19,6 +19,7 @@ pub mod diagnostic;
 pub mod document;
 pub mod network;
 pub mod secret;
+pub mod words;
 
 pub mod mail;
 

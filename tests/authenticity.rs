@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use smtp2signl4::words::Words;
 use std::path::Path;
 use std::sync::Arc;
 

@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use smtp2signl4::diagnostic::{Diagnostic, Source};
-use smtp2signl4::event::{Event, Status, TITLE_LIMIT, Words};
+use smtp2signl4::event::{Event, Status, TITLE_LIMIT};
 use smtp2signl4::mail::{Client, Envelope, Message, Origin};
 use smtp2signl4::rules::{Config, ExampleMail, RuleSet, Site, Subject, shipped};
+use smtp2signl4::words::Words;
 
 use super::{STRANGER, TRUSTED};
 

@@ -1,6 +1,7 @@
 //! An Authentication-Results field (RFC 8601), word by word. What a sender chose, such as its reverse-path, stays a value.
 
 use crate::mail::Verdict;
+use crate::words::Words;
 
 /// Deepest nesting of comments that is read.
 const COMMENT_LIMIT: usize = 20;

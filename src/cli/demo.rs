@@ -1,6 +1,7 @@
 //! `demo`: the real gateway on loopback, with a stand-in for SIGNL4 that takes its events. Sample mails of
 //! real senders go in by SMTP; for each it shows the mail, the rules that held and the event as received.
 
+use crate::words::Words;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::DirBuilderExt;

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::{Event, Scenario, Words};
+use crate::event::{Event, Scenario};
 use crate::gateway::control::{Reply, Request, not_sent};
 use crate::mail::{Envelope, Mail, Origin};
+use crate::words::Words;
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, print, runtime};

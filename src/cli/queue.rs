@@ -12,11 +12,12 @@ use jiff::{Timestamp, Unit};
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::event::{Words, shown_size};
+use crate::event::shown_size;
 use crate::gateway::control::{Reply, Request};
 use crate::gateway::{operator, standing};
 use crate::mail::{MailId, visible};
 use crate::spool::{Filter, IncidentFilter, Reader, Shown, State};
+use crate::words::Words;
 
 use super::service::{Way, ask, offline};
 use super::{Exit, Site, excerpt, print, runtime};

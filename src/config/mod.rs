@@ -29,7 +29,6 @@ use crate::authenticity;
 use crate::delivery::{self, Connection};
 use crate::diagnostic::{Diagnostic, Source, suggest};
 use crate::document::{self, Table};
-use crate::event::Words;
 use crate::incident;
 use crate::mail;
 use crate::rules;
@@ -102,7 +101,10 @@ pub struct Log {
 }
 
 /// How much is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Level {
     /// Only what needs a person.
     Error,
@@ -115,23 +117,17 @@ pub enum Level {
     Debug,
 }
 
-impl Words for Level {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("error", Self::Error), ("warn", Self::Warn), ("info", Self::Info), ("debug", Self::Debug)];
-}
-
 /// The form of a log line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Format {
     /// For people and for journald, which adds the time.
     #[default]
     Text,
     /// One JSON object a line.
     Json,
-}
-
-impl Words for Format {
-    const WORDS: &'static [(&'static str, Self)] = &[("text", Self::Text), ("json", Self::Json)];
 }
 
 /// Loads the config: the file at `path` if one is named, else the default file if there is one, else the

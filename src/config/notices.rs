@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::document::{Located, Table};
-use crate::event::Words;
 
 use super::{SecretSource, Team};
 
@@ -51,7 +50,10 @@ pub struct NoticeMail {
 }
 
 /// How the connection to a smarthost is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum MailTls {
     /// By STARTTLS (RFC 3207), or no mail.
     #[default]
@@ -62,15 +64,6 @@ pub enum MailTls {
     Opportunistic,
     /// Not at all.
     Off,
-}
-
-impl Words for MailTls {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("starttls", Self::Starttls),
-        ("implicit", Self::Implicit),
-        ("opportunistic", Self::Opportunistic),
-        ("off", Self::Off),
-    ];
 }
 
 impl MailTls {

@@ -6,11 +6,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::Trust;
 
-use super::Words;
-
 /// Where an external id came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum KeySource {
     /// No rule gave one: it was made of the sender, the subject or the conversation, and of the text.
     Guess,
@@ -25,51 +37,27 @@ pub enum KeySource {
     Operator,
 }
 
-impl Words for KeySource {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("guess", Self::Guess),
-        ("shipped", Self::Shipped),
-        ("site", Self::Site),
-        ("parameters", Self::Parameters),
-        ("operator", Self::Operator),
-    ];
-}
-
-impl KeySource {
-    /// The word for it in the database.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Guess => "guess",
-            Self::Shipped => "shipped",
-            Self::Site => "site",
-            Self::Parameters => "parameters",
-            Self::Operator => "operator",
-        }
-    }
-}
-
 /// What a mark at the front of a subject says, such as `[FIRING]` or `RECOVERY:`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Mark {
     /// Something is wrong.
     Problem,
     /// It is over.
     End,
-}
-
-impl Words for Mark {
-    const WORDS: &'static [(&'static str, Self)] = &[("problem", Self::Problem), ("end", Self::End)];
-}
-
-impl Mark {
-    /// The word for it, in rules and on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Problem => "problem",
-            Self::End => "end",
-        }
-    }
 }
 
 /// An external id that no rule gave.

@@ -7,6 +7,7 @@
 
 mod digest;
 
+use crate::words::Words;
 use std::sync::Arc;
 use std::time::Duration;
 

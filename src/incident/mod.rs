@@ -20,7 +20,7 @@ mod storm;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Repeat, Severity, Status, Words};
+use crate::event::{Repeat, Severity, Status};
 
 pub use config::{Config, Storm};
 pub use follow::{Following, following};
@@ -33,8 +33,21 @@ pub use storm::{Flood, Kind, MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
 const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// How it stands with an incident.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum State {
     /// Nobody has said that he sees to it.
     Open,
@@ -42,22 +55,6 @@ pub enum State {
     Acknowledged,
     /// A mail closed it.
     Resolved,
-}
-
-impl Words for State {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("open", Self::Open), ("acknowledged", Self::Acknowledged), ("resolved", Self::Resolved)];
-}
-
-impl State {
-    /// The word for it, in the database and on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Acknowledged => "acknowledged",
-            Self::Resolved => "resolved",
-        }
-    }
 }
 
 /// What is known of an incident since it opened last.

@@ -10,7 +10,6 @@ use std::collections::{HashMap, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use super::config::Storm;
-use crate::event::Words;
 
 /// The time over which pages are counted.
 pub const STORM_WINDOW: SignedDuration = SignedDuration::from_secs(60);
@@ -26,26 +25,15 @@ pub const MOST_COUNTED: usize = 10_000;
 const MOST_SOURCES: usize = 256;
 
 /// What floods.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Kind {
     /// Pages of a source or of a whole team.
     Pages,
     /// Texts of one guessed key.
     Texts,
-}
-
-impl Words for Kind {
-    const WORDS: &'static [(&'static str, Self)] = &[("pages", Self::Pages), ("texts", Self::Texts)];
-}
-
-impl Kind {
-    /// The word for it in the database.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Pages => "pages",
-            Self::Texts => "texts",
-        }
-    }
 }
 
 /// What a storm is of, within its team.

@@ -1,6 +1,7 @@
 //! Authenticity: what is known of whether a mail is from whom it says, in the words of RFC 8601. Plain data;
 //! it is part of the envelope, so that a mail that is judged again is judged by the same facts.
 
+use crate::words::Words;
 use std::fmt;
 
 use jiff::Timestamp;
@@ -9,8 +10,21 @@ use serde::{Deserialize, Serialize};
 use super::message::Address;
 
 /// The result of a method (RFC 8601 section 2.7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Verdict {
     /// There was nothing to check, or it was not checked.
     #[default]
@@ -29,30 +43,6 @@ pub enum Verdict {
     TempError,
     /// What the domain or the mail says makes no sense.
     PermError,
-}
-
-impl Verdict {
-    /// Every result by its word.
-    pub const WORDS: &'static [(&'static str, Self)] = &[
-        ("none", Self::None),
-        ("pass", Self::Pass),
-        ("fail", Self::Fail),
-        ("softfail", Self::SoftFail),
-        ("neutral", Self::Neutral),
-        ("policy", Self::Policy),
-        ("temperror", Self::TempError),
-        ("permerror", Self::PermError),
-    ];
-
-    /// The result as it stands in an Authentication-Results field.
-    pub fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, verdict)| *verdict == self).expect("every result has its word").0
-    }
-
-    /// The result that `word` stands for, compared without case.
-    pub fn from_word(word: &str) -> Option<Self> {
-        Self::WORDS.iter().find(|(known, _)| known.eq_ignore_ascii_case(word)).map(|&(_, verdict)| verdict)
-    }
 }
 
 /// What a domain wants done with mails that fail DMARC (RFC 9989 section 4.7).

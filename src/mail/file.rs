@@ -12,7 +12,10 @@ use super::transcript;
 use super::transfer::Transfer;
 
 /// The kinds of files that SIGNL4 takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum FileKind {
     /// PNG, JPEG, GIF, BMP, TIFF.
     Image,

@@ -3,6 +3,7 @@
 //!
 //! The language is that of a rule's `when`, but that nothing is captured: a name can only be that of a field.
 
+use crate::words::Words;
 use std::cell::OnceCell;
 use std::sync::Arc;
 

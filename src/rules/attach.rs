@@ -5,8 +5,10 @@
 //! a sound or a film nobody can tell what it shows, so such a file goes only if a rule named its kind.
 //! Whatever stays behind is named in a tile.
 
-use crate::event::{self, ATTACHMENTS_TILE, Event, Words};
+use crate::event::{self, ATTACHMENTS_TILE, Event};
 use crate::mail::{self, FILE_LIMIT, FileContent, FileKind, Message, file_contents};
+use crate::words::Words;
+use strum::VariantArray;
 
 use super::RuleSet;
 
@@ -26,16 +28,6 @@ const MOST_NAMED: usize = 10;
 /// Most places in a text that are made unreadable. One with more of them stays behind.
 const MOST_REDACTIONS: usize = 2_000;
 
-impl Words for FileKind {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("image", Self::Image),
-        ("pdf", Self::Pdf),
-        ("text", Self::Text),
-        ("audio", Self::Audio),
-        ("video", Self::Video),
-    ];
-}
-
 /// `text` as a list of kinds, each once, in its own order; `none` for none. Nothing if it is no such list.
 pub(super) fn kinds(text: &str) -> Option<String> {
     let words = text.split([',', ' ']).map(str::trim).filter(|word| !word.is_empty());
@@ -43,15 +35,14 @@ pub(super) fn kinds(text: &str) -> Option<String> {
     let mut none = false;
     for word in words {
         if word.eq_ignore_ascii_case("all") {
-            wanted.extend(FileKind::WORDS.iter().map(|(_, kind)| *kind));
+            wanted.extend(FileKind::VARIANTS);
         } else if word.eq_ignore_ascii_case("none") || word.eq_ignore_ascii_case("false") {
             none = true;
         } else {
             wanted.push(FileKind::from_word(word)?);
         }
     }
-    let named = FileKind::WORDS.iter().filter(|(_, kind)| wanted.contains(kind)).map(|(word, _)| *word);
-    match (named.collect::<Vec<_>>().join(","), none) {
+    match (named(&wanted), none) {
         (named, false) if !named.is_empty() => Some(named),
         (named, true) if named.is_empty() => Some("none".to_owned()),
         _ => None,
@@ -62,9 +53,13 @@ pub(super) fn kinds(text: &str) -> Option<String> {
 pub(super) fn kinds_of(event: &Event) -> Option<String> {
     let types = event.attachments.iter().filter_map(|file| mail::file_type(&file.media_type));
     let kinds: Vec<FileKind> = types.map(|found| found.kind).collect();
-    let named: Vec<&str> =
-        FileKind::WORDS.iter().filter(|(_, kind)| kinds.contains(kind)).map(|(word, _)| *word).collect();
-    (!named.is_empty()).then(|| named.join(","))
+    Some(named(&kinds)).filter(|named| !named.is_empty())
+}
+
+/// `kinds` by their words, each once, in order.
+fn named(kinds: &[FileKind]) -> String {
+    let named = FileKind::VARIANTS.iter().filter(|kind| kinds.contains(kind)).map(|kind| kind.word());
+    named.collect::<Vec<_>>().join(",")
 }
 
 /// Chooses the files that go along with `event`, which is one of `pieces` of the mail, and names the others.

@@ -3,7 +3,8 @@
 
 use std::net::IpAddr;
 
-use crate::event::{Severity, Words};
+use crate::event::Severity;
+use crate::words::Words;
 
 use super::field::Field;
 use super::pattern::Pattern;

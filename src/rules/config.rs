@@ -2,6 +2,7 @@
 //! the site.
 
 use std::path::PathBuf;
+use strum::VariantArray;
 
 use jiff::tz::TimeZone;
 use regex::Regex;
@@ -10,9 +11,10 @@ use crate::address::Pattern;
 use crate::authenticity::Trusted;
 use crate::diagnostic::suggest;
 use crate::document::{Located, Table};
-use crate::event::{Severity, Words};
+use crate::event::Severity;
 use crate::mail;
 use crate::network::Network;
+use crate::words::Words;
 
 use super::redact::{RedactSet, Redaction};
 use super::tlp::Tlp;
@@ -200,7 +202,7 @@ fn stranger_severity(table: &mut Table<'_>) -> Option<Option<Severity>> {
     }
     let severity = Severity::from_word(&word.value);
     if severity.is_none() {
-        let known = Severity::WORDS.iter().map(|(word, _)| *word).chain(["off"]);
+        let known = Severity::words().chain(["off"]);
         let help = suggest(&word.value, known);
         let message = format!("`stranger-severity` cannot be `{}`", word.value.escape_debug());
         table.error(word.span, message, help);
@@ -261,8 +263,8 @@ fn domain(text: &str) -> Option<String> {
 /// Reads `[rules.severity]`: `critical = { service = "...", color = "...", scenario = "..." }` and so on.
 fn severity_table(mut table: Table<'_>, colors: &mut Vec<Located<String>>) -> Vec<(Severity, Paging)> {
     let mut read = Vec::new();
-    for (word, severity) in Severity::WORDS {
-        let Some(mut paging) = table.table(word) else { continue };
+    for &severity in Severity::VARIANTS {
+        let Some(mut paging) = table.table(severity.word()) else { continue };
         let color = paging.string("color");
         colors.extend(color.clone());
         let found = Paging {
@@ -271,7 +273,7 @@ fn severity_table(mut table: Table<'_>, colors: &mut Vec<Located<String>>) -> Ve
             scenario: paging.word("scenario"),
         };
         paging.finish();
-        read.push((*severity, found));
+        read.push((severity, found));
     }
     table.finish();
     read

@@ -1,6 +1,7 @@
 //! Examples: a mail and what must come of it, written beside the rules that do it. They are tests: of the
 //! rules when a site loads them, and of the site when somebody changes them.
 
+use crate::words::Words;
 use std::net::IpAddr;
 use std::ops::Range;
 

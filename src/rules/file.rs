@@ -11,7 +11,6 @@ use jiff::tz::TimeZone;
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::{self, Located, Table, Value};
-use crate::event::Words;
 
 use super::condition::{Check, Condition};
 use super::example::Example;
@@ -92,16 +91,13 @@ pub(super) struct Let {
 }
 
 /// Where SIGNL4's own parameters are read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub(super) enum Parameters {
     /// Header fields called `X-S4-*`.
     Headers,
     /// A body of `Key: value` lines throughout.
     Body,
-}
-
-impl Words for Parameters {
-    const WORDS: &'static [(&'static str, Self)] = &[("headers", Self::Headers), ("body", Self::Body)];
 }
 
 /// Reads `source`. What is wrong goes to `found`; there is a file unless the TOML itself is broken.

@@ -1,6 +1,7 @@
 //! What the rules judge: the mail and its envelope, seen as fields. Everything is borrowed from the mail;
 //! what must be made is made when the first test asks for it.
 
+use crate::words::Words;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 

@@ -7,8 +7,9 @@ use std::sync::LazyLock;
 use regex::Regex;
 use ring::digest::{Context, SHA256};
 
-use crate::event::{Event, Guess, KeySource, Mark, Repeat, Severity, Status, Words};
+use crate::event::{Event, Guess, KeySource, Mark, Repeat, Severity, Status};
 use crate::mail;
+use crate::words::Words;
 
 use super::draft::{Draft, Given};
 use super::field::Key;

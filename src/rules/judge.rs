@@ -1,6 +1,7 @@
 //! Judges a mail: runs the files in order, each rule of a file in order, and gathers what they set. It
 //! knows no clock and no chance: the same rules and the same mail give the same judgement.
 
+use crate::words::Words;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;

@@ -53,8 +53,9 @@ use serde::Serialize;
 use crate::address::Pattern;
 use crate::authenticity::{Standing, Trusted};
 use crate::diagnostic::{Diagnostic, Source};
-use crate::event::{Event, Scenario, Severity, Words};
+use crate::event::{Event, Scenario, Severity};
 use crate::mail::{self, Envelope, Message, Trust};
+use crate::words::Words;
 
 macro_rules! shipped {
     ($($file:literal),* $(,)?) => {

@@ -4,14 +4,15 @@ use std::borrow::Cow;
 
 use regex::{Captures, Regex};
 
-use crate::event::{REDACTED, Words, without};
+use crate::event::{REDACTED, without};
 
 /// The name of a password, and what parts it from its value. The name may be part of a longer one, as in
 /// `DB_PASSWORD` and `secret-key`; `pass` may not, as in `bypass`, nor may `secret` begin `secretary`.
 const PASSWORD: &str = r#"(?i-u:(?:(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)(?:[_-][A-Za-z0-9_-]*|s?(?:key|value|hash)?[0-9]*)|\b(?:[A-Za-z0-9]+[_-])*pass)["']?[ \t]*[:=][ \t]*)"#;
 
 /// A shipped set of patterns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum RedactSet {
     /// The value behind `password:`, `pwd=` and their like.
     Passwords,
@@ -19,11 +20,6 @@ pub enum RedactSet {
     Tokens,
     /// Payment card numbers whose check digit is right (ISO/IEC 7812).
     Cards,
-}
-
-impl Words for RedactSet {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("passwords", Self::Passwords), ("tokens", Self::Tokens), ("cards", Self::Cards)];
 }
 
 /// What to replace.

@@ -5,39 +5,42 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde::{Deserialize, Serialize};
 
-use crate::event::Words;
+use crate::words::Words;
 
-/// A TLP label. Greater is stricter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A TLP label. Greater is stricter. TheHive has numbers for them.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Tlp {
     /// To everyone; WHITE in TLP 1.
+    #[strum(to_string = "clear", serialize = "white", serialize = "0")]
     Clear,
     /// Within the community.
+    #[strum(to_string = "green", serialize = "1")]
     Green,
     /// On a need-to-know basis within the organisation and its clients.
+    #[strum(to_string = "amber", serialize = "2")]
     Amber,
     /// Within the organisation only.
     #[serde(rename = "amber+strict")]
+    #[strum(to_string = "amber+strict")]
     AmberStrict,
     /// To the recipients alone.
+    #[strum(to_string = "red", serialize = "3")]
     Red,
-}
-
-impl Words for Tlp {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("clear", Self::Clear),
-        ("green", Self::Green),
-        ("amber", Self::Amber),
-        ("amber+strict", Self::AmberStrict),
-        ("red", Self::Red),
-        ("white", Self::Clear),
-        // TheHive's numbers.
-        ("0", Self::Clear),
-        ("1", Self::Green),
-        ("2", Self::Amber),
-        ("3", Self::Red),
-    ];
 }
 
 impl Tlp {
@@ -56,11 +59,6 @@ impl Tlp {
     /// The label by its word; people write AMBER+STRICT with other signs too.
     fn from_label(word: &str) -> Option<Self> {
         Self::from_word(&word.replace(['-', '_', ' '], "+"))
-    }
-
-    /// The word of the label.
-    pub(super) fn word(self) -> &'static str {
-        Self::WORDS.iter().find(|(_, tlp)| *tlp == self).expect("every label has its word").0
     }
 
     /// The strictest label that is written in `text`.

@@ -9,7 +9,6 @@ use std::path::PathBuf;
 
 use crate::diagnostic::Diagnostic;
 use crate::document::{Located, Table};
-use crate::event::Words;
 use crate::network::Network;
 use crate::network::hold_everything;
 
@@ -79,7 +78,19 @@ pub enum Address {
 }
 
 /// What is spoken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Protocol {
     /// SMTP (RFC 5321).
     #[default]
@@ -89,7 +100,19 @@ pub enum Protocol {
 }
 
 /// Whether and when a stream is encrypted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+    strum::Display,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum TlsMode {
     /// Never.
     #[default]
@@ -98,34 +121,6 @@ pub enum TlsMode {
     Starttls,
     /// From the first byte (RFC 8314 section 3.3).
     Implicit,
-}
-
-impl Words for Protocol {
-    const WORDS: &'static [(&'static str, Self)] = &[("smtp", Self::Smtp), ("lmtp", Self::Lmtp)];
-}
-
-impl Words for TlsMode {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("off", Self::Off), ("starttls", Self::Starttls), ("implicit", Self::Implicit)];
-}
-
-impl fmt::Display for Protocol {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Smtp => "smtp",
-            Self::Lmtp => "lmtp",
-        })
-    }
-}
-
-impl fmt::Display for TlsMode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Off => "off",
-            Self::Starttls => "starttls",
-            Self::Implicit => "implicit",
-        })
-    }
 }
 
 impl fmt::Display for Address {

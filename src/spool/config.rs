@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::document::Table;
-use crate::event::Words;
 use crate::incident;
 
 /// Where the spool lies, how long it keeps what is done, and how full it may make the disk.
@@ -36,7 +35,10 @@ pub struct Config {
 }
 
 /// Whether a commit waits for the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Sync {
     /// A commit is flushed to the disk before it is answered: what 250 promises.
     #[default]
@@ -44,10 +46,6 @@ pub enum Sync {
     /// Nothing is flushed; a power cut loses mail that was answered 250. For benchmarks only, to show what
     /// the promise costs.
     Off,
-}
-
-impl Words for Sync {
-    const WORDS: &'static [(&'static str, Self)] = &[("full", Self::Full), ("off", Self::Off)];
 }
 
 const DAY: Duration = Duration::from_secs(86_400);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Attachment, Event, Severity, Status, Words};
+use crate::event::{Attachment, Event, Severity, Status};
 use crate::incident::{Incident, Kind};
 use crate::mail::{Envelope, MailId, Trust};
 
@@ -169,8 +169,21 @@ pub enum Outcome {
 }
 
 /// Where an event stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum State {
     /// Waiting for its delivery, or for the next attempt.
     Queued,
@@ -186,33 +199,6 @@ pub enum State {
     Muted,
     /// Kept, and told in the digest of a storm.
     Folded,
-}
-
-impl Words for State {
-    const WORDS: &'static [(&'static str, Self)] = &[
-        ("queued", Self::Queued),
-        ("failed", Self::Failed),
-        ("delivered", Self::Delivered),
-        ("dropped", Self::Dropped),
-        ("counted", Self::Counted),
-        ("muted", Self::Muted),
-        ("folded", Self::Folded),
-    ];
-}
-
-impl State {
-    /// The word for it, in the database and on the command line.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Failed => "failed",
-            Self::Delivered => "delivered",
-            Self::Dropped => "dropped",
-            Self::Counted => "counted",
-            Self::Muted => "muted",
-            Self::Folded => "folded",
-        }
-    }
 }
 
 /// Which events to list.
@@ -415,8 +401,11 @@ pub struct KeptEvent {
 }
 
 /// Where a storm stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Serialize, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum StormState {
     /// What would page is folded.
     Raging,
@@ -424,22 +413,6 @@ pub enum StormState {
     Over,
     /// Nothing of it is left to tell.
     Closed,
-}
-
-impl Words for StormState {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("raging", Self::Raging), ("over", Self::Over), ("closed", Self::Closed)];
-}
-
-impl StormState {
-    /// The word for it in the database.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Raging => "raging",
-            Self::Over => "over",
-            Self::Closed => "closed",
-        }
-    }
 }
 
 /// A storm: pages that are told in a digest.

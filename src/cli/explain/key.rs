@@ -1,5 +1,6 @@
 //! What `explain` says of an event's key: given by a rule, or guessed, and of what.
 
+use crate::words::Words;
 use serde_json::{Value, json};
 
 use crate::event::{Event, KeySource};

@@ -1,6 +1,7 @@
 //! How events and incidents are listed: as lines of JSON, and as columns for people, in which nothing that came with a
 //! mail steers the terminal.
 
+use crate::words::Words;
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -5,6 +5,7 @@
 //!
 //! `MODEL_SEED` and `MODEL_SEEDS` choose the histories, as for the other model.
 
+use crate::words::Words;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;

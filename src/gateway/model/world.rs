@@ -1,6 +1,7 @@
 //! The world of a history: one life of the gateway after the other, all of them real but for the listener, the
 //! disk's moods and the net, with SIGNL4 and the record beside them.
 
+use crate::words::Words;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -2,7 +2,8 @@
 
 use crate::diagnostic::suggest;
 use crate::document::{self, Located, Table, Value};
-use crate::event::{Mark, Repeat, Scenario, Severity, Status, Words, refuse_field};
+use crate::event::{Mark, Repeat, Scenario, Severity, Status, refuse_field};
+use crate::words::Words;
 
 use super::super::attach;
 use super::super::field::Key;
@@ -36,7 +37,7 @@ impl Target {
 /// The words that `key` takes, if it takes only certain words.
 pub(in crate::rules) fn words_of(key: Key) -> Option<Vec<&'static str>> {
     fn words<W: Words>() -> Option<Vec<&'static str>> {
-        Some(W::WORDS.iter().map(|(word, _)| *word).collect())
+        Some(W::words().collect())
     }
     match key {
         Key::Status => words::<Status>(),
@@ -119,6 +120,7 @@ impl Reader<'_> {
         }
         if let Some(words) = words_of(key)
             && !words.iter().any(|word| word.eq_ignore_ascii_case(literal))
+            && !(key == Key::Tlp && Tlp::read(literal).is_some())
         {
             let message = format!("`{}` cannot be `{literal}`", key.name());
             value.error(message, suggest(literal, words));

@@ -1,5 +1,6 @@
 //! The changes, one by one, inside the transaction of their batch.
 
+use crate::words::Words;
 use std::ops::Range;
 use std::sync::Arc;
 

@@ -1,6 +1,7 @@
 //! Incidents in the database. The law is [`incident::rule`]: here its rows are loaded and stored, in the transaction
 //! that writes the event, so that two mails of one incident are judged in their order.
 
+use crate::words::Words;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row as SqlRow, ToSql, params};
 

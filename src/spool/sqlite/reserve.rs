@@ -55,7 +55,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{Severity, Status, Words};
+    use crate::event::{Severity, Status};
     use crate::spool::Config;
     use crate::spool::sqlite::open;
 
@@ -63,9 +63,9 @@ mod tests {
     fn the_database_ranks_events_as_delivery_does() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        let severities = Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]);
+        let severities = Severity::VARIANTS.iter().map(|&severity| Some(severity)).chain([None]);
         let all =
-            severities.flat_map(|severity| Status::WORDS.iter().map(move |&(_, status)| (status, severity)));
+            severities.flat_map(|severity| Status::VARIANTS.iter().map(move |&status| (status, severity)));
         let all =
             all.flat_map(|(status, severity)| [false, true].map(|stranger| (status, severity, stranger)));
         for (seq, (status, severity, stranger)) in all.enumerate() {

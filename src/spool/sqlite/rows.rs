@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use rusqlite::Row;
 
 use super::counts;
-use crate::event::{Attachment, Words};
+use crate::event::Attachment;
 use crate::mail::{Envelope, MailId, Trust};
 use crate::spool::entry::{Listed, Queued, State};
+use crate::words::Words;
 
 /// The columns that [`queued`] reads.
 pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \

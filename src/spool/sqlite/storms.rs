@@ -1,6 +1,7 @@
 //! Storms in the database: how many mails each has folded, how many of their incidents are open, and how much
 //! of that its digest has told.
 
+use crate::words::Words;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;

@@ -160,7 +160,7 @@ mod tests {
     use rusqlite::StatementStatus;
 
     use super::*;
-    use crate::event::{Severity, Words};
+    use crate::event::Severity;
     use crate::spool::Config;
     use crate::spool::sqlite::open;
 
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn both_ways_find_the_same() {
         let severities: Vec<_> =
-            Severity::WORDS.iter().map(|&(_, severity)| Some(severity)).chain([None]).collect();
+            Severity::VARIANTS.iter().map(|&severity| Some(severity)).chain([None]).collect();
         for seed in 0..20 {
             let mut rng = fastrand::Rng::with_seed(seed);
             let db = database();

@@ -1,82 +1,48 @@
 //! Networks in CIDR notation (RFC 4632, RFC 4291): which clients a site trusts, which addresses a rule means.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-/// A network: all addresses that share a prefix.
+use ipnet::{IpNet, Ipv4Net};
+
+/// A network: all addresses that share a prefix. IPv4 in its IPv6 form is IPv4, as clients are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Network {
-    address: IpAddr,
-    prefix: u8,
-}
+pub struct Network(IpNet);
 
 /// The text is not a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotANetwork;
 
+/// The networks that no packet from the Internet comes from: loopback, private (RFC 1918), link-local, unique local
+/// (RFC 4193).
+const PRIVATE: [&str; 8] = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "169.254.0.0/16",
+    "::1",
+    "fc00::/7",
+    "fe80::/10",
+];
+
 impl Network {
-    /// The networks that no packet from the Internet comes from: loopback, private (RFC 1918),
-    /// unique local (RFC 4193) and link-local.
+    /// The networks that no packet from the Internet comes from.
     pub fn private() -> Vec<Self> {
-        let v4 = |a, b, c, d, prefix| Self { address: Ipv4Addr::new(a, b, c, d).into(), prefix };
-        let v6 = |first, prefix| Self { address: Ipv6Addr::new(first, 0, 0, 0, 0, 0, 0, 0).into(), prefix };
-        vec![
-            v4(127, 0, 0, 0, 8),
-            v4(10, 0, 0, 0, 8),
-            v4(172, 16, 0, 0, 12),
-            v4(192, 168, 0, 0, 16),
-            v4(169, 254, 0, 0, 16),
-            Self { address: Ipv6Addr::LOCALHOST.into(), prefix: 128 },
-            v6(0xfc00, 7),
-            v6(0xfe80, 10),
-        ]
+        PRIVATE.iter().map(|text| text.parse().expect("the networks are fixed")).collect()
     }
 
     /// Whether `address` is in the network. An IPv4 address in its IPv6 form counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix)).unwrap_or(0);
-                network.to_bits() & mask == address.to_bits() & mask
-            }
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
 }
 
 /// Whether `networks` together hold every address of IPv4, or every one of IPv6.
 pub fn hold_everything(networks: &[Network]) -> bool {
-    let all = |is_v4: bool| {
-        let last = if is_v4 { u128::from(u32::MAX) } else { u128::MAX };
-        let mut ranges: Vec<_> = networks
-            .iter()
-            .filter(|network| network.address.is_ipv4() == is_v4)
-            .map(|network| {
-                let bits = match network.address {
-                    IpAddr::V4(address) => u128::from(address.to_bits()),
-                    IpAddr::V6(address) => address.to_bits(),
-                };
-                let hosts = last.checked_shr(network.prefix.into()).unwrap_or(0);
-                (bits & !hosts, bits | hosts)
-            })
-            .collect();
-        ranges.sort_unstable();
-        // What is held without a gap from the first address on.
-        let held = ranges.into_iter().try_fold(0, |next: u128, (first, end)| {
-            if first > next {
-                Err(false)
-            } else {
-                end.checked_add(1).map(|behind| next.max(behind)).ok_or(true)
-            }
-        });
-        held.map_or_else(|whole| whole, |next| next > last)
-    };
-    all(true) || all(false)
+    let networks: Vec<IpNet> = networks.iter().map(|network| network.0).collect();
+    IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
 }
 
 /// The address that stands for whoever holds `address`: an IPv4 address is itself, also in its IPv6 form, and an
@@ -91,30 +57,24 @@ pub fn holder(address: IpAddr) -> IpAddr {
 impl FromStr for Network {
     type Err = NotANetwork;
 
-    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address. IPv4 in its IPv6 form is IPv4, as clients are.
+    /// Reads `192.0.2.0/24`, `2001:db8::/32`, or one address.
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix.parse().map_err(|_| NotANetwork)?)),
-            None => (text, None),
+        let network: IpNet = match text.parse::<IpAddr>() {
+            Ok(address) => address.into(),
+            Err(_) => text.parse().map_err(|_| NotANetwork)?,
         };
-        let address: IpAddr = address.parse().map_err(|_| NotANetwork)?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.unwrap_or(longest);
-        if prefix > longest {
-            return Err(NotANetwork);
-        }
-        match address.to_canonical() {
-            IpAddr::V4(inner) if address.is_ipv6() && prefix >= 96 => {
-                Ok(Self { address: inner.into(), prefix: prefix - 96 })
+        Ok(Self(match (network.addr().to_canonical(), network.prefix_len().checked_sub(96)) {
+            (IpAddr::V4(inner), Some(prefix)) if network.addr().is_ipv6() => {
+                Ipv4Net::new(inner, prefix).map_err(|_| NotANetwork)?.into()
             }
-            _ => Ok(Self { address, prefix }),
-        }
+            _ => network,
+        }))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
+        self.0.fmt(f)
     }
 }
 

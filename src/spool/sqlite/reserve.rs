@@ -54,6 +54,8 @@ pub(super) fn reservations(db: &Connection, account: &str) -> rusqlite::Result<V
 mod tests {
     use std::sync::Arc;
 
+    use strum::VariantArray;
+
     use super::*;
     use crate::event::{Severity, Status};
     use crate::spool::Config;

@@ -159,6 +159,8 @@ mod tests {
 
     use rusqlite::StatementStatus;
 
+    use strum::VariantArray;
+
     use super::*;
     use crate::event::Severity;
     use crate::spool::Config;

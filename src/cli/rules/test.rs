@@ -102,7 +102,9 @@ pub(super) fn test(site: &Site, arguments: &Arguments) -> Exit {
     };
     let cases = run(&all, &shipped);
     if let Some(path) = &arguments.junit
-        && let Err(error) = std::fs::write(path, junit::report(&cases))
+        && let Err(error) = junit::report(&cases)
+            .map_err(std::io::Error::other)
+            .and_then(|report| std::fs::write(path, report))
     {
         eprintln!("smtp2signl4: {}: {error}", path.display());
         return Exit::Unavailable;

@@ -88,11 +88,13 @@ impl Banners {
         });
         let length = length.or_else(|| shipped_above(rest))?;
         let mut end = from + length;
-        // What follows a banner at once may be the line that rules it off.
+        // The line that rules a banner off stands close to it, or by itself; another begins what the sender wrote.
         let after = &text[end..];
         let next = after.trim_start_matches('\n');
-        if is_ruler(line(next)) {
-            end += after.len() - next.len() + line(next).len();
+        let below = &next[line(next).len()..];
+        let close = after.len() - next.len() <= 1;
+        if is_ruler(line(next)) && (close || below.is_empty() || below.starts_with("\n\n")) {
+            end = text.len() - below.len();
         }
         Some(end)
     }
@@ -205,7 +207,7 @@ const RULER: [char; 7] = ['_', '-', '=', '*', '~', '#', '—'];
 /// Whether a line is drawn to set something off.
 fn is_ruler(line: &str) -> bool {
     let line = line.trim();
-    line.len() >= 5
+    line.len() >= 4
         && line.chars().next().is_some_and(|first| RULER.contains(&first) && line.chars().all(|c| c == first))
 }
 
@@ -295,6 +297,13 @@ mod tests {
                 assert_eq!(strip(&text), "Problem name: Disk full\nHost: fs07", "{text}");
             }
         }
+    }
+
+    #[test]
+    fn a_line_that_the_sender_drew_stays() {
+        let text = "=====\nURL : https://misp.example/7";
+        assert_eq!(strip(&format!("EXTERNAL EMAIL\n\n{text}")), text);
+        assert_eq!(strip("EXTERNAL EMAIL\n-----\nHost: x"), "Host: x");
     }
 
     #[test]

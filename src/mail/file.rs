@@ -10,6 +10,7 @@ use super::charset::{self, Misfit};
 use super::mime::{self, Part};
 use super::transcript;
 use super::transfer::Transfer;
+use super::wrapper;
 
 /// The kinds of files that SIGNL4 takes.
 #[derive(
@@ -79,12 +80,30 @@ pub enum FileContent {
     Bytes(Vec<u8>),
 }
 
-/// The files with these places among the attachments of the message in `content`, each once: none for one
-/// that is not there, is larger than [`FILE_LIMIT`], cannot be decoded, or is of no type that SIGNL4 takes.
+/// The files with these places ([`Attachment::place`](super::Attachment::place)) in the message in `content`, each once:
+/// none for one that is not there, is larger than [`FILE_LIMIT`], cannot be decoded, or is of no type that SIGNL4 takes.
 pub fn file_contents(content: &[u8], places: &[usize]) -> Vec<Option<FileContent>> {
+    contents(content, places, 0)
+}
+
+fn contents(content: &[u8], places: &[usize], depth: usize) -> Vec<Option<FileContent>> {
     let parts = mime::parts(content).list;
     let attached: Vec<usize> = transcript::attached(&parts).collect();
+    let behind: Vec<usize> = places.iter().filter_map(|place| place.checked_sub(attached.len())).collect();
+    let letters = if behind.is_empty() || depth >= wrapper::DEPTH_LIMIT {
+        Vec::new()
+    } else {
+        wrapper::letters(&parts)
+    };
+    let mut inside = match letters.as_slice() {
+        [letter] => contents(&letter.content, &behind, depth + 1),
+        _ => Vec::new(),
+    }
+    .into_iter();
     let read = |&place: &usize| {
+        if place >= attached.len() {
+            return inside.next().flatten();
+        }
         let part = &parts[*attached.get(place)?];
         match type_of(part)?.kind {
             FileKind::Text => text(part).map(FileContent::Text),

@@ -4,8 +4,8 @@
 /// begins `Name: `, is one that its writer ended.
 const BROKEN: usize = 50;
 
-/// Joins the lines that were broken; `delsp` says that the space at a line's end was put there with the break. Says
-/// whether there were any.
+/// Joins the lines that were broken and takes off the spaces that were put in front of others (section 4.4); `delsp` says
+/// that the space at a line's end was put there with the break. None if there is nothing to do.
 pub(super) fn joined(text: &str, delsp: bool) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     // The depth of the quotation of a line that goes on, and how many characters it has so far.
@@ -16,7 +16,9 @@ pub(super) fn joined(text: &str, delsp: bool) -> Option<String> {
         let line = line.strip_suffix('\r').unwrap_or(line);
         let depth = line.bytes().take_while(|byte| *byte == b'>').count();
         let (marks, rest) = line.split_at(depth);
-        let rest = rest.strip_prefix(' ').unwrap_or(rest);
+        let stuffed = rest.strip_prefix(' ');
+        any |= stuffed.is_some() && depth == 0;
+        let rest = stuffed.unwrap_or(rest);
         match open {
             Some((quoted, length))
                 if quoted == depth && rest != "-- " && !(length < BROKEN && is_labelled(rest)) =>
@@ -88,5 +90,6 @@ mod tests {
     #[test]
     fn stuffed_spaces_go() {
         assert_eq!(joined(" From here \nto there", false).unwrap(), "From here to there");
+        assert_eq!(joined("Traceback:\n   File x", false).unwrap(), "Traceback:\n  File x");
     }
 }

@@ -81,12 +81,21 @@ fn mark(line: &str) -> Option<bool> {
     }
     let inner = line.trim_matches(['-', ' ', ':', '_', '=', '*']).to_lowercase();
     let dashed = line.starts_with("--") || line.trim_end().ends_with(':');
-    if FORWARDED.contains(&inner.as_str()) && dashed
-        || inner.starts_with("forwarded by ") && line.starts_with("---")
-    {
+    let by = inner.starts_with("forwarded by ") || inner.starts_with("forwarded message from ");
+    if FORWARDED.contains(&inner.as_str()) && dashed || by && line.starts_with("---") {
         Some(true)
     } else {
         (ORIGINAL.contains(&inner.as_str()) && dashed).then_some(false)
+    }
+}
+
+/// Whether a line says that a mail that was forwarded ends, as helpdesks write it.
+fn is_end(line: &str) -> bool {
+    const ENDS: [&str; 3] =
+        ["end forwarded message", "end of forwarded message", "ende der weitergeleiteten nachricht"];
+    line.starts_with("--") && line.len() <= 100 && {
+        let inner = line.trim_matches(['-', ' ']).to_lowercase();
+        ENDS.contains(&inner.as_str())
     }
 }
 
@@ -109,7 +118,7 @@ fn name(line: &str) -> Option<(Name, &str)> {
         | "inviato" | "verzonden" | "sendt" | "skickat" | "to" | "an" | "à" | "a" | "para" | "aan"
         | "til" | "till" | "cc" | "kopie" | "bcc" | "reply-to" | "antwort an" | "importance" | "priority"
         | "wichtigkeit" | "priorität" | "attachments" | "anlagen" | "sender" | "message-id"
-        | "organization" | "resent-from" => Name::Other,
+        | "organization" | "resent-from" | "created" | "erstellt" | "received" | "empfangen" => Name::Other,
         _ => return None,
     };
     Some((name, value.trim()))
@@ -148,7 +157,8 @@ fn head_of<'t>(lines: &[&'t str]) -> Option<Forward<'t>> {
     }
     let from = mailbox(from?);
     let subject = subject?;
-    let text = lines[at..].iter().map(|line| bare(line)).collect::<Vec<_>>().join("\n");
+    let text = lines[at..].iter().map(|line| bare(line)).take_while(|line| !is_end(line));
+    let text = text.collect::<Vec<_>>().join("\n");
     Some(Forward { from, subject, text: text.trim_matches('\n').to_owned(), ..Forward::default() })
 }
 
@@ -160,7 +170,13 @@ fn mailbox(value: &str) -> Address {
             && value[..at].ends_with(is_part)
             && value[at + 1..].starts_with(|c: char| c.is_alphanumeric())
     }) else {
-        return Address { name: value.to_owned(), address: String::new() };
+        // `root <root>` and `root` are of the machine itself; a name with a blank in it is no address.
+        let inside = value.strip_suffix('>').and_then(|rest| rest.rsplit_once('<'));
+        let (name, address) = inside.unwrap_or(("", value));
+        if address.is_empty() || !address.chars().all(is_part) {
+            return Address { name: value.to_owned(), address: String::new() };
+        }
+        return Address { name: name.trim_matches([' ', '"']).to_owned(), address: address.to_owned() };
     };
     let from = value[..at]
         .rfind(|c| !is_part(c))
@@ -231,11 +247,30 @@ mod tests {
         );
         check(
             &format!(
+                "Hello\n\n---- Forwarded message from Zabbix <zabbix@mon.ops.example> ---\n\nFrom: Zabbix <zabbix@mon.ops.example>\nTo: kim\nSubject: Problem: Disk\nCreated: today\n\n{ALERT}\n---- End forwarded message ---\n\nYour helpdesk"
+            ),
+            "Hello",
+            true,
+        );
+        check(
+            &format!(
                 "De : Zabbix <zabbix@mon.ops.example>\nEnvoyé : lundi\nÀ : Kim\nObjet : Problem: Disk\n\n{ALERT}"
             ),
             "",
             false,
         );
+    }
+
+    #[test]
+    fn the_sender_may_be_one_of_the_machine() {
+        for (value, name, address) in [
+            ("root <root>", "root", "root"),
+            ("Cron Daemon <root>", "Cron Daemon", "root"),
+            ("root", "", "root"),
+            ("Kim Meyer", "Kim Meyer", ""),
+        ] {
+            assert_eq!(mailbox(value), Address { name: name.into(), address: address.into() }, "{value}");
+        }
     }
 
     #[test]

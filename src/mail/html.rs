@@ -9,12 +9,14 @@
 
 mod layout;
 mod markup;
+mod paragraphs;
 
 use std::borrow::Cow;
 
 use super::links;
 use layout::{Layout, layout};
 use markup::{Markup, OpenEnded, Tag};
+use paragraphs::Paragraphs;
 
 /// Between the cells of a row. Two spaces are visible wherever the text is shown and cannot come out of a
 /// cell, whose own white space is collapsed.
@@ -63,7 +65,8 @@ pub(super) fn render(html: &str) -> (String, bool) {
     }
     page.text(rest);
     page.close("a");
-    (page.out, page.restored)
+    page.paragraphs.close(&page.out);
+    (page.paragraphs.joined(page.out), page.restored)
 }
 
 /// The text so far, and the separators that the next text will need.
@@ -76,6 +79,10 @@ struct Page<'a> {
     space: bool,
     /// Cells begun since the last text of this row.
     cells: usize,
+    /// Blanks that the line begins with, which the next word begins.
+    indent: usize,
+    /// The row has a no-break space.
+    row_spaced: bool,
     /// The row has text.
     row_filled: bool,
     /// The row went over more than one line, so that its next cell begins a new one.
@@ -86,6 +93,8 @@ struct Page<'a> {
     link: Option<(&'a str, usize)>,
     /// Where the text of an open paragraph of Word's begins.
     word_line: Option<usize>,
+    /// The other paragraphs.
+    paragraphs: Paragraphs,
     /// Whether a link was shown as it was before somebody rewrote it.
     restored: bool,
 }
@@ -94,7 +103,10 @@ impl<'a> Page<'a> {
     fn open(&mut self, tag: &Tag<'a>) {
         match layout(tag.name) {
             Layout::Inline => {}
-            Layout::Break => self.end_line(self.breaks + 1),
+            Layout::Break => {
+                self.paragraphs.end_line(&self.out);
+                self.end_line(self.breaks + 1);
+            }
             Layout::Block => self.end_line(1),
             Layout::Paragraph if tag.of_word => {
                 self.end_line(1);
@@ -102,6 +114,10 @@ impl<'a> Page<'a> {
             }
             Layout::Paragraph => {
                 self.word_line = None;
+                self.paragraphs.close(&self.out);
+                if tag.name.eq_ignore_ascii_case("p") {
+                    self.paragraphs.open(&self.out);
+                }
                 self.end_line(2);
             }
             Layout::Rule => {
@@ -114,6 +130,7 @@ impl<'a> Page<'a> {
                 self.cells = 0;
                 self.end_line(1);
                 self.row_filled = false;
+                self.row_spaced = false;
                 self.row_broken = false;
             }
             Layout::Cell => {
@@ -150,14 +167,18 @@ impl<'a> Page<'a> {
         match layout(name) {
             Layout::Block => self.end_line(1),
             // Word's paragraphs have no space between them; an empty one is an empty line.
-            Layout::Paragraph => match self.word_line.take() {
-                Some(from) if from < self.out.len() => self.end_line(1),
-                _ => self.end_line(2),
-            },
+            Layout::Paragraph => {
+                self.paragraphs.close(&self.out);
+                match self.word_line.take() {
+                    Some(from) if from < self.out.len() => self.end_line(1),
+                    _ => self.end_line(2),
+                }
+            }
             Layout::Row => {
                 self.cells = 0;
-                // A blank line after the last paragraph of a row would tear the table apart.
-                self.breaks = 1;
+                // A blank line after the last paragraph of a row would tear the table apart; a row with nothing but a space
+                // is one.
+                self.breaks = if self.row_spaced && !self.row_filled { 2 } else { 1 };
             }
             Layout::Table => {
                 self.cells = 0;
@@ -239,16 +260,30 @@ impl<'a> Page<'a> {
         let mut rest = &*run;
         while let Some(from) = rest.find(|c| !is_blank(c)) {
             self.space |= from > 0;
+            self.indent = self.indent(&rest[..from]);
             let to = rest[from..].find(is_blank).map_or(rest.len(), |length| from + length);
             self.word(&rest[from..to]);
             rest = &rest[to..];
         }
         self.space |= !rest.is_empty();
+        self.row_spaced |= rest.contains('\u{a0}');
+    }
+
+    /// How far the no-break spaces in `blank`, before a word, indent a line that begins with them. Spaces beside them are
+    /// those that a program put there so that lines can be broken. Within a line they are one space, as else free text could
+    /// look like a row of cells.
+    fn indent(&self, blank: &str) -> usize {
+        let begins = (self.out.is_empty() || self.breaks > 0) && self.cells == 0;
+        match blank.find('\u{a0}') {
+            Some(from) if begins => blank[from..].chars().filter(|c| matches!(c, ' ' | '\u{a0}')).count(),
+            _ => 0,
+        }
     }
 
     /// Writes the separators that are due, then the word.
     fn word(&mut self, word: &str) {
         let word = without_filler(word);
+        let indent = std::mem::take(&mut self.indent);
         if word.is_empty() {
             return;
         }
@@ -275,6 +310,7 @@ impl<'a> Page<'a> {
         self.cells = 0;
         self.space = false;
         self.row_filled = true;
+        self.out.extend(std::iter::repeat_n(' ', indent));
         self.out.push_str(&word);
     }
 
@@ -329,6 +365,7 @@ mod tests {
     #[test]
     fn an_empty_cell_keeps_its_column() {
         assert_eq!(render("<tr><td>a</td><td>&nbsp;</td><td>c</td></tr>"), "a    c");
+        assert_eq!(render("<tr><td>a</td></tr><tr><td>&nbsp;</td></tr><tr><td>b"), "a\n\nb");
         assert_eq!(render("<tr><td></td><td>b</td></tr><tr><td>Last:</td><td></td></tr>x"), "b\nLast:\nx");
     }
 
@@ -352,7 +389,7 @@ mod tests {
             render("<b>Problem name:</b> High CPU<br><b>Age:</b> 5m <i>10s</i><br>"),
             "Problem name: High CPU\nAge: 5m 10s"
         );
-        assert_eq!(render("<p>Incident <b>4711</b>!</p>\n<p>Next</p>"), "Incident 4711!\n\nNext");
+        assert_eq!(render("<p>Incident <b>4711</b>!</p>\n<p>Next</p>"), "Incident 4711!\nNext");
     }
 
     #[test]
@@ -371,6 +408,23 @@ mod tests {
             "xyz"
         );
         assert_eq!(render("<p>a&zwnj;&nbsp;&#8203;&shy;b"), "a b");
+    }
+
+    #[test]
+    fn a_line_is_indented_by_no_break_spaces() {
+        assert_eq!(render("a:<br>\n&nbsp;&nbsp; b&nbsp; c<br>&nbsp;<br> d"), "a:\n   b c\n\nd");
+    }
+
+    #[test]
+    fn paragraphs_of_one_line_each_are_lines() {
+        assert_eq!(
+            render("<p>Incident 7</p>\n<p>Severity: 3</p><p>&nbsp;</p><p>Details<p>x<br>y</p><p>z</p>"),
+            "Incident 7\nSeverity: 3\n\nDetails\n\nx\ny\n\nz"
+        );
+        assert_eq!(
+            render("<p>a</p><br><p>b</p><div>c</div><p>d</p><h1>e</h1><p>f</p>"),
+            "a\n\nb\n\nc\n\nd\n\ne\n\nf"
+        );
     }
 
     #[test]

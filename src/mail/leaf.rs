@@ -80,7 +80,8 @@ pub(super) fn of_bytes(
         }
         let decoded = if enriched { Cow::Owned(of_enriched(&decoded)) } else { decoded };
         let (rendered, links) = html::render(&decoded);
-        leaf.text = text::tidy(&rendered);
+        // What was escaped before it became HTML still is.
+        leaf.text = text::tidy(&text::decode_entities(&rendered));
         if links {
             leaf.undone.push(super::links::UNDONE.to_owned());
         }

@@ -33,12 +33,26 @@ pub(super) fn restored(text: &str) -> Option<String> {
         let link = link.trim_end_matches(['.', ',', ';', ')', ']', '\'']);
         seen = at + link.len();
         if let Some(written) = written(link) {
-            out.push_str(&text[from..at]);
+            let before = &text[from..at];
+            let after = &text[at + link.len()..];
+            let shown = before.strip_suffix('<').map(str::trim_end);
+            if after.starts_with('>') && shown.is_some_and(|shown| is_shown(shown, &written)) {
+                // The text of the link was the link: a program showed both.
+                out.push_str(shown.unwrap_or(before));
+                from = at + link.len() + 1;
+                continue;
+            }
+            out.push_str(before);
             out.push_str(&written);
             from = at + link.len();
         }
     }
     (from > 0).then(|| out + &text[from..])
+}
+
+/// Whether a text ends with `link`, up to a slash at its end.
+fn is_shown(text: &str, link: &str) -> bool {
+    text.trim_end_matches('/').ends_with(link.trim_end_matches('/'))
 }
 
 /// The link that was written in the place of `link`; none if it was not rewritten.
@@ -245,6 +259,7 @@ mod tests {
             "See <https://x.example/7>, or (https://x.example/7).\nhttps://x.example/7"
         );
         assert_eq!(restored("https://x.example/?url=https%3A%2F%2Fy.example https://"), None);
+        assert_eq!(restored(&format!("https://x.example/7/<{safe}> x")).unwrap(), "https://x.example/7/ x");
     }
 
     #[test]

@@ -81,6 +81,9 @@ pub struct Attachment {
     /// Its type, if it is one that SIGNL4 takes.
     #[serde(skip)]
     pub file_type: Option<&'static FileType>,
+    /// Where it stands among the files of the mail, behind which those of a mail inside stand.
+    #[serde(skip)]
+    pub place: usize,
 }
 
 /// Where the text of a message was taken from.
@@ -129,7 +132,7 @@ pub struct Message {
     /// Whether it is a reply to another mail by its subject, which no product sends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reply: bool,
-    /// The mail around this one, if somebody passed it on; all but the recipients, the attachments and the trace fields
+    /// The mail around this one, if somebody passed it on; all but the recipients, further attachments and the trace fields
     /// are then those of the mail inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrapper: Option<Box<Wrapper>>,
@@ -178,14 +181,9 @@ impl Message {
             ..Self::default()
         };
         message.defects = message.read_header(&parts.list[0].fields, transcript::charset(&parts.list));
-        if let Some(subject) = transcript.protected_subject
-            && is_obscured(&message.subject)
-        {
-            message.subject = subject;
-        }
         message.defects.extend(parts.defects);
         message.defects.extend(transcript.defects);
-        let forwarded = message.undo(config);
+        let forwarded = message.undo(config, transcript.protected_subject);
         message.unwrap(&parts.list, config, depth, forwarded, transcript.borrowed);
         for list in [&mut message.defects, &mut message.undone] {
             let mut seen: Vec<String> = Vec::new();
@@ -199,14 +197,21 @@ impl Message {
         message
     }
 
-    /// Undoes what was put around the subject and the text; says whether the subject says that the mail was forwarded.
-    fn undo(&mut self, config: &Config) -> bool {
+    /// Undoes what was put around the subject and the text; `protected` is the subject inside a signed part. Says whether
+    /// the subject says that the mail was forwarded.
+    fn undo(&mut self, config: &Config, protected: Option<String>) -> bool {
         let lists: Vec<String> = ["List-Id", "List-Post"]
             .into_iter()
             .flat_map(|name| self.header(name).take(1))
             .flat_map(tags::list_names)
             .collect();
-        let found = tags::strip(&self.subject, &config.subject_tags, &lists);
+        let mut found = tags::strip(&self.subject, &config.subject_tags, &lists);
+        if let Some(subject) = protected
+            && is_obscured(found.subject)
+        {
+            self.subject = subject;
+            found = tags::strip(&self.subject, &config.subject_tags, &lists);
+        }
         let (forwarded, reply) = (found.forwarded, found.reply);
         if !found.tags.is_empty() {
             let (subject, undone) = (found.subject.to_owned(), tags::undone(&found.tags));

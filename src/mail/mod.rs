@@ -45,6 +45,8 @@ mod envelopes;
 
 mod wrapper;
 
+mod notice;
+
 mod transcript;
 
 mod html;

@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use regex::RegexSet;
+use regex::{Regex, RegexSet};
 
 /// Longest sentence of a banner.
 const SENTENCE: usize = 400;
@@ -91,9 +91,14 @@ static FOOTER: LazyLock<RegexSet> = LazyLock::new(|| {
     ])
 });
 
+/// A link behind the words that it is on, as mail programs show it.
+static LINK: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\s*[<\[(]\s*https?://[^\s<>]*[>\])]").expect("the pattern is fixed"));
+
 /// Whether `text` is a banner from its first sentence to its last.
 pub(super) fn is_banner(text: &str) -> bool {
     let mut from_outside = false;
+    let text = LINK.replace_all(text, "");
     let mut rest = text.trim();
     while !rest.is_empty() {
         let end = rest
@@ -117,5 +122,5 @@ pub(super) fn is_banner(text: &str) -> bool {
 
 /// Whether a paragraph begins as one below a mail does.
 pub(super) fn is_footer(paragraph: &str) -> bool {
-    FOOTER.is_match(paragraph)
+    FOOTER.is_match(&LINK.replace_all(paragraph, ""))
 }

@@ -7,6 +7,7 @@ use super::file;
 use super::leaf::{self, Leaf};
 use super::message::{Attachment, TextSource};
 use super::mime::{Kind, Part};
+use super::notice;
 
 /// Bytes of text that are decoded and rendered, over all parts. Rules and readers need the start; the mail
 /// is kept whole.
@@ -15,8 +16,8 @@ pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
 /// Longest file name in characters.
 const NAME_LIMIT: usize = 255;
 
-/// A plain text this short may only stand for the HTML beside it.
-const NOTICE_LIMIT: usize = 300;
+/// What a text begins with that PGP encrypted (RFC 9580 section 6.2).
+const PGP_MESSAGE: &str = "-----BEGIN PGP MESSAGE-----";
 
 /// Most files that are shown in the place of a text.
 const FILES_LIMIT: usize = 5;
@@ -48,6 +49,9 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
         Reader { parts, banners, depth, budget: TEXT_LIMIT, defects: Vec::new(), undone: Vec::new() };
     let mut said = reader.read(0);
     let mut borrowed = false;
+    // What stands around a mail is no text of it: where there is nothing else, its text is elsewhere.
+    let nothing_else = parts.len() > 1 && banners.are_all_of(&said.text);
+    let around = if nothing_else { std::mem::take(&mut said) } else { Said::default() };
     if said.text.is_empty()
         && let Some(forwarded) =
             children(parts, 0).find(|&at| parts[at].kind == Kind::Message).or_else(|| {
@@ -60,8 +64,11 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
         borrowed = true;
     }
     let outer = || (0..parts.len()).filter(|&at| !is_inside_message(parts, at)).map(|at| &parts[at]);
-    let mut encrypted = said.text.starts_with("-----BEGIN PGP MESSAGE-----")
-        || outer().any(|part| is_encrypted(part) && !envelopes::is_signed(part));
+    let is_pgp = |said: &Said| {
+        said.text.contains(PGP_MESSAGE) && banners.stripped(&said.text).text.starts_with(PGP_MESSAGE)
+    };
+    let mut encrypted =
+        !borrowed && is_pgp(&said) || outer().any(|part| is_encrypted(part) && !envelopes::is_signed(part));
     if said.text.is_empty() && !encrypted {
         said = reader.read_envelope();
     }
@@ -73,7 +80,7 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
         said = reader.read_letters();
         borrowed = !said.text.is_empty();
     }
-    encrypted |= said.text.starts_with("-----BEGIN PGP MESSAGE-----");
+    encrypted |= !borrowed && is_pgp(&said);
     // Rendering and charsets can make more of it.
     said.text.truncate(said.text.floor_char_boundary(TEXT_LIMIT));
     let mut defects = reader.defects;
@@ -83,8 +90,9 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
         } else if outer().any(is_smime) {
             defects.push("the text is inside an S/MIME signature in a form that is not read".to_owned());
         }
+        said = around;
     }
-    let attachments = attached(parts).map(|at| attachment(parts, at)).collect();
+    let attachments = attached(parts).enumerate().map(|(place, at)| attachment(parts, at, place)).collect();
     Transcript {
         text: said.text,
         source: said.source,
@@ -166,8 +174,9 @@ impl Reader<'_> {
             if said.text.is_empty() {
                 continue;
             }
+            let bare = |said: &Said| self.banners.stripped(&said.text).text.len();
             if said.source == TextSource::Html {
-                if short.text.is_empty() || self.stands_for(&short.text, &said.text) {
+                if short.text.is_empty() || notice::stands_for(&short.text, &said.text, self.banners) {
                     if !short.text.is_empty() {
                         self.undone.push("a plain version that says nothing".to_owned());
                     }
@@ -175,7 +184,7 @@ impl Reader<'_> {
                 }
                 return short;
             }
-            if said.text.len() > NOTICE_LIMIT {
+            if bare(&said) > notice::LIMIT {
                 return said;
             }
             if short.text.is_empty() {
@@ -183,15 +192,6 @@ impl Reader<'_> {
             }
         }
         short
-    }
-
-    /// Whether a short plain version only stands for this HTML: a notice, pictures, a footer.
-    fn stands_for(&self, plain: &str, html: &str) -> bool {
-        let squeezed = |text: &str| text.split_whitespace().collect::<String>();
-        is_notice(plain) || is_empty(plain) || self.banners.are_all_of(plain) || {
-            let (plain, html) = (squeezed(plain), squeezed(html));
-            html.len() > plain.len() && html.ends_with(&plain)
-        }
     }
 
     fn read_leaf(&mut self, at: usize) -> Said {
@@ -228,7 +228,8 @@ impl Reader<'_> {
     fn read_files(&mut self) -> Said {
         let files: Vec<usize> = (0..self.parts.len())
             .filter(|&at| self.parts[at].kind == Kind::Leaf && !is_inside_message(self.parts, at))
-            .filter(|&at| !is_letter(&self.parts[at]))
+            // What is text was read as such, and is nothing but a banner.
+            .filter(|&at| !is_letter(&self.parts[at]) && !is_text(self.parts, at))
             .collect();
         let kinds: [fn(&Part<'_>) -> bool; 3] = [
             |part| matches!(part.media_type.as_str(), "text/plain" | "text/html"),
@@ -293,7 +294,12 @@ fn is_readable(part: &Part<'_>) -> bool {
 
 /// Whether a part is a mail that was attached as any other file.
 pub(super) fn is_letter(part: &Part<'_>) -> bool {
-    part.kind == Kind::Leaf && part.file_name().to_ascii_lowercase().ends_with(".eml")
+    part.kind == Kind::Leaf && is_letter_name(&part.file_name())
+}
+
+/// Whether a file is called as mails are.
+pub(super) fn is_letter_name(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".eml")
 }
 
 /// Whether the type of a part says nothing of what is in it.
@@ -349,7 +355,7 @@ fn protected_subject(part: &Part<'_>) -> Option<String> {
     part.field("subject").map(|field| field.text())
 }
 
-fn attachment(parts: &[Part<'_>], at: usize) -> Attachment {
+fn attachment(parts: &[Part<'_>], at: usize, place: usize) -> Attachment {
     let part = &parts[at];
     let mut name = part.file_name();
     if name.is_empty()
@@ -365,56 +371,8 @@ fn attachment(parts: &[Part<'_>], at: usize) -> Attachment {
         content_type: part.media_type.chars().take(NAME_LIMIT).collect(),
         size,
         file_type: if part.kind == Kind::Leaf { file::type_of(part) } else { None },
+        place,
     }
-}
-
-/// Whether a plain text only says that there is HTML, or how to see it.
-fn is_notice(text: &str) -> bool {
-    const HOW: [&str; 14] = [
-        "view",
-        "support",
-        "client",
-        "reader",
-        "display",
-        "anzeigen",
-        "unterstützt",
-        "darstellen",
-        "ansehen",
-        "open",
-        "öffnen",
-        "see ",
-        "voir",
-        "ver ",
-    ];
-    let text = text.to_lowercase();
-    text.len() <= NOTICE_LIMIT
-        && (text.contains("html")
-            || text.contains("browser")
-            || text.contains("navigateur")
-            || text.contains("navegador"))
-        && HOW.iter().any(|word| text.contains(word))
-        && !text.lines().any(|line| line.contains(": ") && !line.contains("http"))
-}
-
-/// Whether nothing but pictures and links stands in a plain text.
-fn is_empty(text: &str) -> bool {
-    let mut rest = text.trim_start();
-    while let Some(open) = rest.chars().next() {
-        let close = match open {
-            '[' => ']',
-            '<' => '>',
-            _ => return false,
-        };
-        let Some((inside, after)) = rest[1..].split_once(close) else { return false };
-        let inside = inside.to_lowercase();
-        let picture = ["cid:", "image", "logo", "http", "bild"].iter().any(|word| inside.starts_with(word))
-            || [".png", ".jpg", ".jpeg", ".gif"].iter().any(|end| inside.ends_with(end));
-        if !picture {
-            return false;
-        }
-        rest = after.trim_start();
-    }
-    true
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::forward;
-use super::message::{Address, Message};
+use super::message::{Address, Attachment, Message};
 use super::mime::{Kind, Part};
 use super::tags;
 use super::text;
@@ -75,13 +75,18 @@ pub struct Wrapper {
 }
 
 /// A mail that is a file of another.
-struct Letter<'a> {
-    content: Cow<'a, [u8]>,
+pub(super) struct Letter<'a> {
+    pub(super) content: Cow<'a, [u8]>,
     digest: bool,
 }
 
+/// Whether a file of this type and name is a mail.
+fn is_mail(media_type: &str, name: &str) -> bool {
+    matches!(media_type, "message/rfc822" | "message/global") || transcript::is_letter_name(name)
+}
+
 /// The mails in a mail. A report on a mail (RFC 6522), such as a bounce, is about the mail and does not pass it on.
-fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
+pub(super) fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
     let mut letters = Vec::new();
     let mut budget = SIZE_LIMIT;
     for (at, part) in parts.iter().enumerate() {
@@ -91,9 +96,7 @@ fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
         if transcript::is_inside_message(parts, at) || parts[part.parent].media_type == "multipart/report" {
             continue;
         }
-        let is_mail = matches!(part.media_type.as_str(), "message/rfc822" | "message/global")
-            || transcript::is_letter(part);
-        if !is_mail || part.kind == Kind::Multipart {
+        if !is_mail(&part.media_type, &part.file_name()) || part.kind == Kind::Multipart {
             continue;
         }
         let (content, _) = part.transfer.decode(part.body, budget);
@@ -123,7 +126,8 @@ impl Message {
         let letters = letters(parts);
         if let [letter] = letters.as_slice() {
             let inner = Self::parse_within(&letter.content, config, depth + 1);
-            let own = if borrowed { String::new() } else { self.text.clone() };
+            let no_note = borrowed || config.banners.are_all_of(&self.text);
+            let own = if no_note { String::new() } else { self.text.clone() };
             let wrapping = match () {
                 () if own.starts_with("Spam detection software, running on the system") => {
                     Wrapping::SpamReport
@@ -237,6 +241,13 @@ impl Message {
         self.text = inner.text;
         self.text_source = inner.text_source;
         self.enclosed = inner.enclosed;
+        let behind = self.attachments.len();
+        if wrapping != Wrapping::Inline {
+            // The file that this mail was is none of its files.
+            self.attachments.retain(|file| !is_mail(&file.content_type, &file.name));
+        }
+        let inside = inner.attachments.into_iter();
+        self.attachments.extend(inside.map(|file| Attachment { place: file.place + behind, ..file }));
         self.date = inner.date.or(self.date);
         self.message_id = inner.message_id.or(self.message_id.take());
         self.reply_to = inner.reply_to;

@@ -75,8 +75,7 @@ pub(super) fn choose(
     let files: Vec<_> = message
         .attachments
         .iter()
-        .enumerate()
-        .filter(|(_, file)| !message.encrypted && !is_signature(&file.content_type))
+        .filter(|file| !message.encrypted && !is_signature(&file.content_type))
         .collect();
     if limited {
         if !files.is_empty() {
@@ -89,7 +88,7 @@ pub(super) fn choose(
     let wanted: Vec<FileKind> =
         wanted.unwrap_or_default().split(',').filter_map(FileKind::from_word).collect();
     let mut behind = Vec::new();
-    for (place, file) in files {
+    for file in files {
         let why = match file.file_type {
             None if file.size > FILE_LIMIT => "larger than SIGNL4 takes",
             None => "not a type that SIGNL4 takes",
@@ -100,7 +99,7 @@ pub(super) fn choose(
             Some(of) => {
                 let untouched = rules.site.redaction.is_empty() || of.kind != FileKind::Text;
                 event.attachments.push(event::Attachment {
-                    place,
+                    place: file.place,
                     name: file.name.clone(),
                     media_type: of.media_type.to_owned(),
                     size: file.size,

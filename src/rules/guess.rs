@@ -15,6 +15,7 @@ use super::draft::{Draft, Given};
 use super::field::Key;
 use super::ground::Ground;
 use super::outcome::{Part, bounded_id, fnv, says_nothing};
+use super::wrapped;
 
 /// Longest base in characters: with the hash behind it the key is within the bound.
 const BASE_LIMIT: usize = 233;
@@ -107,8 +108,7 @@ fn base(ground: &Ground<'_>, draft: &Draft) -> (String, Of) {
     let subject = &ground.message.subject;
     match (ground.thread(), &ground.message.message_id) {
         (Some(thread), _) => {
-            let of =
-                if is_reply(subject) && ground.message.wrapper.is_none() { Of::Reply } else { Of::Thread };
+            let of = if is_reply(subject) && wrapped::speaks(ground) { Of::Reply } else { Of::Thread };
             (format!("thread:{thread}"), of)
         }
         // Mails whose subject says nothing have nothing in common.
@@ -144,8 +144,9 @@ fn text(ground: &Ground<'_>, draft: &Draft, of: Of) -> String {
     if of == Of::Thread {
         texts.push(about(ground, draft));
     }
-    // What the reader sees beside the text.
-    let beside = message.wrapper.as_ref().map(|wrapper| &wrapper.note).into_iter().chain([&message.enclosed]);
+    // What the reader sees beside the text. What somebody whom the site names passes on is the mail that it was.
+    let note = message.wrapper.as_ref().filter(|wrapper| !wrapper.named).map(|wrapper| &wrapper.note);
+    let beside = note.into_iter().chain([&message.enclosed]);
     texts.extend(beside.filter(|text| !text.is_empty()).map(|text| {
         let (top, rest) = text.split_at(text.floor_char_boundary(MASKED_LIMIT));
         mail::masked(top) + rest

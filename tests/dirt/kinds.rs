@@ -1,0 +1,637 @@
+//! What mail systems and people do to a mail on its way.
+
+use crate::mime::{Body, Part, Transfer, base64};
+
+/// A kind of dirt by its name; none where it cannot happen to a mail.
+pub type Dirt = (&'static str, fn(&Part, &str) -> Option<Vec<u8>>);
+
+/// The forwarder that the site of these tests names.
+pub const FORWARDER: &str = "helpdesk@ops.example";
+
+const PLAIN: bool = false;
+const HTML: bool = true;
+
+fn written(part: &Part) -> Option<Vec<u8>> {
+    Some(part.write(Transfer::Bits8, "_004_DB9PR01MB4219"))
+}
+
+// Tags
+
+/// Puts `tag` in front of the subject as it stands, in the mail as it came.
+fn tagged(raw: &str, tag: &str) -> Option<Vec<u8>> {
+    let (head, rest) = raw.split_once("\n\n").unwrap_or((raw, ""));
+    let at = if head.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("subject:")) {
+        0
+    } else {
+        head.to_ascii_lowercase().find("\nsubject:")? + 1
+    };
+    let (above, field) = head.split_at(at + "subject:".len());
+    let field = field.strip_prefix(' ').unwrap_or(field);
+    Some(format!("{above} {tag}{field}\n\n{rest}").into_bytes())
+}
+
+/// Tags in front of the subject.
+pub const TAGS: &[Dirt] = &[
+    ("tagged [EXTERNAL]", |_, raw| tagged(raw, "[EXTERNAL] ")),
+    ("tagged EXTERNAL:", |_, raw| tagged(raw, "EXTERNAL: ")),
+    ("tagged [EXT]", |_, raw| tagged(raw, "[EXT] ")),
+    ("tagged *** SPAM ***", |_, raw| tagged(raw, "*** SPAM *** ")),
+    ("tagged [SUSPICIOUS] WG:", |_, raw| tagged(raw, "[SUSPICIOUS] WG: ")),
+    ("tagged FW: [EXTERNAL] Fwd:", |_, raw| tagged(raw, "FW: [EXTERNAL] Fwd: ")),
+    ("tagged by a list", |_, raw| {
+        let tagged = tagged(raw, "[alerts] ")?;
+        Some([b"List-Id: <alerts.lists.ops.example>\n".to_vec(), tagged].concat())
+    }),
+];
+
+// Banners and footers
+
+/// Puts a paragraph above or below each text.
+fn around(part: &Part, above: &[&str], below: &[&str]) -> Option<Part> {
+    let mut part = part.clone();
+    let found = part.texts(&mut |html, text| {
+        let block = |lines: &[&str], table: bool| match (lines, *html, table) {
+            ([], ..) => String::new(),
+            (_, false, _) => lines.join("\n"),
+            (_, true, true) => format!(
+                "<table border=0 width=\"100%\"><tbody><tr><td bgcolor=\"#ffeb9c\"><span>{}</span></td></tr></tbody></table><br>\n",
+                lines.join("<br>")
+            ),
+            (_, true, false) => format!("<br>\n<hr>\n<p style=\"font-size:9pt\">{}</p>\n", lines.join("<br>\n")),
+        };
+        let (above, below) = (block(above, true), block(below, false));
+        if *html {
+            let lower = text.to_ascii_lowercase();
+            let begin = lower.find("<body").and_then(|at| Some(at + lower[at..].find('>')? + 1)).unwrap_or(0);
+            let end = lower.rfind("</body").unwrap_or(text.len());
+            *text = format!("{}{above}{}{below}{}", &text[..begin], &text[begin..end], &text[end..]);
+        } else {
+            let gap = |text: &str| if text.is_empty() { "" } else { "\n\n" };
+            *text = format!("{above}{}{}{}{below}\n", gap(&above), text.trim_end_matches('\n'), gap(&below));
+        }
+    });
+    found.then_some(part)
+}
+
+const CAUTION: &[&str] = &[
+    "CAUTION: This email originated from outside of the organization. Do not click links or open attachments unless you recognize the sender and know the content is safe.",
+];
+const WRAPPED: &[&str] = &[
+    "CAUTION: This email originated from outside of the organization. Do",
+    "not click links or open attachments unless you recognize the sender",
+    "and know the content is safe.",
+];
+const OFTEN: &[&str] = &[
+    "You don't often get email from monitor@mon.example. Learn why this is important<https://aka.ms/LearnAboutSenderIdentification>",
+];
+const GERMAN: &[&str] = &[
+    "ACHTUNG: Diese E-Mail kommt von außerhalb des Unternehmens. Öffnen Sie keine Links oder Anhänge unbekannter Absender.",
+];
+const DISCLAIMER: &[&str] = &[
+    "________________________________",
+    "This e-mail and any attachments are confidential and intended only for the addressee. If it reached you by mistake, please delete it. Example Corp, Reg. 123.",
+];
+const BARE: &[&str] = &[
+    "CONFIDENTIALITY NOTICE: This message is for the addressee only.",
+    "If you are not the intended recipient, please delete it and tell the sender.",
+];
+const LIST: &[&str] = &[
+    "_______________________________________________",
+    "alerts mailing list -- alerts@lists.ops.example",
+    "To unsubscribe send an email to alerts-leave@lists.ops.example",
+];
+
+/// Banners above the text.
+pub const BANNERS: &[Dirt] = &[
+    ("a banner", |part, _| written(&around(part, CAUTION, &[])?)),
+    ("a banner of three lines", |part, _| written(&around(part, WRAPPED, &[])?)),
+    ("a banner of Outlook", |part, _| written(&around(part, OFTEN, &[])?)),
+    ("a German banner", |part, _| written(&around(part, GERMAN, &[])?)),
+];
+
+/// Footers below the text.
+pub const FOOTERS: &[Dirt] = &[
+    ("a disclaimer", |part, _| written(&around(part, &[], DISCLAIMER)?)),
+    ("a disclaimer without a ruler", |part, _| written(&around(part, &[], BARE)?)),
+    ("a list's footer", |part, _| written(&around(part, &[], LIST)?)),
+    ("a list's footer in a part of its own", |part, _| written(&in_a_list(part))),
+    ("a banner and a disclaimer", |part, _| written(&around(part, CAUTION, DISCLAIMER)?)),
+    ("a banner and both footers", |part, _| written(&around(&around(part, &[], BARE)?, WRAPPED, LIST)?)),
+];
+
+fn in_a_list(part: &Part) -> Part {
+    let inner = Part { fields: Vec::new(), body: part.body.clone() };
+    let text = format!("{}\n", LIST.join("\n"));
+    let footer = Part { fields: Vec::new(), body: Body::Text { html: false, text } };
+    let body = Body::Parts { kind: "mixed".into(), parameters: String::new(), parts: vec![inner, footer] };
+    Part { fields: part.fields.clone(), body }
+}
+
+// HTML
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The text of a part that has no HTML, made into HTML by `make`, which gets the escaped lines.
+fn only_html(part: &Part, make: fn(&[String]) -> String) -> Option<Part> {
+    if part.text(HTML).is_some() {
+        return None;
+    }
+    let mut part = part.clone();
+    let found = part.texts(&mut |html, text| {
+        let lines: Vec<String> = text.trim_end().split('\n').map(|line| escaped(line.trim_end())).collect();
+        *text = make(&lines);
+        *html = true;
+    });
+    found.then_some(part)
+}
+
+/// Blanks at the start of a line and between words, as programs that make HTML keep them.
+fn kept(line: &str) -> String {
+    let bare = line.trim_start_matches(' ');
+    "&nbsp;".repeat(line.len() - bare.len())
+        + &bare.replace("  ", "&nbsp; ").replace('\t', "&nbsp;&nbsp;&nbsp; ")
+}
+
+/// Each line in an element, an empty one as a break in it.
+fn each_in(lines: &[String], open: &str, empty: &str, close: &str) -> String {
+    lines
+        .iter()
+        .map(|line| {
+            if line.is_empty() {
+                format!("{open}{empty}{close}\n")
+            } else {
+                format!("{open}{}{close}\n", kept(line))
+            }
+        })
+        .collect()
+}
+
+fn of_exchange(lines: &[String]) -> String {
+    let lines: Vec<String> = lines.iter().map(|line| kept(line)).collect();
+    format!(
+        "<html>\n<head>\n<meta http-equiv=\"Content-Type\" content=\"text/html; charset=utf-8\">\n<meta name=\"Generator\" content=\"Microsoft Exchange Server\">\n<!-- converted from text --><style><!-- .EmailQuote {{ margin-left: 1pt; }} --></style></head>\n<body>\n<font size=\"2\"><span style=\"font-size:11pt;\"><div class=\"PlainText\">{}</div></span></font>\n</body>\n</html>\n",
+        lines.join("<br>\n")
+    )
+}
+
+/// As Outlook writes a page: `word` are its paragraphs.
+fn of_outlook(word: &str) -> String {
+    format!(
+        "<html xmlns:v=\"urn:schemas-microsoft-com:vml\" xmlns:o=\"urn:schemas-microsoft-com:office:office\" xmlns:w=\"urn:schemas-microsoft-com:office:word\" xmlns=\"http://www.w3.org/TR/REC-html40\"><head><meta http-equiv=Content-Type content=\"text/html; charset=utf-8\"><meta name=Generator content=\"Microsoft Word 15 (filtered medium)\"><!--[if !mso]><style>v\\:* {{behavior:url(#default#VML);}}</style><![endif]--><style><!--\n/* Style Definitions */\np.MsoNormal, li.MsoNormal, div.MsoNormal\n\t{{margin:0cm; font-size:11.0pt;}}\n--></style><!--[if gte mso 9]><xml>\n<o:shapedefaults v:ext=\"edit\" spidmax=\"1026\" />\n</xml><![endif]--></head><body lang=EN-US link=\"#0563C1\" vlink=\"#954F72\" style='word-wrap:break-word'><div class=WordSection1>{word}</div></body></html>"
+    )
+}
+
+fn word(lines: &[String]) -> String {
+    of_outlook(&each_in(lines, "<p class=MsoNormal>", "<o:p>&nbsp;</o:p>", "<o:p></o:p></p>"))
+}
+
+/// The HTML that the sender wrote, after Outlook or Exchange wrote it anew.
+fn through_outlook(part: &Part) -> Option<Part> {
+    part.text(HTML)?;
+    let mut part = part.clone();
+    part.texts(&mut |html, text| {
+        if *html {
+            let lower = text.to_ascii_lowercase();
+            let begin = lower.find("<body").and_then(|at| Some(at + lower[at..].find('>')? + 1)).unwrap_or(0);
+            let end = lower.rfind("</body").unwrap_or(text.len());
+            let body =
+                text[begin..end].replace("<p>", "<p class=MsoNormal>").replace("</p>", "<o:p></o:p></p>");
+            *text = of_outlook(&body.replace("</td>", "<o:p></o:p></td>"));
+        }
+    });
+    Some(part)
+}
+
+/// Without the versions of this kind, where there is one of the other.
+fn without(part: &Part, gone: bool) -> Option<Part> {
+    let mut part = part.clone();
+    fn prune(part: &mut Part, gone: bool) -> bool {
+        let Body::Parts { kind, parts, .. } = &mut part.body else { return false };
+        let mut any = false;
+        for part in parts.iter_mut() {
+            any |= prune(part, gone);
+        }
+        if kind == "alternative" && parts.iter().any(|part| part.text(!gone).is_some()) {
+            let before = parts.len();
+            parts.retain(|part| !matches!(part.body, Body::Text { html, .. } if html == gone));
+            any |= parts.len() < before;
+        }
+        if let (true, 1) = (any, parts.len())
+            && let Some(only) = parts.pop()
+        {
+            part.fields.extend(only.fields);
+            part.body = only.body;
+        }
+        any
+    }
+    prune(&mut part, gone).then_some(part)
+}
+
+/// The mail as HTML alone, whatever it was.
+fn html(part: &Part) -> Option<Part> {
+    without(part, PLAIN)
+        .or_else(|| only_html(part, of_exchange))
+        .or_else(|| part.text(HTML).map(|_| part.clone()))
+}
+
+/// Only HTML is left of the mail.
+pub const HTML_ONLY: &[Dirt] = &[
+    ("only the HTML version", |part, _| written(&without(part, PLAIN)?)),
+    ("HTML of Exchange", |part, _| written(&only_html(part, of_exchange)?)),
+    ("HTML of Outlook", |part, _| written(&only_html(part, word)?)),
+    ("HTML that Outlook wrote anew", |part, _| written(&through_outlook(part)?)),
+    ("HTML in lines with breaks", |part, _| {
+        written(&only_html(part, |lines| {
+            format!("<html><body>{}</body></html>", each_in(lines, "", "", "<br>"))
+        })?)
+    }),
+    ("HTML in divisions", |part, _| {
+        written(&only_html(part, |lines| each_in(lines, "<div>", "<br>", "</div>"))?)
+    }),
+    ("HTML in paragraphs", |part, _| {
+        written(&only_html(part, |lines| {
+            let text = lines.iter().map(|line| kept(line)).collect::<Vec<_>>().join("\n");
+            text.split("\n\n").map(|lines| format!("<p>{}</p>\n", lines.replace('\n', "<br>\n"))).collect()
+        })?)
+    }),
+    ("HTML with each line in a paragraph", |part, _| {
+        written(&only_html(part, |lines| each_in(lines, "<p>", "&nbsp;", "</p>"))?)
+    }),
+    ("HTML in one preformatted block", |part, _| {
+        written(&only_html(part, |lines| {
+            format!("<html><body><pre>{}</pre></body></html>", lines.join("\n"))
+        })?)
+    }),
+    ("HTML in rows of a table", |part, _| {
+        written(&only_html(part, |lines| {
+            let rows = each_in(lines, "<tr><td style=\"padding:2px\">", "&nbsp;", "</td></tr>");
+            format!("<table cellpadding=0>{rows}</table>")
+        })?)
+    }),
+    ("HTML, a tag and a banner", |part, _| {
+        let mut part = around(&html(part)?, CAUTION, &[])?;
+        part.prefix("Subject", "[EXTERNAL] ").then(|| written(&part))?
+    }),
+    ("Outlook's HTML, a tag, a banner and a disclaimer", |part, _| {
+        let part = only_html(part, word).or_else(|| through_outlook(part))?;
+        let mut part = around(&part, OFTEN, DISCLAIMER)?;
+        part.prefix("Subject", "[EXT] ").then(|| written(&part))?
+    }),
+];
+
+// MIME
+
+/// Each plain text with an HTML version beside it, as relays add one.
+fn with_html_beside(part: &Part) -> Option<Part> {
+    let Body::Text { html: false, text } = &part.body else { return None };
+    let lines: Vec<String> = text.trim_end().split('\n').map(escaped).collect();
+    let version = |html, text| Part { fields: Vec::new(), body: Body::Text { html, text } };
+    let parts = vec![version(PLAIN, text.clone()), version(HTML, of_exchange(&lines))];
+    let body = Body::Parts { kind: "alternative".into(), parameters: String::new(), parts };
+    Some(Part { fields: part.fields.clone(), body })
+}
+
+/// Each line that is long broken as format=flowed has it.
+fn flowed(part: &Part) -> Option<Vec<u8>> {
+    let Body::Text { html: false, text } = &part.body else { return None };
+    let mut out = String::new();
+    for line in text.trim_end().split('\n') {
+        let mut length = 0;
+        let stuffed = if line.starts_with([' ', '>']) || line.starts_with("From ") { " " } else { "" };
+        out.push_str(stuffed);
+        for word in line.trim_end().split_inclusive(' ') {
+            if length > 0 && length + word.len() > 70 {
+                out.push('\n');
+                length = 0;
+            }
+            length += word.len();
+            out.push_str(word);
+        }
+        out.push('\n');
+    }
+    let mut part = part.clone();
+    part.body = Body::Other {
+        fields: vec![
+            ("Content-Type".into(), "text/plain; charset=utf-8; format=flowed".into()),
+            ("Content-Transfer-Encoding".into(), "8bit".into()),
+        ],
+        bytes: out.into_bytes(),
+    };
+    written(&part)
+}
+
+/// MIME that a relay wrote anew.
+pub const REWRITTEN: &[Dirt] = &[
+    ("other boundaries", |part, _| Some(part.write(Transfer::Bits8, "_000_DB9PR01MB4219A1B2C3"))),
+    ("quoted-printable", |part, _| Some(part.write(Transfer::QuotedPrintable, "=_x"))),
+    ("base64", |part, _| Some(part.write(Transfer::Base64, "=_x"))),
+    ("a part around it", |part, _| {
+        let inner = Part { fields: Vec::new(), body: part.body.clone() };
+        let body = Body::Parts { kind: "mixed".into(), parameters: String::new(), parts: vec![inner] };
+        written(&Part { fields: part.fields.clone(), body })
+    }),
+    ("an HTML version beside the text", |part, _| written(&with_html_beside(part)?)),
+    ("only the plain version", |part, _| written(&without(part, HTML)?)),
+    ("lines broken as format=flowed", |part, _| flowed(part)),
+    ("no-break spaces", |part, _| {
+        let mut part = part.clone();
+        let found = part.texts(&mut |html, text| {
+            *text = match html {
+                true => text.replace(": ", ":&nbsp;"),
+                false => text.replace(": ", ":\u{a0}").replace("  ", " \u{a0}"),
+            };
+        });
+        found.then(|| written(&part))?
+    }),
+    ("fields of Exchange", |part, _| {
+        let mut part = part.clone();
+        let fields = [
+            (
+                "Received",
+                "from ex1.ops.example (10.1.2.3) by ex2.ops.example\n (10.1.2.4) with HTTPS; Mon, 30 Nov 2026 10:00:00 +0000",
+            ),
+            ("X-MS-Exchange-Organization-SCL", "-1"),
+            ("X-MS-Exchange-CrossTenant-Network-Message-Id", "7f3a9c21-0000-4000-8000-000000000000"),
+            ("X-Microsoft-Antispam", "BCL:0;"),
+        ];
+        part.fields.extend(fields.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        written(&part)
+    }),
+];
+
+// Links
+
+/// Each link in `text` as `rewrite` has it; none if there is none.
+fn relinked(text: &str, rewrite: &dyn Fn(&str) -> String) -> Option<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    let mut any = false;
+    while let Some(at) = [rest.find("https://"), rest.find("http://")].into_iter().flatten().min() {
+        let end = rest[at..].find(|c: char| c.is_whitespace() || "<>\"'".contains(c));
+        let link = &rest[at..end.map_or(rest.len(), |end| at + end)];
+        let link = link.trim_end_matches(['.', ',', ';', ')', ']']);
+        out.push_str(&rest[..at]);
+        out.push_str(&rewrite(link));
+        rest = &rest[at + link.len()..];
+        any = true;
+    }
+    any.then(|| out + rest)
+}
+
+fn with_links(part: &Part, plain: &dyn Fn(&str) -> String, html: &dyn Fn(&str) -> String) -> Option<Vec<u8>> {
+    let mut part = part.clone();
+    let mut any = false;
+    part.texts(&mut |is_html, text| {
+        let changed = if *is_html { in_attributes(text, html) } else { relinked(text, plain) };
+        if let Some(changed) = changed {
+            *text = changed;
+            any = true;
+        }
+    });
+    any.then(|| written(&part))?
+}
+
+/// Rewrites the targets of links and leaves what is shown.
+fn in_attributes(page: &str, rewrite: &dyn Fn(&str) -> String) -> Option<String> {
+    let mut pieces = page.split("href=\"");
+    let mut out = pieces.next()?.to_owned();
+    let mut any = false;
+    for piece in pieces {
+        let (link, rest) = piece.split_once('"')?;
+        let written = link.replace("&amp;", "&");
+        let target = if link.starts_with("http") { rewrite(&written) } else { written };
+        any |= link.starts_with("http");
+        out.push_str(&format!("href=\"{}\"{rest}", target.replace('&', "&amp;")));
+    }
+    any.then_some(out)
+}
+
+fn percent_encoded(link: &str) -> String {
+    link.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+fn safe_link(link: &str) -> String {
+    format!(
+        "https://eur01.safelinks.protection.outlook.com/?url={}&data=05%7C01%7Csoc%40gw.example%7C7f3a&sdata=x%2By&reserved=0",
+        percent_encoded(link)
+    )
+}
+
+fn proofpoint_v2(link: &str) -> String {
+    let link =
+        percent_encoded(link).replace('-', "%2D").replace('_', "%5F").replace("%2F", "_").replace('%', "-");
+    format!("https://urldefense.proofpoint.com/v2/url?u={link}&d=DwMFaQ&c=x&r=y&m=z&s=w&e=")
+}
+
+fn proofpoint_v3(link: &str) -> String {
+    let odd: Vec<u8> = link.bytes().filter(|byte| b"#%&?=*!".contains(byte)).collect();
+    let bare: String = link.chars().map(|c| if "#%&?=*!".contains(c) { '*' } else { c }).collect();
+    // A run of two stars says a length: those that write it break it up by such runs.
+    let encoded = base64(&odd).trim().replace('+', "-").replace('/', "_").trim_end_matches('=').to_owned();
+    format!("https://urldefense.com/v3/__{bare}__;{encoded}!!AbCdEf!x-y_z$")
+}
+
+/// Links that a filter rewrote.
+pub const LINKS: &[Dirt] = &[
+    ("Safe Links", |part, _| with_links(part, &safe_link, &safe_link)),
+    ("urldefense, version 2", |part, _| with_links(part, &proofpoint_v2, &proofpoint_v2)),
+    ("urldefense, version 3", |part, _| with_links(part, &proofpoint_v3, &proofpoint_v3)),
+    ("links that are shown and rewritten behind it", |part, _| {
+        with_links(part, &|link| format!("{link}<{}>", safe_link(link)), &safe_link)
+    }),
+    ("HTML of Outlook with rewritten links", |part, _| {
+        let mut part = only_html(part, word)?;
+        let mut any = false;
+        part.texts(&mut |_, text| {
+            let (head, body) = text.split_once("<body").expect("Outlook's page has a body");
+            let linked = relinked(body, &|link| {
+                let plain = link.replace("&amp;", "&");
+                format!("<a href=\"{}\">{link}</a>", safe_link(&plain).replace('&', "&amp;"))
+            });
+            any = linked.is_some();
+            *text = format!("{head}<body{}", linked.as_deref().unwrap_or(body));
+        });
+        any.then(|| written(&part))?
+    }),
+];
+
+// Forwarding
+
+fn head(subject: &str) -> Vec<(String, String)> {
+    let fields = [
+        (
+            "Received",
+            "from ops.example (ops.example [10.1.2.3]) by gw.example; Mon, 30 Nov 2026 10:01:00 +0000",
+        ),
+        ("From", "Helpdesk <helpdesk@ops.example>"),
+        ("To", "soc@gw.example"),
+        ("Subject", subject),
+        ("Date", "Mon, 30 Nov 2026 10:01:00 +0000"),
+        ("Message-ID", "<forwarded@ops.example>"),
+    ];
+    fields.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+}
+
+/// The whole mail as a file of one of the forwarder.
+fn attached(raw: &str, subject: &str, note: &str, encoded: bool) -> Option<Vec<u8>> {
+    let part = |fields: &[(&str, &str)], bytes: String| Part {
+        fields: Vec::new(),
+        body: Body::Other {
+            fields: fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            bytes: bytes.into_bytes(),
+        },
+    };
+    let note = Part { fields: Vec::new(), body: Body::Text { html: false, text: note.to_owned() } };
+    let letter = if encoded {
+        let fields = [
+            ("Content-Type", "application/octet-stream; name=\"alert.eml\""),
+            ("Content-Disposition", "attachment; filename=\"alert.eml\""),
+            ("Content-Transfer-Encoding", "base64"),
+        ];
+        part(&fields, base64(raw.replace('\n', "\r\n").as_bytes()))
+    } else {
+        part(&[("Content-Type", "message/rfc822"), ("Content-Disposition", "attachment")], raw.to_owned())
+    };
+    let body = Body::Parts { kind: "mixed".into(), parameters: String::new(), parts: vec![note, letter] };
+    Some(Part { fields: head(subject), body }.write(Transfer::Bits8, "=_forward"))
+}
+
+/// What the head of a forwarded mail shows, on one line each.
+struct Shown {
+    from: String,
+    to: String,
+    subject: String,
+    date: String,
+}
+
+impl Shown {
+    /// What a mail program shows of a mail; none if it has no subject or no sender.
+    fn of(part: &Part) -> Option<Self> {
+        let decoded = smtp2signl4::mail::Message::parse(&part.write(Transfer::Bits8, "x"));
+        // The subject as it was: what was undone in it is part of it.
+        let subject = decoded.header("Subject").next()?.to_owned();
+        let from = decoded.from.first()?;
+        let name = if from.name.is_empty() { &from.address } else { &from.name };
+        let to = decoded.to.first().map_or("soc@gw.example", |to| to.address.as_str());
+        Some(Self {
+            from: format!("{name} <{}>", from.address),
+            to: to.to_owned(),
+            subject,
+            date: part.field("Date").unwrap_or_else(|| "Mon, 30 Nov 2026 10:00:00 +0000".to_owned()),
+        })
+    }
+}
+
+/// The mail within the text of one of the forwarder: `make` gets what is shown and the text.
+fn inline(part: &Part, mark: &str, make: fn(&Shown, &str) -> String) -> Option<Vec<u8>> {
+    if part.text(HTML).is_some() && part.text(PLAIN).is_none() {
+        return None;
+    }
+    let (shown, text) = (Shown::of(part)?, part.text(PLAIN)?);
+    let text = make(&shown, text.trim_end());
+    written(&Part {
+        fields: head(&format!("{mark}{}", shown.subject)),
+        body: Body::Text { html: false, text },
+    })
+}
+
+/// The same as HTML: `make` gets what is shown and the page, or the text as one.
+fn inline_html(part: &Part, make: fn(&Shown, &str) -> String) -> Option<Vec<u8>> {
+    let shown = Shown::of(part)?;
+    let page = html(part)?;
+    let page = page.text(HTML)?;
+    let lower = page.to_ascii_lowercase();
+    let begin = lower.find("<body").and_then(|at| Some(at + lower[at..].find('>')? + 1)).unwrap_or(0);
+    let end = lower.rfind("</body").unwrap_or(page.len());
+    let text = make(&shown, &page[begin..end]);
+    written(&Part { fields: head(&format!("FW: {}", shown.subject)), body: Body::Text { html: true, text } })
+}
+
+fn as_gmail(shown: &Shown, text: &str) -> String {
+    format!(
+        "please have a look\n\n---------- Forwarded message ---------\nFrom: {}\nDate: {}\nSubject: {}\nTo: <{}>\n\n\n{text}\n",
+        shown.from, shown.date, shown.subject, shown.to
+    )
+}
+
+fn as_outlook(shown: &Shown, text: &str) -> String {
+    format!(
+        "FYI\n\nKim\n\nFrom: {}\nSent: Monday, November 30, 2026 10:00 AM\nTo: {}\nSubject: {}\n\n{text}\n",
+        shown.from, shown.to, shown.subject
+    )
+}
+
+/// A forwarder whom the site names passes the mail on.
+pub const FORWARDED: &[Dirt] = &[
+    ("forwarded as a file", |_, raw| attached(raw, "FW: alert", "please have a look\n", false)),
+    ("forwarded as a file without a note", |_, raw| attached(raw, "alert", "\n", false)),
+    ("forwarded as an encoded file", |_, raw| {
+        attached(raw, "[Ticket#2026113010000012] alert", "FYI\n", true)
+    }),
+    ("forwarded by Gmail", |part, _| inline(part, "Fwd: ", as_gmail)),
+    ("forwarded by Outlook", |part, _| inline(part, "FW: ", as_outlook)),
+    ("forwarded by a German Outlook", |part, _| {
+        inline(part, "WG: ", |shown, text| {
+            format!(
+                "-----Ursprüngliche Nachricht-----\nVon: {} \nGesendet: Montag, 30. November 2026 10:00\nAn: {}\nBetreff: {}\n\n{text}\n",
+                shown.from, shown.to, shown.subject
+            )
+        })
+    }),
+    ("forwarded by Thunderbird", |part, _| {
+        inline(part, "Fwd: ", |shown, text| {
+            format!(
+                "\n\n-------- Forwarded Message --------\nSubject: \t{}\nDate: \t{}\nFrom: \t{}\nTo: \t{}\n\n\n\n{text}\n",
+                shown.subject, shown.date, shown.from, shown.to
+            )
+        })
+    }),
+    ("forwarded by Apple Mail", |part, _| {
+        inline(part, "Fwd: ", |shown, text| {
+            let quoted: String = text.split('\n').map(|line| format!("> {line}\n")).collect();
+            format!(
+                "See below.\n\nBegin forwarded message:\n\n> From: {}\n> Subject: {}\n> Date: {}\n> To: {}\n> \n{quoted}",
+                shown.from, shown.subject, shown.date, shown.to
+            )
+        })
+    }),
+    ("forwarded by a helpdesk", |part, _| {
+        inline(part, "[Ticket#2026113010000012] ", |shown, text| {
+            format!(
+                "Dear team,\n\nthis came in at the helpdesk.\n\n---- Forwarded message from {} ---\n\nFrom: {}\nTo: {}\nSubject: {}\nCreated: 11/30/2026 10:00\n\n{text}\n---- End forwarded message ---\n\nYour helpdesk team\n",
+                shown.from, shown.from, shown.to, shown.subject
+            )
+        })
+    }),
+    ("forwarded by Outlook as HTML", |part, _| {
+        inline_html(part, |shown, page| {
+            of_outlook(&format!(
+                "<p class=MsoNormal>FYI<o:p></o:p></p><p class=MsoNormal><o:p>&nbsp;</o:p></p><div><div style='border:none;border-top:solid #E1E1E1 1.0pt;padding:3.0pt 0cm 0cm 0cm'><p class=MsoNormal><b>From:</b> {} <br><b>Sent:</b> Monday, November 30, 2026 10:00 AM<br><b>To:</b> {}<br><b>Subject:</b> {}<o:p></o:p></p></div></div><p class=MsoNormal><o:p>&nbsp;</o:p></p>{page}",
+                escaped(&shown.from),
+                escaped(&shown.to),
+                kept(&escaped(&shown.subject))
+            ))
+        })
+    }),
+    ("forwarded by Gmail as HTML", |part, _| {
+        inline_html(part, |shown, page| {
+            format!(
+                "<div dir=\"ltr\">please have a look<br><br><div class=\"gmail_quote\"><div dir=\"ltr\" class=\"gmail_attr\">---------- Forwarded message ---------<br>From: <strong class=\"gmail_sendername\" dir=\"auto\">{}</strong><br>Date: {}<br>Subject: {}<br>To: &lt;<a href=\"mailto:{}\">{}</a>&gt;<br></div><br><br>{page}</div></div>\n",
+                escaped(&shown.from),
+                shown.date,
+                kept(&escaped(&shown.subject)),
+                shown.to,
+                shown.to
+            )
+        })
+    }),
+];

@@ -1,7 +1,7 @@
 //! Reads a TOML document key by key, and finds every error in it, each with its place: a syntax error,
 //! an unknown field, a wrong type, a value out of range. Serde would stop at the first.
 //!
-//! A reader asks a [`Table`] for the keys that it knows. What nobody asked for is an unknown field.
+//! A reader asks a [`Table`] for the keys that it knows. A key that was not asked for is an unknown field.
 
 mod units;
 

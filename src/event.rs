@@ -181,7 +181,7 @@ pub struct Attachment {
     /// Its size in bytes.
     pub size: usize,
     /// What of a text must not leave: for one pattern after the other, the ranges that it takes out of what
-    /// the ones before have left, each a place and a length in bytes. None if nobody has looked: then a text
+    /// the ones before have left, each a place and a length in bytes. None if the text was not examined: then it
     /// does not go.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redactions: Option<Vec<Vec<(usize, usize)>>>,
@@ -194,8 +194,8 @@ pub const REDACTED: &str = "[redacted]";
 pub const ATTACHMENTS_TILE: &str = "Attachments";
 
 impl Attachment {
-    /// `text`, the content of this file, without what must not leave; none if it is not the text that was
-    /// looked at, or nobody has looked.
+    /// `text`, the content of this file, without what must not leave; none if it is not the text that was examined,
+    /// or none was.
     pub fn redacted(&self, text: &str) -> Option<String> {
         let mut text = text.to_owned();
         for pass in self.redactions.as_ref()? {
@@ -221,7 +221,7 @@ pub fn without(text: &str, ranges: &[(usize, usize)]) -> Option<String> {
 /// Longest title in characters. SIGNL4 documents no bound; a title is pushed, sent as SMS and read aloud.
 pub const TITLE_LIMIT: usize = 250;
 
-/// Longest message in characters. SIGNL4 documents no bound; nobody reads more on a phone.
+/// Longest message in characters. SIGNL4 documents no bound; more is not read on a phone.
 pub const MESSAGE_LIMIT: usize = 10_000;
 
 /// Longest value of a tile in characters.

@@ -10,8 +10,8 @@
 //! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
 //! otherwise. Three nouns ([`mail`], [`event`], [`incident`]) are plain data. Four stages ([`smtp`], [`rules`],
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
-//! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] find out
-//! whether a mail is from whom it says.
+//! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] gather
+//! evidence about the sender.
 
 pub mod address;
 pub mod clock;

@@ -45,8 +45,8 @@ pub fn hold_everything(networks: &[Network]) -> bool {
     IpNet::aggregate(&networks).iter().any(|network| network.prefix_len() == 0)
 }
 
-/// The address that stands for whoever holds `address`: an IPv4 address is itself, also in its IPv6 form, and an
-/// IPv6 address is its /64, for that much the smallest customer is given (RFC 6177) and can use all of.
+/// The address that stands for the customer behind `address`: an IPv4 address is itself, also in its IPv6 form, and an
+/// IPv6 address is its /64, which even the smallest customer gets (RFC 6177).
 pub fn holder(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),

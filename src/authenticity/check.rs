@@ -192,7 +192,7 @@ pub(super) fn bound(message: &mut AuthenticatedMessage<'_>) -> bool {
     unusable
 }
 
-/// Whom to ask, and until when.
+/// The resolver to ask, and the deadline.
 struct Asked<'a> {
     authenticator: &'a MessageAuthenticator,
     resolver: &'a Resolver,
@@ -252,7 +252,7 @@ impl Signatures<'_> {
         };
         let by = |signature: &&dkim::Signature| {
             let signer = signature.d.trim_end_matches('.').to_lowercase();
-            // Whoever signs for a domain rules over those below it, unless a record says otherwise.
+            // A signer for a domain also signs for those below it, unless a DMARC record says otherwise.
             signer == from || (dmarc.is_unpublished && is_below(from, &signer))
         };
         // What DMARC takes for aligned may be beside the domain, too.
@@ -435,7 +435,7 @@ fn spf_verdict(result: SpfResult) -> Verdict {
 fn dkim_verdict(result: &DkimResult) -> Verdict {
     match result {
         DkimResult::Pass => Verdict::Pass,
-        // A part of the body that nobody signed (RFC 6376 section 8.2).
+        // A part of the body is not signed (RFC 6376 section 8.2).
         DkimResult::Neutral(Error::Dkim(DkimError::SignatureLength)) => Verdict::Policy,
         DkimResult::Neutral(_) => Verdict::Neutral,
         DkimResult::Fail(_) => Verdict::Fail,

@@ -1,4 +1,4 @@
-//! What a signature must cover to prove anything about a mail, whoever verified it.
+//! What a signature must cover to prove anything about a mail, verified here or by a relay.
 //!
 //! A signature that leaves out the subject, or a field that rules go by, can be carried over to another mail that says
 //! something else. So one counts only if
@@ -46,7 +46,7 @@ const SINGLE: [&str; 14] = [
 /// [`must_be_signed`].
 const SIGNED: [&str; 2] = ["from", "subject"];
 
-/// Fields that relays add on the way, and those that are looked at in another way: nobody signs them for long.
+/// Fields that relays add on the way, and those that are checked in another way: a signature need not cover them.
 const PASSED_OVER: [&str; 14] = [
     "received",
     "received-spf",

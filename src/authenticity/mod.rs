@@ -1,10 +1,10 @@
-//! Whether a mail is from whom it says: SPF, DKIM, DMARC and ARC, checked here or by the relay in front.
+//! Evidence about the sender's identity: SPF, DKIM, DMARC and ARC, checked here or by the relay in front.
 //!
 //! ```text
 //! Checker ──► relay     what a trusted relay wrote (Authentication-Results, read by `results`)
 //!         └─► check     what we find ourselves, by mail-auth and the DNS of a Resolver
 //!               └─► seal      what a trusted sealer found (ARC)
-//! cover, reading        whether a signature covers what rules go by, whoever verified it
+//! cover, reading        whether a signature covers what rules go by
 //! evidence              which signature proves the mail, and when it was made
 //! trust                 the class that follows
 //! ```
@@ -150,7 +150,7 @@ impl Config {
     }
 }
 
-/// Finds out whether mails are from whom they say.
+/// Gathers the evidence about the senders of mails.
 pub struct Checker {
     config: Config,
     trusted: Vec<Network>,
@@ -206,7 +206,7 @@ impl Checker {
         Some(relayed.filter(|_| found.sealer.is_none()).unwrap_or(found))
     }
 
-    /// What a trusted relay in front found out about a mail, if it did. Asks nobody.
+    /// What a trusted relay in front found out about a mail, if it did. Asks no DNS.
     pub fn told(&self, envelope: &Envelope, content: &[u8]) -> Option<Authenticity> {
         if envelope.origin != Origin::Smtp || self.is_alone() {
             return None;
@@ -215,8 +215,8 @@ impl Checker {
     }
 
     /// Whether the mail is to be refused: its domain wants that, and it came from outside with nothing else to
-    /// vouch for it. A relay that passed it on is not answered so: it would have to return the mail to whoever
-    /// was named as the sender.
+    /// vouch for it. A relay that passed it on gets no such reply: it would return the mail to the sender that the
+    /// mail names.
     pub fn refuses(&self, envelope: &Envelope) -> bool {
         self.config.reject
             && !envelope.client.is_known()

@@ -1,4 +1,4 @@
-//! The resolver: where the check asks for DNS records. The system's, or a zone in memory that asks nobody.
+//! The resolver: where the check asks for DNS records. The system's, or a zone in memory.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::breaker::{Breaker, News, Turn};
 
-/// How long the root of all names may take. Whoever resolves has it at hand, or is one question away from it.
+/// How long the root of all names may take. A resolver has it cached, or is one question away from it.
 const ROOT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where DNS records come from. A clone asks the same place.
@@ -50,7 +50,7 @@ impl Resolver {
     }
 
     /// A zone in memory, for tests: names, types (`TXT`, `A`, `AAAA`, `MX`, or `SERVFAIL` for a name that
-    /// cannot be asked for) and values. There is nothing else in the world, and nobody is asked.
+    /// cannot be asked for) and values. There are no other names, and no server is asked.
     pub fn fixed(records: &[(&str, &str, &str)]) -> Self {
         Self::of(ResolverConfig::default(), ResolverOpts::default(), Zone::of(records))
     }

@@ -1,5 +1,5 @@
-//! ARC (RFC 8617): the chain of those who passed a mail on, each of whom says what it found and seals that. A valid
-//! chain proves nothing alone, for anybody may seal. But where the last to seal is one that the site names
+//! ARC (RFC 8617): the chain of relays that passed a mail on; each seals what it found. A valid
+//! chain alone proves nothing, since anyone may seal. But where the last to seal is one that the site names
 //! (`trusted-arc-sealers`), and so is each back to the one that found DMARC to pass, that result is taken.
 //!
 //! A sealer that serves many customers, as Microsoft 365, lets each of them change what they pass on: naming it trusts

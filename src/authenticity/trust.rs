@@ -3,7 +3,7 @@
 use crate::mail::{Envelope, Message, Trust};
 use crate::network::Network;
 
-/// Whom the site trusts.
+/// The networks and domains that the site trusts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trusted {
     /// `[rules] trusted`: the networks that the site's own machines are in.

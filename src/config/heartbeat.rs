@@ -15,7 +15,7 @@ const VARIABLE: &str = "SIGNL4_HEARTBEAT_URL";
 /// How often, unless it is written.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Bounds of how often. A ping is no load for anybody; a day without one helps nobody.
+/// Bounds of the interval. A ping costs little; one a day is too late.
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(86_400);
 
 /// The heartbeat.

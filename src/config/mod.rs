@@ -50,7 +50,7 @@ pub struct Config {
     written: Written,
     /// The listener.
     pub smtp: smtp::Config,
-    /// Whether mails are from whom they say.
+    /// How senders are authenticated.
     pub authenticity: authenticity::Config,
     /// What the site's mail system does to mails on their way.
     pub mail: mail::Config,

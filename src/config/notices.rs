@@ -8,7 +8,7 @@ use crate::document::{Located, Table};
 
 use super::{SecretSource, Team};
 
-/// The longest trouble that is nobody's business: a router that starts anew, an update at SIGNL4's.
+/// The longest trouble that is not told: a router that restarts, an update at SIGNL4.
 const AFTER: Duration = Duration::from_secs(15 * 60);
 
 /// `[notices]`.
@@ -45,7 +45,7 @@ pub struct NoticeMail {
     pub from: String,
     /// Who gets it.
     pub to: Vec<String>,
-    /// Who gets its bounces; nobody if there is none.
+    /// The address for bounces; none: there are none.
     pub bounce: Option<String>,
 }
 
@@ -60,7 +60,7 @@ pub enum MailTls {
     Starttls,
     /// From the first byte (RFC 8314).
     Implicit,
-    /// By STARTTLS where it is offered, whoever's certificate that is (RFC 7435).
+    /// By STARTTLS where it is offered, with any certificate (RFC 7435).
     Opportunistic,
     /// Not at all.
     Off,
@@ -76,7 +76,7 @@ impl MailTls {
         }
     }
 
-    /// Whether nobody on the way can read along.
+    /// True if the connection is encrypted and the server authenticated.
     fn is_private(self) -> bool {
         matches!(self, Self::Starttls | Self::Implicit)
     }

@@ -23,7 +23,7 @@ pub(super) struct Signl4 {
     pub connection: Connection,
     /// The plan that the account has.
     pub plan: Plan,
-    /// Whether a team's secret may be tried by a question that pages nobody.
+    /// True if a team's secret may be tried by a request that does not page.
     pub probe: bool,
 }
 

@@ -70,7 +70,7 @@ pub(super) fn own<'a>(identity: &Identity, key: &str, rows: &'a [Row]) -> Option
 }
 
 /// What SIGNL4 is told of an open that begins a life of `own`, or of a new row: the key, but where another source holds
-/// that. A stranger makes nobody else's id longer.
+/// that. A stranger never changes the id of another source.
 pub(super) fn posted_id(identity: &Identity, key: &str, own: Option<&Row>, rows: &[Row]) -> String {
     if identity.key_source != KeySource::Shipped {
         return key.to_owned();

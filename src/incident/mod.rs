@@ -28,8 +28,7 @@ pub use row::{Row, Source};
 pub use rule::{Case, Further, Ruling, TEXTS, Will, rule};
 pub use storm::{Flood, Kind, MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
 
-/// A clock that shows a time this much before the last page was set back: nobody knows then how long ago
-/// that was.
+/// A clock that shows a time this much before the last page was set back: the page's age is then unknown.
 const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// How it stands with an incident.
@@ -49,7 +48,7 @@ const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum State {
-    /// Nobody has said that he sees to it.
+    /// No mail has acknowledged it.
     Open,
     /// A mail said that somebody does.
     Acknowledged,
@@ -75,8 +74,8 @@ pub struct Incident {
     pub opened_at: Timestamp,
     /// When its last mail came.
     pub last_at: Timestamp,
-    /// When somebody was paged last: when the page left, or until it does when it was made. None if
-    /// nobody was, or the page failed.
+    /// The time of the last page: when it was posted, or, until then, when it was made. None if there was no page, or
+    /// it failed.
     pub paged_at: Option<Timestamp>,
     /// How many mails told of it, those that close and acknowledge included.
     pub mails: u64,

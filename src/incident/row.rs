@@ -12,7 +12,7 @@ const IDS: usize = 4_096;
 /// Where the mails of an incident come from. With the team and the key it is the incident's identity.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Source {
-    /// Whether nobody vouches for its mails. Strangers' incidents are apart from those of known senders.
+    /// True if its mails are from strangers. Their incidents are apart from those of known senders.
     pub stranger: bool,
     /// Where the key came from.
     pub key_source: KeySource,
@@ -175,7 +175,7 @@ impl Row {
         self.close_seq.filter(|_| last)
     }
 
-    /// The event `seq` failed for good. If it was the last page, nobody knows of the incident, and its next open pages.
+    /// The event `seq` failed for good. If it was the last page, the on-call does not know of the incident, so its next open pages.
     /// Whether anything has changed.
     pub fn was_not_posted(&mut self, seq: u64) -> bool {
         let last = self.page_seq == Some(seq);

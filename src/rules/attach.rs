@@ -1,8 +1,8 @@
 //! Which files of a mail go along with its event, and what the event says of those that do not.
 //!
 //! A file goes along if a rule asked for its kind, if it is of a type and size that SIGNL4 takes, and if the
-//! mail's TLP lets more leave than a bare notice. A text goes redacted as all text does; of an image, a PDF,
-//! a sound or a film nobody can tell what it shows, so such a file goes only if a rule named its kind.
+//! mail's TLP lets more leave than a bare notice. A text goes redacted as all text does; an image, a PDF,
+//! a sound or a film cannot be redacted, so such a file goes only if a rule named its kind.
 //! Whatever stays behind is named in a tile.
 
 use crate::event::{self, ATTACHMENTS_TILE, Event};
@@ -19,7 +19,7 @@ pub(super) const HELP: &str =
 /// Longest name of a file in characters.
 pub(super) const NAME_LIMIT: usize = 120;
 
-/// Most files of one event: SIGNL4 documents no bound, and nobody looks at more on a phone.
+/// Most files of one event: SIGNL4 documents no bound, and more is not looked at on a phone.
 const MOST_FILES: usize = 5;
 
 /// Files that the tile names; the others are counted.

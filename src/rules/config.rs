@@ -154,7 +154,7 @@ impl Config {
         config
     }
 
-    /// Whom the site trusts.
+    /// The networks and domains that the site trusts.
     pub fn trusted(&self) -> Trusted {
         Trusted { networks: self.trusted.clone(), domains: self.closing_domains.clone() }
     }

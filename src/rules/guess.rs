@@ -155,7 +155,7 @@ fn text(ground: &Ground<'_>, draft: &Draft, of: Of) -> String {
         texts.push(format!("{}\n{}\n{}", mail::masked(&file.name), file.content_type, file.size));
     }
     if message.encrypted {
-        // Whatever it says, nobody can tell whether it was said before.
+        // An encrypted text cannot be compared with earlier ones.
         texts.push(message.message_id.clone().unwrap_or_else(|| message.size.to_string()));
     }
     digest(&texts)

@@ -1,4 +1,4 @@
-//! The identity of an event: whom its mail is from, and which product, form and installation its external id belongs to.
+//! The identity of an event: its sender, and the product, form and installation that its external id belongs to.
 
 use crate::event::{Event, KeySource, Status, bounded};
 use crate::mail::{self, Trust};

@@ -151,7 +151,7 @@ pub struct Site {
     pub colors: Vec<(String, String)>,
     /// The names of the teams.
     pub teams: Vec<String>,
-    /// Whom the site trusts.
+    /// The networks and domains that the site trusts.
     pub trusted: Trusted,
     /// The highest severity of a stranger's event that a shipped rule sets; none if it is not capped.
     pub stranger_severity: Option<Severity>,
@@ -291,7 +291,7 @@ impl RuleSet {
     }
 
     /// Judges the mail, and if a signature proves it, once more without what that leaves out. If it then would be about
-    /// something else, or not close, it is not proven: whoever changed that field may have made it say so.
+    /// something else, or not close, it is not proven: a change of that field may have made it say so.
     fn run(&self, subject: &Subject<'_>, full: bool) -> Judgement {
         let judgement = self.run_once(subject, full);
         let envelope = subject.envelope;

@@ -1,6 +1,6 @@
 //! SIGNL4's own parameters in a mail (<https://docs.signl4.com/integrations/email/email.html>): header
 //! fields called `X-S4-*`, or a body of `Key: value` lines throughout. A line among other text counts for
-//! nothing: whoever can write into a log or a ticket must not steer.
+//! nothing: a writer of a log line or a ticket must not steer.
 
 use crate::event::refuse_field;
 

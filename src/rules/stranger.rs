@@ -1,5 +1,5 @@
-//! What the events of a stranger may not do: close, acknowledge, and page above a severity. A stranger is a sender from
-//! outside the trusted networks whom nothing proves; see [`crate::mail::Trust`].
+//! What the events of a stranger may not do: close, acknowledge, and page above a severity. A stranger is an unproven
+//! sender from outside the trusted networks; see [`crate::mail::Trust`].
 
 use crate::event::{Event, Severity, Status};
 

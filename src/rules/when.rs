@@ -11,7 +11,7 @@ use super::pattern::Pattern;
 use super::schedule::Schedule;
 use crate::network::Network;
 
-/// Deepest nesting of conditions; deeper ones nobody can read.
+/// Deepest nesting of conditions; deeper ones are unreadable.
 const DEEPEST: usize = 16;
 
 impl Reader<'_> {

@@ -1,5 +1,5 @@
-//! The laws for a mail that somebody passed on: it opens like the mail inside, and closes nothing unless the site names who
-//! passes it on. Whoever can quote a mail could else make an alert go away.
+//! The laws for a forwarded mail: it opens like the mail inside, and closes nothing unless the site names the
+//! forwarder. Otherwise anyone who can quote a mail could close an alert.
 
 use crate::event::{Event, Status};
 
@@ -8,7 +8,7 @@ use super::field::Key;
 use super::ground::Ground;
 use super::stranger;
 
-/// Whether the mail speaks for itself: nobody passed it on, or one whom the site names.
+/// True if the mail was not forwarded, or by a forwarder that the site names.
 pub(super) fn speaks(ground: &Ground<'_>) -> bool {
     ground.message.wrapper.as_ref().is_none_or(|wrapper| wrapper.named)
 }

@@ -42,17 +42,17 @@ struct Present {
 #[derive(Debug)]
 pub struct Seat {
     admission: Arc<Admission>,
-    /// Whom it is counted for, once that is known.
+    /// The client that it counts for, once that is known.
     client: Option<IpAddr>,
 }
 
 impl Admission {
-    /// A door with the limits of `config` and `rates`, and nobody inside.
+    /// A door with the limits of `config` and `rates`, without any session yet.
     pub fn new(config: Arc<Config>, rates: Arc<Rates>) -> Arc<Self> {
         Arc::new(Self { config, rates, present: Mutex::default() })
     }
 
-    /// Lets a connection in, whoever it is.
+    /// Lets a connection in before its client is known.
     ///
     /// # Errors
     /// What to say to it before it is closed.
@@ -89,8 +89,8 @@ impl Seat {
         self.count_unless_exempt(address, now)
     }
 
-    /// Lets a client have the seat whom `proxy` cannot name. It is of no network that is allowed or exempt, and
-    /// counts as one of the proxy's.
+    /// Gives the seat to a client that `proxy` cannot name. It is in no allowed or exempt network, and counts as one
+    /// of the proxy's clients.
     ///
     /// # Errors
     /// What to say to it before it is closed.
@@ -247,7 +247,7 @@ mod tests {
         let own = door.admit("127.0.0.1").unwrap();
         assert_eq!(door.admit("127.0.0.1").unwrap_err(), &reply::TOO_MANY_SESSIONS);
         strangers.pop();
-        // What a stranger leaves is for whoever comes first.
+        // A seat that a stranger leaves goes to the first that comes.
         let more = door.admit("10.0.0.1").unwrap();
         assert_eq!(stranger(18).unwrap_err(), &reply::TOO_MANY_SESSIONS);
         drop(more);

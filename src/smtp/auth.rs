@@ -103,7 +103,7 @@ impl Exchange {
     }
 }
 
-/// Reads `authorization NUL name NUL password`. Nobody may act for another: the first part is empty or the name.
+/// Reads `authorization NUL name NUL password`. A user may act only for himself: the first part is empty or the name.
 fn plain(message: &str) -> Turn {
     let mut parts = message.split('\0');
     match (parts.next(), parts.next(), parts.next(), parts.next()) {

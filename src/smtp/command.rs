@@ -85,7 +85,7 @@ pub enum Command<'a> {
 }
 
 /// Reads a line, which ends in LF or CRLF. A bare LF ends a command, but never data: scripts that write
-/// to the port by hand send it, and nobody but themselves is harmed.
+/// to the port by hand send it, and it harms no other client.
 ///
 /// # Errors
 /// The reply that says what is wrong with it.
@@ -179,7 +179,7 @@ fn mail(argument: &[u8]) -> Result<Command<'_>, &'static Reply> {
             }
             utf8 = true;
         } else if key_is("AUTH") {
-            // Who wrote the mail in the sender's view (RFC 4954 section 5); nobody here depends on it.
+            // The author as the client names it (RFC 4954 section 5). Nothing here depends on it.
             if value.is_none_or(str::is_empty) {
                 return Err(&reply::BAD_PARAMETER);
             }

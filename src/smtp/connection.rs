@@ -354,7 +354,7 @@ async fn over(ending: &mut Ending, in_data: bool) {
     match at {
         Some(at) if in_data => sleep_until(at).await,
         Some(_) => (),
-        // Nobody is left to say when.
+        // The sender is gone: stop never comes.
         None => std::future::pending().await,
     }
 }

@@ -14,7 +14,7 @@ use super::users::Users;
 pub struct Credentials {
     /// What is presented under TLS; none where there is no certificate.
     pub identity: Option<Identity>,
-    /// Who may log in; none where nobody may.
+    /// The users; none if logins are off.
     pub users: Option<Users>,
 }
 

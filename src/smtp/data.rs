@@ -3,7 +3,7 @@
 //!
 //! Only CRLF.CRLF ends a message, and `.CRLF` where the message would begin. A bare CR or LF never ends
 //! anything: it is data and is kept, and a dot after it is text. A reader that took more for the end
-//! would let whoever writes a message append mails of their own to it.
+//! would let the writer of a message append other mails to it (SMTP smuggling).
 //!
 //! A message that cannot be kept is read to its end all the same, without being kept.
 
@@ -47,8 +47,8 @@ impl Data {
         Self { state: State::LineStart, content: Content::new(limit), of_lines: false }
     }
 
-    /// The same from a client that ends its lines by a bare LF and of which the site says that nobody else writes into
-    /// its mails: LF.LF ends it too.
+    /// The same for a client that ends its lines by a bare LF and whose mails, as the site says, contain no text of
+    /// others: LF.LF ends the data too.
     pub fn of_lines(limit: usize) -> Self {
         Self { of_lines: true, ..Self::new(limit) }
     }

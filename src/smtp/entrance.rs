@@ -40,8 +40,8 @@ pub struct Entrance {
     pub auth: bool,
     /// `auth-without-tls`: whether they may although everybody in between can read the password. No.
     pub auth_without_tls: bool,
-    /// `accept-any-login`: the networks whose clients may log in as anybody with any password, which makes them
-    /// nobody: for senders that cannot do without AUTH and have no account. None.
+    /// `accept-any-login`: the networks whose clients may log in with any name and password, without becoming a user:
+    /// for senders that require AUTH and have no account. Default: none.
     pub accept_any_login: Vec<Network>,
     /// `mode`: who may connect to a Unix socket, as permissions of its file. 0660: the service's user and group.
     pub mode: u32,
@@ -296,8 +296,8 @@ impl Entrance {
         Some(entrance)
     }
 
-    /// Reads `bare-lf`, which may be only where whoever writes a mail is the client itself: elsewhere LF.LF in a text would
-    /// let its writer put a second mail behind it.
+    /// Reads `bare-lf`. It is allowed only where the client itself writes the mail: elsewhere LF.LF in a text would
+    /// let its writer append a second mail.
     fn refuse_bare_lf(&mut self, table: &mut Table<'_>) {
         let span = table.value("bare-lf").map(|value| value.span());
         self.bare_lf = table.boolean("bare-lf").unwrap_or_default();

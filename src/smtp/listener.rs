@@ -82,7 +82,7 @@ impl Listener {
         Ok(Self { config: Arc::new(config), credentials: Arc::new(credentials), sockets })
     }
 
-    /// The certificates and the users, which whoever is told to can read anew.
+    /// The certificates and the users; a reload reads them again.
     pub fn credentials(&self) -> &Arc<Credentials> {
         &self.credentials
     }
@@ -97,7 +97,7 @@ impl Listener {
         self.sockets.iter().filter_map(|(_, socket)| socket.address()).collect()
     }
 
-    /// Serves until `stop` is true. Then nobody is let in any more, sessions outside DATA are told and
+    /// Serves until `stop` is true. Then it accepts no more connections, sessions outside DATA are told and
     /// closed, those inside DATA may finish for as long as `drain` says; when it returns, all are over.
     pub async fn run<A: Accept>(
         self,
@@ -126,9 +126,9 @@ impl Listener {
             doors.spawn(door(entrance, socket, edge, admission, ending.clone()));
         }
         tokio::select! {
-            // Whoever could say stop and is gone has stopped.
+            // A dropped sender means stop.
             _ = stop.wait_for(|stop| *stop) => {}
-            // A socket at which nobody is let in any more is the end of the listener.
+            // A socket that accepts no more connections ends the listener.
             Some(ended) = doors.join_next() => return resume(ended),
             Some(ended) = upkeep.join_next() => return resume(ended),
         }
@@ -187,7 +187,7 @@ async fn door<A: Accept>(
                     let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
                     let proxied = incoming.client().is_some_and(named);
                     let admitted = admission.admit_connection().and_then(|mut seat| {
-                        // Whom a proxy comes for is known when it has said so; a Unix socket has no address to count by.
+                        // A proxy names its client only after the connection is accepted; a Unix socket has no address to count by.
                         if let Some(peer) = incoming.client()
                             && !proxied
                         {
@@ -263,8 +263,8 @@ async fn attend<A: Accept>(
     drop(seat);
 }
 
-/// Whom `proxy` names at the beginning of `stream`. None if it does not say for whom it comes: it hears
-/// nothing.
+/// The client that `proxy` names at the beginning of `stream`. None if the proxy names none: it gets no
+/// reply.
 async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) -> Option<Named> {
     let named = tokio::select! {
         named = timeout(proxy::TIME, proxy::read(stream)) => named,
@@ -288,7 +288,7 @@ async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) ->
     Some(named)
 }
 
-/// Lets in whom `proxy` named, and says what is known of them.
+/// Admits the client that `proxy` named, and returns what is known of it.
 fn admit_named(
     seat: &mut Seat,
     entrance: &Entrance,
@@ -301,7 +301,7 @@ fn admit_named(
             let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
             (client, seat.admit_client(address, entrance, now))
         }
-        // Whoever that is, it is not the proxy, and shall not be trusted as the proxy would be.
+        // The client is unknown, but it is not the proxy: it must not get the proxy's trust.
         Named::Unknown => {
             let client = Client { relay: Some(proxy), ..Client::default() };
             (client, seat.admit_unknown(proxy, entrance, now))
@@ -423,7 +423,7 @@ mod tests {
             first.write_all(b"QUIT\r\n").await.unwrap();
             assert!(line(&mut first).await.starts_with("221 "));
             assert_eq!(line(&mut first).await, "");
-            // The seat is given back after the last word was read, at a time that nobody tells.
+            // The seat is given back some time after the last reply was read.
             while !running.client().await.1.starts_with("220 ") {}
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! A check costs 19 MiB of memory and tens of milliseconds, so that few run at a time and the others wait their
 //! turn. The memory is that of the places in which they run, and stays: no number of checks takes more. What fails is answered late, and after [`MAX_FAILURES`] from one client, or for one account, nothing is
-//! checked for a while. A client that has logged in to an account before is counted by itself: nobody can lock it
-//! out by guessing at its account from elsewhere, or at other accounts from the same address. Nor does it concern a
-//! client of the site's own networks what others guessed.
+//! checked for a while. A client that has logged in to an account before has a count of its own: guesses at its
+//! account from elsewhere, or at other accounts from the same address, cannot lock it out. Guesses of others do not
+//! affect clients of the site's own networks.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -36,7 +36,7 @@ const DELAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// How many clients and accounts are remembered at most, about a megabyte. Those that failed longest ago go first.
 const MAX_REMEMBERED: usize = 10_000;
 
-/// Whom failures are counted for. Accounts are kept as hashes: a name can have thousands of bytes.
+/// What failures are counted by. Accounts are kept as hashes: a name can have thousands of bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Counted {
     Client(Option<IpAddr>),
@@ -114,7 +114,7 @@ impl Logins {
             let mut workspace = spare().pop().unwrap_or_default();
             let right = names.check(&login.name, login.password.expose(), &mut workspace);
             spare().push(workspace);
-            // Kept until the memory is free again, even if nobody waits for the outcome any more.
+            // Kept until the memory is free again, even if the session no longer waits for the outcome.
             drop(place);
             right
         };

@@ -70,7 +70,7 @@ impl Share {
     pub async fn cover(&mut self, held: usize, own: bool) -> Result<(), Exhausted> {
         let wanted = held.saturating_sub(FREE).div_ceil(UNIT);
         let covered = async {
-            // First that of which there is less, so that strangers who wait stand in nobody else's way.
+            // The scarcer budget first, so that strangers who wait do not block others.
             self.of_strangers.become_worth(if own { 0 } else { wanted }, &self.budget.strangers).await?;
             self.of_whole.become_worth(wanted, &self.budget.whole).await
         };

@@ -91,7 +91,7 @@ pub enum Refusal {
     Full,
     /// An I/O error, or the gateway shuts down: 451 4.3.0.
     Unavailable,
-    /// It is not from whom it says, and the domain that it names wants such mails refused: 550 5.7.26.
+    /// It fails DMARC, and the policy of its domain is to reject such mails: 550 5.7.26.
     Unauthentic,
     /// Nothing proves who sent it, and too many such mails came from its client: 450 4.7.1.
     TooMany,
@@ -102,9 +102,9 @@ pub enum Refusal {
 pub struct Config {
     /// `listen` and `[[listener]]`: where clients come in, and by which rules. `listen = ["127.0.0.1:2525"]`.
     pub entrances: Vec<Entrance>,
-    /// `[[certificate]]` and `client-ca`: what is presented under TLS, and whom clients' certificates may be from.
+    /// `[[certificate]]` and `client-ca`: the server's certificates, and the issuers of client certificates.
     pub tls: tls::Config,
-    /// `users`: the file of those who may log in. Nobody.
+    /// `users`: the file of users who may log in. Default: none.
     pub users: Option<NamedFile>,
     /// `hostname`: the name in the greeting. That of the system.
     pub hostname: String,

@@ -130,7 +130,7 @@ fn version_2(octets: &[u8]) -> Result<Header, Malformed> {
             let (source, _) = rest.split_first_chunk::<16>().ok_or(Malformed)?;
             (Named::Client(IpAddr::V6(Ipv6Addr::from(*source)).to_canonical()), 36)
         }
-        // None that is known, or UDP or a Unix socket, over which nobody comes here by way of a proxy.
+        // An unknown family, or UDP or a Unix socket, which no proxy forwards to this listener.
         0x00 | 0x12 | 0x22 | 0x31 | 0x32 => return Ok(Header::Whole(Named::Unknown)),
         _ => return Err(Malformed),
     };

@@ -3,12 +3,11 @@
 //! A limit such as `600/m` is a token bucket: so many at once, and then as many as come back over the minute.
 //! What is over a limit is told to come again; no mail is lost by it, for a queue keeps it.
 //!
-//! Only clients that nobody answers for are counted: those in [`Limits::exempt`], and those of a Unix socket,
-//! come as often as they like. A storm of alerts from a relay of one's own is no attack; what becomes of a storm
+//! Clients in [`Limits::exempt`] and clients of a Unix socket are not counted and have no limit. A storm of alerts from a relay of one's own is no attack; what becomes of a storm
 //! is for the rules to say.
 //!
-//! It promises that whatever comes, each limit costs a fixed amount of memory ([`MAX_COUNTED`]), and that time
-//! which goes backwards shuts nobody out. What was counted is forgotten when the service ends.
+//! Each limit costs a fixed amount of memory at most ([`MAX_COUNTED`]), and a clock that goes backwards locks no
+//! client out. The counts are lost when the service ends.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -53,7 +52,7 @@ pub struct Limits {
     /// `recipient`: the mails for one recipient. Off, for anybody can use it up.
     pub recipient: Option<Rate>,
     /// `strangers`: the mails from one address outside of which nothing proves who sent them, as the gateway finds when
-    /// they are whole. 60/m: a service that nobody has named yet may tell of a trouble, and no more.
+    /// they are whole. 60/m: enough for a service that the site has not named yet to report trouble.
     pub strangers: Option<Rate>,
     /// `exempt`: the networks whose clients are not counted, nor their sessions (`max-sessions-per-client`), and may
     /// log in to an account whatever others guess at it. Loopback and private networks.
@@ -162,7 +161,7 @@ impl Exceeded {
 #[derive(Debug)]
 pub struct Rates {
     limits: Limits,
-    /// Nobody can choose names that fall together, as it starts with random bits.
+    /// Seeded with random bits, so that a sender cannot choose names that collide.
     hasher: RandomState,
     counts: Mutex<Counts>,
 }
@@ -247,7 +246,7 @@ pub(super) fn nanoseconds(now: Timestamp) -> i64 {
     i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX / 2)
 }
 
-/// The buckets of one limit, by the hash of whom they are for.
+/// The buckets of one limit, by the hash of what they count.
 ///
 /// Of a bucket only the time is kept at which it is full again (the generic cell rate algorithm, ITU-T I.371). So
 /// one that is full already need not be kept at all.
@@ -281,8 +280,8 @@ impl Buckets {
         self.full_at.insert(whose, full_at);
     }
 
-    /// Makes room: forgets the full buckets, and if more than half are not, those that were used least. Whoever
-    /// sends under ever new names makes such ones, and does not wash out those who send much under one.
+    /// Makes room: forgets the full buckets, and if more than half are not, those that were used least. A sender of
+    /// ever new names makes such buckets, so it cannot displace those that count frequent senders.
     fn forget(&mut self, now: i64) {
         self.full_at.retain(|_, at| *at > now);
         if self.full_at.len() > MAX_COUNTED / 2 {

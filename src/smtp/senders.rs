@@ -10,7 +10,7 @@ use crate::document::Table;
 pub struct Senders {
     /// `senders-allow`: those that may come. None is given, and everybody may.
     allow: Option<Vec<Pattern>>,
-    /// `senders-deny`: those that may not, though they are among the allowed ones. Nobody.
+    /// `senders-deny`: exceptions to the allowed senders. Default: none.
     deny: Vec<Pattern>,
 }
 

@@ -71,10 +71,10 @@ pub struct Session {
     /// The rules of the entrance that the client came in by.
     entrance: Arc<Entrance>,
     clock: Arc<dyn Clock>,
-    /// Counts its mails; none where nobody does.
+    /// Counts its mails; none if they are not counted.
     rates: Option<Arc<Rates>>,
     client: Client,
-    /// Where the client itself is, whoever it says that it speaks for.
+    /// The address of the connection itself, whatever client a proxy or relay names.
     speaker: Option<IpAddr>,
     /// The proxy that said where it is.
     proxy: Option<IpAddr>,

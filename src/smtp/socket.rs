@@ -84,7 +84,7 @@ impl Inherited {
         Ok(Self(found))
     }
 
-    /// The names of those that nobody has taken.
+    /// The names of the sockets that are not taken.
     pub fn left(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

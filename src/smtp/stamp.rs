@@ -1,5 +1,5 @@
-//! What files look like from outside: whether they changed, by device, inode, size and time, as whoever replaces a
-//! file changes at least one; and whether everybody may read them.
+//! File metadata: whether a file changed, by device, inode, size and time (a replaced file differs in at least one),
+//! and whether every user may read it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

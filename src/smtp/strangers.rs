@@ -2,8 +2,8 @@
 //! nothing proves who sent it.
 //!
 //! The address is that of the client, or of the first hop outside where a relay of the site's own passed the mail on. What a
-//! client outside has too much of is told to come again. A relay of the site's own is refused nothing: it would keep what
-//! others wait for, or return it to whoever was named as the sender.
+//! client outside has too much of is told to come again. A relay of the site's own is refused nothing: it would keep mail
+//! that others wait for, or return it to the sender that the mail names.
 
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};

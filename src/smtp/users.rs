@@ -1,7 +1,7 @@
 //! The users of the listener: a file with a line for each, `name:$argon2id$…`, as `smtp2signl4 passwd` writes it.
 //!
-//! It promises that to check a password takes as long for a name that nobody has as for one that somebody has, as
-//! long as all lines were made with the same costs, and that a hash cannot ask for more memory than [`MAX_MEMORY`].
+//! Checking a password takes the same time for an unknown name as for a known one, provided that
+//! all lines were made with the same costs, and a hash cannot ask for more memory than [`MAX_MEMORY`].
 
 use std::collections::HashMap;
 use std::fmt;
@@ -26,7 +26,7 @@ const MAX_PASSES: u32 = 10;
 /// The longest name, in bytes.
 const MAX_NAME: usize = 255;
 
-/// Checked where the file has no line at all. Nobody has its password.
+/// Checked where the file has no line at all. No password fits it.
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$c210cDJzaWdubDQtbm9ib2R5$S2mCQuyAdgdvTN0WZXmvSbyQH6Vw5dcH2iEzUFsyqSM";
 
@@ -94,7 +94,7 @@ impl Names {
         self.hashes.len()
     }
 
-    /// Whether nobody can log in.
+    /// True if there is no user.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }

@@ -1,5 +1,5 @@
 //! A stand-in for SIGNL4's webhook on loopback, for the demo, the tests and the benchmarks: the same paths,
-//! status codes, rate headers and error bodies, as far as SIGNL4 documents them. It pages nobody.
+//! status codes, rate headers and error bodies, as far as SIGNL4 documents them. It does not page.
 //!
 //! It records what it is sent and can be told to fail in all the ways that a server and the net can. What
 //! SIGNL4 leaves open is answered strictly here. It keeps no alerts and knows no duties.

@@ -26,13 +26,13 @@ impl Session {
     }
 
     /// DATA. When it is refused, its message may come nevertheless, from a client that does not wait for
-    /// the reply, and must not be taken for commands: whoever wrote the message would write them.
+    /// the reply, and must not be read as commands: the writer of the message would choose them.
     ///
     /// By RFC 2920 section 3.1 nothing may be pipelined behind DATA. So if anything is, it can only be
     /// that message, and the session ends; and it ends if the next line is no command. That a message
     /// which comes late begins with a command cannot be told from a client that goes on, as it may.
     /// Where the input in hand ends with DATA, what is behind it may only not have been read yet: that is
-    /// looked for before the client hears of the refusal, as nobody may go on before.
+    /// looked for before the client gets the refusal, because no client may go on before that.
     pub(super) fn data(&mut self, followed: bool) {
         // Only a client that ends its commands so ends its mails so.
         let bare_lf = self.entrance.bare_lf && self.ends_by_bare_lf();
@@ -151,7 +151,7 @@ impl Session {
         }
     }
 
-    /// What a client is told that has content for nobody.
+    /// The reply to a client that sends content without an accepted recipient.
     pub(super) fn no_recipients(&self, mail: &Transaction) -> &'static Reply {
         match self.entrance.protocol {
             _ if mail.asked == 0 => &reply::NEED_RCPT,

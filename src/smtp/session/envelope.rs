@@ -1,4 +1,4 @@
-//! The envelope in a session: whose mail it is, and for whom.
+//! The envelope in a session: MAIL and RCPT.
 
 use tracing::info;
 

@@ -22,7 +22,7 @@ impl Session {
     pub(super) fn over_rate(&mut self) -> Option<&'static Reply> {
         let (Some(rates), Some(mail)) = (&self.rates, &mut self.transaction) else { return None };
         if mail.over_rate.is_none() {
-            // Whom a relay cannot name counts as the relay.
+            // A client that the relay cannot name counts as the relay.
             let client = self.client.address.or(self.client.relay);
             let (sender, recipients) = (&mail.reverse_path, &mail.recipients);
             let exceeded = rates.mail(client, sender, recipients, self.clock.now()).err()?;

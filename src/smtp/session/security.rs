@@ -43,7 +43,7 @@ impl Session {
         self.client.address
     }
 
-    /// Whether the client came by a Unix socket, and nobody spoke for it.
+    /// True if the client connected to a Unix socket and no proxy or relay named another client.
     pub fn is_local(&self) -> bool {
         self.client.address.is_none() && self.client.relay.is_none()
     }
@@ -109,7 +109,7 @@ impl Session {
     /// forget it, as we do with what comes later; but a client that sends it is broken or attacked, so that the
     /// session ends, as it does in Postfix since 3.9.
     ///
-    /// After XCLIENT there is none: it would forget whom the relay named, and who asks for it may be that very client,
+    /// Refused after XCLIENT: it would reset the client that the relay named, and the command may come from that client,
     /// whose bytes the relay passes on.
     pub(super) fn starttls(&mut self, followed: bool) -> Option<Step> {
         if self.client.tls.is_some() {
@@ -455,7 +455,7 @@ mod tests {
         assert_eq!(offered(&mut talk), ["AUTH PLAIN LOGIN"]);
         assert_eq!(talk.codes("MAIL FROM:<a>\r\n"), "530 5.7.0");
         assert_eq!(talk.codes(format!("AUTH PLAIN {WRONG}\r\nAUTH LOGIN\r\n")), "235 2.7.0, 503 5.5.1");
-        // What it was told is true: it may hand in, and is nobody.
+        // The reply was true: the client may hand in mail, but counts as no user.
         talk.says(MAIL);
         assert_eq!(talk.mails[0].envelope.client.user, None);
 

@@ -43,7 +43,7 @@ pub struct Facts {
     pub subject: String,
     /// Who made it.
     pub issuer: String,
-    /// Whether it was made by itself, so that nobody trusts it who was not told to.
+    /// True for a self-signed certificate: clients must be configured to trust it.
     pub self_signed: bool,
     /// The hosts that it is for: names, `*.` names and addresses.
     pub names: Vec<String>,

@@ -41,6 +41,10 @@ pub mod standin;
 
 pub mod config;
 
+pub mod context;
+
+pub mod watch;
+
 pub mod gateway;
 
 pub mod cli;

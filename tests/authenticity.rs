@@ -12,15 +12,16 @@ use jiff::Timestamp;
 use smtp2signl4::authenticity::{Checker, Resolver};
 use smtp2signl4::clock::Manual;
 use smtp2signl4::config::{Routes, parse};
+use smtp2signl4::context::Context;
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Status};
-use smtp2signl4::gateway::expect::standings;
-use smtp2signl4::gateway::lookout::Lookout;
 use smtp2signl4::gateway::{Edge, Intake, load_rules};
 use smtp2signl4::mail::{Authenticity, Client, Envelope, Mail, MailId, Trust, Verdict};
 use smtp2signl4::smtp::strangers::Strangers;
 use smtp2signl4::smtp::{Accept, Refusal};
 use smtp2signl4::spool::{Config, Spool};
+use smtp2signl4::watch::Lookout;
+use smtp2signl4::watch::expect::standings;
 
 /// The site's own domain is the only sender's.
 const YOURS: &str = "[rules]\nclosing-domains = ['example.org']\n";
@@ -31,15 +32,15 @@ async fn edge(folder: &Path, settings: &str) -> Edge {
     let config = parse(None, &Source::new("c", format!("[authenticity]\n{settings}"))).unwrap();
     let clock = Arc::new(Manual::new(now()));
     let spool = Spool::open(&Config::at(folder), clock.clone()).unwrap();
-    let lookout = Lookout::load(&config, spool.reader(), now()).await.unwrap();
     let (rules, routes) = (Arc::new(load_rules(&config).unwrap()), Routes::new(&config.teams));
-    let team = config.teams[0].name.clone();
+    let context = Context::new(spool, clock, routes, rules, 0);
+    let lookout = Lookout::load(&config, context.clone()).await.unwrap();
     let resolver = Resolver::fixed(&[
         ("example.org", "TXT", "v=spf1 ip4:203.0.113.0/24 -all"),
         ("_dmarc.example.org", "TXT", "v=DMARC1; p=reject"),
     ]);
     Edge::new(
-        Arc::new(Intake::new(rules, routes, team, spool, None, clock, 0).watching(lookout)),
+        Arc::new(Intake::new(context, Arc::new(lookout))),
         Checker::new(config.authenticity, config.rules.trusted, resolver),
     )
 }
@@ -68,7 +69,7 @@ fn resolved(client: &str, head: &str) -> Mail {
 
 /// The one event of a kept mail, and the facts in its envelope and its story.
 async fn kept(edge: &Edge, id: MailId) -> (Event, Envelope, serde_json::Value) {
-    let reader = edge.intake.spool().reader();
+    let reader = edge.intake.context().spool.reader();
     let shown = reader.show(id).await.unwrap().unwrap();
     let envelope = shown.envelope.unwrap();
     let content = reader.content(id).await.unwrap().unwrap();
@@ -117,7 +118,17 @@ async fn what_fails_dmarc_is_refused_only_where_the_site_wants_that() {
     let folder = tempfile::tempdir().unwrap();
     let strict = edge(folder.path(), "reject = true\n").await;
     assert_eq!(strict.accept(resolved("198.51.100.66", "")).await, Err(Refusal::Unauthentic));
-    assert!(strict.intake.spool().reader().mails(MailId::new(now(), 0), None, 9).await.unwrap().is_empty());
+    assert!(
+        strict
+            .intake
+            .context()
+            .spool
+            .reader()
+            .mails(MailId::new(now(), 0), None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     strict.accept(resolved("203.0.113.9", "")).await.unwrap();
     strict.accept(resolved("127.0.0.1", "")).await.unwrap();
 }
@@ -236,7 +247,7 @@ async fn a_stranger_satisfies_no_expectation_unless_it_says_so() {
         let folder = tempfile::tempdir().unwrap();
         let edge = edge(folder.path(), &format!("{YOURS}{expects}")).await;
         edge.accept(resolved(client, "")).await.unwrap();
-        let known = standings(edge.intake.spool().reader()).await.unwrap();
+        let known = standings(edge.intake.context().spool.reader()).await.unwrap();
         let mut names: Vec<String> =
             known.into_iter().filter(|(_, standing)| standing.seen.is_some()).map(|(name, _)| name).collect();
         names.sort();

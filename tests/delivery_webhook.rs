@@ -16,7 +16,7 @@ use smtp2signl4::delivery::{
 use smtp2signl4::event::Attachment;
 use smtp2signl4::mail::MailId;
 use smtp2signl4::secret::Secret;
-use smtp2signl4::spool::{Outcome, Queued, Reservation, Urgent, rank};
+use smtp2signl4::spool::{Outcome, Queued, Reservation, Urgent, Withdrawn, rank};
 use smtp2signl4::standin::{Fault, Options, Plan, Request, Standin};
 use tokio::sync::watch;
 
@@ -501,6 +501,13 @@ async fn a_team_that_the_config_does_not_name_keeps_its_events_and_is_listed() {
     let status = within(rig.delivery.status()).await;
     let night = &status[0];
     assert_eq!((night.team.as_str(), night.state, night.queued), ("night", State::Unknown, 1));
+    assert!(night.is_stuck());
+    let mut given_up = rig.memory.put(2, None);
+    given_up[0].team = "night".into();
+    rig.memory.queued().remove(&2);
+    rig.delivery.offer(given_up);
+    rig.delivery.withdraw(vec![Withdrawn { team: "night".into(), seq: 2 }]);
+    assert_eq!(within(rig.delivery.status()).await[0].queued, 1, "an operator has given up on the other");
     let targets = ["soc", "night"].map(|team| Target::fixed(team, rig.standin.url(), Secret::new(SECRET)));
     within(rig.delivery.retarget(targets.to_vec())).await.unwrap();
     rig.delivered(1).await;

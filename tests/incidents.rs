@@ -10,12 +10,16 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::clock::{Clock, Manual};
+use smtp2signl4::config::{self, Routes};
+use smtp2signl4::context::Context;
+use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity, Status};
-use smtp2signl4::gateway::storm::tell_due;
 use smtp2signl4::incident;
 use smtp2signl4::mail::{Envelope, MailId, Origin};
+use smtp2signl4::rules::RuleSet;
 use smtp2signl4::spool::{Config, Entry, Filter, Outcome, Queued, Reader, Spool, Sync};
 use smtp2signl4::standin::{Fault, Options, Request, Standin};
+use smtp2signl4::watch::storm::tell_due;
 use support::{PATIENCE, Site, Smtp};
 
 /// Sends a mail in SIGNL4's own format.
@@ -178,7 +182,7 @@ async fn killed_again_and_again_in_a_storm_the_gateway_pages_no_further_burst_an
 
 /// A spool whose events are taken at once, and a clock that the test moves.
 struct Model {
-    spool: Spool,
+    context: Context,
     clock: Arc<Manual>,
     storm: incident::Storm,
     posted: Vec<Queued>,
@@ -191,7 +195,10 @@ impl Model {
         let config = Config { sync: Sync::Off, ..Config::at(folder) };
         let storm = config.incidents.storm.clone().unwrap();
         let spool = Spool::open(&config, clock.clone()).unwrap();
-        Self { spool, clock, storm, posted: Vec::new(), next: 0 }
+        let site = config::parse(None, &Source::new("c", "")).unwrap();
+        let (rules, teams) = (RuleSet::load(&[], site.site()).unwrap(), Routes::new(&site.teams));
+        let context = Context::new(spool, clock.clone(), teams, Arc::new(rules), 0);
+        Self { context, clock, storm, posted: Vec::new(), next: 0 }
     }
 
     async fn put(&mut self, n: u32, status: Status) {
@@ -214,17 +221,17 @@ impl Model {
             events: vec![event],
             dropped: None,
         };
-        self.spool.put(entry).await.unwrap();
+        self.context.spool.put(entry).await.unwrap();
     }
 
     /// Tells what is due and posts all that waits.
     async fn post(&mut self) {
-        tell_due(&self.spool, &self.storm, &*self.clock, Timestamp::MIN).await.unwrap();
-        let waiting = self.spool.waiting("soc", 0, 100_000).await.unwrap();
+        tell_due(&self.context, &self.storm, Timestamp::MIN).await.unwrap();
+        let waiting = self.context.spool.waiting("soc", 0, 100_000).await.unwrap();
         let at = self.clock.now();
         let delivered =
             |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at, by_way: None };
-        self.spool.record(waiting.iter().map(delivered).collect()).await.unwrap();
+        self.context.spool.record(waiting.iter().map(delivered).collect()).await.unwrap();
         self.posted.extend(waiting);
     }
 
@@ -284,5 +291,5 @@ async fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_tell_of_them_all()
     assert_eq!((opens, closes), (1, 20 + critical.len() + 1 + 1));
     let last = model.titles().pop().unwrap();
     assert_eq!(last, "The storm of mails from Tool is over: all 9970 folded are closed");
-    assert_eq!(model.spool.reader().storms().await.unwrap(), []);
+    assert_eq!(model.context.spool.reader().storms().await.unwrap(), []);
 }

@@ -24,6 +24,8 @@ const ORDER: &[&str] = &[
     "delivery",
     "standin",
     "config",
+    "context",
+    "watch",
     "gateway",
     "cli",
 ];

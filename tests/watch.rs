@@ -12,18 +12,19 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::clock::{Clock, Manual};
 use smtp2signl4::config::{self, Config, Environment, Routes};
+use smtp2signl4::context::Context;
 use smtp2signl4::delivery::{self, Connection, Pinger, Proxy};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::gateway::control::{Reply, Request};
-use smtp2signl4::gateway::heartbeat::Heart;
-use smtp2signl4::gateway::operator;
-use smtp2signl4::gateway::vitals::{Door, Vitals};
-use smtp2signl4::gateway::{Gateway, Intake, Lookout, expect, load_rules, lookout};
+use smtp2signl4::gateway::{Gateway, Intake, load_rules, operator};
 use smtp2signl4::mail::{Envelope, Mail};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Filter, Outcome, Spool, State};
 use smtp2signl4::standin::{Options, Standin};
+use smtp2signl4::watch::health::heartbeat::Heart;
+use smtp2signl4::watch::health::{Door, Vitals};
+use smtp2signl4::watch::{Lookout, expect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn start() -> Timestamp {
@@ -50,28 +51,27 @@ impl Bench {
         let config = parse(folder, text);
         let clock = Arc::new(Manual::new(now));
         let spool = Spool::open(&config.spool, clock.clone()).unwrap();
-        let lookout = Lookout::load(&config, spool.reader(), clock.now()).await.unwrap();
         let rules = Arc::new(load_rules(&config).unwrap());
-        let routes = Routes::new(&config.teams);
-        let intake = Intake::new(rules, routes, "default".to_owned(), spool, None, clock.clone(), 0);
-        let bench = Self { intake: Arc::new(intake.watching(lookout)), clock };
+        let context = Context::new(spool, clock.clone(), Routes::new(&config.teams), rules, 0);
+        let lookout = Lookout::load(&config, context.clone()).await.unwrap();
+        let bench = Self { intake: Arc::new(Intake::new(context, Arc::new(lookout))), clock };
         bench.attend().await;
         bench
     }
 
     /// Ends it: nothing but the spool is left. The time at which that was.
     async fn end(self) -> Timestamp {
-        self.intake.spool().close().await;
+        self.intake.context().spool.close().await;
         self.clock.now()
     }
 
     async fn attend(&self) -> Option<Timestamp> {
-        lookout::attend(&self.intake).await.unwrap()
+        self.intake.lookout().attend().await.unwrap()
     }
 
     /// Delivers what waits, moves the clock by `step` and does what is due then.
     async fn after(&self, step: SignedDuration) -> Option<Timestamp> {
-        let waiting = self.intake.spool().waiting("default", 0, 100).await.unwrap();
+        let waiting = self.intake.context().spool.waiting("default", 0, 100).await.unwrap();
         let at = self.clock.now();
         let delivered = waiting.iter().map(|event| Outcome::Delivered {
             seq: event.seq,
@@ -79,7 +79,7 @@ impl Bench {
             at,
             by_way: None,
         });
-        self.intake.spool().record(delivered.collect()).await.unwrap();
+        self.intake.context().spool.record(delivered.collect()).await.unwrap();
         self.clock.advance(step);
         self.attend().await
     }
@@ -98,7 +98,7 @@ impl Bench {
 
     /// The payloads of notices of the gateway's own that were posted or wait for it, in order.
     async fn notices(&self) -> Vec<Value> {
-        let spool = self.intake.spool().reader();
+        let spool = self.intake.context().spool.reader();
         let states = vec![State::Queued, State::Delivered];
         let listed = spool.list(Filter { states, ..Filter::default() }).await.unwrap();
         let mut found = Vec::new();
@@ -244,7 +244,7 @@ async fn a_mail_that_a_rule_drops_has_come_and_an_event_can_be_what_is_expected(
     bench.intake.take(Mail { envelope: envelope.clone(), content: report.into() }).await.unwrap();
     assert_eq!(bench.attend().await, Some(start() + hours(25)));
     let standing = async |name: &str| {
-        let all = expect::standings(bench.intake.spool().reader()).await.unwrap();
+        let all = expect::standings(bench.intake.context().spool.reader()).await.unwrap();
         all.into_iter().find(|(known, _)| known == name).unwrap().1.seen.map(|seen| seen.at)
     };
     assert_eq!((standing("report").await, standing("veeam").await), (Some(start() + hours(1)), None));
@@ -291,7 +291,7 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     let minute = Duration::from_secs(60);
     let heart = |door| {
         let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-        Heart::new(Vitals::new(door, Arc::clone(gateway.intake())), pinger, minute)
+        Heart::new(Vitals::new(door, gateway.intake().context().clone()), pinger, minute)
     };
     let mut beating = heart(door(&config, gateway.addresses()));
     assert!(beating.beat().await);
@@ -312,7 +312,7 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
         .take_event(Envelope { received_at: start(), ..Envelope::default() }, event)
         .await
         .unwrap();
-    let posting = gateway.intake().delivery().unwrap();
+    let posting = gateway.intake().context().delivery.clone().unwrap();
     while !posting.status().await.iter().any(|team| team.state == delivery::State::Held && team.queued > 0) {
         standin.wait_for(|requests| !requests.is_empty()).await;
         tokio::task::yield_now().await;
@@ -335,11 +335,11 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     assert!(beating.beat().await, "it goes on");
     assert_eq!(*pings.borrow(), 4);
 
-    let intake = Arc::clone(gateway.intake());
+    let context = gateway.intake().context().clone();
     let door = door(&config, gateway.addresses());
-    intake.spool().close().await;
+    context.spool.close().await;
     let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-    let mut full = Heart::new(Vitals::new(door, intake), pinger, minute);
+    let mut full = Heart::new(Vitals::new(door, context), pinger, minute);
     assert_eq!(full.check().await.unwrap_err().part, "spool");
     gateway.stop().await;
 }
@@ -363,7 +363,7 @@ async fn a_ping_that_fails_shows_no_address() {
 
 /// What is kept in the spool: title and state of each event but the notices, in order.
 async fn kept(bench: &Bench) -> Vec<(String, State)> {
-    let listed = bench.intake.spool().reader().list(Filter::default()).await.unwrap();
+    let listed = bench.intake.context().spool.reader().list(Filter::default()).await.unwrap();
     let kept = listed.into_iter().rev().filter(|event| !event.title.contains("still open"));
     kept.map(|event| (event.title, event.state)).collect()
 }
@@ -388,7 +388,7 @@ async fn a_muted_mail_is_kept_and_what_is_still_open_at_the_end_is_told_once() {
             muted("db1 disk full"),
         ]
     );
-    let listed = bench.intake.spool().reader().list(Filter::default()).await.unwrap();
+    let listed = bench.intake.context().spool.reader().list(Filter::default()).await.unwrap();
     assert_eq!(listed[0].reason.as_deref(), Some("maintenance patching"));
     assert_eq!(bench.after(hours(1)).await, Some(start() + hours(2)));
     assert_eq!(bench.statuses().await, [""; 0]);

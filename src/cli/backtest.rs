@@ -17,7 +17,7 @@ use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::document::parse_duration;
 use crate::event::Event;
-use crate::gateway::{load_unproven, routed};
+use crate::gateway::load_unproven;
 use crate::mail::MailId;
 use crate::rules::{Judgement, Outcome, RuleSet, Subject};
 use crate::spool::{Past, Reader};
@@ -171,7 +171,7 @@ impl Bench<'_> {
         };
         let message = self.after.read(content);
         let mut changed = false;
-        for team in routed(&self.routes, &envelope.recipients, &self.config.teams[0].name) {
+        for team in self.routes.reached(&envelope.recipients) {
             let subject = Subject { message: &message, envelope, team: &team };
             let (before, after) = (self.before.judge(&subject), self.after.judge(&subject));
             tally.count(&before, 0);

@@ -6,10 +6,11 @@ use crate::config::{self, Config};
 use crate::delivery::{Fault, Finding, probe, probe_way};
 use crate::diagnostic::Diagnostic;
 use crate::event::bounded;
-use crate::gateway::lookout::span;
-use crate::gateway::{self, Smarthost};
+use crate::gateway;
 use crate::smtp::{Credentials, Entrance};
 use crate::spool::{Reader, Spool};
+use crate::watch::expect::span;
+use crate::watch::notices::Smarthost;
 
 use super::{Exit, Site, expect, mute, one_line, pairs, print, runtime, strangers, tell_all};
 

@@ -159,14 +159,14 @@ impl Stage {
 
     /// What the mail says and which rules hold for it, and how many events that makes.
     fn explain(&self, name: &str, content: &[u8]) -> (String, u64) {
-        let message = self.gateway.intake().rules().read(content);
+        let message = self.gateway.intake().context().rules.get().read(content);
         let envelope = super::explain::Envelope::default().of(&message, System);
         let mut shown = format!("\n{name}\n  mail    {}\n", message.subject);
         let first = message.text.lines().filter(|line| !line.trim().is_empty()).take(3);
         first.for_each(|line| shown.push_str(&format!("          {line}\n")));
         let mut events = 0;
-        for team in self.gateway.intake().teams(&envelope.recipients) {
-            let judgement = self.gateway.intake().rules().judge(&crate::rules::Subject {
+        for team in self.gateway.intake().context().teams.reached(&envelope.recipients) {
+            let judgement = self.gateway.intake().context().rules.get().judge(&crate::rules::Subject {
                 message: &message,
                 envelope: &envelope,
                 team: &team,
@@ -190,7 +190,7 @@ impl Stage {
         let Some(id) = reply.split_whitespace().last().and_then(|id| id.parse().ok()) else {
             return Vec::new();
         };
-        let shown = self.gateway.intake().spool().reader().show(id).await.ok().flatten();
+        let shown = self.gateway.intake().context().spool.reader().show(id).await.ok().flatten();
         let events = shown.into_iter().flat_map(|shown| shown.events).map(|event| event.listed);
         let kept =
             events.filter(|event| matches!(event.state, State::Counted | State::Muted | State::Folded));

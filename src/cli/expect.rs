@@ -6,9 +6,9 @@ use serde_json::json;
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Expect};
-use crate::gateway::expect::{Standing, standings};
-use crate::gateway::lookout::span;
 use crate::spool::Reader;
+use crate::watch::expect::span;
+use crate::watch::expect::{Standing, standings};
 
 use super::{Exit, Site, excerpt, local, print, runtime};
 

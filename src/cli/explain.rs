@@ -17,11 +17,11 @@ use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::document::duration_text;
 use crate::event::shown_size;
-use crate::gateway::mute::Mutes;
-use crate::gateway::{for_each_team, load_unproven, routed, standing};
+use crate::gateway::{for_each_team, load_unproven, standing};
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 use crate::spool::{KnownIncident, Reader};
+use crate::watch::mute::Mutes;
 
 use super::difference::Difference;
 use super::{Exit, Site, excerpt, local, print, runtime, tell_all};
@@ -171,7 +171,7 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
             Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system());
         envelope.authenticity = site.told(&envelope, content).map(Box::new);
     }
-    let teams = routed(&Routes::new(&config.teams), &envelope.recipients, &config.teams[0].name);
+    let teams = Routes::new(&config.teams).reached(&envelope.recipients);
     let judge = |rules: &RuleSet| {
         for_each_team(&teams, |team| {
             let subject = Subject { message: &message, envelope: &envelope, team };

@@ -251,6 +251,6 @@ async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Resul
             unreachable!("`queue` and `mute` hand these in by themselves")
         }
     };
-    intake.spool().close().await;
+    intake.context().spool.close().await;
     Ok(reply)
 }

@@ -12,8 +12,8 @@ use crate::clock::{Clock, System};
 use crate::config::{Config, Window, moment};
 use crate::document::parse_duration;
 use crate::gateway::control::Request;
-use crate::gateway::mute::{self, Mute};
 use crate::spool::Reader;
+use crate::watch::mute::{self, Mute};
 
 use super::queue::change;
 use super::{Exit, Site, excerpt, local, print, runtime};

@@ -363,7 +363,7 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
                     unreachable!("these hand in, they do not change")
                 }
             };
-            intake.spool().close().await;
+            intake.context().spool.close().await;
             reply
         }
     };

@@ -10,9 +10,10 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::config::{Config, Format, Level, Log};
-use crate::gateway::{End, Failure, Gateway, notify};
+use crate::gateway::{End, Failure, Gateway};
 use crate::smtp::Inherited;
 use crate::spool::OpenError;
+use crate::watch::notify;
 
 use super::{Exit, Site, runtime, tell_all};
 

@@ -7,11 +7,13 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
-use crate::clock::{Clock, System};
+use crate::clock::System;
 use crate::config::{Config, Routes};
+use crate::context::Context;
 use crate::gateway::control::{Reply, Request};
-use crate::gateway::{Intake, Lookout, load_rules};
+use crate::gateway::{Intake, load_rules};
 use crate::spool::Spool;
+use crate::watch::Lookout;
 
 /// What became of a request.
 pub(super) enum Way {
@@ -65,10 +67,7 @@ pub(super) async fn offline(config: &Config) -> Result<Intake, String> {
     })?;
     let clock = Arc::new(System);
     let spool = Spool::open(&config.spool, clock.clone()).map_err(|error| error.to_string())?;
-    let fallback = config.teams[0].name.clone();
-    let routes = Routes::new(&config.teams);
-    let lookout =
-        Lookout::load(config, spool.reader(), clock.now()).await.map_err(|error| error.to_string())?;
-    let intake = Intake::new(Arc::new(rules), routes, fallback, spool, None, clock, fastrand::u16(..));
-    Ok(intake.watching(lookout))
+    let context = Context::new(spool, clock, Routes::new(&config.teams), Arc::new(rules), fastrand::u16(..));
+    let lookout = Lookout::load(config, context.clone()).await.map_err(|error| error.to_string())?;
+    Ok(Intake::new(context, Arc::new(lookout)))
 }

@@ -37,6 +37,21 @@ impl Routes {
         Self(teams.iter().map(|team| (team.name.clone(), team.recipients.clone())).collect())
     }
 
+    /// The teams that `recipients` reach, each once, in the order of the recipients; the first team of the config if
+    /// they reach none, as those of a mail that a program hands in may.
+    pub fn reached(&self, recipients: &[String]) -> Vec<String> {
+        let mut teams: Vec<String> = Vec::new();
+        for team in recipients.iter().flat_map(|recipient| self.teams(recipient)) {
+            if !teams.iter().any(|known| known == team) {
+                teams.push(team.to_owned());
+            }
+        }
+        if teams.is_empty() {
+            teams.extend(self.0.first().map(|(first, _)| first.clone()));
+        }
+        teams
+    }
+
     /// Whether there is a team of this name.
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(team, _)| team == name)

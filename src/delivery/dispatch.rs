@@ -438,8 +438,9 @@ impl<B: Backlog> Dispatch<B> {
             }
             Message::Withdraw(withdrawn) => {
                 for withdrawn in withdrawn {
-                    if let Some(&team) = self.names.get(withdrawn.team.as_str()) {
-                        self.scheduler.withdraw(team, withdrawn.seq, now);
+                    match self.names.get(withdrawn.team.as_str()) {
+                        Some(&team) => _ = self.scheduler.withdraw(team, withdrawn.seq, now),
+                        None => self.unknown_left(&withdrawn.team),
                     }
                     // Whoever waits for it learns that there is nothing to wait for.
                     self.waiters.remove(&withdrawn.seq);

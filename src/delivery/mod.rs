@@ -315,6 +315,15 @@ pub struct Status {
     pub doubles: u64,
 }
 
+impl Status {
+    /// Whether the team has events and none of them goes out: SIGNL4 is out of reach, refuses the secret or throttles,
+    /// the account has posted what it may, or the config does not name the team.
+    pub fn is_stuck(&self) -> bool {
+        let goes_out = matches!(self.state, State::Open | State::Untried);
+        !goes_out && (self.queued > 0 || self.more || self.in_flight > 0)
+    }
+}
+
 /// A handle on the running delivery. Cheap to clone; delivery goes on without it.
 #[derive(Clone)]
 pub struct Delivery {

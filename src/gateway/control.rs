@@ -25,9 +25,9 @@ use crate::delivery::{self, State};
 use crate::event::Event;
 use crate::mail::{Client, Envelope, Mail, MailId, Origin};
 use crate::spool::{self, Outcome, PutError, Queued};
+use crate::watch::health::disk;
 
 use super::Intake;
-use super::disk;
 use super::guests::{Guests, Turn};
 use super::operator::{drop_mail, mute, retarget, retry};
 
@@ -348,7 +348,7 @@ async fn answer(
         }
         Request::Send { mut envelope, event, wait } => {
             own(&mut envelope, intake, Origin::Command);
-            if !intake.has_team(&event.team) {
+            if !intake.context().teams.has(&event.team) {
                 return Reply::Refused("the service has no such team".to_owned());
             }
             let kept = match intake.take_event(envelope, *event).await {
@@ -383,14 +383,14 @@ async fn answer(
 
 /// Writes over what a client must not say of itself: when, from where and how its mail came.
 fn own(envelope: &mut Envelope, intake: &Intake, origin: Origin) {
-    envelope.received_at = intake.now();
+    envelope.received_at = intake.context().now();
     envelope.origin = origin;
     envelope.client = Client::default();
 }
 
 /// The answer for an event that is kept and not sent.
 pub async fn not_sent(intake: &Intake, id: MailId) -> Reply {
-    let shown = intake.spool().reader().show(id).await.ok().flatten();
+    let shown = intake.context().spool.reader().show(id).await.ok().flatten();
     let event = shown.and_then(|shown| shown.events.into_iter().next());
     let reason = event.and_then(|event| event.listed.reason);
     Reply::Kept { id, reason: reason.unwrap_or_else(|| "`queue show` tells why".to_owned()) }
@@ -401,14 +401,14 @@ fn not_kept(problem: &PutError) -> Reply {
 }
 
 async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64) -> Reply {
-    let Some(delivery) = intake.delivery() else { return Reply::Queued { id } };
+    let Some(delivery) = &intake.context().delivery else { return Reply::Queued { id } };
     match tokio::time::timeout(Duration::from_secs(seconds), delivery.wait(event.seq)).await {
         Ok(Some(Outcome::Delivered { event_id, .. })) => Reply::Delivered { id, event_id },
         Ok(Some(Outcome::Failed { reason, .. } | Outcome::Deferred { reason, .. })) => {
             Reply::Waiting { id, reason }
         }
         // It is no longer queued, or the service stops.
-        Ok(None) => match intake.spool().reader().find(event.seq).await {
+        Ok(None) => match intake.context().spool.reader().find(event.seq).await {
             Ok(Some(listed)) if listed.state != spool::State::Queued => not_sent(intake, id).await,
             _ => Reply::Waiting { id, reason: "the service stops; it stays queued".to_owned() },
         },
@@ -417,8 +417,8 @@ async fn wait_for(intake: &Arc<Intake>, id: MailId, event: &Queued, seconds: u64
 }
 
 async fn status(intake: &Intake) -> Reply {
-    let disk = intake.spool().stalled().map(disk::told);
-    let Some(delivery) = intake.delivery() else { return Reply::Status { teams: Vec::new(), disk } };
+    let disk = intake.context().spool.stalled().map(disk::told);
+    let Some(delivery) = &intake.context().delivery else { return Reply::Status { teams: Vec::new(), disk } };
     let one = |status: delivery::Status| {
         let state = match status.state {
             State::Held => "held",

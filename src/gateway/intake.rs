@@ -2,25 +2,22 @@
 //! edge told that it may answer 250. Nothing here posts.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use jiff::Timestamp;
 use serde_json::json;
 use tracing::{error, info};
 
 use crate::authenticity::Checker;
-use crate::clock::Clock;
-use crate::config::Routes;
-use crate::delivery::Delivery;
+use crate::context::{Context, InForce};
 use crate::event::{Event, Identity, KeySource};
-use crate::mail::{Envelope, Mail, MailId, Message, Origin, Trust, trace};
-use crate::rules::{Judgement, RuleSet, Subject};
+use crate::mail::{Envelope, Mail, MailId, Message, Trust, trace};
+use crate::rules::{Judgement, Subject};
 use crate::smtp::strangers::Strangers;
 use crate::smtp::{Accept, Limits, Refusal};
-use crate::spool::{Entry, Memo, PutError, Queued, Spool};
+use crate::spool::{Entry, PutError, Queued};
+use crate::watch::lookout::{Lookout, Sight};
 
-use super::lookout::{Lookout, Sight};
 use super::standing;
 use super::supervisor::Supervisor;
 
@@ -33,35 +30,10 @@ const EXCERPT: usize = 1024;
 
 /// What stands between the edge and the spool.
 pub struct Intake {
-    rules: RwLock<Arc<RuleSet>>,
-    routes: Routes,
-    /// Takes mails that no recipient routes: those of `submit` without a known one.
-    fallback: String,
-    spool: Spool,
-    /// None where no service runs: what is kept then waits for one.
-    delivery: Option<Delivery>,
-    clock: Arc<dyn Clock>,
-    salt: AtomicU16,
-    /// Whether the last mail found no space.
-    full: AtomicBool,
-    lookout: Lookout,
+    context: Context,
+    lookout: Arc<Lookout>,
     /// None where no service runs.
     supervisor: Option<Supervisor>,
-}
-
-/// The teams that the recipients reach by `routes`, each once, in the order of the recipients; `fallback` if
-/// they reach none.
-pub fn routed(routes: &Routes, recipients: &[String], fallback: &str) -> Vec<String> {
-    let mut teams: Vec<String> = Vec::new();
-    for team in recipients.iter().flat_map(|recipient| routes.teams(recipient)) {
-        if !teams.iter().any(|known| known == team) {
-            teams.push(team.to_owned());
-        }
-    }
-    if teams.is_empty() {
-        teams.push(fallback.to_owned());
-    }
-    teams
 }
 
 /// Judges a mail for each of `teams`. A rule may name the teams itself, and then does so in each judgement:
@@ -86,29 +58,9 @@ pub struct Kept {
 }
 
 impl Intake {
-    /// An intake that judges by `rules` and keeps in `spool`. `salt` starts the part of the ids that tells
-    /// mails of one millisecond apart.
-    pub fn new(
-        rules: Arc<RuleSet>,
-        routes: Routes,
-        fallback: String,
-        spool: Spool,
-        delivery: Option<Delivery>,
-        clock: Arc<dyn Clock>,
-        salt: u16,
-    ) -> Self {
-        Self {
-            rules: RwLock::new(rules),
-            routes,
-            fallback,
-            spool,
-            delivery,
-            clock,
-            salt: AtomicU16::new(salt),
-            full: AtomicBool::new(false),
-            lookout: Lookout::default(),
-            supervisor: None,
-        }
+    /// An intake for what `context` has, in which `lookout` watches for what is muted and what is expected.
+    pub fn new(context: Context, lookout: Arc<Lookout>) -> Self {
+        Self { context, lookout, supervisor: None }
     }
 
     /// The same, keeping nothing more once a task of `supervisor` has ended.
@@ -127,30 +79,14 @@ impl Intake {
         }
     }
 
-    /// The same, watching for what is muted and what is expected.
-    #[must_use]
-    pub fn watching(self, lookout: Lookout) -> Self {
-        Self { lookout, ..self }
+    /// What it shares with the other parts of the gateway.
+    pub fn context(&self) -> &Context {
+        &self.context
     }
 
-    /// The rules in force.
-    pub fn rules(&self) -> Arc<RuleSet> {
-        Arc::clone(&self.rules.read().expect("no holder of this lock can panic"))
-    }
-
-    /// Puts other rules in force, for mails that come from now on.
-    pub fn replace_rules(&self, rules: Arc<RuleSet>) {
-        *self.rules.write().expect("no holder of this lock can panic") = rules;
-    }
-
-    /// The teams that the recipients reach, each once, in the order of the recipients.
-    pub fn teams(&self, recipients: &[String]) -> Vec<String> {
-        routed(&self.routes, recipients, &self.fallback)
-    }
-
-    /// Whether there is a team of this name.
-    pub fn has_team(&self, name: &str) -> bool {
-        self.routes.has(name)
+    /// What watches over what is muted and what is expected.
+    pub fn lookout(&self) -> &Lookout {
+        &self.lookout
     }
 
     /// Parses, judges and keeps a mail.
@@ -183,21 +119,6 @@ impl Intake {
         self.keep(envelope, None, judged).await
     }
 
-    /// Keeps notices of the gateway's own, one for each team that is to be told, and with them what is to be
-    /// remembered of it. No rule judges them and nothing mutes them.
-    ///
-    /// # Errors
-    /// The spool could not take it; nothing of it was kept.
-    pub async fn notice(&self, mut events: Vec<Event>, memos: Vec<Memo>) -> Result<Kept, PutError> {
-        let rules = self.rules();
-        for event in &mut events {
-            event.source_system = Some("smtp2signl4".to_owned());
-            rules.page(event);
-        }
-        let envelope = Envelope { received_at: self.now(), origin: Origin::Gateway, ..Envelope::default() };
-        self.keep(envelope, None, Judged { events, memos, ..Judged::default() }).await
-    }
-
     async fn keep(
         &self,
         envelope: Envelope,
@@ -214,29 +135,18 @@ impl Intake {
         let user = envelope.client.user.as_ref().map(known);
         let tls = envelope.client.tls.as_ref().map(|tls| tls.version.clone());
         let subject = envelope.client.tls.as_ref().and_then(|tls| tls.subject.as_ref()).map(known);
-        let dropped = judged.dropped.clone();
-        let mut entry = Entry {
-            id: self.next_id(envelope.received_at),
-            envelope,
-            content,
-            story: judged.story,
-            events: judged.events,
-            dropped: judged.dropped,
+        let at = envelope.received_at;
+        let Judged { events, dropped, story, sight } = judged;
+        let entry = Entry { id: MailId::new(at, 0), envelope, content, story, events, dropped };
+        let put = |id| {
+            let memos = self.lookout.memos(&sight, id, at);
+            self.context.spool.admit_with(Entry { id, ..entry.clone() }, memos)
         };
-        let at = entry.envelope.received_at;
-        let admitted = loop {
-            let mut memos = self.lookout.memos(&judged.sight, entry.id, at);
-            memos.extend(judged.memos.iter().cloned());
-            match self.spool.admit_with(entry.clone(), memos).await {
-                Err(PutError::IdTaken) => entry.id = self.next_id(entry.envelope.received_at),
-                done => break done?,
-            }
-        };
+        let (id, admitted) = self.context.keep(at, put).await?;
         // It is on disk. If a part has ended meanwhile, the sender hears nothing that could be wrong.
         self.sound()?;
-        let id = entry.id;
-        self.lookout.kept(&judged.sight, id, at);
-        match dropped {
+        self.lookout.kept(&sight, id, at);
+        match entry.dropped {
             None => info!(
                 mail = %id, client, user, tls, subject, from, recipients, size, events = admitted.queued.len(),
                 counted = admitted.counted, folded = admitted.folded, muted = admitted.muted, "accepted"
@@ -263,8 +173,8 @@ impl Intake {
     /// Parses and judges for each team. Total: a panic in the parser or the rules is a defect of this program,
     /// not of the mail, and must not cost the alert.
     fn judge(&self, envelope: &Envelope, content: &[u8]) -> Judged {
-        let rules = self.rules();
-        let teams = self.teams(&envelope.recipients);
+        let rules = self.context.rules.get();
+        let teams = self.context.teams.reached(&envelope.recipients);
         let outcome = catch_unwind(AssertUnwindSafe(|| {
             let message = rules.read(content);
             let standing = rules.standing(&message, envelope);
@@ -299,9 +209,9 @@ impl Intake {
     /// What becomes of a mail that could not be judged: a plain event for each team.
     fn unjudged(&self, envelope: &Envelope, content: &[u8]) -> Judged {
         error!("judging a mail failed; it is kept and sent as a plain event");
-        let teams = self.teams(&envelope.recipients);
+        let teams = self.context.teams.reached(&envelope.recipients);
         // The header alone tells whether it came from inside, but reading it may be what failed.
-        let rules = self.rules();
+        let rules = self.context.rules.get();
         let header = AssertUnwindSafe(|| rules.standing(&Message::parse(trace::header(content)), envelope));
         let trust = catch_unwind(header).map_or(Trust::Stranger, |standing| standing.trust);
         Judged {
@@ -313,10 +223,6 @@ impl Intake {
             ..Judged::default()
         }
     }
-
-    fn next_id(&self, now: Timestamp) -> MailId {
-        MailId::new(now, self.salt.fetch_add(1, Ordering::Relaxed))
-    }
 }
 
 /// What the rules made of a mail.
@@ -326,7 +232,6 @@ struct Judged {
     dropped: Option<String>,
     story: serde_json::Value,
     sight: Sight,
-    memos: Vec<Memo>,
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.
@@ -348,15 +253,18 @@ fn plain_event(team: &str, trust: Trust, envelope: &Envelope, content: &[u8]) ->
 pub struct Edge {
     /// Takes the mails.
     pub intake: Arc<Intake>,
-    checker: RwLock<Arc<Checker>>,
+    /// Finds out whether mails are from whom they say.
+    pub checker: InForce<Checker>,
     strangers: Strangers,
+    /// Whether the last mail found no space.
+    full: AtomicBool,
 }
 
 impl Edge {
     /// An edge whose mails `intake` takes, and of which `checker` finds out whether they are from whom they say.
     pub fn new(intake: Arc<Intake>, checker: Checker) -> Self {
         let strangers = Strangers::new(Limits { strangers: None, ..Limits::default() });
-        Self { intake, checker: RwLock::new(Arc::new(checker)), strangers }
+        Self { intake, checker: InForce::new(Arc::new(checker)), strangers, full: AtomicBool::new(false) }
     }
 
     /// The same, with a bound on what strangers page.
@@ -370,17 +278,8 @@ impl Edge {
     fn is_too_many(&self, checker: &Checker, mail: &Mail) -> bool {
         let Some(client) = checker.outside(&mail.envelope) else { return false };
         let message = Message::parse(trace::header(&mail.content));
-        let stranger = self.intake.rules().standing(&message, &mail.envelope).trust.is_stranger();
-        stranger && !self.strangers.mail(client, self.intake.now())
-    }
-
-    /// Takes another one for the mails that come from now on.
-    pub fn replace_checker(&self, checker: Checker) {
-        *self.checker.write().expect("no holder of this lock can panic") = Arc::new(checker);
-    }
-
-    fn checker(&self) -> Arc<Checker> {
-        Arc::clone(&self.checker.read().expect("no holder of this lock can panic"))
+        let stranger = self.intake.context.rules.get().standing(&message, &mail.envelope).trust.is_stranger();
+        stranger && !self.strangers.mail(client, self.intake.context.now())
     }
 }
 
@@ -388,11 +287,11 @@ impl Accept for Edge {
     fn recipient(&self, address: &str) -> bool {
         // RFC 5321 section 4.5.1: postmaster is always there; his mail goes to the first team.
         let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
-        local.eq_ignore_ascii_case("postmaster") || self.intake.routes.teams(address).next().is_some()
+        local.eq_ignore_ascii_case("postmaster") || self.intake.context.teams.teams(address).next().is_some()
     }
 
     async fn accept(&self, mut mail: Mail) -> Result<MailId, Refusal> {
-        let checker = self.checker();
+        let checker = self.checker.get();
         mail.envelope.authenticity = checker.examine(&mail.envelope, &mail.content).await.map(Box::new);
         if checker.refuses(&mail.envelope) {
             let client = mail.envelope.client.address;
@@ -411,13 +310,13 @@ impl Accept for Edge {
         }
         match self.intake.take(mail).await {
             Ok(kept) => {
-                if self.intake.full.swap(false, Ordering::Relaxed) {
+                if self.full.swap(false, Ordering::Relaxed) {
                     info!("there is space for mail again");
                 }
                 Ok(kept.id)
             }
             Err(PutError::Full) => {
-                if !self.intake.full.swap(true, Ordering::Relaxed) {
+                if !self.full.swap(true, Ordering::Relaxed) {
                     error!(
                         "there is no space for mail: senders are told to come again (452); make room on the spool's disk"
                     );
@@ -429,27 +328,5 @@ impl Accept for Edge {
                 Err(Refusal::Unavailable)
             }
         }
-    }
-}
-
-impl Intake {
-    /// The clock that the gateway goes by.
-    pub fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// What watches over what is muted and what is expected.
-    pub fn lookout(&self) -> &Lookout {
-        &self.lookout
-    }
-
-    /// The spool.
-    pub fn spool(&self) -> &Spool {
-        &self.spool
-    }
-
-    /// The delivery, where a service runs.
-    pub fn delivery(&self) -> Option<&Delivery> {
-        self.delivery.as_ref()
     }
 }

@@ -2,25 +2,15 @@
 //! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
 
 pub mod control;
-mod disk;
-pub mod expect;
 mod guests;
-pub mod heartbeat;
 mod intake;
-pub mod lookout;
 #[cfg(test)]
 mod model;
-pub mod mute;
-mod notices;
-mod notify;
 pub mod operator;
 mod poison;
 mod rulebook;
 pub mod standing;
-pub mod storm;
 pub mod supervisor;
-pub mod vitals;
-mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
@@ -33,20 +23,19 @@ use tracing::{debug, error, info, warn};
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
 use crate::config::{Config, Environment, Notices, Routes};
+use crate::context::Context;
 use crate::delivery::{Delivery, Pinger, Plan, SetupError, Target};
 use crate::diagnostic::Diagnostic;
 use crate::smtp::strangers::Strangers;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
+use crate::watch::health::heartbeat::{self, Heart};
+use crate::watch::health::{Door, Vitals, disk, watchdog};
+use crate::watch::{Lookout, lookout, notices, storm};
 
-use heartbeat::Heart;
 use supervisor::{Ended, Supervisor};
-use vitals::{Door, Vitals};
 
-pub use intake::{Edge, Intake, Kept, for_each_team, routed};
-pub use lookout::Lookout;
-pub use notices::Smarthost;
-pub use notify::notify;
+pub use intake::{Edge, Intake, Kept, for_each_team};
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
 /// How often mails that were kept long enough are looked for.
@@ -187,35 +176,23 @@ impl Gateway {
         supervisor.spawn("delivery", deliver);
         let storms = Arc::new(Notify::new());
         connect(&spool, &delivery, &storms, &supervisor);
+        let (teams, salt) = (Routes::new(&config.teams), fastrand::u16(..));
+        let context = Context::new(spool.clone(), Arc::clone(&clock), teams, rules, salt);
+        let context = context.delivering(delivery.clone());
         // Those that were on go on where storms are no longer folded, until they are told to the end.
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
-        let tell = storm::tell(spool.clone(), storm, Arc::clone(&clock), storms, stopped.clone());
-        supervisor.spawn("storms", tell);
+        supervisor.spawn("storms", storm::tell(context.clone(), storm, storms, stopped.clone()));
         supervisor.spawn("purge", purge(spool.clone(), stopped.clone()));
         supervisor.spawn("disk", disk::run(spool.clone(), stopped.clone()));
-        let lookout = Lookout::load(config, spool.reader(), clock.now()).await.map_err(Failure::Memory)?;
-        let intake = Intake::new(
-            rules,
-            Routes::new(&config.teams),
-            config.teams[0].name.clone(),
-            spool.clone(),
-            Some(delivery.clone()),
-            Arc::clone(&clock),
-            fastrand::u16(..),
-        );
-        let intake = Arc::new(intake.watching(lookout).under(supervisor.clone()));
-        supervisor.spawn("lookout", lookout::run(Arc::clone(&intake), stopped.clone()));
+        let lookout = Arc::new(Lookout::load(config, context.clone()).await.map_err(Failure::Memory)?);
+        supervisor.spawn("lookout", lookout::run(Arc::clone(&lookout), stopped.clone()));
+        let intake = Arc::new(Intake::new(context.clone(), lookout).under(supervisor.clone()));
         let (notices, told) = watch::channel(config.notices.clone());
-        let watchman = notices::Watchman::new(
-            told,
-            &config.smtp.hostname,
-            environment.clone(),
-            Arc::clone(&intake),
-            failed,
-        );
+        let hostname = &config.smtp.hostname;
+        let watchman = notices::Watchman::new(told, hostname, environment.clone(), context.clone(), failed);
         supervisor.spawn("notices", watchman.run(stopped.clone()));
         let addresses = listener.addresses();
-        let vitals = Vitals::new(Door::of(listener.sockets()), Arc::clone(&intake));
+        let vitals = Vitals::new(Door::of(listener.sockets()), context);
         if let Some(heartbeat) = &config.heartbeat {
             let url = heartbeat
                 .url(environment)
@@ -270,12 +247,12 @@ impl Gateway {
     /// What is wrong with the rules; then everything stays as it was.
     pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
         self.credentials.look();
-        self.intake.replace_rules(Arc::new(load_rules(config)?));
-        self.edge.replace_checker(checker(config));
+        self.intake.context().rules.replace(Arc::new(load_rules(config)?));
+        self.edge.checker.replace(Arc::new(checker(config)));
         self.intake.lookout().mutes.replace_windows(config.maintenance.clone());
         self.intake.lookout().wake();
         let mut notices = config.notices.clone();
-        if notices.team.as_ref().is_some_and(|team| !self.intake.has_team(team)) {
+        if notices.team.as_ref().is_some_and(|team| !self.intake.context().teams.has(team)) {
             // It gets nothing before the restart that makes it known.
             notices.team.clone_from(&self.notices.borrow().team);
         }
@@ -297,7 +274,7 @@ impl Gateway {
     pub async fn abandon(self) {
         self.stop.send_replace(true);
         let moment = async {
-            poison::note(&self.spool, self.delivery.in_hand(), self.intake.now()).await;
+            poison::note(&self.spool, self.delivery.in_hand(), self.intake.context().now()).await;
             self.delivery.ended().await;
             self.spool.close().await;
         };

@@ -6,10 +6,10 @@ use tracing::info;
 
 use crate::mail::MailId;
 use crate::spool::{self, Filter, Queued, Selection};
+use crate::watch::mute::{self, Mute};
 
 use super::Intake;
 use super::control::{Reply, Request};
-use super::mute::{self, Mute};
 
 /// Queues again what waits or failed of the mail `id`, or of all mails, made anew by today's rules if
 /// `rejudge` says so.
@@ -19,7 +19,7 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
         Err(problem) => return not_changed(&problem),
     };
     let count = events.len();
-    if let Some(delivery) = intake.delivery() {
+    if let Some(delivery) = &intake.context().delivery {
         delivery.wake(None).await;
     }
     Reply::Changed { events: count }
@@ -27,14 +27,14 @@ pub async fn retry(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Reply 
 
 /// Queues what waits or failed of the mail `id` for `team`.
 pub async fn retarget(intake: &Intake, id: MailId, team: &str) -> Reply {
-    if !intake.has_team(team) {
+    if !intake.context().teams.has(team) {
         return Reply::Refused(format!("there is no team `{}`", team.escape_debug()));
     }
-    match intake.spool().retarget(id, team).await {
+    match intake.context().spool.retarget(id, team).await {
         Ok(events) => {
             let events = events.len();
             info!(%id, team, events, "an operator sends this mail's events to another team");
-            if let Some(delivery) = intake.delivery() {
+            if let Some(delivery) = &intake.context().delivery {
                 delivery.wake(None).await;
             }
             Reply::Changed { events }
@@ -45,10 +45,10 @@ pub async fn retarget(intake: &Intake, id: MailId, team: &str) -> Reply {
 
 /// Gives up on the events of the mail `id` that were not delivered.
 pub async fn drop_mail(intake: &Intake, id: MailId) -> Reply {
-    match intake.spool().drop(id).await {
+    match intake.context().spool.drop(id).await {
         Ok(events) => {
             info!(%id, events, "an operator dropped this mail's events");
-            if let Some(delivery) = intake.delivery() {
+            if let Some(delivery) = &intake.context().delivery {
                 delivery.wake(None).await;
             }
             Reply::Changed { events }
@@ -82,8 +82,8 @@ async fn begin_mute(
     // Four digits are easy to type, and a stale one hardly ever names another mute.
     let mut ids = std::iter::repeat_with(|| format!("{:04x}", fastrand::u16(..)));
     let id = ids.find(|id| !known.contains(id)).expect("there are more ids than anybody has mutes");
-    let mute = Mute { id: id.clone(), since: intake.now(), until, conditions, reason, critical };
-    if let Err(problem) = intake.spool().remember(vec![mute::memo(&mute)]).await {
+    let mute = Mute { id: id.clone(), since: intake.context().now(), until, conditions, reason, critical };
+    if let Err(problem) = intake.context().spool.remember(vec![mute::memo(&mute)]).await {
         return Err(Reply::Temporary(problem.to_string()));
     }
     info!(id, %until, conditions = ?mute.conditions, reason = ?mute.reason, critical, "an operator begins a mute");
@@ -99,7 +99,7 @@ async fn end_mutes(intake: &Intake, id: Option<String>) -> Reply {
     if let (Some(id), true) = (id, ids.is_empty()) {
         return Reply::Refused(format!("there is no mute {}", id.escape_debug()));
     }
-    if let Err(problem) = intake.spool().remember(mute::forget(&ids)).await {
+    if let Err(problem) = intake.context().spool.remember(mute::forget(&ids)).await {
         return Reply::Temporary(problem.to_string());
     }
     mutes.end(&ids);
@@ -116,7 +116,7 @@ fn not_changed(problem: &spool::Error) -> Reply {
 }
 
 async fn requeue(intake: &Intake, id: Option<MailId>, rejudge: bool) -> Result<Vec<Queued>, spool::Error> {
-    let spool = intake.spool();
+    let spool = &intake.context().spool;
     if !rejudge {
         let selection = id.map_or(Selection::All, Selection::Mail);
         return spool.retry(selection).await;
@@ -141,7 +141,7 @@ async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, spool::Error> {
         ..Filter::default()
     };
     loop {
-        let page = intake.spool().reader().list(filter.clone()).await?;
+        let page = intake.context().spool.reader().list(filter.clone()).await?;
         let Some(last) = page.last() else { break };
         filter.before = Some(last.seq);
         ids.extend(page.iter().map(|event| event.id));
@@ -153,7 +153,7 @@ async fn unfinished(intake: &Intake) -> Result<Vec<MailId>, spool::Error> {
 }
 
 async fn rejudge_one(intake: &Intake, id: MailId) -> Result<Vec<Queued>, spool::Error> {
-    let spool = intake.spool();
+    let spool = &intake.context().spool;
     let shown = spool.reader().show(id).await?.ok_or(spool::Error::NoSuchMail(id))?;
     match (spool.reader().content(id).await?, &shown.envelope) {
         (Some(content), Some(envelope)) => {

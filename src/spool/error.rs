@@ -120,6 +120,15 @@ impl fmt::Display for PutError {
 
 impl std::error::Error for PutError {}
 
+impl From<Error> for PutError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Full => Self::Full,
+            other => Self::Io(other.to_string()),
+        }
+    }
+}
+
 /// Why a question to the spool or a change in it failed. A change was then not made, or not for sure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {

@@ -147,6 +147,16 @@ impl<B: Backlog> Dispatch<B> {
         *self.unknown.entry(team).or_default() += count;
     }
 
+    /// An event of a team that the config does not name is no longer queued.
+    pub(super) fn unknown_left(&mut self, team: &str) {
+        if let Some(count) = self.unknown.get_mut(team) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.unknown.remove(team);
+            }
+        }
+    }
+
     pub(super) fn status(&self) -> Vec<Status> {
         let now = self.setup.clock.now();
         let known = self.names.values().map(|&index| {

@@ -15,15 +15,17 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Builder;
 
-use super::super::storm::tell_due;
 use super::number;
 use crate::clock::{Clock, Manual};
 use crate::config::{self, Config, Routes};
+use crate::context::Context;
 use crate::diagnostic::Source;
 use crate::gateway::Intake;
 use crate::mail::{Client, Envelope, Mail, MailId};
 use crate::rules::{RuleSet, shipped};
 use crate::spool::{Filter, Outcome, Spool};
+use crate::watch::Lookout;
+use crate::watch::storm::tell_due;
 
 /// Histories when nobody asks for more.
 const SEEDS: u64 = 12;
@@ -227,15 +229,9 @@ impl World {
         // A storm of a product is another law's business.
         spool.allow("soc", 10_000);
         let rules = RuleSet::load(&shipped(), config.site()).expect("the shipped rules load");
-        let intake = Intake::new(
-            Arc::new(rules),
-            Routes::new(&config.teams),
-            "soc".to_owned(),
-            spool.clone(),
-            None,
-            Arc::clone(&clock) as _,
-            0,
-        );
+        let (teams, rules) = (Routes::new(&config.teams), Arc::new(rules));
+        let context = Context::new(spool.clone(), Arc::clone(&clock) as _, teams, rules, 0);
+        let intake = Intake::new(context.clone(), Arc::new(Lookout::new(context)));
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
         Self {
             clock,
@@ -256,9 +252,8 @@ impl World {
     async fn pass(&mut self, seconds: i64) {
         let end = self.clock.now() + SignedDuration::from_secs(seconds);
         loop {
-            let next = tell_due(&self.spool, &self.storm, &*self.clock, self.start)
-                .await
-                .expect("the spool is well");
+            let next =
+                tell_due(self.intake.context(), &self.storm, self.start).await.expect("the spool is well");
             self.deliver().await;
             match next.filter(|&next| next <= end) {
                 Some(next) => {

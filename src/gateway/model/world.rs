@@ -11,7 +11,6 @@ use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
-use super::super::storm::tell_due;
 use super::super::supervisor::Supervisor;
 use super::super::{connect, targets};
 use super::TEAMS;
@@ -24,11 +23,14 @@ use super::site::{self, ACCOUNTS, mail, rules, secret_of, windows};
 use super::time::{VirtualClock, still};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Routes};
+use crate::context::Context;
 use crate::delivery::{Connection, Delivery, Proxy, Target};
 use crate::diagnostic::Source;
 use crate::gateway::Intake;
 use crate::spool::{Filter, Listed, Reader, Spool, State, StormState};
 use crate::standin::Plan;
+use crate::watch::Lookout;
+use crate::watch::storm::tell_due;
 
 /// How long after the last trouble the last event must have left.
 const PATIENCE: Millis = 12 * 3_600_000;
@@ -227,13 +229,13 @@ impl World {
 }
 
 /// Puts digests as they are due, as the service does.
-async fn tell(spool: Spool, config: crate::incident::Storm, clock: Arc<VirtualClock>, news: Arc<Notify>) {
+async fn tell(context: Context, config: crate::incident::Storm, news: Arc<Notify>) {
     const LOOK: Duration = Duration::from_secs(30);
-    let since = clock.now();
+    let since = context.now();
     loop {
-        let next = still(tell_due(&spool, &config, &*clock, since)).await.expect("the spool is well");
+        let next = still(tell_due(&context, &config, since)).await.expect("the spool is well");
         let wait =
-            next.map_or(LOOK, |at| Duration::try_from(at.duration_since(clock.now())).unwrap_or_default());
+            next.map_or(LOOK, |at| Duration::try_from(at.duration_since(context.now())).unwrap_or_default());
         tokio::select! {
             () = tokio::time::sleep(wait.min(LOOK)) => {}
             () = news.notified() => {}
@@ -281,17 +283,12 @@ impl Running {
         let supervisor = Supervisor::new(watch::channel(false).1);
         connect(&spool, &delivery, &storms, &supervisor);
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
-        tokio::spawn(tell(spool.clone(), storm, Arc::clone(&world.clock), storms));
         let rule_quiet = 300_000;
-        let intake = Intake::new(
-            rules(&config, rule_quiet),
-            Routes::new(&config.teams),
-            TEAMS[0].to_owned(),
-            spool.clone(),
-            Some(delivery.clone()),
-            clock,
-            world.draw(|rng| rng.u16(..)),
-        );
+        let (teams, rules) = (Routes::new(&config.teams), rules(&config, rule_quiet));
+        let salt = world.draw(|rng| rng.u16(..));
+        let context = Context::new(spool.clone(), clock, teams, rules, salt).delivering(delivery.clone());
+        tokio::spawn(tell(context.clone(), storm, storms));
+        let intake = Intake::new(context.clone(), Arc::new(Lookout::new(context)));
         Self { world, site, spool, delivery, intake: Arc::new(intake), stop, rule_quiet }
     }
 
@@ -326,7 +323,7 @@ impl Running {
             Deed::Rules { quiet } => {
                 let config = world.config(&self.site);
                 self.rule_quiet = *quiet;
-                self.intake.replace_rules(rules(&config, *quiet));
+                self.intake.context().rules.replace(rules(&config, *quiet));
             }
             Deed::Aim(aims) => self.aim(*aims).await,
             Deed::Wake => self.delivery.wake(None).await,

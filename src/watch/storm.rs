@@ -15,10 +15,11 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, watch};
 use tracing::{info, warn};
 
-use crate::clock::Clock;
+use crate::context::Context;
 use crate::incident::{self, Kind};
-use crate::mail::{Envelope, MailId, Origin};
-use crate::spool::{Entry, Error, PutError, Spool, Storm, StormState, Told};
+use crate::spool::{PutError, Storm, StormState, Told};
+
+use super::own;
 use digest::{Summary, digest};
 
 /// How long a storm is let grow before its first digest, so that this tells of more than one mail.
@@ -39,20 +40,19 @@ const TEXTS: [SignedDuration; 3] =
 
 /// Puts the digests of storms into `spool` as they are due, until `stop` turns true. `news` is told when the
 /// spool has news of a storm.
-pub(super) async fn tell(
-    spool: Spool,
+pub async fn tell(
+    context: Context,
     config: incident::Storm,
-    clock: Arc<dyn Clock>,
     news: Arc<Notify>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut since = clock.now();
+    let mut since = context.now();
     loop {
         // A clock that was set back must not prolong a storm.
-        since = since.min(clock.now());
-        let wait = match tell_due(&spool, &config, &*clock, since).await {
+        since = since.min(context.now());
+        let wait = match tell_due(&context, &config, since).await {
             Ok(next) => next.map_or(LOOK, |at| {
-                let wait = Duration::try_from(at.duration_since(clock.now())).unwrap_or_default();
+                let wait = Duration::try_from(at.duration_since(context.now())).unwrap_or_default();
                 wait.min(LOOK)
             }),
             Err(problem) => {
@@ -74,18 +74,17 @@ pub(super) async fn tell(
 /// # Errors
 /// One could not be put; it stays due.
 pub async fn tell_due(
-    spool: &Spool,
+    context: &Context,
     config: &incident::Storm,
-    clock: &dyn Clock,
     since: Timestamp,
-) -> Result<Option<Timestamp>, Error> {
+) -> Result<Option<Timestamp>, PutError> {
     loop {
-        let now = clock.now();
+        let now = context.now();
         let (mut next, mut told): (Option<Timestamp>, bool) = (None, false);
-        for storm in spool.reader().storms().await? {
+        for storm in context.spool.reader().storms().await? {
             match step(&storm, config, (since, now)) {
                 Step::Tell(state) => {
-                    put(spool, &storm, state, now).await?;
+                    put(context, &storm, state).await?;
                     told = true;
                 }
                 Step::Wait(at) => next = next.into_iter().chain(at).min(),
@@ -151,11 +150,12 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
 }
 
 /// Puts the digest by which `storm` then stands as `state` says.
-async fn put(spool: &Spool, storm: &Storm, state: StormState, now: Timestamp) -> Result<(), Error> {
-    let mut summary = Summary::read(spool, storm).await?;
+async fn put(context: &Context, storm: &Storm, state: StormState) -> Result<(), PutError> {
+    let mut summary = Summary::read(&context.spool, storm).await?;
     // Fewer if some were kept for long enough and are deleted.
     summary.count = summary.count.max(storm.folded);
-    let event = digest(storm, state, &summary, now);
+    let event = digest(storm, state, &summary, context.now());
+    let story = serde_json::json!({ "digest-of-storm": storm.id, "tells": summary.count });
     let told = Told {
         storm: storm.id,
         state,
@@ -163,24 +163,11 @@ async fn put(spool: &Spool, storm: &Storm, state: StormState, now: Timestamp) ->
         severity: storm.severity,
         excess_at: storm.excess_at,
     };
-    let mut salt = 0;
-    loop {
-        let entry = Entry {
-            id: MailId::new(now, salt),
-            envelope: Envelope { received_at: now, origin: Origin::Gateway, ..Envelope::default() },
-            content: None,
-            story: serde_json::json!({ "digest-of-storm": storm.id, "tells": summary.count }),
-            events: vec![event.clone()],
-            dropped: None,
-        };
-        match spool.put_digest(entry, told.clone()).await {
-            // False: there is more to tell, and the next look tells it.
-            Ok(_) => break,
-            Err(PutError::IdTaken) => salt += 1,
-            Err(PutError::Full) => return Err(Error::Full),
-            Err(PutError::Io(detail)) => return Err(Error::Io(detail)),
-        }
-    }
+    let put = |id| {
+        context.spool.put_digest(own::entry(context, id, vec![event.clone()], story.clone()), told.clone())
+    };
+    // Not put if there is more to tell by now: the next look tells it.
+    context.keep(context.now(), put).await?;
     let (team, source) = (storm.team.as_str(), storm.source.as_deref().unwrap_or("many sources"));
     info!(team, source, storm = storm.id, state = state.word(), folded = summary.count, "storm");
     Ok(())

@@ -9,7 +9,6 @@ mod outage;
 mod smarthost;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,13 +20,15 @@ use tracing::{error, info, warn};
 pub use smarthost::Smarthost;
 
 use crate::config::{Environment, Notices};
+use crate::context::Context;
 use crate::delivery::{self, Backlog, BacklogError, State};
 use crate::mail::{MailId, Origin};
 use crate::spool::{self, Count, Filter, Outcome, Queued, Reservation, Spool, Urgent};
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
-use super::{Intake, disk, notify};
+use super::health::disk;
+use super::{notify, own};
 
 /// How often it is looked how the teams stand.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
@@ -39,14 +40,14 @@ const BATCH: usize = 256;
 const LOOK_BACK: usize = 1_000;
 
 /// The spool as delivery sees it, with an ear for what failed for good.
-pub(super) struct Watched {
+pub struct Watched {
     spool: Spool,
     failed: mpsc::UnboundedSender<u64>,
 }
 
 impl Watched {
     /// Listens at `spool`: the events that failed for good, once that is on disk.
-    pub(super) fn new(spool: Spool) -> (Self, mpsc::UnboundedReceiver<u64>) {
+    pub fn new(spool: Spool) -> (Self, mpsc::UnboundedReceiver<u64>) {
         let (failed, heard) = mpsc::unbounded_channel();
         (Self { spool, failed }, heard)
     }
@@ -107,8 +108,8 @@ impl Backlog for Watched {
 }
 
 /// The one that looks after the deliveries.
-pub(super) struct Watchman {
-    intake: Arc<Intake>,
+pub struct Watchman {
+    context: Context,
     /// The config's word, which a reload may change.
     settings: watch::Receiver<Notices>,
     team: Option<String>,
@@ -124,11 +125,12 @@ pub(super) struct Watchman {
 }
 
 impl Watchman {
-    pub(super) fn new(
+    /// One for the gateway of `context`, named `hostname`, that goes by `settings` and hears what `failed`.
+    pub fn new(
         settings: watch::Receiver<Notices>,
         hostname: &str,
         environment: Environment,
-        intake: Arc<Intake>,
+        context: Context,
         failed: mpsc::UnboundedReceiver<u64>,
     ) -> Self {
         let mut watchman = Self {
@@ -137,7 +139,7 @@ impl Watchman {
             team: None,
             hostname: hostname.to_owned(),
             environment,
-            intake,
+            context,
             failed,
             letters: DeadLetters::default(),
             outage: Outage::default(),
@@ -158,7 +160,7 @@ impl Watchman {
     }
 
     /// Watches until `stop` turns true.
-    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
         self.look_back().await;
         let mut next = tokio::time::interval(LOOK_INTERVAL);
         let (mut seqs, mut open) = (Vec::new(), true);
@@ -190,8 +192,8 @@ impl Watchman {
             return;
         }
         let filter = Filter { states: vec![spool::State::Failed], limit: LOOK_BACK, ..Filter::default() };
-        let Ok(listed) = self.intake.spool().reader().list(filter).await else { return };
-        let from = self.intake.now() - dead_letters::INTERVAL;
+        let Ok(listed) = self.context.spool.reader().list(filter).await else { return };
+        let from = self.context.now() - dead_letters::INTERVAL;
         for event in listed.iter().filter(|event| event.settled_at.is_some_and(|at| at >= from)) {
             self.failed(event.seq).await;
         }
@@ -206,7 +208,7 @@ impl Watchman {
             // At most one of the many is a notice.
             return self.letters.add(None);
         }
-        let reader = self.intake.spool().reader();
+        let reader = self.context.spool.reader();
         let Ok(Some(event)) = reader.find(seq).await else { return self.letters.add(None) };
         if let Ok(Some(shown)) = reader.show(event.id).await
             && shown
@@ -223,10 +225,10 @@ impl Watchman {
 
     async fn tell_of_dead_letters(&mut self) {
         let Some(team) = &self.team else { return };
-        let now = self.intake.now();
+        let now = self.context.now();
         let Some(event) = self.letters.due(team, now) else { return };
-        match self.intake.notice(vec![event], Vec::new()).await {
-            Ok(_) => self.letters.told(now),
+        match own::keep(&self.context, vec![event], Vec::new()).await {
+            Ok(()) => self.letters.told(now),
             Err(problem) => {
                 warn!(%problem, "the notice of dead letters cannot be kept; it is tried again");
             }
@@ -235,18 +237,18 @@ impl Watchman {
 
     /// Looks how the teams stand, and tells systemd and, when it is time, those who get the mail.
     async fn look(&mut self) {
-        let Some(delivery) = self.intake.delivery() else { return };
-        let now = self.intake.now();
+        let Some(delivery) = &self.context.delivery else { return };
+        let now = self.context.now();
         let teams = delivery.status().await;
         let doubles = teams.iter().map(|status| status.doubles).sum();
-        let stuck: Vec<delivery::Status> = teams.into_iter().filter(is_stuck).collect();
+        let stuck: Vec<delivery::Status> = teams.into_iter().filter(delivery::Status::is_stuck).collect();
         self.since.retain(|team, _| stuck.iter().any(|status| status.team == *team));
         for status in &stuck {
             let since = status.starved.map_or(now, |starved| starved.since);
             self.since.entry(status.team.clone()).or_insert(since);
         }
         let mut line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
-        if let Some(since) = self.intake.spool().stalled() {
+        if let Some(since) = self.context.spool.stalled() {
             line = format!("{}; {line}", disk::told(since));
         }
         if line != self.status_line {
@@ -255,7 +257,7 @@ impl Watchman {
         }
         let Some(smarthost) = &self.smarthost else { return };
         let Some(word) = self.outage.look(!stuck.is_empty(), now) else { return };
-        let counts = self.intake.spool().reader().counts().await.unwrap_or_default();
+        let counts = self.context.spool.reader().counts().await.unwrap_or_default();
         let (subject, text) = letter(word, &self.hostname, &counts, &stuck, &TimeZone::system());
         match smarthost.send(&subject, &text, now).await {
             Ok(()) => {
@@ -273,15 +275,6 @@ impl Watchman {
             }
         }
     }
-}
-
-/// Whether a team has events that do not go out.
-fn is_stuck(status: &delivery::Status) -> bool {
-    let stands = matches!(
-        status.state,
-        State::Down | State::Held | State::Throttled | State::Starved | State::Unknown
-    );
-    stands && (status.queued > 0 || status.more || status.in_flight > 0)
 }
 
 /// What holds a team up, in words.
@@ -396,7 +389,7 @@ mod tests {
     fn the_status_line_says_who_waits_since_when_and_why() {
         let teams =
             [status("soc", State::Down, 3), status("ops", State::Held, 1), status("net", State::Open, 9)];
-        let stuck: Vec<_> = teams.into_iter().filter(is_stuck).collect();
+        let stuck: Vec<_> = teams.into_iter().filter(delivery::Status::is_stuck).collect();
         let since = BTreeMap::from([("soc".to_owned(), at("2026-11-20T02:10:00Z"))]);
         assert_eq!(
             status_line(&stuck, &since, 0, &TimeZone::UTC),
@@ -406,7 +399,7 @@ mod tests {
             delivery::Starved { since: at("2026-11-20T02:10:00Z"), until: at("2026-11-20T03:00:00Z") };
         let starved = delivery::Status { starved: Some(starved), ..status("soc", State::Starved, 3) };
         let strange = delivery::Status { meets_another: true, ..status("ops", State::Held, 1) };
-        assert!(is_stuck(&starved) && is_stuck(&strange));
+        assert!(starved.is_stuck() && strange.is_stuck());
         assert_eq!(
             status_line(&[starved, strange], &since, 0, &TimeZone::UTC),
             "3 waiting for soc since 02:10: the account has posted what it may until 03:00; 1 waiting for ops: \
@@ -415,7 +408,7 @@ mod tests {
         let line = |doubles| status_line(&[], &since, doubles, &TimeZone::UTC);
         assert_eq!(line(0), "events go out as they come");
         assert_eq!(line(2), "events go out as they come; 2 alerts may be there twice");
-        assert!(!is_stuck(&status("soc", State::Down, 0)), "where nothing waits nothing is stuck");
+        assert!(!status("soc", State::Down, 0).is_stuck(), "where nothing waits nothing is stuck");
     }
 
     #[test]

@@ -2,8 +2,7 @@
 //! that whoever waits for the ping pages. Each part is really used before each ping:
 //!
 //! - accept and spool: their [vital signs](Vitals);
-//! - delivery: it answers, and no team with events that wait has been held, out of reach or without a post that its
-//!   account may make for some beats, or will be.
+//! - delivery: it answers, and no team has been [stuck](Status::is_stuck) for some beats, or will be.
 //!
 //! Left out: whether SIGNL4 pages. A single post that fails is delivery's to try again.
 
@@ -15,9 +14,9 @@ use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use crate::delivery::{Pinger, State, Status};
+use crate::delivery::{Pinger, Status};
 
-use super::vitals::{Fault, Vitals};
+use super::{Fault, Vitals};
 
 /// For how many beats a team may be held or out of reach before that stops the heart: a lost connection is found
 /// and made anew within one.
@@ -34,16 +33,13 @@ struct Flow {
 impl Flow {
     /// Whether events go out, as far as some wait.
     fn look(&mut self, statuses: &[Status], now: Timestamp) -> Result<(), String> {
-        let stuck = |status: &&Status| {
-            matches!(status.state, State::Held | State::Down | State::Throttled | State::Starved)
-                && (status.queued > 0 || status.more)
-        };
+        let stuck = statuses.iter().filter(|status| status.is_stuck());
         let began = |status: &Status| {
             let starved = status.starved.map(|starved| starved.since.min(now));
             starved.or_else(|| self.stuck.get(&status.team).copied()).unwrap_or(now)
         };
         let since: HashMap<String, Timestamp> =
-            statuses.iter().filter(stuck).map(|status| (status.team.clone(), began(status))).collect();
+            stuck.map(|status| (status.team.clone(), began(status))).collect();
         self.stuck = since;
         let too_long = |status: &&Status| {
             // That an account may post nothing for so long is known beforehand.
@@ -112,7 +108,7 @@ impl Heart {
         self.vitals.spool().await?;
         let statuses = self.vitals.delivery().await?;
         let fault = |problem| Fault { part: "delivery", problem, silent: false };
-        self.flow.look(&statuses, self.vitals.intake().now()).map_err(fault)
+        self.flow.look(&statuses, self.vitals.context.now()).map_err(fault)
     }
 }
 
@@ -135,7 +131,7 @@ pub async fn run(mut heart: Heart, interval: Duration, mut stop: watch::Receiver
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::Starved;
+    use crate::delivery::{Starved, State};
 
     fn at(minutes: i64) -> Timestamp {
         "2026-11-20T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_mins(minutes)

@@ -14,7 +14,7 @@ use crate::spool::Spool;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// That the disk has not answered since `since`, for an operator.
-pub(super) fn told(since: Timestamp) -> String {
+pub fn told(since: Timestamp) -> String {
     format!(
         "a write to the spool does not come back since {}: the disk hangs, and senders wait",
         since.to_zoned(TimeZone::system()).strftime("%H:%M:%S")
@@ -22,7 +22,7 @@ pub(super) fn told(since: Timestamp) -> String {
 }
 
 /// Tells once when a write does not come back, and when it has, until `stop` turns true.
-pub(super) async fn run(spool: Spool, mut stop: watch::Receiver<bool>) {
+pub async fn run(spool: Spool, mut stop: watch::Receiver<bool>) {
     let mut next = tokio::time::interval(LOOK);
     let mut known: Option<Timestamp> = None;
     loop {

@@ -6,14 +6,23 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
 
-use crate::config::Expect;
-use crate::event::Event;
+use crate::config::{Config, Expect};
+use crate::context::Context;
+use crate::event::{Event, Repeat, Status};
 use crate::mail::{MailId, Trust};
 use crate::rules::Subject;
-use crate::spool::{self, Memo, Reader};
+use crate::spool::{self, Memo, PutError, Reader};
+
+use super::own;
+
+/// How long after the start nothing counts as missing: what could not come while no service ran is tried again by its
+/// sender, within minutes by most.
+const GRACE: SignedDuration = SignedDuration::from_mins(15);
 
 /// The kind of the memos that keep how it stands with each expected mail.
 const STANDING: &str = "expect";
@@ -101,6 +110,9 @@ pub struct Expects {
     standings: Mutex<Vec<Standing>>,
     /// What the spool knows of names that are no longer expected.
     strays: Mutex<Vec<(String, Standing)>>,
+    started: Timestamp,
+    /// The zone in which times are told; UTC if there is none.
+    zone: Option<TimeZone>,
 }
 
 /// How it stands with every name that the spool knows.
@@ -129,7 +141,8 @@ impl Expects {
     ///
     /// # Errors
     /// The spool cannot be read.
-    pub async fn load(expects: Vec<Expect>, spool: &Reader) -> Result<Self, spool::Error> {
+    pub async fn load(config: &Config, spool: &Reader, now: Timestamp) -> Result<Self, spool::Error> {
+        let expects = config.expects.clone();
         let mut known = standings(spool).await?;
         let standings = expects
             .iter()
@@ -138,7 +151,8 @@ impl Expects {
                 None => Standing::default(),
             })
             .collect();
-        Ok(Self { expects, standings: Mutex::new(standings), strays: Mutex::new(known) })
+        let (standings, strays) = (Mutex::new(standings), Mutex::new(known));
+        Ok(Self { expects, standings, strays, started: now, zone: Some(config.rules.zone.clone()) })
     }
 
     /// The names of those that a mail of this `trust` is, with the `events` that were made of it, for `teams`.
@@ -168,13 +182,13 @@ impl Expects {
     }
 
     /// Each expected mail and how it stands.
-    pub fn all(&self) -> Vec<(Expect, Standing)> {
+    fn all(&self) -> Vec<(Expect, Standing)> {
         let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         self.expects.iter().cloned().zip(standings.iter().cloned()).collect()
     }
 
     /// Notes that `standing`, but for what came, is in the spool.
-    pub fn stands(&self, name: &str, standing: &Standing) {
+    fn stands(&self, name: &str, standing: &Standing) {
         let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = self.expects.iter().position(|expect| expect.name == name) {
             let seen = standings[at].seen;
@@ -182,19 +196,104 @@ impl Expects {
         }
     }
 
+    /// Raises and closes alerts as it is due, and forgets names that are no longer expected. When the next may be due.
+    ///
+    /// # Errors
+    /// The spool could not take it; it stays due.
+    pub(super) async fn attend(&self, context: &Context) -> Result<Option<Timestamp>, PutError> {
+        while let Some((name, standing)) = self.stray() {
+            self.forget(context, &name, &standing).await?;
+        }
+        let mut next = None;
+        for (expect, standing) in self.all() {
+            let due = self.attend_to(context, &expect, standing).await?;
+            next = [next, due].into_iter().flatten().min();
+        }
+        Ok(next)
+    }
+
+    /// Raises or closes the alert of `expect` if that is due. When it is to be looked at again.
+    async fn attend_to(
+        &self,
+        context: &Context,
+        expect: &Expect,
+        standing: Standing,
+    ) -> Result<Option<Timestamp>, PutError> {
+        let now = context.now();
+        if standing.since.is_none() {
+            let begun = Standing { since: Some(now), ..standing };
+            context.spool.remember(vec![memo(&expect.name, &begun)]).await?;
+            self.stands(&expect.name, &begun);
+            return Ok(begun.deadline(expect.within));
+        }
+        let within = SignedDuration::try_from(expect.within).unwrap_or(SignedDuration::MAX);
+        let ready = self.started.saturating_add(GRACE.min(within)).unwrap_or(now);
+        match standing.due(expect.within, now) {
+            Due::Wait(until) => Ok(Some(until)),
+            Due::Raise if now < ready => Ok(Some(ready)),
+            Due::Raise => {
+                warn!(expect = expect.name, "an expected mail did not come");
+                let raised =
+                    Raised { at: now, seen: standing.seen.map(|seen| seen.at), team: expect.team.clone() };
+                let event = missing(&self.zone(), expect, &standing);
+                let standing = Standing { raised: Some(raised), ..standing };
+                self.tell(context, &expect.name, event, standing).await
+            }
+            Due::Resolve => {
+                info!(expect = expect.name, "an expected mail came again");
+                let team = standing.raised.as_ref().map_or(&expect.team, |raised| &raised.team);
+                let event = came(&self.zone(), expect, &standing, team);
+                self.tell(context, &expect.name, event, Standing { raised: None, ..standing }).await
+            }
+        }
+    }
+
+    /// Keeps `event` and what it makes of how it stands, both or neither.
+    async fn tell(
+        &self,
+        context: &Context,
+        name: &str,
+        event: Event,
+        standing: Standing,
+    ) -> Result<Option<Timestamp>, PutError> {
+        own::keep(context, vec![event], vec![memo(name, &standing)]).await?;
+        self.stands(name, &standing);
+        // What came meanwhile is looked at anew.
+        Ok(Some(context.now()))
+    }
+
+    fn zone(&self) -> TimeZone {
+        self.zone.clone().unwrap_or(TimeZone::UTC)
+    }
+
     /// One that is no longer expected and not yet forgotten.
-    pub fn stray(&self) -> Option<(String, Standing)> {
+    fn stray(&self) -> Option<(String, Standing)> {
         self.strays.lock().unwrap_or_else(PoisonError::into_inner).first().cloned()
     }
 
-    /// Notes that a stray was forgotten.
-    pub fn forgot(&self, name: &str) {
+    /// Forgets a name that is no longer expected, and closes its alert.
+    async fn forget(&self, context: &Context, name: &str, standing: &Standing) -> Result<(), PutError> {
+        let memos = [STANDING, SEEN].map(|kind| Memo { kind, name: name.to_owned(), value: None }).into();
+        match &standing.raised {
+            Some(raised) if context.teams.has(&raised.team) => {
+                let event = Event {
+                    status: Status::Resolved,
+                    title: format!("No longer expected: {name}"),
+                    message: format!("The config has no [[expect]] `{name}` any more."),
+                    ..notice(&raised.team, name)
+                };
+                own::keep(context, vec![event], memos).await?;
+            }
+            _ => context.spool.remember(memos).await?,
+        }
+        info!(expect = name, "forgot a mail that is no longer expected");
         self.strays.lock().unwrap_or_else(PoisonError::into_inner).retain(|(stray, _)| stray != name);
+        Ok(())
     }
 }
 
 /// The memo that keeps `standing`.
-pub fn memo(name: &str, standing: &Standing) -> Memo {
+fn memo(name: &str, standing: &Standing) -> Memo {
     let value = serde_json::to_value(standing).expect("how it stands can be written as JSON");
     Memo { kind: STANDING, name: name.to_owned(), value: Some(value) }
 }
@@ -205,9 +304,67 @@ pub fn seen_memo(name: &str, seen: Seen) -> Memo {
     Memo { kind: SEEN, name: name.to_owned(), value: Some(value) }
 }
 
-/// The memos that forget a name.
-pub fn forget(name: &str) -> Vec<Memo> {
-    [STANDING, SEEN].map(|kind| Memo { kind, name: name.to_owned(), value: None }).into()
+fn missing(zone: &TimeZone, expect: &Expect, standing: &Standing) -> Event {
+    let mut message =
+        format!("No mail for [[expect]] `{}` came within {}.", expect.name, span(expect.within));
+    match (standing.seen, standing.since) {
+        (Some(seen), _) => {
+            message.push_str(&format!(
+                "\nThe last one came at {} (mail {}).",
+                own::shown(seen.at, zone),
+                seen.mail
+            ));
+        }
+        (None, Some(since)) => {
+            message.push_str(&format!("\nNone has come since it is expected, {}.", own::shown(since, zone)));
+        }
+        (None, None) => {}
+    }
+    if let Some(raised) = &standing.raised {
+        message.push_str(&format!("\nIt is still missing; told before at {}.", own::shown(raised.at, zone)));
+    }
+    let severity = Some(expect.severity);
+    Event { title: expect.title.clone(), message, severity, ..notice(&expect.team, &expect.name) }
+}
+
+fn came(zone: &TimeZone, expect: &Expect, standing: &Standing, team: &str) -> Event {
+    let mut message = format!("A mail for [[expect]] `{}` came", expect.name);
+    if let Some(seen) = standing.seen {
+        message.push_str(&format!(" at {} (mail {})", own::shown(seen.at, zone), seen.mail));
+    }
+    if let Some(before) = standing.raised.as_ref().and_then(|raised| raised.seen) {
+        message.push_str(&format!(", the first since {}", own::shown(before, zone)));
+    }
+    message.push('.');
+    let title = format!("Expected mail came: {}", expect.name);
+    Event { title, message, status: Status::Resolved, ..notice(team, &expect.name) }
+}
+
+fn notice(team: &str, name: &str) -> Event {
+    Event {
+        team: team.to_owned(),
+        external_id: Some(format!("{}:expect:{name}", own::SOURCE)),
+        // It comes as often as somebody has asked for, whatever is thought of repeated mails.
+        repeat: Some(Repeat::Update),
+        ..Event::default()
+    }
+}
+
+/// A duration in words: its two greatest units.
+pub fn span(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units =
+        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    // Up to two days, hours are how people say it.
+    let units =
+        if seconds < 2 * 86_400 { [(0, "d"), (seconds / 3600, "h"), units[2], units[3]] } else { units };
+    let parts: Vec<String> = units
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .take(2)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 #[cfg(test)]
@@ -254,5 +411,14 @@ mod tests {
         assert_eq!(standing.deadline(DAY), None);
         let seen = Standing { seen: seen("21T03:00"), ..Standing::default() };
         assert_eq!(seen.deadline(DAY), Some(at("22T03:00")));
+    }
+
+    #[test]
+    fn a_span_is_said_as_people_say_it() {
+        let of = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!(of(26 * 3600), "26h");
+        assert_eq!(of(90), "1m 30s");
+        assert_eq!(of(8 * 86_400 + 3600), "8d 1h");
+        assert_eq!(of(0), "0s");
     }
 }

@@ -1,20 +1,22 @@
 //! The vital signs: whether accept, spool and delivery each answer. The heartbeat and systemd's watchdog go by them.
 
+pub mod disk;
+pub mod heartbeat;
+pub mod watchdog;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
+use crate::context::Context;
 use crate::delivery::Status;
 use crate::smtp::{Entrance, TlsMode};
 use crate::spool::Memo;
-
-use super::Intake;
 
 /// How long each part may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -115,18 +117,13 @@ pub struct Fault {
 #[derive(Clone)]
 pub struct Vitals {
     door: Option<Door>,
-    intake: Arc<Intake>,
+    pub(super) context: Context,
 }
 
 impl Vitals {
-    /// Those of the gateway of `intake`, whose listener is reached by `door`.
-    pub fn new(door: Option<Door>, intake: Arc<Intake>) -> Self {
-        Self { door, intake }
-    }
-
-    /// The intake of the gateway.
-    pub(super) fn intake(&self) -> &Intake {
-        &self.intake
+    /// Those of the gateway of `context`, whose listener is reached by `door`.
+    pub fn new(door: Option<Door>, context: Context) -> Self {
+        Self { door, context }
     }
 
     /// Comes in as a client.
@@ -147,7 +144,7 @@ impl Vitals {
     pub async fn spool(&self) -> Result<(), Fault> {
         let memo = Memo { kind: "heartbeat", name: String::new(), value: Some(true.into()) };
         let fault = |problem, silent| Fault { part: "spool", problem, silent };
-        match timeout(PATIENCE, self.intake.spool().remember(vec![memo])).await {
+        match timeout(PATIENCE, self.context.spool.remember(vec![memo])).await {
             Ok(written) => written.map_err(|error| fault(error.to_string(), false)),
             Err(_) => Err(fault(format!("a write is not on disk within {PATIENCE:?}"), true)),
         }
@@ -159,7 +156,7 @@ impl Vitals {
     /// It does not answer.
     pub async fn delivery(&self) -> Result<Vec<Status>, Fault> {
         let silent = |problem| Fault { part: "delivery", problem, silent: true };
-        let Some(delivery) = self.intake.delivery() else { return Err(silent("it has stopped".to_owned())) };
+        let Some(delivery) = &self.context.delivery else { return Err(silent("it has stopped".to_owned())) };
         match timeout(PATIENCE, delivery.status()).await {
             Ok(found) if found.is_empty() => Err(silent("it has stopped".to_owned())),
             Ok(found) => Ok(found),

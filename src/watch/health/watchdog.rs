@@ -8,12 +8,12 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
 use crate::config::Environment;
+use crate::watch::notify;
 
-use super::notify;
-use super::vitals::Vitals;
+use super::Vitals;
 
 /// How often systemd is to be told, by what it says in `environment`; none if it does not watch this process.
-pub(super) fn interval(environment: &Environment) -> Option<Duration> {
+pub fn interval(environment: &Environment) -> Option<Duration> {
     let own = std::process::id().to_string();
     if environment.var("WATCHDOG_PID").is_some_and(|pid| pid != own) {
         return None;
@@ -24,7 +24,7 @@ pub(super) fn interval(environment: &Environment) -> Option<Duration> {
 }
 
 /// Tells systemd every `interval` that all answers, until `stop` turns true.
-pub(super) async fn run(
+pub async fn run(
     vitals: Vitals,
     environment: Environment,
     interval: Duration,

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::PAGE;
+use super::{PAGE, own};
 use crate::event::{Event, Repeat, Severity, Status, bounded};
 use crate::incident::Kind;
 use crate::mail::Trust;
@@ -21,9 +21,6 @@ const START: usize = 160;
 
 /// Texts that are told apart; of the others only the number is told.
 const TEXTS: usize = 10_000;
-
-/// What the external ids and the source of the gateway's own events begin with.
-const SOURCE: &str = "smtp2signl4";
 
 /// What the mails of a storm say.
 #[derive(Debug, Default)]
@@ -178,8 +175,7 @@ pub(super) fn digest(storm: &Storm, state: StormState, summary: &Summary, now: T
         title,
         message,
         status: if state == StormState::Closed { Status::Resolved } else { Status::New },
-        external_id: Some(format!("{SOURCE}:storm:{}-{}", storm.id, storm.began_at.as_second())),
-        source_system: Some(SOURCE.to_owned()),
+        external_id: Some(format!("{}:storm:{}-{}", own::SOURCE, storm.id, storm.began_at.as_second())),
         severity: summary.severities.keys().copied().flatten().max(),
         fields: vec![("Folded".to_owned(), count.to_string()), ("As of".to_owned(), when(now))],
         repeat: Some(Repeat::Update),

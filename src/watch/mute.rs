@@ -6,14 +6,20 @@ use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
-use tracing::error;
+use tracing::{error, info};
 
 use crate::config::{Config, Window};
-use crate::event::{Event, Severity, Status};
-use crate::rules;
-use crate::rules::{Subject, When};
-use crate::spool::{self, Memo, Reader};
+use crate::context::Context;
+use crate::event::{Event, Severity, Status, bounded};
+use crate::rules::{self, Subject, When};
+use crate::spool::{self, Memo, PutError, Reader, Unheard};
+
+use super::own;
+
+/// Incidents that a notice lists; `queue` lists them all.
+const LISTED: usize = 10;
 
 /// The kind of the memos that keep mutes, by their ids.
 const MUTE: &str = "mute";
@@ -182,11 +188,6 @@ impl Mutes {
         self.ids_of(|_| true)
     }
 
-    /// The ids of those whose time is over at `now`.
-    pub fn expired(&self, now: Timestamp) -> Vec<String> {
-        self.ids_of(|mute| mute.until <= now)
-    }
-
     fn ids_of(&self, which: impl Fn(&Mute) -> bool) -> Vec<String> {
         read(&self.begun).iter().filter(|(mute, _)| which(mute)).map(|(mute, _)| mute.id.clone()).collect()
     }
@@ -203,21 +204,43 @@ impl Mutes {
         Memo { kind: MUTING, name: label.to_owned(), value: Some(value) }
     }
 
-    /// Forgets `label`, as its end was told.
-    pub fn told(&self, label: &str) {
-        write(&self.muting).remove(label);
-    }
-
     /// The labels of what has muted something and is over at `now`, and when each first did.
-    pub fn over(&self, now: Timestamp) -> Vec<(String, Timestamp)> {
+    fn over(&self, now: Timestamp) -> Vec<(String, Timestamp)> {
         let on = self.on(now);
         let muting = read(&self.muting);
         let over = muting.iter().filter(|(label, _)| !on.iter().any(|(on, _)| on == *label));
         over.map(|(label, since)| (label.clone(), *since)).collect()
     }
 
+    /// Ends what is over, and tells what is still open of what it muted. When the next ends.
+    ///
+    /// # Errors
+    /// The spool could not take it; it stays due.
+    pub(super) async fn end_over(&self, context: &Context) -> Result<Option<Timestamp>, PutError> {
+        let now = context.now();
+        let expired = self.ids_of(|mute| mute.until <= now);
+        if !expired.is_empty() {
+            context.spool.remember(forget(&expired)).await?;
+            self.end(&expired);
+            info!(mutes = expired.join(", "), "mutes are over");
+        }
+        for (label, since) in self.over(now) {
+            let unheard = context.spool.reader().unheard(&label, since).await?;
+            let memos = vec![Memo { kind: MUTING, name: label.clone(), value: None }];
+            let notices = still_open(context, &self.rules.zone, &label, &unheard);
+            if notices.is_empty() {
+                context.spool.remember(memos).await?;
+            } else {
+                own::keep(context, notices, memos).await?;
+            }
+            info!(label, open = unheard.len(), "a mute is over, and what it muted is told");
+            write(&self.muting).remove(&label);
+        }
+        Ok(self.next_end(now))
+    }
+
     /// When the first of those that mute at `now` ends.
-    pub fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
+    fn next_end(&self, now: Timestamp) -> Option<Timestamp> {
         self.on(now).into_iter().filter_map(|(_, end)| end).min()
     }
 
@@ -248,11 +271,6 @@ pub fn forget(ids: &[String]) -> Vec<Memo> {
     ids.iter().map(|id| Memo { kind: MUTE, name: id.clone(), value: None }).collect()
 }
 
-/// The memo that the end of `label` was told.
-pub fn told_memo(label: &str) -> Memo {
-    Memo { kind: MUTING, name: label.to_owned(), value: None }
-}
-
 fn label_of(window: &Window) -> String {
     format!("maintenance {}", window.name)
 }
@@ -263,6 +281,36 @@ fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
 
 fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A notice for each team of which something is still open that `label` muted.
+fn still_open(context: &Context, zone: &TimeZone, label: &str, unheard: &[Unheard]) -> Vec<Event> {
+    let mut teams: Vec<&str> = unheard.iter().map(|incident| incident.team.as_str()).collect();
+    teams.sort_unstable();
+    teams.dedup();
+    let of_team = |team: &str| {
+        let open: Vec<&Unheard> = unheard.iter().filter(|incident| incident.team == team).collect();
+        let lines = open.iter().take(LISTED).map(|incident| {
+            let severity = incident.severity.map_or_else(String::new, |severity| format!("{severity}, "));
+            let title = bounded(&incident.title, 120);
+            format!("\n- {title} ({severity}{})", own::shown(incident.at, zone))
+        });
+        let mut message = format!("Muted meanwhile, and not closed since:{}", lines.collect::<String>());
+        if open.len() > LISTED {
+            message.push_str(&format!("\n- and {} more", open.len() - LISTED));
+        }
+        message.push_str("\n\nAll of them: smtp2signl4 queue list --state muted");
+        let (are, s) = if open.len() == 1 { ("is", "") } else { ("are", "s") };
+        Event {
+            team: team.to_owned(),
+            title: format!("{} incident{s} {are} still open after {label}", open.len()),
+            message,
+            external_id: Some(format!("{}:muted:{label}:{}", own::SOURCE, context.now().as_millisecond())),
+            severity: open.iter().filter_map(|incident| incident.severity).max(),
+            ..Event::default()
+        }
+    };
+    teams.into_iter().filter(|team| context.teams.has(team)).map(of_team).collect()
 }
 
 #[cfg(test)]
@@ -341,8 +389,9 @@ mod tests {
         let by = Some("mute 3fa2: new disks".to_owned());
         assert_eq!(reason(&mutes, "2026-11-20T13:59:59Z", &event()), by);
         assert_eq!(reason(&mutes, "2026-11-20T14:00:00Z", &event()), None);
-        assert_eq!(mutes.expired(at("2026-11-20T13:59:59Z")), [""; 0]);
-        assert_eq!(mutes.expired(at("2026-11-20T14:00:00Z")), ["3fa2"]);
+        let expired = |time: &str| mutes.ids_of(|mute| mute.until <= at(time));
+        assert_eq!(expired("2026-11-20T13:59:59Z"), [""; 0]);
+        assert_eq!(expired("2026-11-20T14:00:00Z"), ["3fa2"]);
         mutes.end(&mutes.ids());
         assert_eq!(reason(&mutes, "2026-11-20T13:00:00Z", &event()), None);
         assert!(mutes.begin(mute("x", "2026-11-20T14:00:00Z", &["subject=("])).is_err());
@@ -361,7 +410,7 @@ mod tests {
         }
         let over = |time: &str| mutes.over(at(time)).into_iter().map(|(label, _)| label).collect::<Vec<_>>();
         assert_eq!(over("2026-11-20T23:00:00Z"), ["maintenance gone"]);
-        mutes.told("maintenance gone");
+        write(&mutes.muting).remove("maintenance gone");
         assert_eq!(over("2026-11-21T06:00:00Z"), ["maintenance patching"]);
         assert_eq!(over("2026-11-21T12:00:00Z"), ["maintenance patching", "mute long"]);
         assert_eq!(

@@ -19,6 +19,8 @@ pub mod diagnostic;
 pub mod document;
 pub mod network;
 pub mod secret;
+pub mod supervisor;
+pub mod unix;
 pub mod words;
 
 pub mod mail;
@@ -44,6 +46,10 @@ pub mod config;
 pub mod context;
 
 pub mod watch;
+
+pub mod intake;
+
+pub mod operator;
 
 pub mod gateway;
 

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 const ORDER: &[&str] = &[
     "words",
     "clock",
+    "supervisor",
+    "unix",
     "secret",
     "network",
     "address",
@@ -26,6 +28,8 @@ const ORDER: &[&str] = &[
     "config",
     "context",
     "watch",
+    "intake",
+    "operator",
     "gateway",
     "cli",
 ];

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::clock::{Clock, Manual};
@@ -16,9 +17,10 @@ use smtp2signl4::context::Context;
 use smtp2signl4::delivery::{self, Connection, Pinger, Proxy};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::{Event, Severity, Status};
-use smtp2signl4::gateway::control::{Reply, Request};
-use smtp2signl4::gateway::{Gateway, Intake, load_rules, operator};
+use smtp2signl4::gateway::{Gateway, load_rules};
+use smtp2signl4::intake::Intake;
 use smtp2signl4::mail::{Envelope, Mail};
+use smtp2signl4::operator::{Operator, Reply, Request, perform};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Filter, Outcome, Spool, State};
 use smtp2signl4::standin::{Options, Standin};
@@ -63,6 +65,12 @@ impl Bench {
     async fn end(self) -> Timestamp {
         self.intake.context().spool.close().await;
         self.clock.now()
+    }
+
+    /// What an operator is answered.
+    async fn perform(&self, request: Request) -> Reply {
+        let performed = perform(&self.intake, &request, Bytes::new(), &Operator::of_process()).await;
+        performed.reply(self.intake.context()).await
     }
 
     async fn attend(&self) -> Option<Timestamp> {
@@ -421,10 +429,9 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
         reason: Some("new disks".to_owned()),
         critical: false,
     };
-    let begun =
-        operator::mute(&bench.intake, begin(start() + hours(2), &["event.title=db1", "team=default"])).await;
+    let begun = bench.perform(begin(start() + hours(2), &["event.title=db1", "team=default"])).await;
     let Reply::Mutes { ids } = begun else { panic!("{begun:?}") };
-    let refused = operator::mute(&bench.intake, begin(start() + hours(2), &["nonsense=x"])).await;
+    let refused = bench.perform(begin(start() + hours(2), &["nonsense=x"])).await;
     assert!(matches!(refused, Reply::Refused(_)), "{refused:?}");
     bench.mail("db1 is down").await;
     let now = bench.end().await;
@@ -432,7 +439,7 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
     let bench = Bench::open(folder.path(), "", now + hours(1)).await;
     bench.mail("db1 disk full").await;
     assert!(kept(&bench).await.iter().all(|(_, state)| *state == State::Muted));
-    let ended = operator::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    let ended = bench.perform(Request::EndMute { id: Some(ids[0].clone()) }).await;
     assert!(matches!(ended, Reply::Mutes { .. }), "{ended:?}");
     let now = bench.end().await;
 
@@ -441,7 +448,7 @@ async fn a_mute_and_what_it_muted_outlive_a_restart_and_its_end_is_told_at_once(
     assert_eq!(told[0]["Title"], format!("2 incidents are still open after mute {}", ids[0]));
     bench.mail("db1 is slow").await;
     assert_eq!(kept(&bench).await.last().unwrap().1, State::Queued);
-    let again = operator::mute(&bench.intake, Request::EndMute { id: Some(ids[0].clone()) }).await;
+    let again = bench.perform(Request::EndMute { id: Some(ids[0].clone()) }).await;
     assert!(matches!(again, Reply::Refused(_)), "{again:?}");
 }
 

@@ -7,6 +7,7 @@
 //! cover, reading        whether a signature covers what rules go by
 //! evidence              which signature proves the mail, and when it was made
 //! trust                 the class that follows
+//! told                  the same in words, and the line of the config that changes it
 //! ```
 //!
 //! It promises facts in bounded time and with bounded work, whatever the mail and the DNS do: what cannot be
@@ -23,6 +24,7 @@ mod relay;
 mod resolver;
 mod results;
 mod seal;
+pub mod told;
 mod trust;
 
 pub use resolver::Resolver;

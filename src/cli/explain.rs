@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::authenticity::{Checker, Resolver};
+use crate::authenticity::{Checker, Resolver, told};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
 use crate::document::duration_text;
 use crate::event::shown_size;
-use crate::gateway::{for_each_team, load_unproven, standing};
+use crate::gateway::load_unproven;
+use crate::intake::for_each_team;
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 use crate::spool::{KnownIncident, Reader};
@@ -194,7 +195,7 @@ fn one(config: &Config, rules: &Rules, arguments: &Arguments, path: &Path, conte
         });
     }
     let judgements: Vec<(String, Judgement)> = teams.into_iter().zip(judgements).collect();
-    let trust = standing::of(&rules.rules.standing(&message, &envelope), &message, &envelope);
+    let trust = told::of(&rules.rules.standing(&message, &envelope), &message, &envelope);
     if arguments.json {
         let mut json = json::of(path, &message, &envelope, &judgements, rules.open.as_deref());
         json["trust"] = json!(trust);

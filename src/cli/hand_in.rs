@@ -2,17 +2,17 @@
 //! running it goes over the control socket; without one it goes straight into the spool, and the service
 //! delivers it when it starts.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::{Event, Scenario};
-use crate::gateway::control::{Reply, Request, not_sent};
-use crate::mail::{Envelope, Mail, Origin};
+use crate::mail::{Envelope, Origin};
+use crate::operator::client::{Way, ask};
+use crate::operator::{Reply, Request};
 use crate::words::Words;
 
-use super::service::{Way, ask, offline};
+use super::service::offline;
 use super::{Exit, Site, print, runtime};
 
 /// The source that an event names when no mail stands behind it.
@@ -183,11 +183,13 @@ fn hand_in(config: &Config, request: Request, content: bytes::Bytes, manner: Man
     let reply = runtime().block_on(async {
         let until = Instant::now() + if manner == Manner::Silent { RESTART } else { Duration::ZERO };
         loop {
-            match ask(config, &request, &content, patience).await {
+            match ask(&config.control.socket, &request, &content, patience).await {
                 Way::Answered(reply) => break Ok(reply),
                 Way::Broken(problem) => break Err(problem),
-                Way::NoService => match keep(config, request.clone(), content.clone()).await {
-                    Err(_) if Instant::now() < until => tokio::time::sleep(Duration::from_secs(1)).await,
+                Way::NoService => match offline(config, &request, content.clone()).await {
+                    Ok(Reply::Temporary(_)) | Err(_) if Instant::now() < until => {
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
                     kept => break kept,
                 },
             }
@@ -222,35 +224,4 @@ fn hand_in(config: &Config, request: Request, content: bytes::Bytes, manner: Man
         }
         Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status { .. }) => Exit::Done,
     }
-}
-
-/// Puts it into the spool of a service that does not run.
-async fn keep(config: &Config, request: Request, content: bytes::Bytes) -> Result<Reply, String> {
-    let intake = Arc::new(offline(config).await?);
-    let reply = match request {
-        Request::Submit { envelope, .. } => {
-            let kept = intake.take(Mail { envelope, content }).await.map_err(|error| error.to_string())?;
-            Reply::Queued { id: kept.id }
-        }
-        Request::Send { envelope, event, wait } => {
-            let kept = intake.take_event(envelope, *event).await.map_err(|error| error.to_string())?;
-            match wait {
-                _ if kept.events.is_empty() => not_sent(&intake, kept.id).await,
-                Some(_) => {
-                    Reply::Waiting { id: kept.id, reason: "no service runs here to deliver it".to_owned() }
-                }
-                None => Reply::Queued { id: kept.id },
-            }
-        }
-        Request::Retry { .. }
-        | Request::Retarget { .. }
-        | Request::Drop { .. }
-        | Request::Status
-        | Request::Mute { .. }
-        | Request::EndMute { .. } => {
-            unreachable!("`queue` and `mute` hand these in by themselves")
-        }
-    };
-    intake.context().spool.close().await;
-    Ok(reply)
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::clock::{Clock, System};
 use crate::config::{Config, Window, moment};
 use crate::document::parse_duration;
-use crate::gateway::control::Request;
+use crate::operator::Request;
 use crate::spool::Reader;
 use crate::watch::mute::{self, Mute};
 

@@ -7,19 +7,21 @@ mod teams;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
+use crate::authenticity::told;
 use crate::clock::{Clock, System};
 use crate::config::Config;
 use crate::event::shown_size;
-use crate::gateway::control::{Reply, Request};
-use crate::gateway::{operator, standing};
 use crate::mail::{MailId, visible};
+use crate::operator::client::{Way, ask};
+use crate::operator::{Reply, Request};
 use crate::spool::{Filter, IncidentFilter, Reader, Shown, State};
 use crate::words::Words;
 
-use super::service::{Way, ask, offline};
+use super::service::offline;
 use super::{Exit, Site, excerpt, print, runtime};
 use listing::{age, columns, incident_row, line, plain, short, table};
 
@@ -246,7 +248,7 @@ async fn show(config: &Config, id: MailId, json: bool, content: bool) -> Result<
 }
 
 /// Who vouched for a shown mail when it was taken.
-fn told(shown: &Shown) -> Option<standing::Told> {
+fn trust(shown: &Shown) -> Option<told::Told> {
     serde_json::from_value(shown.story.get("trust")?.clone()).ok()
 }
 
@@ -273,7 +275,7 @@ fn page(shown: &Shown) -> String {
         if let Some(found) = &envelope.authenticity {
             text.push_str(&format!("  proof      {}\n", excerpt(&found.to_string())));
         }
-        if let Some(trust) = told(shown) {
+        if let Some(trust) = trust(shown) {
             text.push_str(&format!("  trust      {}\n", excerpt(&trust.words())));
         }
         text.push_str(&format!("  from       <{}>\n", short(&envelope.reverse_path)));
@@ -344,33 +346,15 @@ async fn why_not(config: &Config, id: MailId) -> Result<String, String> {
 
 /// Asks the service, or changes the spool of one that does not run.
 pub(super) async fn change(config: &Config, request: Request, done: &str) -> Result<Exit, String> {
-    let mail = match &request {
-        Request::Retry { id, .. } => *id,
-        Request::Retarget { id, .. } | Request::Drop { id } => Some(*id),
-        _ => None,
-    };
-    let reply = match ask(config, &request, &[], Duration::from_secs(120)).await {
+    let reply = match ask(&config.control.socket, &request, &[], Duration::from_secs(120)).await {
         Way::Answered(reply) => reply,
         Way::Broken(problem) => return Err(problem),
-        Way::NoService => {
-            let intake = offline(config).await?;
-            let reply = match request {
-                Request::Retry { id, rejudge } => operator::retry(&intake, id, rejudge).await,
-                Request::Retarget { id, team } => operator::retarget(&intake, id, &team).await,
-                Request::Drop { id } => operator::drop_mail(&intake, id).await,
-                Request::Mute { .. } | Request::EndMute { .. } => operator::mute(&intake, request).await,
-                Request::Submit { .. } | Request::Send { .. } | Request::Status => {
-                    unreachable!("these hand in, they do not change")
-                }
-            };
-            intake.context().spool.close().await;
-            reply
-        }
+        Way::NoService => offline(config, &request, Bytes::new()).await?,
     };
     match reply {
         Reply::Changed { events } => {
             print(&format!("{events} event{} {done}\n", if events == 1 { "" } else { "s" }));
-            if let (0, Some(id)) = (events, mail) {
+            if let (0, Some(id)) = (events, request.mail()) {
                 print(&why_not(config, id).await?);
             }
             Ok(Exit::Done)

@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::gateway::control::CONTENT_LIMIT;
 use crate::mail::{Message, trace};
+use crate::operator::CONTENT_LIMIT;
 
 use super::{Exit, Site, hand_in, queue};
 use crate::config::Environment;

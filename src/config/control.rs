@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::document::Table;
+use crate::unix::{GROUPS, group_id};
 
 /// The socket of a running service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,9 +15,6 @@ pub struct Control {
     /// The group of its file, by number; none for that of the service.
     pub group: Option<u32>,
 }
-
-/// The groups of this machine.
-const GROUPS: &str = "/etc/group";
 
 impl Control {
     /// The socket at `socket`, for the service's own user and root.
@@ -40,8 +38,7 @@ impl Control {
             }
         }
         if let Some(group) = table.string("group") {
-            let groups = std::fs::read_to_string(GROUPS).unwrap_or_default();
-            control.group = group.value.parse().ok().or_else(|| number_of(&group.value, &groups));
+            control.group = group.value.parse().ok().or_else(|| group_id(&group.value));
             if control.group.is_none() {
                 table.error(
                     group.span.clone(),
@@ -59,12 +56,6 @@ impl Control {
         }
         control
     }
-}
-
-/// The number of the group `name`, by the lines of group(5).
-fn number_of(name: &str, groups: &str) -> Option<u32> {
-    let line = groups.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|line| line[0] == name)?;
-    line.get(2)?.parse().ok()
 }
 
 #[cfg(test)]
@@ -89,7 +80,5 @@ mod tests {
         assert_eq!(read("mode = 'rw'").unwrap_err(), ["`rw` is not a mode of this socket"]);
         assert_eq!(read("mode = '0066'").unwrap_err(), ["`0066` is not a mode of this socket"]);
         assert_eq!(read("group = '12'").unwrap_err(), ["a group that may not connect has no use"]);
-        assert_eq!(number_of("ops", "root:x:0:\nops:x:1007:anna,bert\n"), Some(1007));
-        assert_eq!(number_of("op", "root:x:0:\nops:x:1007:\n"), None);
     }
 }

@@ -1,16 +1,10 @@
 //! The gateway: the only place that knows the order of the pipeline. It opens the spool, starts delivery,
 //! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
 
-pub mod control;
-mod guests;
-mod intake;
 #[cfg(test)]
 mod model;
-pub mod operator;
 mod poison;
 mod rulebook;
-pub mod standing;
-pub mod supervisor;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,20 +16,21 @@ use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
 use crate::clock::Clock;
-use crate::config::{Config, Environment, Notices, Routes};
+use crate::config::{self, Config, Environment, Notices, Routes};
 use crate::context::Context;
 use crate::delivery::{Delivery, Pinger, Plan, SetupError, Target};
 use crate::diagnostic::Diagnostic;
+use crate::intake::{Edge, Intake};
+use crate::operator::server;
 use crate::smtp::strangers::Strangers;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
+use crate::supervisor::{Ended, Supervisor};
+use crate::unix;
 use crate::watch::health::heartbeat::{self, Heart};
 use crate::watch::health::{Door, Vitals, disk, watchdog};
 use crate::watch::{Lookout, lookout, notices, storm};
 
-use supervisor::{Ended, Supervisor};
-
-pub use intake::{Edge, Intake, Kept, for_each_team};
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
 /// How often mails that were kept long enough are looked for.
@@ -154,10 +149,10 @@ impl Gateway {
             config.teams.iter().for_each(|team| spool.allow(&team.name, burst));
         }
         let listener = Listener::open(&config.smtp, credentials, inherited).map_err(Failure::Listen)?;
-        let access = control::Access::new(&config.control);
-        let control = control::bind(&config.control).map_err(|error| {
-            Failure::Socket(format!("control socket {}", config.control.socket.display()), error)
-        })?;
+        let access = server::Access::new(&config.control);
+        let config::Control { socket, mode, group } = &config.control;
+        let control = unix::bind(socket, *mode, *group)
+            .map_err(|error| Failure::Socket(format!("control socket {}", socket.display()), error))?;
 
         let (stop, stopped) = watch::channel(false);
         let supervisor = Supervisor::new(stopped.clone());
@@ -213,7 +208,7 @@ impl Gateway {
         let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)).bounding(strangers));
         let smtp = supervisor.spawn("listener", listener.run(Arc::clone(&edge), clock, stopped.clone()));
         let serve =
-            control::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size, stopped);
+            server::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size, stopped);
         let control = supervisor.spawn("control socket", serve);
         Ok(Self {
             addresses,

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::env;
-use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
+
+use crate::unix::{self, Place};
 
 use super::reply::Reply;
 use super::{Address, Entrance};
@@ -36,13 +35,6 @@ pub enum Socket {
     Tcp(TcpListener),
     /// A Unix socket.
     Unix(UnixListener, Option<Place>),
-}
-
-/// The file of a Unix socket that we made. It goes with this, unless somebody else has put another there.
-#[derive(Debug)]
-pub struct Place {
-    path: PathBuf,
-    inode: (u64, u64),
 }
 
 /// A client that has just come in.
@@ -120,7 +112,8 @@ impl Socket {
     pub fn listen(entrance: &Entrance, inherited: &mut Inherited) -> io::Result<Vec<Self>> {
         match &entrance.address {
             Address::Inet(address) => tcp(*address).map(|socket| vec![Self::Tcp(socket)]),
-            Address::Unix(path) => unix(path, entrance.mode).map(|socket| vec![socket]),
+            Address::Unix(path) => unix::bind(path, entrance.mode, None)
+                .map(|(socket, place)| vec![Self::Unix(socket, Some(place))]),
             Address::Inherited(name) => inherited.take(name),
         }
     }
@@ -143,7 +136,7 @@ impl Socket {
                 let address = socket.local_addr().ok();
                 let bound = address.as_ref().and_then(|address| address.as_pathname());
                 let path = match self {
-                    Self::Unix(_, Some(place)) => Some(&*place.path),
+                    Self::Unix(_, Some(place)) => Some(place.path()),
                     _ => bound,
                 };
                 path.map_or_else(|| "unix:?".to_owned(), |path| format!("unix:{}", path.display()))
@@ -196,80 +189,9 @@ fn tcp(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Listens at `path`, where a socket that nobody answers at is replaced. The socket gets its mode in a folder that is
-/// closed to others, so that there is no moment in which they could connect.
-fn unix(path: &Path, mode: u32) -> io::Result<Socket> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if there.file_type().is_socket() => {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(ErrorKind::AddrInUse.into());
-            }
-        }
-        Ok(_) => return Err(io::Error::new(ErrorKind::AlreadyExists, "something else is there already")),
-        Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    let mut folder = path.as_os_str().to_owned();
-    folder.push(".new");
-    let folder = PathBuf::from(folder);
-    let fresh = folder.join("s");
-    // What a service left that died at this point.
-    let _ = fs::remove_file(&fresh);
-    let _ = fs::remove_dir(&folder);
-    fs::DirBuilder::new().mode(0o700).create(&folder)?;
-    let socket = UnixListener::bind(&fresh)?;
-    fs::set_permissions(&fresh, Permissions::from_mode(mode))?;
-    let made = fs::symlink_metadata(&fresh)?;
-    fs::rename(&fresh, path)?;
-    fs::remove_dir(&folder)?;
-    let place = Place { path: path.to_owned(), inode: (made.dev(), made.ino()) };
-    Ok(Socket::Unix(socket, Some(place)))
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.inode) {
-            // Nobody is left to be told if it cannot be removed; the next start replaces it.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn a_unix_socket_has_its_mode_replaces_a_stale_one_and_goes_with_its_listener() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lmtp");
-        let mode = || fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o777;
-
-        // Left by a service that died.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let first = unix(&path, 0o660).unwrap();
-        assert_eq!((mode(), first.name()), (0o660, format!("unix:{}", path.display())));
-        assert_eq!(unix(&path, 0o666).unwrap_err().kind(), ErrorKind::AddrInUse);
-        UnixStream::connect(&path).await.unwrap();
-        drop(first);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-
-        fs::write(&path, "mine").unwrap();
-        assert_eq!(unix(&path, 0o660).unwrap_err().kind(), ErrorKind::AlreadyExists);
-        assert_eq!(fs::read(&path).unwrap(), b"mine");
-    }
-
-    #[tokio::test]
-    async fn a_listener_leaves_the_socket_of_another_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lmtp");
-        let first = unix(&path, 0o600).unwrap();
-        fs::remove_file(&path).unwrap();
-        let second = unix(&path, 0o600).unwrap();
-        drop(first);
-        UnixStream::connect(&path).await.unwrap();
-        drop(second);
-    }
 
     #[tokio::test]
     async fn a_socket_that_systemd_did_not_hand_over_is_told_with_those_that_it_did() {

@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use crate::clock::{Clock, System};
 use crate::config::Config;
-use crate::gateway::control::{Reply, Request};
+use crate::operator::client::{Way, ask};
+use crate::operator::{Reply, Request};
 use crate::spool::{Count, Reader};
 
-use super::super::service::{Way, ask};
 use super::super::{Exit, print, strangers};
 use super::listing::{age, columns, line, plain};
 
@@ -57,7 +57,7 @@ impl Standing {
 /// How it stands with every team that is in the config or has something in the spool, by name.
 pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Standing>, String> {
     let counts = spool.counts().await.map_err(|error| error.to_string())?;
-    let known = match ask(config, &Request::Status, &[], Duration::from_secs(5)).await {
+    let known = match ask(&config.control.socket, &Request::Status, &[], Duration::from_secs(5)).await {
         Way::Answered(Reply::Status { teams, disk }) => {
             if let Some(disk) = disk {
                 eprintln!("smtp2signl4: {}", plain(&disk));

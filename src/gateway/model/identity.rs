@@ -20,7 +20,7 @@ use crate::clock::{Clock, Manual};
 use crate::config::{self, Config, Routes};
 use crate::context::Context;
 use crate::diagnostic::Source;
-use crate::gateway::Intake;
+use crate::intake::Intake;
 use crate::mail::{Client, Envelope, Mail, MailId};
 use crate::rules::{RuleSet, shipped};
 use crate::spool::{Filter, Outcome, Spool};

@@ -11,7 +11,6 @@ use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, watch};
 
-use super::super::supervisor::Supervisor;
 use super::super::{connect, targets};
 use super::TEAMS;
 use super::disk::{Disk, Mood};
@@ -26,9 +25,10 @@ use crate::config::{self, Config, Environment, Routes};
 use crate::context::Context;
 use crate::delivery::{Connection, Delivery, Proxy, Target};
 use crate::diagnostic::Source;
-use crate::gateway::Intake;
+use crate::intake::Intake;
 use crate::spool::{Filter, Listed, Reader, Spool, State, StormState};
 use crate::standin::Plan;
+use crate::supervisor::Supervisor;
 use crate::watch::Lookout;
 use crate::watch::storm::tell_due;
 

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::authenticity::Standing;
 use crate::mail::{Envelope, Message, Trust, Verdict, domain_of};
+
+use super::Standing;
 
 /// The trust class of a mail and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

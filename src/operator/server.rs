@@ -1,0 +1,134 @@
+//! The control socket: how `submit`, `send`, `close`, `queue` and `mute` talk to a running service.
+//!
+//! Who may connect is said by the mode and the group of the socket's file; whoever may change the queue may send, close and
+//! acknowledge as well. Where everybody may connect, others hand in mail and no more, as with sendmail(8): SO_PEERCRED
+//! tells them apart. No user takes more than a part of the service.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::BufReader;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
+use tracing::{debug, warn};
+
+use crate::config::Control;
+use crate::intake::Intake;
+use crate::unix::Place;
+
+use super::guests::Guests;
+use super::perform::{Performed, perform};
+use super::protocol::{Operator, Reply, Request, read_request, reply_to};
+
+/// Clients that wait for SIGNL4 at once, beside those; the next ones are told that it is queued.
+const WAITING: usize = 256;
+
+/// How long a client may take to say what it wants: it is on this machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Who may do what.
+#[derive(Debug, Clone, Copy)]
+pub struct Access {
+    /// Whether everybody on the machine may connect.
+    open: bool,
+}
+
+impl Access {
+    /// The rights that the config gives.
+    pub fn new(control: &Control) -> Self {
+        Self { open: control.mode & 0o002 != 0 }
+    }
+
+    /// Whether the user `peer`, who has connected, may look into the queue and change it. The kernel lets only those
+    /// connect whom the mode and the group let in; where that is everybody, only root and the service's `own` user may.
+    fn is_operator(self, peer: Operator, own: Operator) -> bool {
+        !self.open || peer.uid == 0 || peer == own
+    }
+}
+
+/// Serves clients until `stop` turns true. A mail may have `limit` bytes.
+pub async fn serve(
+    (listener, _place): (UnixListener, Place),
+    access: Access,
+    intake: Arc<Intake>,
+    limit: usize,
+    mut stop: watch::Receiver<bool>,
+) {
+    let guests = Guests::default();
+    let waiting = Arc::new(Semaphore::new(WAITING));
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "the control socket cannot accept");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+        };
+        let (intake, waiting, guests) = (Arc::clone(&intake), Arc::clone(&waiting), guests.clone());
+        tokio::spawn(async move {
+            if let Err(error) = receive(stream, access, &guests, &intake, &waiting, limit).await {
+                debug!(%error, "a control client went away");
+            }
+        });
+    }
+}
+
+/// Serves a client when it is his turn, if his user has not too many there already.
+async fn receive(
+    mut stream: UnixStream,
+    access: Access,
+    guests: &Guests,
+    intake: &Arc<Intake>,
+    waiting: &Arc<Semaphore>,
+    limit: usize,
+) -> io::Result<()> {
+    let peer = Operator { uid: stream.peer_cred()?.uid() };
+    let Some(guest) = guests.admit(peer.uid) else {
+        let reply = Reply::Temporary("too many connections of this user; try again".to_owned());
+        return tokio::time::timeout(PATIENCE, reply_to(&mut stream, &reply)).await?;
+    };
+    let turn = guest.turn().await;
+    let operator = access.is_operator(peer, Operator::of_process());
+    let mut stream = BufReader::new(stream);
+    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
+        Ok((request, _)) if !operator && !matches!(request, Request::Submit { .. }) => Reply::Refused(
+            "only root and the service's own user may send, close, acknowledge, mute, and look into the queue or change \
+             it, as `[control] mode` lets everybody connect"
+                .to_owned(),
+        ),
+        Ok((request, content)) => match perform(intake, &request, content, &peer).await {
+            Performed::Answered(reply) => reply,
+            Performed::Awaited(awaited) => {
+                // Who waits for SIGNL4 keeps nobody else from the service.
+                drop(turn);
+                match waiting.try_acquire() {
+                    Ok(_waits) => Performed::Awaited(awaited).reply(intake.context()).await,
+                    Err(_) => awaited.not_yet("too many wait already; it stays queued"),
+                }
+            }
+        },
+        Err(problem) => Reply::Refused(problem),
+    };
+    reply_to(stream.get_mut(), &reply).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whom_the_mode_lets_in_may_change_the_queue_unless_it_lets_in_everybody() {
+        let access = |mode| Access::new(&Control { mode, ..Control::at("c".into()) });
+        let [root, service, member] = [0, 990, 1000].map(|uid| Operator { uid });
+        for mode in [0o600, 0o660] {
+            assert!([root, service, member].iter().all(|&peer| access(mode).is_operator(peer, service)));
+        }
+        assert!([root, service].iter().all(|&peer| access(0o666).is_operator(peer, service)));
+        assert!(!access(0o666).is_operator(member, service));
+    }
+}

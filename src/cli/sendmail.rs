@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::mail::{Message, trace};
+use crate::mail::{Header, trace};
 use crate::operator::CONTENT_LIMIT;
 
 use super::{Exit, Site, hand_in, queue};
@@ -254,7 +254,7 @@ fn take(site: &Site, letter: Letter, tell: bool) -> Exit {
     }
     let mut recipients = letter.recipients;
     if letter.read_recipients {
-        recipients.extend(header_recipients(&content));
+        recipients.extend(Header::read(&content).recipients().into_iter().map(|mailbox| mailbox.address));
     }
     let caller = caller();
     let (postmark, content) = postmark(&content);
@@ -262,16 +262,6 @@ fn take(site: &Site, letter: Letter, tell: bool) -> Exit {
     let sender = sender.trim_start_matches('<').trim_end_matches('>');
     let content = as_sent(content, letter.read_recipients, letter.name.as_deref(), &caller);
     hand_in::mail(site, sender, recipients, content, tell || letter.verbose)
-}
-
-/// The addresses of To, Cc and Bcc.
-fn header_recipients(content: &[u8]) -> Vec<String> {
-    let message = Message::parse(content);
-    let blind: Vec<_> = message
-        .header("bcc")
-        .flat_map(|value| Message::parse(format!("To: {value}\r\n\r\n").as_bytes()).to)
-        .collect();
-    message.to.into_iter().chain(message.cc).chain(blind).map(|mailbox| mailbox.address).collect()
 }
 
 /// The address of the user who calls.

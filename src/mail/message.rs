@@ -62,6 +62,12 @@ impl<'a> Header<'a> {
         self.0.iter().find(|field| field.is("date")).and_then(Field::date)
     }
 
+    /// The mailboxes of To, Cc and Bcc.
+    pub fn recipients(&self) -> Vec<Address> {
+        let to = |field: &&Field<'_>| ["to", "cc", "bcc"].iter().any(|name| field.is(name));
+        self.0.iter().filter(to).flat_map(Field::addresses).collect()
+    }
+
     /// The From mailboxes.
     pub fn from(&self) -> Vec<Address> {
         self.0.iter().filter(|field| field.is("from")).flat_map(Field::addresses).collect()

@@ -48,9 +48,10 @@ pub(super) fn new(site: &Site, arguments: &Arguments) -> Exit {
         Exit::Data
     };
     let mut mails = Vec::new();
+    let mail = config.site().mail;
     for path in std::iter::once(&arguments.from).chain(&arguments.closed_by) {
         match read(path, arguments.output.as_deref()) {
-            Ok((content, shown)) => mails.push((Message::parse(&content), shown)),
+            Ok((content, shown)) => mails.push((Message::parse_for(&content, &mail), shown)),
             Err(problem) => return told(path, &problem),
         }
     }

@@ -148,12 +148,25 @@ fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> Strin
     }
     notes.push("message: what is known, as there is no text".to_owned());
     let message = ground.message;
-    let what = if message.encrypted { "An encrypted mail" } else { "A mail without text" };
+    let is_smime = |file: &mail::Attachment| file.content_type.ends_with("pkcs7-mime");
+    let (what, how) = match message.encrypted {
+        false => ("A mail without text", ""),
+        true if message.attachments.iter().any(is_smime) => {
+            ("A mail", "Its text is encrypted (S/MIME): only its recipient can read it.")
+        }
+        true => ("A mail", "Its text is encrypted (PGP): only its recipient can read it."),
+    };
     let mut known = format!("{what} from {}", ground.sender());
     if let Some(to) = first(&message.to) {
         known.push_str(&format!(" to {to}"));
     }
+    if let Some(date) = message.date.filter(|_| message.encrypted) {
+        known.push_str(&format!(", written at {date}"));
+    }
     known.push('.');
+    if !how.is_empty() {
+        known.push_str(&format!(" {how}"));
+    }
     if !message.attachments.is_empty() {
         let named: Vec<_> = message
             .attachments

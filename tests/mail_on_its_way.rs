@@ -237,6 +237,9 @@ fn every_alert_of_a_digest_is_told() {
     for told in ["web1 is DOWN", "web2 is DOWN", "Host: web2"] {
         assert!(event.message.contains(told), "{}", event.message);
     }
+    let long = digest.replace("no answer", &"no answer at all\n".repeat(2_000));
+    let event = judge(&rules(""), &long);
+    assert!(event.message.contains("web2 is DOWN"), "a long mail hides the others: {:.200}", event.message);
 }
 
 #[test]

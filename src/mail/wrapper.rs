@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::forward;
-use super::message::{Address, Attachment, Message};
+use super::message::{Address, Attachment, Message, TextSource};
 use super::mime::{Kind, Part};
 use super::tags;
 use super::text;
@@ -18,6 +18,9 @@ pub(super) const DEPTH_LIMIT: usize = 4;
 
 /// Most mails of a digest that are shown.
 const LETTERS_LIMIT: usize = 20;
+
+/// Longest subject of a mail of a digest that is listed, in bytes.
+const SUBJECT_LIMIT: usize = 250;
 
 /// Bytes of all mails in a mail that are read.
 const SIZE_LIMIT: usize = 25 * 1024 * 1024;
@@ -150,15 +153,23 @@ impl Message {
             return;
         }
         if letters.len() > 1 {
+            // What each is about comes first, as a page may not have room for all of them.
+            let mut subjects = format!("{} mails:\n", letters.len());
             let mut all = String::new();
             for letter in &letters {
                 let inner = Self::parse_within(&letter.content, config, depth + 1);
-                for part in [inner.told(), "\n\n".to_owned()] {
-                    all.push_str(&part);
+                let subject = if inner.subject.is_empty() { "(no subject)" } else { &inner.subject };
+                subjects.push_str(&format!("- {}\n", &subject[..subject.floor_char_boundary(SUBJECT_LIMIT)]));
+                if all.len() <= transcript::TEXT_LIMIT {
+                    all.push_str(&format!("{}\n\n", inner.told()));
                 }
-                if all.len() > transcript::TEXT_LIMIT {
-                    break;
-                }
+            }
+            if borrowed {
+                // The text of one of them would stand for all.
+                self.text = subjects.trim_end().to_owned();
+                self.text_source = TextSource::Plain;
+            } else {
+                all.insert_str(0, &format!("{subjects}\n"));
             }
             all.truncate(all.floor_char_boundary(transcript::TEXT_LIMIT));
             self.enclosed = all.trim_end().to_owned();

@@ -5,6 +5,7 @@ use super::cms;
 use super::leaf::{self, Leaf};
 use super::message::TextSource;
 use super::mime::{self, Kind, Part};
+use super::rtf;
 use super::tnef;
 use super::transcript;
 
@@ -67,7 +68,9 @@ pub(super) fn read(part: &Part<'_>, banners: &Banners, depth: usize) -> Option<(
     } else if let Some(html) = body.html {
         leaf::of_bytes(&text(html), "text/html", None, None, Leaf::default())
     } else {
-        return None;
+        let rtf = rtf::unpacked(body.rtf?, transcript::TEXT_LIMIT)?;
+        let (said, charset) = rtf::text(&rtf)?;
+        leaf::of_bytes(&cut(&said), "text/plain", Some(&charset), None, Leaf::default())
     };
     Some((leaf, "Outlook's winmail.dat around the text"))
 }

@@ -37,6 +37,7 @@ mod forward;
 
 mod cms;
 
+mod rtf;
 mod tnef;
 
 mod leaf;

@@ -41,6 +41,13 @@ fn every_mail_is_judged() {
 }
 
 #[test]
+fn what_is_undone_in_a_mail_is_undone_once() {
+    replay(files("fuzz/corpus/mail", ""), laws::mail);
+    replay(files("fuzz/corpus/judge", ""), laws::mail);
+    replay(files("tests/mail", ".eml"), laws::mail);
+}
+
+#[test]
 fn every_rule_file_loads_or_is_refused_at_a_place() {
     let law = |text: &[u8]| laws::rule_file(&String::from_utf8_lossy(text));
     replay(files("fuzz/corpus/rule_file", ""), law);

@@ -1,5 +1,7 @@
 //! Mails made to hurt: each is parsed within bounded time on a small stack, and still makes a message.
 
+mod support;
+
 use std::fmt::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -207,6 +209,11 @@ fn html_that_never_stops() {
         fill("<br>", LARGE),
         fill("<hr>", LARGE),
         fill("\u{200c}", LARGE),
+        fill("<p>x", LARGE),
+        fill("<p>&nbsp;</p>", LARGE),
+        fill("<p>x</p><br>", LARGE),
+        fill("<tr><td>&nbsp;", LARGE),
+        fill("<br>&nbsp; x", LARGE),
         format!("<p{numbers}>"),
     ];
     for page in pages {
@@ -231,6 +238,9 @@ fn what_is_undone_may_be_there_without_end() {
         "From: a@x.example\nSent: x\nSubject: y\n",
         "From: a@x.example\nSent: x\n",
         "---------- Forwarded message ---------\nFrom: a@x.example\nDate: x\nSubject: FW: y\n\n",
+        "---- Forwarded message from a <a@x.example> ---\nFrom: root\nCreated: x\nSubject: y\n---- End forwarded message ---\n",
+        "https://x.example<https://a.safelinks.protection.outlook.com/?url=https%3A%2F%2Fx.example>",
+        "- you don't often get email from a <https://a> [https://a] (https://a) ",
         "-----BEGIN PGP SIGNED MESSAGE-----\nHash: x\n\n",
         "-----BEGIN PGP SIGNED MESSAGE-----\nHash: x\n\n-----BEGIN PGP SIGNATURE-----\n",
         "\x1b$B\x1b(B",
@@ -257,6 +267,26 @@ fn what_is_undone_may_be_there_without_end() {
             defuse(&format!("tags {tag:?}"), format!("List-Id: <a.x>\nSubject: {}\n\ntext", fill(tag, size)));
         assert!(message.undone.iter().all(|line| line.len() < 70_000));
     }
+}
+
+/// Compressed RTF in `winmail.dat`: what it unpacks to is bounded, and so is the reading of it.
+fn rich_text() {
+    let sized = |bytes: &[u8]| u32::try_from(bytes.len()).expect("it is small").to_le_bytes().to_vec();
+    let message = |kind: &[u8; 4], content: &[u8]| {
+        let rtf = [[0; 8].as_slice(), kind, &[0; 4], content].concat();
+        let property =
+            [&[1, 0, 0, 0, 0x02, 0x01, 0x09, 0x10, 1, 0, 0, 0][..], &sized(&rtf), &rtf, &[0; 3]].concat();
+        let head = [0x78, 0x9f, 0x3e, 0x22, 1, 0, 1, 0x03, 0x90, 0x06, 0];
+        let stream = [&head[..], &sized(&property), &property, &[0; 2]].concat();
+        let content_type = "application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64";
+        mail(content_type, &support::base64(stream))
+    };
+    let repeated = |text: &str| format!("{{\\rtf1 {}", fill(text, LARGE));
+    for text in ["{", "}", "{a", "\\par ", "\\u1?", "\\'41", "\\uc9\\u65 ", "{\\*\\x a}", "\\"] {
+        defuse(&format!("RTF of {text:?}"), message(b"MELA", repeated(text).as_bytes()));
+    }
+    let words: Vec<u8> = [b"\0{\\rtf1 a".as_slice(), &[0xff, 0, 0x1f].repeat(LARGE / 3)].concat();
+    defuse("RTF that grows as it is unpacked", message(b"LZFu", &words));
 }
 
 #[test]
@@ -293,6 +323,7 @@ fn letters_in_letters_and_envelopes_without_end() {
     for line in ["MIAwgDCAMIAwgDCAMIAwgDCAMIAwgDCA\n", "MIL/////MIL/////JIDgAAAA\n"] {
         defuse(&format!("CMS {line:?}"), mail(cms, &fill(line, LARGE)));
     }
+    rich_text();
     let tnef = "application/ms-tnef; name=winmail.dat\nContent-Transfer-Encoding: base64";
     let head = "eJ8+IgEA";
     for line in ["AQOQBgD/////////////////////////////\n", "AQyAAgAAAAAAAAABDIACAAAAAAAA\n"] {

@@ -3,6 +3,7 @@
 
 mod content;
 mod login;
+mod mail;
 mod proxy;
 mod results;
 mod rules;
@@ -11,6 +12,7 @@ mod talk;
 
 pub use content::{bdat, end_of_data};
 pub use login::auth;
+pub use mail::mail;
 pub use proxy::proxy;
 pub use results::results;
 pub use rules::{judge, rule_file};

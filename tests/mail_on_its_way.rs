@@ -171,7 +171,9 @@ fn the_inner_sender_is_the_instance_only_where_the_site_names_who_passes_on() {
     let named = rules("[[mail.forwarder]]\nfrom = 'helpdesk@ops.example'\nunwrap = true\n");
     for (wrapping, mail) in passed_on(PROBLEM) {
         assert_eq!(judge(&named, &mail).identity.instance, "nagios@mon.example", "{wrapping:?}");
-        assert_eq!(judge(&rules(""), &mail).identity.instance, "helpdesk@ops.example", "{wrapping:?}");
+        let unnamed = judge(&rules(""), &mail).identity;
+        assert_eq!(unnamed.instance, "helpdesk@ops.example", "{wrapping:?}");
+        assert_eq!(unnamed.domain, "mon.example", "{wrapping:?}: what its sender may close");
     }
 }
 

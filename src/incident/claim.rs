@@ -181,7 +181,7 @@ fn texts<'a>(identity: &Identity, key: &str, rows: &'a [Row], since: Timestamp) 
 }
 
 /// The rows that a close of a shipped rule's key is about: those of its source, or the only one of the same product and
-/// domain, as two machines of one installation send from two mailboxes.
+/// domain, as two machines of one installation send from two mailboxes, or as somebody passed its mail on.
 fn shipped<'a>(identity: &Identity, key: &str, rows: &'a [Row]) -> (Vec<&'a Row>, Option<String>) {
     let of_key = || rows.iter().filter(|row| row.key == key);
     let same = |row: &&Row| matches(identity, row) == Some(Match::Same);
@@ -205,6 +205,11 @@ fn shipped<'a>(identity: &Identity, key: &str, rows: &'a [Row]) -> (Vec<&'a Row>
             && row.source.domain == identity.domain
     });
     match (pair.next(), pair.next()) {
+        (Some(only), None) if is_passed_on(only) => {
+            let note =
+                format!("closes what {} passed on, the only one of this product and domain", named(only));
+            (vec![only], Some(note))
+        }
         (Some(only), None) => {
             let note = format!(
                 "closes what {} opened, the only one of this product and domain; `[rules.instances]` with \
@@ -217,6 +222,11 @@ fn shipped<'a>(identity: &Identity, key: &str, rows: &'a [Row]) -> (Vec<&'a Row>
         }
         _ => (found, None),
     }
+}
+
+/// Whether the mailbox that a row is of is in another domain than the mail that opened it: somebody passed that on.
+fn is_passed_on(row: &Row) -> bool {
+    row.source.instance.rsplit_once('@').is_some_and(|(_, domain)| domain != row.source.domain)
 }
 
 /// The source of a row, in words.

@@ -35,7 +35,8 @@ pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &
         None => instance_of(rules, from),
     };
     identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
-    identity.domain = mail::domain_of(author.get(..1).unwrap_or_default()).unwrap_or_default();
+    // The mail says whose product it is about, also where somebody passed it on: its sender may close what that opened.
+    identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
     let found = ground.envelope.authenticity.as_deref().filter(|_| identity.trust == Trust::Proven);
     identity.sent_at = found.and_then(|found| found.signed_at).or(message.date);
     identity.signature = found.and_then(|found| found.signature.clone());

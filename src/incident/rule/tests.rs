@@ -332,6 +332,10 @@ fn the_other_machine_of_a_pair_closes_the_only_incident_of_its_domain_and_the_li
     world.take(&pair("zbx1"));
     world.take(&pair("zbx3"));
     assert!(world.reason(&pair("zbx2").closes()).contains("closes nothing"), "there are two");
+    let mut world = World::new();
+    world.take(&of("zabbix", "kim@b.example", "4711").with(|of| of.domain = "a.example".to_owned()));
+    let note = world.take(&pair("zbx2").closes()).note.expect("a remark");
+    assert!(note.starts_with("closes what kim@b.example passed on"), "{note}");
 }
 
 #[test]

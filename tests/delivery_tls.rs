@@ -131,6 +131,10 @@ struct Rig {
 impl Rig {
     /// One that trusts `authority` beside those of the system.
     fn start(server: &Server, authority: &Authority, proxy: Proxy) -> Self {
+        Self::at(server.url(), authority, proxy)
+    }
+
+    fn at(url: String, authority: &Authority, proxy: Proxy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ca_file: PathBuf = folder.path().join("ca.pem");
         std::fs::write(&ca_file, authority.0.pem()).unwrap();
@@ -140,7 +144,7 @@ impl Rig {
             Spool::open(&config, Arc::new(System)).unwrap()
         };
         let config = Config { plan: Plan::Unlimited, probe: false, ..Config::default() };
-        let target = Target::fixed("soc", server.url(), Secret::new("team-secret"));
+        let target = Target::fixed("soc", url, Secret::new("team-secret"));
         let connection = Connection { ca_file: Some(ca_file), proxy, ..Connection::default() };
         let (stop, stopped) = watch::channel(false);
         let backlog = spool.clone();
@@ -224,10 +228,8 @@ async fn a_server_of_an_unknown_authority_gets_nothing_until_its_certificate_is_
 async fn a_server_of_a_public_name_is_not_trusted_for_another() {
     let authority = Authority::new("the site's own");
     let server = Server::start(authority.server(&["h2"])).await;
-    let rig = Rig::start(&server, &authority, Proxy::Off);
     let url = format!("https://127.0.0.1:{}/webhook/", server.address.port());
-    let other = Target::fixed("soc", url, Secret::new("team-secret"));
-    within(rig.delivery.retarget(vec![other])).await.unwrap();
+    let rig = Rig::at(url, &authority, Proxy::Off);
     rig.put(0).await;
     within(async { while rig.delivery.status().await[0].state != State::Down {} }).await;
     assert!(server.taken.lock().unwrap().is_empty());

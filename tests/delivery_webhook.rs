@@ -341,7 +341,7 @@ async fn a_wrong_secret_holds_the_team_until_it_is_put_right() {
     assert_eq!(rig.standin.requests().len(), 1, "one probe, not all thirty");
     assert_eq!(rig.memory.recorded().len(), 1, "the others are untouched");
     *secret.lock().unwrap() = SECRET.to_owned();
-    rig.delivery.wake(Some("soc")).await;
+    rig.delivery.wake().await;
     within(rig.standin.wait_for_events(30)).await;
     assert_eq!(rig.standin.requests().len(), 31);
 }
@@ -370,7 +370,7 @@ async fn a_redirect_is_not_followed_and_holds_the_team() {
     for count in 1..=4 {
         rig.recorded(|o| matches!(o, Outcome::Deferred { attempts, .. } if *attempts == count)).await;
         assert_eq!(rig.state().await, State::Held);
-        rig.delivery.wake(None).await;
+        rig.delivery.wake().await;
     }
     rig.delivered(1).await;
     assert_eq!(elsewhere.requests().len(), 0);
@@ -392,7 +392,7 @@ async fn the_yes_of_a_login_page_in_between_is_not_taken_for_signl4s() {
     for count in 1..=2 {
         rig.recorded(|o| matches!(o, Outcome::Deferred { attempts, .. } if *attempts == count)).await;
         assert_eq!(rig.state().await, State::Held);
-        rig.delivery.wake(None).await;
+        rig.delivery.wake().await;
     }
     rig.delivered(1).await;
     // Whoever answers as SIGNL4 might is believed, be it with few words.
@@ -423,7 +423,7 @@ async fn where_an_events_id_is_required_any_other_yes_holds_the_team_and_only_th
         let status = &within(rig.delivery.status()).await[0];
         assert!(status.meets_another && status.reason.contains("this is not SIGNL4"), "{}", status.reason);
         rig.standin.fail(None);
-        rig.delivery.wake(None).await;
+        rig.delivery.wake().await;
         rig.delivered(seq).await;
         // The one that was said yes to, and once more.
         let message = seq.to_string();
@@ -484,7 +484,7 @@ async fn an_event_that_was_dropped_from_the_queue_is_not_tried_again() {
     rig.send(1, None);
     rig.recorded(|o| matches!(o, Outcome::Deferred { .. })).await;
     rig.memory.queued().remove(&1);
-    rig.delivery.wake(None).await;
+    rig.delivery.wake().await;
     rig.send(2, None);
     rig.delivered(2).await;
     assert_eq!(numbers(&rig.standin.requests()), [1, 2]);
@@ -508,8 +508,9 @@ async fn a_team_that_the_config_does_not_name_keeps_its_events_and_is_listed() {
     rig.delivery.offer(given_up);
     rig.delivery.withdraw(vec![Withdrawn { team: "night".into(), seq: 2 }]);
     assert_eq!(within(rig.delivery.status()).await[0].queued, 1, "an operator has given up on the other");
-    let targets = ["soc", "night"].map(|team| Target::fixed(team, rig.standin.url(), Secret::new(SECRET)));
-    within(rig.delivery.retarget(targets.to_vec())).await.unwrap();
+    let Rig { memory, standin, .. } = rig;
+    let target = Target::fixed("night", standin.url(), Secret::new(SECRET));
+    let rig = Rig::over(memory, standin, target, config(), direct());
     rig.delivered(1).await;
 }
 
@@ -599,12 +600,12 @@ async fn neither_the_log_nor_a_reason_holds_the_secret_or_the_text_of_an_event()
     rig.standin.script([500, 404, 429, 301].map(|status| fault(status, &echo)));
     rig.standin.script([Fault::Close, fault(400, &echo)]);
     for posted in 1..7 {
-        rig.delivery.wake(None).await;
+        rig.delivery.wake().await;
         within(rig.standin.wait_for(|requests| requests.len() > posted)).await;
     }
     rig.failed(1).await;
     rig.send(2, None);
-    rig.delivery.wake(None).await;
+    rig.delivery.wake().await;
     rig.delivered(2).await;
     rig.stop.send(true).unwrap();
     within(rig.delivery.ended()).await;

@@ -335,7 +335,7 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     assert!(fault.problem.contains("default"), "{}", fault.problem);
     assert_eq!(*pings.borrow(), 3);
     standin.set_secrets(Vec::new());
-    posting.wake(None).await;
+    posting.wake().await;
     standin.wait_for_events(1).await;
     while posting.status().await.iter().any(|team| team.state == delivery::State::Held) {
         tokio::task::yield_now().await;

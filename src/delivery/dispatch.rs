@@ -23,6 +23,7 @@ use super::scheduler::{Action, Index, Notice, Post, Scheduler, Verdict};
 use super::webhook::{Answer, Connection, Endpoint, Reached, SetupError, Webhook};
 use super::{Backlog, BacklogError, Config, Message, Target};
 use crate::clock::Clock;
+use crate::mail::MailId;
 use crate::spool::{Outcome, Queued, Urgent};
 use ends::seq_of;
 use holds::Note;
@@ -57,15 +58,11 @@ pub(super) struct Setup {
     pub(super) in_hand: Arc<AtomicU64>,
 }
 
-/// A team and where its events go; the scheduler knows it by the same index.
-struct Entry {
-    name: Arc<str>,
-    /// None once the config no longer names the team.
-    target: Option<Target>,
+/// The way to a team's target; the scheduler knows the team by the same index.
+struct Way {
+    target: Target,
     /// The target with the secret as it was last read.
     endpoint: Option<Arc<Endpoint>>,
-    /// Grows with each new target, so that a post to the one before cannot bring its endpoint back.
-    aim: u32,
     /// Since when the spool has it that its secret is refused.
     note: Note,
 }
@@ -94,7 +91,7 @@ enum Ticket {
 
 /// What a task has brought back.
 enum Done {
-    Posted(Errand, Answer, Option<(u32, Arc<Endpoint>)>),
+    Posted(Errand, Answer, Option<Arc<Endpoint>>),
     Paged(Index, Result<Vec<Queued>, BacklogError>),
     Urgent(Index, Result<Vec<Urgent>, BacklogError>),
     Reserved(usize, Result<(), BacklogError>),
@@ -111,7 +108,7 @@ pub(super) struct Dispatch<B> {
     targets: Vec<Target>,
     rng: Rng,
     scheduler: Scheduler,
-    entries: Vec<Entry>,
+    ways: Vec<Way>,
     names: BTreeMap<Arc<str>, Index>,
     /// Since when secrets were refused when the service ran before, by team.
     holds: BTreeMap<String, Timestamp>,
@@ -142,7 +139,7 @@ impl<B: Backlog> Dispatch<B> {
             targets,
             scheduler: Scheduler::new(setup.config.plan.clone(), longest),
             rng: Rng::with_seed(setup.seed),
-            entries: Vec::new(),
+            ways: Vec::new(),
             names: BTreeMap::new(),
             holds: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -163,7 +160,7 @@ impl<B: Backlog> Dispatch<B> {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut stop: watch::Receiver<bool>) {
         self.recall_holds().await;
         let targets = std::mem::take(&mut self.targets);
-        self.aim(targets).await;
+        self.set_up(targets).await;
         self.look_for_unknown().await;
         let mut messages = Vec::with_capacity(BATCH);
         let mut sweep_at = Instant::now() + SWEEP;
@@ -184,7 +181,7 @@ impl<B: Backlog> Dispatch<B> {
                     open = count > 0;
                     self.catch_up();
                     for message in messages.drain(..) {
-                        self.hear(message).await;
+                        self.hear(message);
                     }
                 }
                 Some(done) = self.tasks.join_next_with_id() => self.finish(done),
@@ -236,7 +233,7 @@ impl<B: Backlog> Dispatch<B> {
 
     fn start(&mut self, action: Action) {
         let backlog = Arc::clone(&self.backlog);
-        let name = |team: Index| Arc::clone(&self.entries[team].name);
+        let name = |team: Index| Arc::clone(self.scheduler.team(team).name());
         let (handle, ticket) = match action {
             Action::Page { team, after, limit } => {
                 let name = name(team);
@@ -260,7 +257,7 @@ impl<B: Backlog> Dispatch<B> {
                 self.hold(Some(post.seq));
                 let name = name(post.team);
                 if post.possible_double
-                    && let Some((mail, ..)) = self.scheduler.event(post.team, post.seq)
+                    && let Some((mail, ..)) = self.scheduler.team(post.team).event(post.seq)
                 {
                     log::possible_double(&name, &post, mail);
                 }
@@ -282,15 +279,13 @@ impl<B: Backlog> Dispatch<B> {
         event: Option<(Arc<str>, Option<Arc<Files>>)>,
         fresh: bool,
     ) -> AbortHandle {
-        let entry = &self.entries[errand.by];
-        let (webhook, endpoint) = (self.webhook.clone(), entry.endpoint.clone());
-        let (target, aim) = (entry.target.clone(), entry.aim);
+        let Way { target, endpoint, .. } = &self.ways[errand.by];
+        let (webhook, target, endpoint) = (self.webhook.clone(), target.clone(), endpoint.clone());
         let backlog = Arc::clone(&self.backlog);
         self.tasks.spawn(async move {
-            let endpoint = match (endpoint, target) {
-                (Some(endpoint), _) if !fresh => Ok(endpoint),
-                (_, Some(target)) => endpoint_of(target).await,
-                (_, None) => Err("the config no longer names the team".to_owned()),
+            let endpoint = match endpoint {
+                Some(endpoint) if !fresh => Ok(endpoint),
+                _ => endpoint_of(target).await,
             };
             match endpoint {
                 Ok(endpoint) => {
@@ -301,7 +296,7 @@ impl<B: Backlog> Dispatch<B> {
                         }
                         None => webhook.ask(&endpoint).await,
                     };
-                    Done::Posted(errand, answer, Some((aim, endpoint)))
+                    Done::Posted(errand, answer, Some(endpoint))
                 }
                 Err(reason) => Done::Posted(errand, Answer::NoSecret { reason }, None),
             }
@@ -332,17 +327,14 @@ impl<B: Backlog> Dispatch<B> {
         };
         match done {
             Done::Posted(errand, answer, endpoint) => {
-                let entry = &mut self.entries[errand.by];
-                if let Some((aim, endpoint)) = endpoint
-                    && aim == entry.aim
-                {
-                    entry.endpoint = Some(endpoint);
+                if endpoint.is_some() {
+                    self.ways[errand.by].endpoint = endpoint;
                 }
                 self.answered(errand, answer, now);
             }
             Done::Paged(team, Ok(rows)) => {
                 for seq in self.scheduler.page(team, rows, now) {
-                    debug!(team = &*self.entries[team].name, seq, "no longer queued");
+                    debug!(team = &**self.scheduler.team(team).name(), seq, "no longer queued");
                     // Whoever waits for it learns that there is nothing to wait for.
                     self.waiters.remove(&seq);
                 }
@@ -385,39 +377,34 @@ impl<B: Backlog> Dispatch<B> {
         let Errand { team, by, account, .. } = errand;
         self.hold(errand.seq);
         let Some(seq) = errand.seq else {
-            let verdict = self.scheduler.asked(team, account, answer, now);
+            let notices = self.scheduler.asked(team, account, &answer, now);
             self.tell_allowance(account);
-            return self.tell(team, None, &verdict.notices);
+            return self.tell(team, None, &notices);
         };
-        let verdict = self.scheduler.answer((team, by, account), seq, answer, now);
+        let Verdict { outcome, notices } = self.scheduler.answer((team, by, account), seq, answer, now);
         self.tell_allowance(account);
-        let Verdict { mut outcome, notices, lent } = verdict;
-        let event = self.scheduler.event(team, seq);
-        if by != team
-            && let Some(Outcome::Delivered { by_way, .. }) = &mut outcome
-        {
-            *by_way = Some(self.entries[by].name.to_string());
-        }
-        self.tell(team, Some(seq), &notices);
-        self.tell(by, None, &lent);
-        if let (Some(outcome), Some(event)) = (&outcome, event) {
-            log::outcome(&self.entries[team].name, outcome, event, now);
-        }
+        let event = self.scheduler.team(team).event(seq);
+        self.tell(
+            by,
+            event.filter(|_| by == team).map(|(mail, _, attempts)| (seq, mail, attempts)),
+            &notices,
+        );
         if let Some(outcome) = outcome {
+            if let Some(event) = event {
+                log::outcome(self.scheduler.team(team).name(), &outcome, event, now);
+            }
             self.unrecorded.insert(seq, (team, outcome));
         }
     }
 
-    /// Logs what is new about `team`.
-    fn tell(&self, team: Index, seq: Option<u64>, notices: &[Notice]) {
-        let event = seq
-            .and_then(|seq| self.scheduler.event(team, seq).map(|(mail, _, attempts)| (seq, mail, attempts)));
+    /// Logs what is new about `team`, as an answer has shown: to a post of this event of its own, if to one.
+    fn tell(&self, team: Index, event: Option<(u64, MailId, u32)>, notices: &[Notice]) {
         for notice in notices {
-            log::notice(&self.entries[team].name, self.scheduler.team(team), event, notice);
+            log::notice(self.scheduler.team(team), event, notice);
         }
     }
 
-    async fn hear(&mut self, message: Message) {
+    fn hear(&mut self, message: Message) {
         let now = self.setup.clock.now();
         match message {
             Message::Offer(queued) => {
@@ -429,13 +416,7 @@ impl<B: Backlog> Dispatch<B> {
                     }
                 }
             }
-            Message::Wake(name) => {
-                for (team, entry) in self.entries.iter().enumerate() {
-                    if name.as_deref().is_none_or(|name| *name == *entry.name) {
-                        self.scheduler.wake(team, now);
-                    }
-                }
-            }
+            Message::Wake => self.scheduler.wake(now),
             Message::Withdraw(withdrawn) => {
                 for withdrawn in withdrawn {
                     match self.names.get(withdrawn.team.as_str()) {
@@ -451,14 +432,6 @@ impl<B: Backlog> Dispatch<B> {
                 None => self.waiters.entry(seq).or_default().push(tell),
             },
             Message::Status(tell) => _ = tell.send(self.status()),
-            Message::Retarget(targets, tell) => {
-                let made = teams::webhook(&self.setup, &targets);
-                if let Ok(webhook) = &made {
-                    self.webhook = webhook.clone();
-                    self.aim(targets).await;
-                }
-                _ = tell.send(made.map(drop));
-            }
         }
     }
 

@@ -17,6 +17,7 @@ mod ping;
 mod plan;
 mod probe;
 mod scheduler;
+mod status;
 mod webhook;
 mod window;
 
@@ -33,7 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use ping::Pinger;
 pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
-pub use scheduler::State;
+pub use status::{Starved, State, Status};
 #[cfg(test)]
 pub(crate) use webhook::{Carried, Carrier, Reached};
 pub use webhook::{Connection, EventId, Proxy, SetupError, refuse_url, verify};
@@ -280,50 +281,6 @@ impl Backlog for Spool {
     }
 }
 
-/// A time in which nothing goes out, since an account has posted what it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Starved {
-    /// Since when.
-    pub since: Timestamp,
-    /// Until when it will last.
-    pub until: Timestamp,
-}
-
-/// How it stands with one team.
-#[derive(Debug, Clone)]
-pub struct Status {
-    /// The team's name.
-    pub team: String,
-    /// Whether its events go out.
-    pub state: State,
-    /// Why not, or why only as fast as the account's limit lets them; empty if they do.
-    pub reason: String,
-    /// Since when and until when, if its account has posted what it may.
-    pub starved: Option<Starved>,
-    /// Whether it is held since another than SIGNL4 answers.
-    pub meets_another: bool,
-    /// Its events in memory.
-    pub queued: usize,
-    /// Whether more of them may wait on disk.
-    pub more: bool,
-    /// Posts under way.
-    pub in_flight: usize,
-    /// When the oldest of them was accepted.
-    pub oldest: Option<Timestamp>,
-    /// Posts since the start of an event that SIGNL4 may have taken before without an answer coming: the
-    /// alerts that may be there twice.
-    pub doubles: u64,
-}
-
-impl Status {
-    /// Whether the team has events and none of them goes out: SIGNL4 is out of reach, refuses the secret or throttles,
-    /// the account has posted what it may, or the config does not name the team.
-    pub fn is_stuck(&self) -> bool {
-        let goes_out = matches!(self.state, State::Open | State::Untried);
-        !goes_out && (self.queued > 0 || self.more || self.in_flight > 0)
-    }
-}
-
 /// A handle on the running delivery. Cheap to clone; delivery goes on without it.
 #[derive(Clone)]
 pub struct Delivery {
@@ -338,10 +295,9 @@ pub struct Delivery {
 enum Message {
     Offer(Vec<Queued>),
     Withdraw(Vec<Withdrawn>),
-    Wake(Option<String>),
+    Wake,
     Wait(u64, oneshot::Sender<Outcome>),
     Status(oneshot::Sender<Vec<Status>>),
-    Retarget(Vec<Target>, oneshot::Sender<Result<(), SetupError>>),
 }
 
 impl Delivery {
@@ -407,10 +363,9 @@ impl Delivery {
         }
     }
 
-    /// Looks at the queue of `team`, or of all, anew and tries at once: an operator has retried or dropped
-    /// something.
-    pub async fn wake(&self, team: Option<&str>) {
-        _ = self.messages.send(Message::Wake(team.map(str::to_owned))).await;
+    /// Looks at the queues anew and tries at once: an operator has retried or dropped something.
+    pub async fn wake(&self) {
+        _ = self.messages.send(Message::Wake).await;
     }
 
     /// Waits for the end of an event and tells it: delivered or failed, and recorded. None if delivery
@@ -429,19 +384,6 @@ impl Delivery {
             return Vec::new();
         }
         told.await.unwrap_or_default()
-    }
-
-    /// Replaces the targets. Teams whose target changed are tried at once; the events of a team that has
-    /// none any more stay queued.
-    ///
-    /// # Errors
-    /// If no client can be made for the new targets; then the old ones stay.
-    pub async fn retarget(&self, targets: Vec<Target>) -> Result<(), SetupError> {
-        let (tell, told) = oneshot::channel();
-        if self.messages.send(Message::Retarget(targets, tell)).await.is_err() {
-            return Ok(());
-        }
-        told.await.unwrap_or(Ok(()))
     }
 
     /// The event that delivery is just busy with, or was when it ended by a panic.

@@ -10,9 +10,9 @@
 //! A team that is held for long hands its events to its fallback team, while its own secret goes on being
 //! tried.
 
+mod backlog;
 mod choice;
 mod gate;
-mod reading;
 mod retry;
 mod starved;
 mod team;
@@ -23,8 +23,8 @@ use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
 use choice::May;
-pub use gate::State;
-pub(crate) use gate::{Notice, Verdict};
+pub(crate) use gate::Notice;
+use gate::Whose;
 pub(crate) use starved::Starving;
 use team::Taken;
 pub(crate) use team::{Limits, Team};
@@ -33,10 +33,10 @@ use super::budget::{Budget, Share, Spent};
 use super::ledger::{Change, Ledger};
 use super::multipart::Files;
 use super::plan::Plan;
+use super::status::State;
 use super::webhook::Answer;
 use super::window::Rank;
-use crate::mail::MailId;
-use crate::spool::{QUIET, Queued, Reservation, STRANGE, Urgent};
+use crate::spool::{Outcome, QUIET, Queued, Reservation, STRANGE, Urgent};
 
 /// The index of a team; teams are never removed.
 pub(crate) type Index = usize;
@@ -93,16 +93,14 @@ struct Account {
     passing: u32,
 }
 
-/// A team and what it is tied to.
-#[derive(Debug)]
-struct Seat {
-    team: Team,
-    account: usize,
-    fallback: Option<Index>,
-    /// Whether the config has a target for it.
-    aimed: bool,
-    /// Where that is: the scheme, the host and the port of its URL.
-    host: Arc<str>,
+/// What the answer to a post leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Verdict {
+    /// To be recorded in the spool. After one that is final, [`Scheduler::recorded`] must be called when it is
+    /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
+    pub(crate) outcome: Option<Outcome>,
+    /// To be logged of the team by whose target the event went.
+    pub(crate) notices: Vec<Notice>,
 }
 
 /// All teams' queues and the accounts that they share.
@@ -112,18 +110,18 @@ pub(crate) struct Scheduler {
     /// How long a post may take at most.
     longest: SignedDuration,
     accounts: Vec<Account>,
-    seats: Vec<Seat>,
+    teams: Vec<Team>,
 }
 
 impl Scheduler {
     /// One without teams, whose accounts have `plan`. No post takes longer than `longest`.
     pub(crate) fn new(plan: Plan, longest: SignedDuration) -> Self {
-        Self { plan, longest, accounts: Vec::new(), seats: Vec::new() }
+        Self { plan, longest, accounts: Vec::new(), teams: Vec::new() }
     }
 
     /// Says for how long the process has run, by a clock that does not jump.
     pub(crate) fn has_run_for(&mut self, up: SignedDuration) {
-        self.seats.iter_mut().for_each(|seat| seat.team.up = up);
+        self.teams.iter_mut().for_each(|team| team.up = up);
     }
 
     /// The index of the account `name`, if it is known.
@@ -156,69 +154,59 @@ impl Scheduler {
         self.accounts.len() - 1
     }
 
-    /// Adds a team whose backlog is on disk and that has no target yet.
-    pub(crate) fn add_team(&mut self, account: usize, limits: Limits, rng: Rng, now: Timestamp) -> Index {
-        let team = Team::new(limits, rng, now);
-        self.seats.push(Seat { team, account, fallback: None, aimed: false, host: Arc::from("") });
-        self.seats.len() - 1
+    /// Adds a team whose backlog is on disk: its name, its account, and the host that its target is at, for what it
+    /// shares with others fails for all of them.
+    pub(crate) fn add_team(
+        &mut self,
+        place: (&str, usize, &str),
+        limits: Limits,
+        rng: Rng,
+        now: Timestamp,
+    ) -> Index {
+        self.teams.push(Team::new(place, limits, rng, now));
+        self.teams.len() - 1
     }
 
-    /// Gives a team its place: whether it has a target, its account and its fallback.
-    pub(crate) fn place(&mut self, team: Index, aimed: bool, account: usize, fallback: Option<Index>) {
-        let seat = &mut self.seats[team];
-        (seat.aimed, seat.account, seat.fallback) = (aimed, account, fallback);
-    }
-
-    /// Says at which host the target of a team is: what it shares with others fails for all of them.
-    pub(crate) fn place_at(&mut self, team: Index, host: &str) {
-        self.seats[team].host = Arc::from(host);
+    /// Lets the events of a team go to another while its secret is refused for long.
+    pub(crate) fn set_fallback(&mut self, team: Index, fallback: Option<Index>) {
+        self.teams[team].fallback = fallback;
     }
 
     /// The team's queue.
     pub(crate) fn team(&self, team: Index) -> &Team {
-        &self.seats[team].team
-    }
-
-    /// Since when the secret of a team is refused.
-    pub(crate) fn held_since(&self, team: Index) -> Option<Timestamp> {
-        self.seats[team].team.held_since()
+        &self.teams[team]
     }
 
     /// The secret of a team was refused since then, when the service ran before.
     pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
-        self.seats[team].team.was_held(since, now);
-    }
-
-    /// The mail of an event in memory, when it was accepted, and how many posts of it have failed.
-    pub(crate) fn event(&self, team: Index, seq: u64) -> Option<(MailId, Timestamp, u32)> {
-        self.seats[team].team.event(seq)
+        self.teams[team].gate.was_held(since.min(now));
     }
 
     /// Takes newly queued events from the gateway, unless they have to wait their turn on disk.
     pub(crate) fn offer(&mut self, team: Index, queued: Queued, now: Timestamp) {
-        self.seats[team].team.offer(queued, now);
+        self.teams[team].offer(queued, now);
     }
 
-    /// An operator has changed the queue, the secret or the URL.
-    pub(crate) fn wake(&mut self, team: Index, now: Timestamp) {
-        self.seats[team].team.wake(now);
+    /// An operator has changed the queue or a secret.
+    pub(crate) fn wake(&mut self, now: Timestamp) {
+        self.teams.iter_mut().for_each(|team| team.wake(now));
     }
 
     /// Reads again from disk what was queued after `seq`.
     pub(crate) fn read_again_from(&mut self, seq: u64) {
-        self.seats.iter_mut().for_each(|seat| seat.team.read_again_from(seq));
+        self.teams.iter_mut().for_each(|team| team.read_again_from(seq));
     }
 
     /// Reads the queues again where that is cheap, for what came into the spool by no way that tells us.
     pub(crate) fn sweep(&mut self) {
-        self.seats.iter_mut().for_each(|seat| seat.team.sweep());
+        self.teams.iter_mut().for_each(|team| team.sweep());
     }
 
     /// The next thing to do at `now`, until there is none. Without `may_post` only reading goes on.
     pub(crate) fn next(&mut self, now: Timestamp, may_post: bool) -> Option<Action> {
-        for (team, seat) in self.seats.iter_mut().enumerate() {
-            seat.team.look(now);
-            if let Some(action) = seat.team.read_on(team, now) {
+        for (team, queue) in self.teams.iter_mut().enumerate() {
+            queue.look(now);
+            if let Some(action) = queue.read_on(team, now) {
                 return Some(action);
             }
         }
@@ -260,15 +248,15 @@ impl Scheduler {
         if budget.free_at(now).is_none_or(|at| at > now) || limited && !ledger.may_post(now) {
             return None;
         }
-        match self.seats[team].team.take(pick, team != by, now) {
+        match self.teams[team].take(pick, team != by, now) {
             Taken::Event { seq, payload, probe, possible_double } => {
                 self.spend(account);
                 let passing = &mut self.accounts[account].passing;
                 *passing = if pick.is_quiet() { 0 } else { *passing + u32::from(quiet_waits) };
                 if team != by {
-                    self.seats[by].team.lend(seq);
+                    self.teams[by].gate.send(Whose::Lent(seq));
                 }
-                let files = self.seats[team].team.files(seq);
+                let files = self.teams[team].files(seq);
                 Some(Action::Post(Post { seq, team, by, account, payload, files, probe, possible_double }))
             }
             Taken::Ask => {
@@ -292,12 +280,13 @@ impl Scheduler {
 
     /// When [`Scheduler::next`] may have something new to do if nothing else happens.
     pub(crate) fn next_time(&mut self, now: Timestamp) -> Option<Timestamp> {
-        let mut next = self.seats.iter().filter_map(|seat| seat.team.next_time()).min();
+        let mut next = self.teams.iter().filter_map(Team::next_time).min();
         for account in 0..self.accounts.len() {
             let Account { budget, ledger, .. } = &mut self.accounts[account];
-            let strange = self.seats.iter().any(|seat| {
-                seat.account == account && seat.team.next_rank().is_some_and(|rank| rank >= STRANGE)
-            });
+            let strange = self
+                .teams
+                .iter()
+                .any(|team| team.account == account && team.next_rank().is_some_and(|rank| rank >= STRANGE));
             let half = budget.free_for(Share::Half, now).filter(|&at| strange && at > now);
             let mut at = budget.free_at(now).filter(|&at| at > now);
             if at.is_none() {
@@ -313,27 +302,27 @@ impl Scheduler {
     /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
     /// operator has dropped them.
     pub(crate) fn page(&mut self, team: Index, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
-        self.seats[team].team.page(rows, now)
+        self.teams[team].page(rows, now)
     }
 
     /// Takes in the most urgent incidents that were asked for.
     pub(crate) fn urgent(&mut self, team: Index, rows: Vec<Urgent>, now: Timestamp) {
-        self.seats[team].team.urgent(rows, now);
+        self.teams[team].urgent(rows, now);
     }
 
     /// What was asked for could not be read.
     pub(crate) fn page_failed(&mut self, team: Index, now: Timestamp) {
-        self.seats[team].team.page_failed(now);
+        self.teams[team].page_failed(now);
     }
 
     /// The final outcome of `seq` is durable.
     pub(crate) fn recorded(&mut self, team: Index, seq: u64, now: Timestamp) {
-        self.seats[team].team.recorded(seq, now);
+        self.teams[team].recorded(seq, now);
     }
 
     /// An event need not be posted any more. False if that comes too late.
     pub(crate) fn withdraw(&mut self, team: Index, seq: u64, now: Timestamp) -> bool {
-        self.seats[team].team.withdraw(seq, now)
+        self.teams[team].withdraw(seq, now)
     }
 
     /// Takes in what the spool said to a reservation.
@@ -357,61 +346,50 @@ impl Scheduler {
     ) -> Verdict {
         let plan = self.settle(account, &answer, now);
         if answer.spent() == Spent::Wrong
-            && let Some(rank) = self.seats[team].team.own_rank(seq)
+            && let Some(rank) = self.teams[team].own_rank(seq)
         {
             self.accounts[account].budget.suspect(team, rank, now);
         }
-        let was = self.seats[by].team.state();
         let answers = matches!(answer, Answer::Accepted { .. } | Answer::Refused { .. });
-        let verdict = self.judge(team, by, seq, answer, plan, now);
+        let was = self.teams[by].state();
+        let is_own = team == by;
+        let whose = if is_own { Whose::Own(seq) } else { Whose::Lent(seq) };
+        let effects = self.teams[by].learn(&answer, whose, now);
+        let by_way = (!is_own).then(|| Arc::clone(self.teams[by].name()));
+        let fate = self.teams[team].settle(seq, answer, effects.blamed, by_way, now);
         if answers {
             self.server_answers(by, was, now);
         }
-        verdict
-    }
-
-    fn judge(
-        &mut self,
-        team: Index,
-        by: Index,
-        seq: u64,
-        answer: Answer,
-        plan: Option<Notice>,
-        now: Timestamp,
-    ) -> Verdict {
-        if team == by {
-            let mut verdict = self.seats[team].team.answer(seq, answer, now);
-            verdict.notices.extend(plan);
-            return verdict;
-        }
-        let lent = self.seats[by].team.lent(seq, &answer, now);
-        let mut verdict = self.seats[team].team.answer_diverted(seq, answer, now);
-        verdict.lent = lent;
-        verdict
+        let notices = effects.notices.into_iter().chain(fate.notice).chain(plan).collect();
+        Verdict { outcome: fate.outcome, notices }
     }
 
     /// Takes in the answer to [`Action::Ask`].
-    pub(crate) fn asked(&mut self, team: Index, account: usize, answer: Answer, now: Timestamp) -> Verdict {
-        let plan = self.settle(account, &answer, now);
-        let was = self.seats[team].team.state();
-        let answers = matches!(answer, Answer::Accepted { .. });
-        let mut verdict = self.seats[team].team.asked(answer, now);
-        verdict.notices.extend(plan);
-        if answers {
+    pub(crate) fn asked(
+        &mut self,
+        team: Index,
+        account: usize,
+        answer: &Answer,
+        now: Timestamp,
+    ) -> Vec<Notice> {
+        let plan = self.settle(account, answer, now);
+        let was = self.teams[team].state();
+        let effects = self.teams[team].learn(answer, Whose::Question, now);
+        if matches!(answer, Answer::Accepted { .. }) {
             self.server_answers(team, was, now);
         }
-        verdict
+        effects.notices.into_iter().chain(plan).collect()
     }
 
     /// A post by the target of `team`, whose state `was` that, has got through: the others that found nobody there
     /// need not wait for their own time to look.
     fn server_answers(&mut self, team: Index, was: State, now: Timestamp) {
-        let Seat { account, host, .. } = &self.seats[team];
+        let Team { account, host, .. } = &self.teams[team];
         let (account, host) = (*account, Arc::clone(host));
         let is_back = was == State::Down;
-        for (other, seat) in self.seats.iter_mut().enumerate() {
-            if other != team && seat.aimed && seat.account == account && seat.host == host {
-                seat.team.server_answers(is_back, now);
+        for (other, them) in self.teams.iter_mut().enumerate() {
+            if other != team && them.account == account && them.host == host {
+                them.gate.server_answers(is_back, now);
             }
         }
     }

@@ -6,75 +6,22 @@
 //! bounded share of the window: the rest of it is left on disk, so that a storm of one incident fills no
 //! place that others need.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use super::multipart::Files;
-use crate::event::Attachment;
-use crate::mail::MailId;
 use crate::spool::{QUIET, Queued, RANKS, STRANGE, rank};
-
-/// An event that waits or is away.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    /// The mail that it was made of.
-    pub(super) mail: MailId,
-    /// When that was accepted.
-    pub(super) accepted_at: Timestamp,
-    /// Posts that failed so far.
-    pub(super) attempts: u32,
-    /// For how long the process had run when the first of this process failed.
-    pub(super) failed_first: Option<SignedDuration>,
-    /// Why the last one failed, as it was last logged.
-    pub(super) reason: Option<Box<str>>,
-    /// Whether one of those may have been taken although no answer came.
-    pub(super) maybe_taken: bool,
-    /// When to try again, once it is its lane's head.
-    next_at: Timestamp,
-    /// For how long the spool holds it back, as its close may come meanwhile; none if it does not, or no longer.
-    hold: Option<SignedDuration>,
-    lane: Option<u64>,
-    /// Its own.
-    rank: Rank,
-    /// That of its lane when it was listed as ready.
-    listed: Rank,
-    /// Whether it was read before its turn, since its lane is urgent.
-    early: bool,
-    payload: Option<Arc<str>>,
-    attachments: Option<Arc<[Attachment]>>,
-    place: Place,
-}
-
-impl Waiting {
-    /// The files that go along with this event, which has the number `seq`.
-    pub(super) fn files(&self, seq: u64) -> Option<Arc<Files>> {
-        let attachments = Arc::clone(self.attachments.as_ref()?);
-        Some(Arc::new(Files { seq, mail: self.mail, attempts: self.attempts, attachments }))
-    }
-}
+use waiting::{Place, Waiting};
 
 /// So many tries more than a stranger's event an event of a known sender has before that is tried in its place.
 const STRANGE_HANDICAP: u32 = 3;
 
 /// What goes first among lanes that could all go: the smaller, as [`crate::spool::rank`] has it.
 pub(super) type Rank = u8;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Others of its lane go first.
-    Behind,
-    /// In `ready`.
-    Ready,
-    /// In `later`.
-    Later,
-    /// In `held`.
-    Held,
-    /// Being posted, or done and not yet recorded.
-    Away,
-}
 
 /// The events of one incident.
 #[derive(Debug, Default)]
@@ -147,26 +94,9 @@ impl Window {
         let seq = queued.seq;
         let lane = queued.incident;
         let rank = rank(queued.status, queued.severity, queued.stranger);
-        let untried = queued.attempts == 0 && queued.next_at > queued.accepted_at;
-        let waiting = Waiting {
-            mail: queued.mail,
-            accepted_at: queued.accepted_at,
-            attempts: queued.attempts,
-            failed_first: None,
-            reason: queued.reason.map(Box::from),
-            maybe_taken: queued.unanswered > 0,
-            next_at: queued.next_at,
-            hold: untried.then(|| queued.next_at.duration_since(queued.accepted_at)),
-            lane,
-            rank,
-            listed: RANKS,
-            early: false,
-            payload: None,
-            attachments: (!queued.attachments.is_empty()).then(|| queued.attachments.into()),
-            place: Place::Behind,
-        };
+        let (waiting, payload) = Waiting::new(queued, rank);
         self.events.insert(seq, waiting);
-        self.fill(seq, queued.payload, room);
+        self.fill(seq, payload, room);
         let Some(lane) = lane else { return self.promote(seq, now) };
         let members = self.lanes.entry(lane).or_default();
         members.members.insert(seq);

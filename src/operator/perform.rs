@@ -151,7 +151,7 @@ fn own(envelope: &Envelope, context: &Context, origin: Origin) -> Envelope {
 /// The answer for so many events that were changed, of which delivery is told.
 async fn changed(context: &Context, events: usize) -> Reply {
     if let Some(delivery) = &context.delivery {
-        delivery.wake(None).await;
+        delivery.wake().await;
     }
     Reply::Changed { events }
 }

@@ -105,7 +105,7 @@ impl<B: Backlog> Dispatch<B> {
         let now = self.setup.clock.now();
         for ticket in self.tickets.values() {
             if let Ticket::Post(Errand { seq: Some(seq), team, .. }) = *ticket
-                && let Some((.., attempts)) = self.scheduler.event(team, seq)
+                && let Some((.., attempts)) = self.scheduler.team(team).event(seq)
             {
                 outcomes.push(Outcome::Deferred {
                     seq,

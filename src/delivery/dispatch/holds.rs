@@ -36,23 +36,24 @@ impl<B: Backlog> Dispatch<B> {
 
     /// Tells a team that is new what was noted of it.
     pub(super) fn recall_hold(&mut self, team: Index, now: Timestamp) {
-        if let Some(&since) = self.holds.get(&*self.entries[team].name) {
+        if let Some(&since) = self.holds.get(&**self.scheduler.team(team).name()) {
             self.scheduler.was_held(team, since, now);
-            self.entries[team].note.since = Some(since);
+            self.ways[team].note.since = Some(since);
         }
     }
 
     /// Writes down what has changed.
     pub(super) fn note_holds(&mut self, now: Timestamp) {
-        for team in 0..self.entries.len() {
-            let since = self.scheduler.held_since(team);
-            let entry = &mut self.entries[team];
-            let waits = entry.note.not_before.is_some_and(|at| now < at);
-            if entry.note.writing || waits || entry.note.since == since {
+        for team in 0..self.ways.len() {
+            let queue = self.scheduler.team(team);
+            let since = queue.held_since();
+            let note = &mut self.ways[team].note;
+            let waits = note.not_before.is_some_and(|at| now < at);
+            if note.writing || waits || note.since == since {
                 continue;
             }
-            entry.note.writing = true;
-            let (backlog, name) = (Arc::clone(&self.backlog), Arc::clone(&entry.name));
+            note.writing = true;
+            let (backlog, name) = (Arc::clone(&self.backlog), Arc::clone(queue.name()));
             let write = async move { Done::Noted(team, since, backlog.note_hold(&name, since).await) };
             let handle = self.tasks.spawn(write);
             self.tickets.insert(handle.id(), Ticket::Note(team));
@@ -67,7 +68,7 @@ impl<B: Backlog> Dispatch<B> {
         answer: Result<(), super::BacklogError>,
         now: Timestamp,
     ) {
-        let note = &mut self.entries[team].note;
+        let note = &mut self.ways[team].note;
         note.writing = false;
         match answer {
             Ok(()) => (note.since, note.not_before) = (since, None),

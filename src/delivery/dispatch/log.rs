@@ -9,8 +9,9 @@ use super::super::scheduler::{Notice, Post, Starving, Team};
 use crate::mail::MailId;
 use crate::spool::Outcome;
 
-/// Something that changed for the team `name`; `event` is the one that showed it.
-pub(super) fn notice(name: &str, team: &Team, event: Option<(u64, MailId, u32)>, notice: &Notice) {
+/// Something that changed for a team; `event` is the one that showed it.
+pub(super) fn notice(team: &Team, event: Option<(u64, MailId, u32)>, notice: &Notice) {
+    let name = &**team.name();
     let waiting = team.waiting().0;
     match notice {
         Notice::Held { reason, foreign: true } => error!(

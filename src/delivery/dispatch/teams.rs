@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tokio::task;
-use tracing::{error, warn};
+use tracing::error;
 
-use super::super::scheduler::{Index, Limits, Starving, State, signed};
+use super::super::scheduler::{Limits, Starving, signed};
 use super::super::webhook::{Endpoint, SetupError, Webhook};
-use super::super::{Backlog, Starved, Status, Target};
-use super::{Dispatch, Entry, Note, Setup, log};
+use super::super::{Backlog, Starved, State, Status, Target};
+use super::{Dispatch, Note, Setup, Way, log};
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
 const WINDOW: usize = 20_000;
@@ -27,41 +26,15 @@ const PAGE: usize = 256;
 const PAYLOAD_BYTES: usize = 8 << 20;
 
 impl<B: Backlog> Dispatch<B> {
-    /// Points the teams at `targets`.
-    pub(super) async fn aim(&mut self, targets: Vec<Target>) {
-        let now = self.setup.clock.now();
-        for entry in &mut self.entries {
-            entry.target = None;
-        }
-        let mut aimed = Vec::new();
+    /// Makes a team of each of `targets`.
+    pub(super) async fn set_up(&mut self, targets: Vec<Target>) {
         for target in targets {
-            let name: Arc<str> = Arc::from(target.team.as_str());
-            self.unknown.remove(&*name);
             let account = self.account(&target.account).await;
-            let team = match self.names.get(&name) {
-                Some(&team) => team,
-                None => self.add(name, account, now),
-            };
-            aimed.push((team, account, target));
+            self.add(target, account);
         }
-        // The teams of an account may be others now.
-        self.allowances.clear();
-        for team in 0..self.entries.len() {
-            self.scheduler.place(team, false, 0, None);
-        }
-        for (team, account, target) in aimed {
-            let fallback = target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
-            self.scheduler.place(team, true, account, fallback);
-            self.scheduler.place_at(team, &Endpoint::host(&target.url));
-            let entry = &mut self.entries[team];
-            // The next post asks for the secret.
-            (entry.target, entry.endpoint) = (Some(target), None);
-            entry.aim += 1;
-            self.scheduler.wake(team, now);
-        }
-        for entry in self.entries.iter().filter(|entry| entry.target.is_none()) {
-            let team = &*entry.name;
-            warn!(team, "the config no longer names this team: what it has queued is kept and not sent");
+        for (team, way) in self.ways.iter().enumerate() {
+            let fallback = way.target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
+            self.scheduler.set_fallback(team, fallback);
         }
     }
 
@@ -72,10 +45,8 @@ impl<B: Backlog> Dispatch<B> {
             return;
         }
         let name = self.scheduler.account_name(account);
-        for entry in &self.entries {
-            if entry.target.as_ref().is_some_and(|target| target.account == name) {
-                self.backlog.allow(&entry.name, u32::try_from(events).unwrap_or(u32::MAX));
-            }
+        for Way { target, .. } in self.ways.iter().filter(|way| way.target.account == name) {
+            self.backlog.allow(&target.team, u32::try_from(events).unwrap_or(u32::MAX));
         }
     }
 
@@ -98,7 +69,8 @@ impl<B: Backlog> Dispatch<B> {
         self.scheduler.add_account(name, notes.as_deref(), now)
     }
 
-    fn add(&mut self, name: Arc<str>, account: usize, now: Timestamp) -> Index {
+    fn add(&mut self, target: Target, account: usize) {
+        let now = self.setup.clock.now();
         let config = &self.setup.config;
         let limits = Limits {
             concurrency: config.concurrency,
@@ -111,11 +83,11 @@ impl<B: Backlog> Dispatch<B> {
             page: PAGE,
             payload_bytes: PAYLOAD_BYTES,
         };
-        let team = self.scheduler.add_team(account, limits, self.rng.fork(), now);
-        self.names.insert(Arc::clone(&name), team);
-        self.entries.push(Entry { name, target: None, endpoint: None, aim: 0, note: Note::default() });
+        let place = (target.team.as_str(), account, &*Endpoint::host(&target.url));
+        let team = self.scheduler.add_team(place, limits, self.rng.fork(), now);
+        self.names.insert(Arc::from(target.team.as_str()), team);
+        self.ways.push(Way { target, endpoint: None, note: Note::default() });
         self.recall_hold(team, now);
-        team
     }
 
     /// Tells which teams have events in the spool and nowhere to send them.
@@ -159,10 +131,10 @@ impl<B: Backlog> Dispatch<B> {
 
     pub(super) fn status(&self) -> Vec<Status> {
         let now = self.setup.clock.now();
-        let known = self.names.values().map(|&index| {
-            let (Entry { name, target, .. }, team) = (&self.entries[index], self.scheduler.team(index));
+        let known = self.names.iter().map(|(name, &index)| {
+            let team = self.scheduler.team(index);
             let (queued, more, oldest) = team.waiting();
-            let mut state = if target.is_some() { team.state() } else { State::Unknown };
+            let mut state = team.state();
             let mut reason = team.reason().to_owned();
             let mut starved = None;
             if !matches!(state, State::Open | State::Untried) || queued == 0 {

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use super::gate::State;
 use super::team::Pick;
 use super::{Index, Scheduler};
+use crate::delivery::status::State;
 use crate::delivery::window::Rank;
 
 /// So many pages pass what pages nobody before one of it goes: it has every fourth post.
@@ -44,37 +44,33 @@ impl Scheduler {
     fn best(&self, account: usize, limited: bool, may: May, now: Timestamp) -> Option<Choice> {
         let mut best: Option<Choice> = None;
         let mut awaited: Option<Rank> = None;
-        for team in 0..self.seats.len() {
-            let seat = &self.seats[team];
-            if !seat.aimed {
-                continue;
-            }
+        for team in 0..self.teams.len() {
+            let queue = &self.teams[team];
             let by = self.outlet(team, now);
-            let mine = seat.account == account;
-            if !mine && by.is_none_or(|by| self.seats[by].account != account) {
+            let mine = queue.account == account;
+            if !mine && by.is_none_or(|by| self.teams[by].account != account) {
                 continue;
             }
-            if seat.team.holds_back() {
+            if queue.holds_back() {
                 // What it has may be more urgent than all that the others have.
                 if limited && mine {
                     return None;
                 }
                 continue;
             }
-            awaited = awaited.into_iter().chain(seat.team.waits_for_answer().filter(|_| mine)).min();
-            let own = if mine { seat.team.pick(now) } else { None };
-            let own = own.filter(|_| may.probe || seat.team.state() != State::Held);
-            let idle = |pick: &Pick| pick.is_question() && !seat.team.has_head();
-            let own = own.filter(|pick| may.ask || seat.team.state() == State::Held || !idle(pick));
-            let diverted = by.filter(|&by| by != team && self.seats[by].account == account);
+            awaited = awaited.into_iter().chain(queue.waits_for_answer().filter(|_| mine)).min();
+            let own = if mine { queue.pick(now) } else { None };
+            let own = own.filter(|_| may.probe || queue.state() != State::Held);
+            let idle = |pick: &Pick| pick.is_question() && !queue.has_head();
+            let own = own.filter(|pick| may.ask || queue.state() == State::Held || !idle(pick));
+            let diverted = by.filter(|&by| by != team && self.teams[by].account == account);
             let diverted = diverted.and_then(|by| {
-                let by_probe = self.seats[by].team.state() == State::Held;
-                Some((by, seat.team.pick_diverted(by_probe)?))
+                let by_probe = self.teams[by].state() == State::Held;
+                Some((by, queue.pick_diverted(by_probe)?))
             });
             let picks = own.map(|pick| (team, pick)).into_iter().chain(diverted);
             let budget = &self.accounts[account].budget;
-            let picks =
-                picks.filter(|(_, pick)| !pick.is_strange() || may.strange && seat.team.spares_a_place());
+            let picks = picks.filter(|(_, pick)| !pick.is_strange() || may.strange && queue.spares_a_place());
             for (by, pick) in picks.filter(|(_, pick)| budget.trusts(team, pick.rank(), now)) {
                 if best.as_ref().is_none_or(|(_, _, other)| pick.order() < other.order()) {
                     best = Some((team, by, pick));
@@ -88,13 +84,11 @@ impl Scheduler {
     /// How many posts `account` could make at `now`, counted up to `most`: those that one answer does not decide about.
     /// Of events only those up to the rank `last` count.
     pub(super) fn ready(&self, account: usize, last: Rank, most: u64, now: Timestamp) -> u64 {
-        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
-        let own = seats.map(|(team, seat)| {
-            let own = if seat.account == account { seat.team.ready(last, most, now) } else { 0 };
-            let by = self.outlet(team, now).filter(|&by| by != team && self.seats[by].account == account);
-            own + by.map_or(0, |by| {
-                seat.team.ready_diverted(self.seats[by].team.state() == State::Held, last, most)
-            })
+        let queues = self.teams.iter().enumerate();
+        let own = queues.map(|(team, queue)| {
+            let own = if queue.account == account { queue.ready(last, most, now) } else { 0 };
+            let by = self.outlet(team, now).filter(|&by| by != team && self.teams[by].account == account);
+            own + by.map_or(0, |by| queue.ready_diverted(self.teams[by].state() == State::Held, last, most))
         });
         // What was chosen may be none of them, but is one.
         own.sum::<u64>().clamp(1, most)
@@ -102,17 +96,17 @@ impl Scheduler {
 
     /// The first event of what pages nobody to post with `account`, while others page.
     fn best_quiet(&self, account: usize, now: Timestamp) -> Option<Choice> {
-        let seats = self.seats.iter().enumerate().filter(|(_, seat)| seat.aimed);
-        let picks = seats.filter_map(|(team, seat)| {
+        let queues = self.teams.iter().enumerate();
+        let picks = queues.filter_map(|(team, queue)| {
             let by = self.outlet(team, now)?;
-            if self.seats[by].account != account {
+            if self.teams[by].account != account {
                 return None;
             }
-            let pick = match self.seats[by].team.state() {
-                _ if by == team => seat.team.pick_quiet(now),
+            let pick = match self.teams[by].state() {
+                _ if by == team => queue.pick_quiet(now),
                 // Whether that takes anything is tried by what is most urgent.
                 State::Held => None,
-                _ => seat.team.pick_quiet_diverted(),
+                _ => queue.pick_quiet_diverted(),
             };
             Some((team, by, pick?))
         });
@@ -126,30 +120,30 @@ impl Scheduler {
     fn outlet(&self, team: Index, now: Timestamp) -> Option<Index> {
         let mut by = team;
         // A chain has no loop: the config refuses it.
-        for _ in 0..self.seats.len() {
-            let seat = &self.seats[by];
-            if by != team && seat.aimed && seat.team.takes_others(now) {
+        for _ in 0..self.teams.len() {
+            let queue = &self.teams[by];
+            if by != team && queue.takes_others(now) {
                 return Some(by);
             }
-            if !seat.team.is_given_up(now) {
+            if !queue.is_given_up(now) {
                 return (by == team).then_some(team);
             }
-            by = seat.fallback?;
+            by = queue.fallback?;
         }
         None
     }
 
     /// Tells teams whether their events go another way, and fallbacks whether they are needed.
     pub(super) fn divert(&mut self, now: Timestamp) {
-        for team in 0..self.seats.len() {
-            if !self.seats[team].team.is_given_up(now) {
-                self.seats[team].team.set_diverted(false, now);
+        for team in 0..self.teams.len() {
+            if !self.teams[team].is_given_up(now) {
+                self.teams[team].set_diverted(false, now);
                 continue;
             }
             let by = self.outlet(team, now);
-            self.seats[team].team.set_diverted(by.is_some_and(|by| by != team), now);
-            if let Some(fallback) = self.seats[team].fallback {
-                self.seats[fallback].team.want();
+            self.teams[team].set_diverted(by.is_some_and(|by| by != team), now);
+            if let Some(fallback) = self.teams[team].fallback {
+                self.teams[fallback].gate.want();
             }
         }
     }

@@ -1,52 +1,27 @@
-//! What answers do to a team: its gate.
+//! A team's gate: whether its events may go out, as the answers to its posts tell. A state machine without I/O and
+//! without a clock.
 //!
-//! The gate is open while SIGNL4 answers. It shuts when the secret is refused, when the account is
-//! throttled, when nothing answers, and at the start. Behind a shut gate one event at a time goes out as a
-//! probe, and when the secret is refused not even that, but a question that pages nobody. The one that gets
-//! through opens the gate, and all that waited goes as fast as the account's budget lets it.
+//! The gate is open while SIGNL4 answers. It is shut at the start, and shuts when the secret is refused, when the
+//! account is throttled and when nothing answers. Behind a shut gate one post at a time goes out as a probe: an event,
+//! or while the secret is refused a question that pages nobody. The probe that gets through opens the gate.
 
+mod learn;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
-use super::team::Team;
-use crate::delivery::backoff;
-use crate::delivery::webhook::{Answer, Reached};
-use crate::spool::Outcome;
+use crate::delivery::status::State;
 
 /// How often a team whose secret is refused is tried. SIGNL4 throttles wrong requests at ten a minute.
 pub(super) const PROBE_INTERVAL: SignedDuration = SignedDuration::from_secs(60);
 
-/// How often the log repeats that a team is held.
-const SHOUT_INTERVAL: SignedDuration = SignedDuration::from_secs(300);
+/// Least time between two probes of a team that does not answer, when a new event asks for one.
+pub(super) const EAGER_INTERVAL: SignedDuration = SignedDuration::from_secs(1);
 
-/// Longest extra wait after a 429 that came right after the wait that the last 429 asked for.
-const THROTTLE_CAP: SignedDuration = SignedDuration::from_secs(60);
-
-/// So many different events must fail in a row, none getting through between, to make it an outage. One
-/// event that always fails is not one.
-const OUTAGE: usize = 3;
-
-/// So often an event must be refused although others are taken, to be given up: about a quarter of an hour, for what
-/// dislikes it may be put right soon.
-const ALONE: u32 = 5;
-
-/// How it stands with a team.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No post was answered since the start.
-    Untried,
-    /// Events go out.
-    Open,
-    /// SIGNL4 refuses the secret or the URL is wrong.
-    Held,
-    /// SIGNL4 has blocked the account for a while.
-    Throttled,
-    /// Nothing answers.
-    Down,
-    /// The account has posted what it may, and nothing goes out for long. No gate shuts for that: it is told only.
-    Starved,
-    /// The spool holds events for a team that the config does not name.
-    Unknown,
-}
+/// How often the log repeats why a gate is shut.
+const TELL_INTERVAL: SignedDuration = SignedDuration::from_secs(300);
 
 /// Something that the log must tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,352 +40,319 @@ pub(crate) enum Notice {
     Plan { burst: u64 },
 }
 
+/// What an answer is the answer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Whose {
+    /// A post of this event of the team's own.
+    Own(u64),
+    /// A post of this event of another team, whose fallback this one is.
+    Lent(u64),
+    /// The question whether the secret is right.
+    Question,
+}
+
+impl Whose {
+    fn seq(self) -> Option<u64> {
+        match self {
+            Self::Own(seq) | Self::Lent(seq) => Some(seq),
+            Self::Question => None,
+        }
+    }
+}
+
 /// What an answer leads to.
-#[derive(Debug, Default)]
-pub(crate) struct Verdict {
-    /// To be recorded in the spool. After one that is final, [`Team::recorded`] must be called when it is
-    /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
-    pub(crate) outcome: Option<Outcome>,
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Effects {
     /// To be logged.
-    pub(crate) notices: Vec<Notice>,
-    /// To be logged of the team by whose target the event went.
-    pub(crate) lent: Vec<Notice>,
+    pub(super) notices: Vec<Notice>,
+    /// The gate has opened.
+    pub(super) opened: bool,
+    /// The gate has shut, or has another reason to be.
+    pub(super) shut: bool,
+    /// How often the event was refused although others were taken meanwhile: the event is at fault, not the secret.
+    pub(super) blamed: Option<u32>,
 }
 
-impl Team {
-    /// Takes in the answer to a post.
-    pub(super) fn answer(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Verdict {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let probe = self.end_probe(Some(seq), now);
-        let mut verdict = Verdict::default();
-        match answer {
-            Answer::Accepted { event_id, .. } => {
-                self.succeeded(probe, now, &mut verdict.notices);
-                self.successes += 1;
-                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way: None });
-            }
-            Answer::Refused { reason } => {
-                // SIGNL4 is there. That it knows the secret is not said: it may have looked at the body
-                // first.
-                self.count(seq);
-                if self.state != State::Held {
-                    self.succeeded(probe, now, &mut verdict.notices);
-                } else if probe {
-                    self.probe_at = now + PROBE_INTERVAL;
-                }
-                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
-            }
-            Answer::Throttled { until, reason, .. } => {
-                self.throttled(probe, until, reason, now, &mut verdict.notices);
-                self.window.put_back(seq, now, now);
-            }
-            Answer::Unauthorised { reason } => self.refused_us(seq, probe, reason, false, now, &mut verdict),
-            Answer::Foreign { reason } => {
-                self.doubt(seq, Reached::Perhaps);
-                self.refused_us(seq, probe, reason, true, now, &mut verdict);
-            }
-            Answer::NoSecret { reason } => {
-                self.hold(probe, &reason, false, now, &mut verdict.notices);
-                self.wait_for_secret(seq, reason, false, now, &mut verdict);
-            }
-            Answer::Unavailable { reason, retry_after, reached } => {
-                let wait = self.wait(seq).max(retry_after.unwrap_or_default());
-                self.unanswered(Some(seq), probe, &reason, retry_after, now, &mut verdict.notices);
-                let maybe_taken = self.doubt(seq, reached);
-                self.defer(seq, wait, reason, maybe_taken, now, &mut verdict);
-            }
-        }
-        self.after_probe(probe, now);
-        verdict
-    }
+/// What may go out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Allowed {
+    /// Every event whose turn it is.
+    Events,
+    /// The question whether the secret is right.
+    Question,
+    /// As a probe the event that was tried least.
+    LeastTried,
+    /// As a probe the most urgent event.
+    MostUrgent,
+    /// A probe is under way, or it is not time for one.
+    Nothing,
+}
 
-    /// Takes in the answer to the question whether the secret is right.
-    pub(super) fn asked(&mut self, answer: Answer, now: Timestamp) -> Verdict {
-        let probe = self.end_probe(None, now);
-        let mut verdict = Verdict::default();
-        let notices = &mut verdict.notices;
-        match answer {
-            Answer::Accepted { .. } => {
-                self.succeeded(probe, now, notices);
-                self.successes += 1;
-            }
-            // The question itself is not understood, as by a stand-in of somebody's own: events must do.
-            Answer::Refused { .. } => {
-                self.may_ask = false;
-                self.probe_at = now;
-            }
-            Answer::Throttled { until, reason, .. } => self.throttled(probe, until, reason, now, notices),
-            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.hold(probe, &reason, false, now, notices);
-            }
-            Answer::Foreign { reason } => self.hold(probe, &reason, true, now, notices),
-            Answer::Unavailable { reason, retry_after, .. } => {
-                self.unanswered(None, probe, &reason, retry_after, now, notices);
-            }
-        }
-        self.tell_of_hold(now, notices);
-        self.after_probe(probe, now);
-        verdict
-    }
+/// Why a gate is shut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// No post was answered since the start.
+    Untried,
+    /// SIGNL4 refuses the secret or the URL, or what answers is `foreign`: not SIGNL4. `unsure` while the question
+    /// is to tell whether the secret is at fault or the event that was refused.
+    Held { foreign: bool, unsure: bool },
+    /// SIGNL4 has blocked the account for a while, and has said so to so many probes since.
+    Throttled { probes: u32 },
+    /// Nothing answers, and so many probes have failed. `hinted` once others were seen to get through; new events ask
+    /// for a probe `eager_from` then on.
+    Down { probes: u32, hinted: bool, eager_from: Timestamp },
+}
 
-    /// Takes in what the answer to another team's event, posted by our target, says about our target.
-    pub(super) fn lent(&mut self, seq: u64, answer: &Answer, now: Timestamp) -> Vec<Notice> {
-        let probe = self.end_probe(Some(seq), now);
-        let mut notices = Vec::new();
-        match answer {
-            Answer::Accepted { .. } | Answer::Refused { .. } => self.succeeded(probe, now, &mut notices),
-            Answer::Throttled { until, reason, .. } => {
-                self.throttled(probe, *until, reason.clone(), now, &mut notices);
-            }
-            Answer::Unauthorised { reason } if self.state == State::Open && self.may_ask => {
-                self.doubt_secret(reason, false, now);
-            }
-            Answer::Foreign { reason } if self.state == State::Open && self.may_ask => {
-                self.doubt_secret(reason, true, now);
-            }
-            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                self.hold(probe, reason, false, now, &mut notices);
-            }
-            Answer::Foreign { reason } => self.hold(probe, reason, true, now, &mut notices),
-            Answer::Unavailable { reason, retry_after, .. } => {
-                self.unanswered(Some(seq), probe, reason, *retry_after, now, &mut notices);
-            }
-        }
-        notices
-    }
-
-    /// Takes in the answer to a post that went by a fallback's target; [`Team::lent`] tells the fallback.
-    pub(super) fn answer_diverted(&mut self, seq: u64, answer: Answer, now: Timestamp) -> Verdict {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        let mut verdict = Verdict::default();
-        match answer {
-            Answer::Accepted { event_id, .. } => {
-                // Whose way it was, the loop knows.
-                let by_way = Some(String::new());
-                verdict.outcome = Some(Outcome::Delivered { seq, event_id, at: now, by_way });
-            }
-            Answer::Refused { reason } => {
-                self.count(seq);
-                verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: false });
-            }
-            Answer::Throttled { .. } => self.window.put_back(seq, now, now),
-            // The longer the more often it is, so that it does not always go before those that may get through.
-            Answer::Unauthorised { reason } | Answer::NoSecret { reason } => {
-                let wait = self.wait(seq).max(PROBE_INTERVAL);
-                self.keep(seq, wait, reason, false, now, &mut verdict);
-            }
-            Answer::Foreign { reason } => {
-                let wait = self.wait(seq).max(PROBE_INTERVAL);
-                let maybe_taken = self.doubt(seq, Reached::Perhaps);
-                self.keep(seq, wait, reason, maybe_taken, now, &mut verdict);
-            }
-            Answer::Unavailable { reason, retry_after, reached } => {
-                let wait = self.wait(seq).max(retry_after.unwrap_or_default());
-                let maybe_taken = self.doubt(seq, reached);
-                self.keep(seq, wait, reason, maybe_taken, now, &mut verdict);
-            }
-        }
-        verdict
-    }
-
-    /// Whether what was answered was the probe: the event `seq`, or the question if there is none.
-    fn end_probe(&mut self, seq: Option<u64>, now: Timestamp) -> bool {
-        let probe = self.probing.is_some_and(|probing| probing == seq);
-        if probe {
-            self.probing = None;
-            self.last_probe = now;
-        }
-        probe
-    }
-
-    fn after_probe(&mut self, probe: bool, now: Timestamp) {
-        if probe && std::mem::take(&mut self.woken) && self.state != State::Throttled {
-            self.probe_at = now;
-        }
-    }
-
-    /// SIGNL4 has taken an event, or looked at one.
-    fn succeeded(&mut self, probe: bool, now: Timestamp, notices: &mut Vec<Notice>) {
-        self.failing.clear();
-        // One that was under way when the gate shut may have been judged before the reason for it.
-        let opens = match self.state {
-            State::Held | State::Throttled => probe,
-            State::Untried | State::Down => true,
-            State::Open | State::Starved | State::Unknown => false,
-        };
-        if opens {
-            if self.state != State::Untried && !self.unsure {
-                notices.push(Notice::Answers { was: self.state });
-            }
-            self.state = State::Open;
-            self.reason.clear();
-            self.failed_probes = 0;
-            self.held_since = None;
-            self.unsure = false;
-            self.owes_answer = false;
-            self.wanted = false;
-            self.window.release(now);
-        }
-    }
-
-    fn shut(&mut self, state: State, reason: &str, probe_at: Timestamp) {
-        self.state = state;
-        self.reason = reason.to_owned();
-        self.probe_at = probe_at;
-        self.failing.clear();
-        self.window.forget_payloads();
-    }
-
-    fn throttled(
-        &mut self,
-        probe: bool,
-        until: Timestamp,
+#[derive(Debug)]
+enum Position {
+    /// Events go out. `failing` are the different events that failed since the last that got through.
+    Open { failing: BTreeSet<u64> },
+    Shut {
+        why: Why,
+        /// In words.
         reason: String,
-        now: Timestamp,
-        notices: &mut Vec<Notice>,
-    ) {
-        match self.state {
-            // What a wrong secret earns by itself, and no news.
-            State::Held => self.probe_at = self.probe_at.max(until),
-            State::Throttled if !probe => self.probe_at = self.probe_at.max(until),
-            State::Throttled => {
-                self.failed_probes += 1;
-                let extra = SignedDuration::from_secs(1 << self.failed_probes.min(6)).min(THROTTLE_CAP);
-                self.probe_at = until.max(now + extra);
-            }
-            State::Untried | State::Open | State::Down | State::Starved | State::Unknown => {
-                self.failed_probes = 0;
-                self.shut(State::Throttled, &reason, until);
-                notices.push(Notice::Throttled { until, reason });
-            }
+        probe_at: Timestamp,
+        /// When the log told of it last.
+        told_at: Timestamp,
+        /// When the secret was refused first, be it before the last start. Kept until something gets through.
+        refused_since: Option<Timestamp>,
+    },
+}
+
+/// The probe that is under way.
+#[derive(Debug)]
+struct Probe {
+    /// The event, or none for the question.
+    seq: Option<u64>,
+    /// Whether another is to follow it at once.
+    again: bool,
+}
+
+/// An event that was refused as with a wrong secret.
+#[derive(Debug, Default)]
+struct Suspect {
+    /// How much had been taken when it was refused last.
+    successes: Option<u64>,
+    /// How often it was refused although others were taken meanwhile.
+    alone: u32,
+}
+
+/// See the head of this module.
+#[derive(Debug)]
+pub(super) struct Gate {
+    position: Position,
+    /// It outlives what it was sent for: the gate may open by another post, and shut again.
+    probe: Option<Probe>,
+    last_probe: Timestamp,
+    /// Whether the config lets the question be asked.
+    can_ask: bool,
+    /// Whether it may be asked now: not once it was not understood.
+    may_ask: bool,
+    /// Whether it is to be found out if the gate can open, though no event waits.
+    wanted: bool,
+    /// How often SIGNL4 has taken an event of the team, or the question.
+    successes: u64,
+    suspects: BTreeMap<u64, Suspect>,
+    rng: Rng,
+}
+
+impl Gate {
+    /// The gate of a team that was not tried yet.
+    pub(super) fn new(can_ask: bool, rng: Rng, now: Timestamp) -> Self {
+        Self {
+            position: Position::Shut {
+                why: Why::Untried,
+                reason: String::new(),
+                probe_at: now,
+                told_at: Timestamp::MIN,
+                refused_since: None,
+            },
+            probe: None,
+            last_probe: Timestamp::MIN,
+            can_ask,
+            may_ask: can_ask,
+            wanted: true,
+            successes: 0,
+            suspects: BTreeMap::new(),
+            rng,
         }
     }
 
-    /// The secret or the URL was refused to an event, or what took it is `foreign`: not SIGNL4, as far as can be seen.
-    fn refused_us(
-        &mut self,
-        seq: u64,
-        probe: bool,
-        reason: String,
-        foreign: bool,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        let successes = self.successes;
-        let suspect = self.suspects.entry(seq).or_default();
-        // Others got through since this event was refused, and now it is refused again: something on the
-        // way dislikes the event, as a firewall does that reads bodies. It must not hold the others.
-        let it_is_the_event = suspect.successes.is_some_and(|before| before < successes);
-        suspect.successes = Some(successes);
-        if self.state != State::Open || !it_is_the_event {
-            if self.state == State::Open && self.may_ask {
-                self.doubt_secret(&reason, foreign, now);
-            } else {
-                self.hold(probe, &reason, foreign, now, &mut verdict.notices);
+    /// How it stands: never [`State::Starved`] or [`State::Unknown`].
+    pub(super) fn state(&self) -> State {
+        match &self.position {
+            Position::Open { .. } => State::Open,
+            Position::Shut { why, .. } => why.state(),
+        }
+    }
+
+    /// Why it is shut; empty if it is open.
+    pub(super) fn reason(&self) -> &str {
+        match &self.position {
+            Position::Open { .. } => "",
+            Position::Shut { reason, .. } => reason,
+        }
+    }
+
+    /// Whether it is shut since what answers is not SIGNL4.
+    pub(super) fn meets_another(&self) -> bool {
+        matches!(self.position, Position::Shut { why: Why::Held { foreign: true, .. }, .. })
+    }
+
+    /// Since when the secret is refused, if that is sure.
+    pub(super) fn held_since(&self) -> Option<Timestamp> {
+        match &self.position {
+            Position::Shut { why: Why::Held { unsure: true, .. }, .. } | Position::Open { .. } => None,
+            Position::Shut { refused_since, .. } => *refused_since,
+        }
+    }
+
+    /// When the secret will have been refused for `long`, where it is refused now.
+    pub(super) fn held_for(&self, long: SignedDuration) -> Option<Timestamp> {
+        match &self.position {
+            Position::Shut { why: Why::Held { .. }, refused_since, .. } => {
+                (*refused_since)?.checked_add(long).ok()
             }
-            return self.wait_for_secret(seq, reason, foreign, now, verdict);
-        }
-        suspect.alone += 1;
-        let alone = suspect.alone;
-        if alone >= ALONE {
-            let reason = format!("refused {} times although others are taken: {reason}", self.count(seq));
-            verdict.outcome = Some(Outcome::Failed { seq, at: now, reason, maybe_taken: foreign });
-            return;
-        }
-        let wait = self.wait(seq).max(PROBE_INTERVAL);
-        let reason = format!("refused although others are taken: {reason}");
-        self.defer(seq, wait, reason, foreign, now, verdict);
-    }
-
-    /// An event was refused, and the question is to tell whether it is the secret or the event: till then nothing
-    /// goes out, and nobody is told.
-    fn doubt_secret(&mut self, reason: &str, foreign: bool, now: Timestamp) {
-        self.shut(State::Held, reason, now);
-        self.foreign = foreign;
-        self.held_since.get_or_insert(now);
-        self.unsure = true;
-    }
-
-    /// The question did not take the blame off the secret.
-    fn tell_of_hold(&mut self, now: Timestamp, notices: &mut Vec<Notice>) {
-        if std::mem::take(&mut self.unsure) {
-            self.last_shout = now;
-            notices.push(Notice::Held { reason: self.reason.clone(), foreign: self.foreign });
+            _ => None,
         }
     }
 
-    /// The secret or the URL was refused, or what answers is `foreign`.
-    fn hold(&mut self, probe: bool, reason: &str, foreign: bool, now: Timestamp, notices: &mut Vec<Notice>) {
-        if self.state != State::Held {
-            self.shut(State::Held, reason, now + PROBE_INTERVAL);
-            self.foreign = foreign;
-            self.held_since.get_or_insert(now);
-            self.last_shout = now;
-            notices.push(Notice::Held { reason: reason.to_owned(), foreign });
-        } else if probe {
-            self.foreign = foreign;
-            self.probe_at = now + PROBE_INTERVAL;
-            if self.unsure {
-                // Who asked tells it: see [`Team::tell_of_hold`].
-                reason.clone_into(&mut self.reason);
-            } else if self.last_shout + SHOUT_INTERVAL <= now || self.reason != reason {
-                self.last_shout = now;
-                reason.clone_into(&mut self.reason);
-                notices.push(Notice::Held { reason: reason.to_owned(), foreign });
+    /// The secret was refused since then, when the service ran before.
+    pub(super) fn was_held(&mut self, since: Timestamp) {
+        if let Position::Shut { refused_since, .. } = &mut self.position {
+            *refused_since = Some(since);
+        }
+    }
+
+    /// What may go out at `now`.
+    pub(super) fn allows(&self, now: Timestamp) -> Allowed {
+        let Position::Shut { why, probe_at, .. } = &self.position else { return Allowed::Events };
+        if self.probe.is_some() || *probe_at > now {
+            return Allowed::Nothing;
+        }
+        match why {
+            Why::Held { .. } if self.may_ask => Allowed::Question,
+            // Held without a question to ask, an event must find out; so must it in an outage, and now and
+            // then not the most urgent one, for that may be what fails.
+            Why::Held { .. } => Allowed::LeastTried,
+            Why::Down { probes, .. } if probes.is_multiple_of(2) => Allowed::LeastTried,
+            Why::Untried | Why::Throttled { .. } | Why::Down { .. } => Allowed::MostUrgent,
+        }
+    }
+
+    /// Whether the question may be asked though no event waits.
+    pub(super) fn asks_idly(&self) -> bool {
+        self.may_ask && self.wanted
+    }
+
+    /// When the next probe is due, if one is to come: for events where there `are` any, or for the question.
+    pub(super) fn next_probe(&self, are: bool) -> Option<Timestamp> {
+        let Position::Shut { why, probe_at, .. } = &self.position else { return None };
+        let held = matches!(why, Why::Held { .. }) && (self.may_ask || self.wanted);
+        (self.probe.is_none() && (are || held)).then_some(*probe_at)
+    }
+
+    /// Whether the first post of all is under way, which shows whether others may go.
+    pub(super) fn awaits_first_answer(&self) -> bool {
+        self.state() == State::Untried && self.probe.is_some()
+    }
+
+    /// Whether events of other teams may go this way at `now`; `idle` if no event of the team's own waits.
+    pub(super) fn takes_others(&self, idle: bool, now: Timestamp) -> bool {
+        match &self.position {
+            Position::Open { .. } => true,
+            // One that cannot ask whether its secret is right finds out by them.
+            Position::Shut { why: Why::Untried, .. } => !self.may_ask,
+            Position::Shut { why: Why::Held { .. }, probe_at, .. } => {
+                idle && !self.may_ask && self.probe.is_none() && *probe_at <= now
             }
+            Position::Shut { why: Why::Throttled { .. } | Why::Down { .. }, .. } => false,
         }
     }
 
-    /// `seq` waits until its team is no longer held: no event is given up meanwhile.
-    fn wait_for_secret(
-        &mut self,
-        seq: u64,
-        reason: String,
-        maybe_taken: bool,
-        now: Timestamp,
-        verdict: &mut Verdict,
-    ) {
-        let wait = self.probe_at.duration_since(now).max(PROBE_INTERVAL);
-        self.keep(seq, wait, reason, maybe_taken, now, verdict);
+    /// A post goes out this way.
+    pub(super) fn send(&mut self, whose: Whose) {
+        let Position::Shut { why, .. } = self.position else { return };
+        let tries = !matches!(whose, Whose::Lent(_)) || matches!(why, Why::Held { .. });
+        if tries {
+            self.probe = Some(Probe { seq: whose.seq(), again: false });
+        }
     }
 
-    /// Nobody answered, or nobody who could.
-    fn unanswered(
-        &mut self,
-        seq: Option<u64>,
-        probe: bool,
-        reason: &str,
-        retry_after: Option<SignedDuration>,
-        now: Timestamp,
-        notices: &mut Vec<Notice>,
-    ) {
-        let asked_for = now + retry_after.unwrap_or_default();
-        match self.state {
-            State::Open => {
-                self.failing.extend(seq);
-                if self.failing.len() < OUTAGE {
-                    return;
-                }
-            }
-            State::Held if probe => {
-                self.probe_at = asked_for.max(now + PROBE_INTERVAL);
-                return;
-            }
-            State::Untried | State::Throttled | State::Down if probe => {}
-            _ => return,
+    /// Another team's events wait for this gate to open.
+    pub(super) fn want(&mut self) {
+        self.wanted |= self.state() != State::Open;
+    }
+
+    /// A new event has come: an outage may be over.
+    pub(super) fn event_came(&mut self, now: Timestamp) {
+        if let Position::Shut { why: Why::Down { eager_from, .. }, probe_at, .. } = &mut self.position {
+            *probe_at = (*probe_at).min(now.max(self.last_probe + EAGER_INTERVAL).max(*eager_from));
         }
-        if self.state != State::Down {
-            (self.failed_probes, self.hinted) = (0, false);
+    }
+
+    /// An operator has changed the queue or the secret: it is tried now.
+    pub(super) fn wake(&mut self, now: Timestamp) {
+        self.wanted = true;
+        self.may_ask = self.can_ask;
+        self.probe_now(now);
+        self.probe_again();
+    }
+
+    /// Others got through to the server that the target is at: what found nobody there is tried at once. They may
+    /// get through all the time, so unless it `is_back` just now that is believed once.
+    pub(super) fn server_answers(&mut self, is_back: bool, now: Timestamp) {
+        if let Position::Shut { why: Why::Down { hinted, .. }, probe_at, .. } = &mut self.position
+            && (is_back || !*hinted)
+        {
+            *hinted = true;
+            *probe_at = (*probe_at).min(now);
+            self.probe_again();
         }
-        self.failed_probes += 1;
-        let probe_at = asked_for.max(now + backoff::after(self.failed_probes, &mut self.rng));
-        let news = self.reason != reason && self.last_shout + SHOUT_INTERVAL <= now;
-        if self.state != State::Down || news {
-            self.last_shout = now;
-            notices.push(Notice::Down { reason: reason.to_owned() });
+    }
+
+    /// The clock was set back: the next probe waits for no time that is far away now.
+    pub(super) fn clock_was_set_back(&mut self, now: Timestamp) {
+        if let Position::Shut { probe_at, .. } = &mut self.position {
+            *probe_at = (*probe_at).min(now);
         }
-        self.shut(State::Down, reason, probe_at);
-        // New events do not make a server that has named its time be asked earlier.
-        self.eager_after = if retry_after.is_some() { asked_for } else { Timestamp::MIN };
+    }
+
+    /// The next probe is due at once, unless SIGNL4 has named the time.
+    fn probe_now(&mut self, now: Timestamp) {
+        if let Position::Shut { why, probe_at, .. } = &mut self.position
+            && !matches!(why, Why::Throttled { .. })
+        {
+            *probe_at = now;
+        }
+    }
+
+    /// Another probe follows the one that is under way.
+    fn probe_again(&mut self) {
+        if let Some(probe) = &mut self.probe {
+            probe.again = true;
+        }
+    }
+
+    /// Event `seq` is done.
+    pub(super) fn forget(&mut self, seq: u64) {
+        self.suspects.remove(&seq);
+        if let Position::Open { failing } = &mut self.position {
+            failing.remove(&seq);
+        }
     }
 }
+
+impl Why {
+    fn state(self) -> State {
+        match self {
+            Self::Untried => State::Untried,
+            Self::Held { .. } => State::Held,
+            Self::Throttled { .. } => State::Throttled,
+            Self::Down { .. } => State::Down,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Index, Scheduler, Seat};
+use super::{Index, Scheduler};
 
 /// An account that posts nothing for so long although events wait is starved. The shortest window is over sooner:
 /// where events go out as fast as it lets them, nothing is wrong.
@@ -25,14 +25,14 @@ impl Scheduler {
     /// Until when what a team wants to post first has to wait for its account, if it has to; and how many requests
     /// SIGNL4 found wrong in the last minute, if that is why.
     pub(crate) fn waits(&self, team: Index, now: Timestamp) -> Option<(Timestamp, Option<u64>)> {
-        let Seat { team: queue, account, .. } = &self.seats[team];
+        let queue = &self.teams[team];
         let rank = queue.next_rank()?;
-        self.accounts[*account].budget.clone().waits(team, rank, now)
+        self.accounts[queue.account].budget.clone().waits(team, rank, now)
     }
 
     /// How it stands with the account of a team if that starves.
     pub(crate) fn starves(&self, team: Index, now: Timestamp) -> Option<Starving> {
-        self.starving_of(self.seats[team].account, now)
+        self.starving_of(self.teams[team].account, now)
     }
 
     fn starving_of(&self, account: usize, now: Timestamp) -> Option<Starving> {
@@ -66,8 +66,8 @@ impl Scheduler {
 
     /// Nothing is to be posted with `account` now. Unless something waits that will be, it starves no more.
     pub(super) fn look_for_starved(&mut self, account: usize) {
-        let mut own = self.seats.iter().filter(|seat| seat.aimed && seat.account == account);
-        if !own.any(|seat| seat.team.has_head()) {
+        let mut own = self.teams.iter().filter(|team| team.account == account);
+        if !own.any(|team| team.has_head()) {
             self.accounts[account].starving = None;
         }
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::delivery::webhook::{self, Reached};
 use crate::event::{Severity, Status};
+use crate::mail::MailId;
 use crate::spool::{Outcome, rank};
 
 const LIMITS: Limits = Limits {
@@ -117,8 +118,8 @@ impl Bench {
         for account in accounts {
             let known = scheduler.account(account);
             let account = known.unwrap_or_else(|| scheduler.add_account(account, Some(&[]), at(0)));
-            let team = scheduler.add_team(account, LIMITS, Rng::with_seed(7), at(0));
-            scheduler.place(team, true, account, None);
+            let name = format!("soc{}", scheduler.teams.len());
+            scheduler.add_team((&name, account, ""), LIMITS, Rng::with_seed(7), at(0));
         }
         Self {
             scheduler,
@@ -214,7 +215,7 @@ impl Bench {
     /// Answers the question that is under way.
     fn answer_ask(&mut self, code: u16, now: Timestamp) -> Vec<Notice> {
         let team = self.asks.pop().expect("it was asked");
-        self.scheduler.asked(team, self.scheduler.seats[team].account, status(code), now).notices
+        self.scheduler.asked(team, self.scheduler.teams[team].account, &status(code), now)
     }
 
     /// The first time at or after `from` at which something is posted, and what.
@@ -314,7 +315,7 @@ fn a_storm_of_one_lane_takes_no_more_than_its_share_and_delays_no_other() {
     for seq in 501..=1_000 {
         bench.spool.insert(seq, queued(seq, Some("storm")));
     }
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     assert_eq!(bench.posts(at(1)), [2]);
     bench.put(1_001, Some("other"), at(1));
     bench.put(1_002, None, at(1));
@@ -356,7 +357,7 @@ fn what_was_dropped_from_the_spool_is_not_posted_and_what_was_retried_is() {
     bench.answer(4, 400, at(1));
     bench.spool.remove(&2);
     bench.spool.insert(4, queued(4, None));
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     assert_eq!(bench.posts(at(1)), [3, 4]);
 }
 

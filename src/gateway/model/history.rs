@@ -29,7 +29,7 @@ pub(super) enum Deed {
     Disk(Millis),
     /// The rules are loaded anew, with another quiet time.
     Rules { quiet: Millis },
-    /// The teams' targets are set anew.
+    /// The service is started again with other targets.
     Aim(Aims),
     /// An operator wants all that waits to be tried.
     Wake,

@@ -299,6 +299,10 @@ impl Running {
                 return end;
             }
         }
+        let all = Aims([Some(0); 3]);
+        if self.site.aims != all {
+            return self.aim(all);
+        }
         self.calm_down().await;
         End::Over
     }
@@ -325,8 +329,8 @@ impl Running {
                 self.rule_quiet = *quiet;
                 self.intake.context().rules.replace(rules(&config, *quiet));
             }
-            Deed::Aim(aims) => self.aim(*aims).await,
-            Deed::Wake => self.delivery.wake(None).await,
+            Deed::Aim(aims) => return Some(self.aim(*aims)),
+            Deed::Wake => self.delivery.wake().await,
             Deed::Look => _ = self.look().await,
             Deed::Restart { down, site } => return Some(End::Stopped(*down, site.clone())),
             Deed::Kill { within, down, site } => {
@@ -356,11 +360,9 @@ impl Running {
         }
     }
 
-    async fn aim(&mut self, aims: Aims) {
-        self.site.aims = aims;
-        let config = self.world.config(&self.site);
-        let targets = self.world.targets(&config, aims);
-        self.delivery.retarget(targets).await.expect("a client without TLS can be made");
+    /// The service is started again with other targets.
+    fn aim(&self, aims: Aims) -> End {
+        End::Stopped(0, Site { aims, ..self.site.clone() })
     }
 
     /// Makes a listing, as `queue list` does, and judges it. How many events wait.
@@ -395,7 +397,6 @@ impl Running {
         self.world.signl4.turn(Weather::Fine, 0);
         (0..TEAMS.len()).for_each(|team| self.world.signl4.set_valid(team, true));
         self.world.mood.lock().expect("no holder of this lock can panic").fails_until = 0;
-        self.aim(Aims([Some(0); 3])).await;
         let end = self.world.millis() + PATIENCE;
         loop {
             tokio::time::sleep(Duration::from_secs(60)).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::team::EAGER_INTERVAL;
+use super::super::gate::EAGER_INTERVAL;
 use super::*;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_wake_while_a_probe_is_under_way_sends_another_after_it() {
     let mut bench = Bench::new();
     bench.put(1, None, at(0));
     assert_eq!(bench.posts(at(0)), [1]);
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     assert!(bench.posts(at(1)).is_empty());
     bench.answer(1, 404, at(2));
     assert!(bench.posts(at(2)).is_empty());
@@ -136,9 +136,9 @@ fn a_secret_that_turns_wrong_is_told_once_the_question_is_refused_as_well() {
             assert!(bench.answer(seq, 404, at(2)).is_empty());
         }
         assert!(bench.posts(at(2)).is_empty());
-        assert!(bench.scheduler.held_since(0).is_none(), "nothing is sure yet");
+        assert!(bench.scheduler.team(0).held_since().is_none(), "nothing is sure yet");
         assert!(matches!(bench.answer_ask(answered, at(3))[..], [Notice::Held { .. }]));
-        assert_eq!(bench.scheduler.held_since(0), Some(at(2)));
+        assert_eq!(bench.scheduler.team(0).held_since(), Some(at(2)));
         assert_eq!(bench.next_posts(at(3)), (at(63), vec![]));
         assert_eq!(bench.answer_ask(201, at(63)), [Notice::Answers { was: State::Held }]);
         assert_eq!(bench.posts(at(63)), [2, 3, 4, 5]);

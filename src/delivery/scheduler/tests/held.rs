@@ -19,7 +19,7 @@ fn what_is_held_is_no_probe_at_the_start_and_goes_when_its_time_has_come() {
 
     let limits = Limits { probe: false, ..LIMITS };
     let mut bench = Bench::new();
-    bench.scheduler.seats[0].team = Team::new(limits, Rng::with_seed(7), at(0));
+    bench.scheduler.teams[0] = Team::new(("soc", 0, ""), limits, Rng::with_seed(7), at(0));
     bench.commit(held(1, "a"), at(0));
     assert!(bench.posts(at(59)).is_empty() && bench.asks.is_empty());
     assert_eq!(bench.next_posts(at(59)), (at(60), vec![1]));
@@ -44,7 +44,7 @@ fn neither_an_outage_nor_its_end_nor_an_operator_makes_what_is_held_go_early() {
         bench.answer(posts[0], 503, then);
         now = then;
     }
-    bench.scheduler.wake(0, now);
+    bench.scheduler.wake(now);
     assert_ne!(bench.posts(now), [6]);
     for seq in bench.routes.keys().copied().collect::<Vec<_>>() {
         bench.answer(seq, 201, now);

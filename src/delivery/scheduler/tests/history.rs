@@ -54,8 +54,7 @@ fn nature(seq: u64) -> u16 {
 fn one_team(limits: Limits, rng: &mut Rng, now: Timestamp) -> Scheduler {
     let mut scheduler = Scheduler::new(Plan::Unlimited, SignedDuration::from_secs(30));
     let account = scheduler.add_account("default", Some(&[]), now);
-    let team = scheduler.add_team(account, limits, rng.fork(), now);
-    scheduler.place(team, true, account, None);
+    scheduler.add_team(("soc", account, ""), limits, rng.fork(), now);
     scheduler
 }
 
@@ -106,7 +105,7 @@ impl World {
                 self.now += SignedDuration::from_millis(self.rng.i64(0..most));
             }
             96 => self.scheduler.sweep(),
-            97 => self.scheduler.wake(0, self.now),
+            97 => self.scheduler.wake(self.now),
             98 => {
                 let until = self.now + SignedDuration::from_secs(self.rng.i64(1..60));
                 let weathers = [Weather::Fine, Weather::Errors, Weather::Flaky, Weather::WrongSecret];
@@ -162,7 +161,7 @@ impl World {
                 Weather::WrongSecret => 404,
                 _ => 201,
             };
-            self.scheduler.asked(0, 0, status(code), self.now);
+            self.scheduler.asked(0, 0, &status(code), self.now);
         }
         if self.posts.is_empty() {
             return;

@@ -145,7 +145,7 @@ fn a_critical_event_behind_more_than_fits_into_memory_goes_first() {
     }
     bench.spool.insert(4_000, event(4_000, "soc", Severity::Critical, None));
     bench.spool.insert(4_500, event(4_500, "soc", Severity::Low, None));
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     assert_eq!(bench.posts(at(1))[..2], [4_000, 4_500]);
     // And one that comes while more waits on disk than there is room for.
     bench.commit(event(5_001, "soc", Severity::High, None), at(2));
@@ -176,7 +176,7 @@ fn the_urgency_of_an_incident_counts_where_both_of_its_events_are_on_disk() {
     bench.spool.insert(2_000, event(2_000, "soc", Severity::Info, Some("a")));
     bench.spool.insert(2_500, event(2_500, "soc", Severity::Critical, Some("a")));
     bench.spool.insert(2_600, event(2_600, "soc", Severity::Critical, Some("a")));
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     for expected in [2_000, 2_500, 2_600] {
         let posts = bench.posts(at(1));
         assert!(posts.contains(&expected), "{posts:?}");
@@ -327,7 +327,7 @@ fn a_post_whose_answer_was_lost_is_known_when_it_is_made_again() {
 /// Two teams of two accounts, the first held for a minute, with the second as its fallback.
 fn held_with_fallback() -> Bench {
     let mut bench = Bench::with(Plan::Unlimited, &["a", "b"]);
-    bench.scheduler.place(0, true, 0, Some(1));
+    bench.scheduler.set_fallback(0, Some(1));
     for seq in 1..=3 {
         bench.commit(event(seq, "soc", Severity::High, Some("a")), at(0));
     }
@@ -381,8 +381,9 @@ fn a_fallback_that_does_not_take_events_either_keeps_them_waiting() {
 #[test]
 fn an_event_that_the_fallback_refuses_keeps_no_other_from_it_though_nobody_can_ask() {
     let mut bench = held_with_fallback();
-    for seat in &mut bench.scheduler.seats {
-        seat.team.may_ask = false;
+    for team in &mut bench.scheduler.teams {
+        let question = Answer::Refused { reason: "not understood".to_owned() };
+        team.learn(&question, Whose::Question, at(0));
     }
     let mut taken = Vec::new();
     let mut now = at(599);
@@ -408,20 +409,20 @@ fn an_event_that_the_fallback_refuses_keeps_no_other_from_it_though_nobody_can_a
 #[test]
 fn what_was_held_before_a_restart_goes_to_the_fallback_as_if_there_had_been_none() {
     let mut bench = Bench::with(Plan::Unlimited, &["a", "b"]);
-    bench.scheduler.place(0, true, 0, Some(1));
+    bench.scheduler.set_fallback(0, Some(1));
     bench.scheduler.was_held(0, at(-550), at(0));
     bench.commit(event(1, "soc", Severity::High, None), at(0));
     assert_eq!(bench.posts(at(0)), [1], "its own way is tried first");
     bench.answer_ask(201, at(0));
     bench.answer(1, 404, at(1));
-    assert_eq!(bench.scheduler.held_since(0), Some(at(-550)));
+    assert_eq!(bench.scheduler.team(0).held_since(), Some(at(-550)));
     assert!(bench.posts(at(49)).is_empty());
     assert_eq!(bench.posts(at(50)), [1]);
     assert_eq!(bench.routes[&1].1, 1);
     bench.answer(1, 201, at(50));
     let (now, _) = bench.next_posts(at(51));
     bench.answer_ask(201, now);
-    assert_eq!(bench.scheduler.held_since(0), None);
+    assert_eq!(bench.scheduler.team(0).held_since(), None);
 }
 
 #[test]

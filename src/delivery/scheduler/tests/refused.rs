@@ -122,7 +122,7 @@ fn no_minute_ever_has_ten_wrong_requests_whatever_is_refused() {
 fn away(hosts: [&str; 2]) -> (Bench, Timestamp) {
     let mut bench = Bench::with(Plan::Unlimited, &["a", "a"]);
     for (team, host) in hosts.into_iter().enumerate() {
-        bench.scheduler.place_at(team, host);
+        bench.scheduler.teams[team].host = host.into();
     }
     bench.commit(event(1, "soc", Severity::High, None), at(0));
     bench.commit(event(2, "soc1", Severity::High, None), at(0));

@@ -101,7 +101,7 @@ fn a_close_behind_more_pages_than_fit_into_memory_has_its_share_too() {
         bench.spool.insert(seq, close(seq, Some("a")));
     }
     bench.spool.insert(4_600, close(4_600, None));
-    bench.scheduler.wake(0, at(1));
+    bench.scheduler.wake(at(1));
     let posted = drain_some(&mut bench, 12);
     assert_eq!(posted.iter().copied().filter(|&seq| seq >= 4_000).collect::<Vec<_>>(), [4_000, 4_500, 4_600]);
     // And one that comes while more waits on disk than there is room for.

@@ -99,6 +99,6 @@ fn a_flood_of_strangers_on_disk_hides_nothing_of_known_senders_behind_it() {
     bench
         .spool
         .insert(2_001, Queued { status: Status::Resolved, ..event(2_001, "soc", Severity::Low, None) });
-    bench.scheduler.wake(0, later(0));
+    bench.scheduler.wake(later(0));
     assert_eq!(bench.posts(later(0))[..2], [2_000, 2_001]);
 }

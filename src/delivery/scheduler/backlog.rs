@@ -1,4 +1,7 @@
-//! How a team's backlog comes from disk into the window.
+//! A team's backlog: what of it is in memory, what is on disk, and how that comes into memory.
+//!
+//! What is in memory is bounded: the window holds the oldest events up to a number and the most urgent ones, the spool
+//! the rest. Events are taken from the gateway's hands only while nothing older is still on disk.
 //!
 //! Pages are read in the order of acceptance while there is room. Beside them the most urgent incidents are
 //! read, so that what goes next is always in memory, however much lies before it. What pages nobody has its
@@ -8,9 +11,8 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::team::Team;
-use super::{Action, Index};
-use crate::delivery::window::Rank;
+use super::{Action, Index, Limits};
+use crate::delivery::window::{Rank, Window};
 use crate::spool::{QUIET, Queued, Urgent, rank};
 
 /// The wait after the spool could not be read.
@@ -61,13 +63,16 @@ pub(super) struct Reading {
     rewound: bool,
 }
 
-/// What is known of the part on disk.
+/// What a team has queued.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(super) struct Backlog {
+    limits: Limits,
+    /// What is in memory.
+    pub(super) window: Window,
     /// Everything queued up to here is in the window.
     cursor: u64,
     /// Whether more may wait on disk after the cursor.
-    pub(super) behind: bool,
+    behind: bool,
     /// The last event that a page has shown.
     seen: u64,
     /// From where on there may be incidents on disk that are more urgent than what is in the window. None
@@ -80,12 +85,15 @@ pub(super) struct Disk {
     reading: Option<Reading>,
     /// Whether the last page could not be read.
     failing: bool,
-    pub(super) read_not_before: Timestamp,
+    read_not_before: Timestamp,
 }
 
-impl Disk {
-    pub(super) fn new(now: Timestamp) -> Self {
+impl Backlog {
+    /// One of which all is on disk.
+    pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
         Self {
+            limits,
+            window: Window::default(),
             cursor: 0,
             behind: true,
             seen: 0,
@@ -98,9 +106,25 @@ impl Disk {
         }
     }
 
-    /// Whether anything was read since the start.
-    pub(super) fn read_anything(&self) -> bool {
-        self.begun
+    /// Whether more may be on disk than is in memory.
+    pub(super) fn is_more_on_disk(&self) -> bool {
+        self.behind || self.window.has_spilled()
+    }
+
+    /// Whether nothing waits, as far as anything was read.
+    pub(super) fn is_idle(&self) -> bool {
+        self.begun && !self.behind && !self.window.has_head()
+    }
+
+    /// When it is read again after it could not be.
+    pub(super) fn read_not_before(&self) -> Timestamp {
+        self.read_not_before
+    }
+
+    /// The clock was set back: nothing waits for a time that is far away now.
+    pub(super) fn clock_was_set_back(&mut self, now: Timestamp) {
+        self.window.release(now);
+        self.read_not_before = now;
     }
 
     fn from(&mut self, kind: Kind) -> &mut Option<Place> {
@@ -109,33 +133,31 @@ impl Disk {
             Kind::Quiet => &mut self.quiet_from,
         }
     }
-}
 
-impl Team {
     /// Takes a newly queued event from the gateway, unless it has to wait its turn on disk.
-    pub(super) fn take_in(&mut self, queued: Queued, now: Timestamp) {
+    pub(super) fn take_in(&mut self, queued: Queued, room: usize, now: Timestamp) {
         let seq = queued.seq;
         if self.window.contains(seq) {
             return;
         }
         let place = (rank(queued.status, queued.severity, queued.stranger), seq - 1);
         // One that a page should have shown may be done already: only the spool knows.
-        if seq <= self.disk.seen {
+        if seq <= self.seen {
             self.leave_on_disk(seq - 1);
             return self.look_for_urgent(place);
         }
-        if self.disk.behind || self.window.len() >= self.room_in_window() {
-            self.leave_on_disk(self.disk.cursor.min(seq - 1));
+        if self.behind || self.window.len() >= self.room_in_window() {
+            self.leave_on_disk(self.cursor.min(seq - 1));
             return self.look_for_urgent(place);
         }
-        self.disk.cursor = self.disk.cursor.max(seq);
+        self.cursor = self.cursor.max(seq);
         let admitted = self.window.admits(&queued, u64::MAX, self.limits.lane);
-        if let Some(reading) = &mut self.disk.reading {
+        if let Some(reading) = &mut self.reading {
             reading.taken.insert(seq);
             reading.stale |= !admitted;
         }
         if admitted {
-            return self.window.insert(queued, self.room(), now);
+            return self.window.insert(queued, room, now);
         }
         let known = queued.incident.is_some_and(|lane| self.window.urge(lane, (place.0, seq), now));
         if !known {
@@ -150,21 +172,21 @@ impl Team {
     }
 
     fn leave_on_disk(&mut self, seq: u64) {
-        self.disk.cursor = self.disk.cursor.min(seq);
-        self.disk.behind = true;
-        if let Some(reading) = &mut self.disk.reading {
+        self.cursor = self.cursor.min(seq);
+        self.behind = true;
+        if let Some(reading) = &mut self.reading {
             reading.stale = true;
         }
     }
 
     fn look_for_urgent(&mut self, from: Place) {
         let Some(kind) = Kind::of(from.0) else { return };
-        let known = self.disk.from(kind);
+        let known = self.from(kind);
         if known.is_some_and(|known| known <= from) {
             return;
         }
         *known = Some(from);
-        if let Some(reading) = self.disk.reading.as_mut().filter(|reading| reading.kind == kind) {
+        if let Some(reading) = self.reading.as_mut().filter(|reading| reading.kind == kind) {
             reading.rewound = true;
         }
     }
@@ -182,16 +204,13 @@ impl Team {
 
     /// From where on something on disk may be more urgent than what is here, and what that is.
     fn lacks(&self) -> Option<(Kind, Place)> {
-        let more = self.disk.behind || self.window.has_spilled();
-        if !more || self.window.len() >= self.limits.window {
+        if !self.is_more_on_disk() || self.window.len() >= self.limits.window {
             return None;
         }
         let urgent =
-            self.disk.urgent_from.filter(|&(rank, _)| self.window.ready_within(0..=rank, ENOUGH) < ENOUGH);
-        let quiet = self
-            .disk
-            .quiet_from
-            .filter(|_| self.window.ready_within(QUIET..=QUIET, ENOUGH_QUIET) < ENOUGH_QUIET);
+            self.urgent_from.filter(|&(rank, _)| self.window.ready_within(0..=rank, ENOUGH) < ENOUGH);
+        let quiet =
+            self.quiet_from.filter(|_| self.window.ready_within(QUIET..=QUIET, ENOUGH_QUIET) < ENOUGH_QUIET);
         let urgent = urgent.map(|from| (Kind::Paging, from));
         urgent.or_else(|| quiet.map(|from| (Kind::Quiet, from)))
     }
@@ -204,16 +223,16 @@ impl Team {
             Some((Kind::Quiet, _)) => self.window.next_ready().is_none_or(|(rank, _)| rank >= QUIET),
             None => false,
         };
-        !self.disk.failing && (!self.disk.begun || unknown())
+        !self.failing && (!self.begun || unknown())
     }
 
     /// The next page to be read, if any is.
     pub(super) fn read_on(&mut self, team: Index, now: Timestamp) -> Option<Action> {
-        if self.disk.begun
+        if self.begun
             && let Some((kind, after)) = self.lacks()
         {
             let limit = self.begin(after.1, now)?;
-            if let Some(reading) = &mut self.disk.reading {
+            if let Some(reading) = &mut self.reading {
                 reading.kind = kind;
             }
             return Some(Action::Urgent { team, after, limit });
@@ -221,10 +240,10 @@ impl Team {
         if self.window.len() > self.limits.window / 2 {
             return None;
         }
-        let after = if self.disk.behind {
-            self.disk.cursor
+        let after = if self.behind {
+            self.cursor
         } else {
-            self.disk.cursor.min(self.window.hungry(self.limits.lane)? - 1)
+            self.cursor.min(self.window.hungry(self.limits.lane)? - 1)
         };
         let limit = self.begin(after, now)?;
         Some(Action::Page { team, after, limit })
@@ -232,22 +251,21 @@ impl Team {
 
     /// Asks for a page, one at a time. How many events it may have.
     pub(super) fn begin(&mut self, after: u64, now: Timestamp) -> Option<usize> {
-        if self.disk.reading.is_some() || now < self.disk.read_not_before {
+        if self.reading.is_some() || now < self.read_not_before {
             return None;
         }
         let limit = self.limits.page;
         let (taken, settled) = Default::default();
         let kind = Kind::Paging;
-        self.disk.reading =
-            Some(Reading { after, limit, kind, taken, settled, stale: false, rewound: false });
+        self.reading = Some(Reading { after, limit, kind, taken, settled, stale: false, rewound: false });
         Some(limit)
     }
 
     /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
     /// operator has dropped them.
-    pub(super) fn page(&mut self, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
-        let Some(reading) = self.disk.reading.take() else { return Vec::new() };
-        (self.disk.begun, self.disk.failing) = (true, false);
+    pub(super) fn page(&mut self, rows: Vec<Queued>, bytes: usize, now: Timestamp) -> Vec<u64> {
+        let Some(reading) = self.reading.take() else { return Vec::new() };
+        (self.begun, self.failing) = (true, false);
         let whole = rows.len() < reading.limit;
         let last = rows.last().map_or(reading.after, |row| row.seq);
         let shown: BTreeSet<u64> = rows.iter().map(|row| row.seq).collect();
@@ -256,17 +274,17 @@ impl Team {
         for &seq in &gone {
             self.forget(seq, now);
         }
-        self.disk.seen = self.disk.seen.max(last);
+        self.seen = self.seen.max(last);
         // A page that starts after the cursor was read for its payloads: what lies between is not known,
         // and nothing may overtake it.
-        let joins = reading.after <= self.disk.cursor;
+        let joins = reading.after <= self.cursor;
         let mut all = true;
         let mut end = reading.after;
         let mut left = BTreeSet::new();
         for (at, row) in rows.into_iter().enumerate() {
             let seq = row.seq;
             // The first is the one that is wanted: without it nothing would move.
-            let room = if at == 0 { usize::MAX } else { self.room() };
+            let room = if at == 0 { usize::MAX } else { bytes };
             if self.window.contains(seq) {
                 self.window.refresh(&row);
                 self.window.fill(seq, row.payload, room);
@@ -280,7 +298,7 @@ impl Team {
                 left.extend(row.incident);
             }
             if joins && all {
-                self.disk.cursor = self.disk.cursor.max(seq);
+                self.cursor = self.cursor.max(seq);
                 end = seq;
             }
         }
@@ -288,9 +306,9 @@ impl Team {
             let whole = whole && all && !reading.stale;
             self.window.shown(reading.after, end, whole, &left);
             if whole {
-                self.disk.behind = false;
+                self.behind = false;
                 if !self.window.has_spilled() {
-                    (self.disk.urgent_from, self.disk.quiet_from) = (None, None);
+                    (self.urgent_from, self.quiet_from) = (None, None);
                 }
             }
         }
@@ -298,9 +316,9 @@ impl Team {
     }
 
     /// Takes in the most urgent incidents that were asked for.
-    pub(super) fn urgent(&mut self, rows: Vec<Urgent>, now: Timestamp) {
-        let Some(reading) = self.disk.reading.take() else { return };
-        self.disk.failing = false;
+    pub(super) fn urgent(&mut self, rows: Vec<Urgent>, room: usize, now: Timestamp) {
+        let Some(reading) = self.reading.take() else { return };
+        self.failing = false;
         let mut whole = rows.len() < reading.limit;
         let mut from = None;
         for Urgent { head, rank, seq } in rows {
@@ -313,7 +331,7 @@ impl Team {
                 if let Some(lane) = head.incident {
                     self.window.urge(lane, (rank, seq), now);
                 }
-                self.window.fill(head.seq, head.payload, self.room());
+                self.window.fill(head.seq, head.payload, room);
             } else if !reading.settled.contains(&head.seq) {
                 if self.window.len() >= self.limits.window {
                     whole = false;
@@ -328,46 +346,35 @@ impl Team {
             return;
         }
         if whole {
-            *self.disk.from(reading.kind) = None;
+            *self.from(reading.kind) = None;
         } else if from.is_some() {
-            *self.disk.from(reading.kind) = from;
+            *self.from(reading.kind) = from;
         }
     }
 
     /// What was asked for could not be read.
     pub(super) fn page_failed(&mut self, now: Timestamp) {
-        self.disk.reading = None;
-        (self.disk.begun, self.disk.failing) = (true, true);
-        self.disk.read_not_before = now + PAGE_RETRY;
+        self.reading = None;
+        (self.begun, self.failing) = (true, true);
+        self.read_not_before = now + PAGE_RETRY;
     }
 
     /// Reads the queue again if that is cheap, for what came into the spool by no way that tells us.
     pub(super) fn sweep(&mut self) {
-        if !self.disk.behind && !self.window.has_spilled() && self.window.len() < self.limits.page {
+        if !self.is_more_on_disk() && self.window.len() < self.limits.page {
             self.leave_on_disk(0);
         }
     }
 
-    /// The final outcome of `seq` is durable.
-    pub(super) fn recorded(&mut self, seq: u64, now: Timestamp) {
-        if let Some(reading) = &mut self.disk.reading {
+    /// Event `seq` is no longer queued: its final outcome is durable, or it was taken out.
+    pub(super) fn remove(&mut self, seq: u64, now: Timestamp) {
+        if let Some(reading) = &mut self.reading {
             reading.settled.insert(seq);
         }
         self.forget(seq, now);
     }
 
-    /// An event need not be posted any more. False if it is being posted.
-    pub(super) fn withdraw(&mut self, seq: u64, now: Timestamp) -> bool {
-        if self.window.is_away(seq) {
-            return false;
-        }
-        self.recorded(seq, now);
-        true
-    }
-
     fn forget(&mut self, seq: u64, now: Timestamp) {
-        self.suspects.remove(&seq);
-        self.failing.remove(&seq);
         if self.window.remove(seq, now) {
             self.look_for_all();
         }

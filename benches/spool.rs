@@ -225,7 +225,7 @@ async fn purge(folder: &Path) {
     let clock = Arc::new(Manual::new(Timestamp::now()));
     let spool = Spool::open(&config(folder, Sync::Full), clock.clone()).unwrap();
     put_all(&spool, 64, None).await;
-    let all = spool.waiting("soc", 0, usize::MAX).await.unwrap();
+    let all = spool.reader().waiting("soc", 0, usize::MAX).await.unwrap();
     let delivered =
         |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at: clock.now(), by_way: None };
     spool.record(all.iter().map(delivered).collect()).await.unwrap();
@@ -270,11 +270,11 @@ async fn restart(folder: &Path) {
     let begin = Instant::now();
     let spool = open(folder, Sync::Full);
     let opened = begin.elapsed();
-    let first = spool.waiting("soc", 0, 1_000).await.unwrap();
+    let first = spool.reader().waiting("soc", 0, 1_000).await.unwrap();
     let ready = begin.elapsed();
     let (mut after, mut all) = (0, 0);
     loop {
-        let page = spool.waiting("soc", after, 1_000).await.unwrap();
+        let page = spool.reader().waiting("soc", after, 1_000).await.unwrap();
         let Some(last) = page.last() else { break };
         after = last.seq;
         all += page.len();

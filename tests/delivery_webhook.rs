@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use smtp2signl4::clock::System;
 use smtp2signl4::delivery::{
-    self, Backlog, BacklogError, Config, Connection, Delivery, EventId, Proxy, SecretSource, State, Target,
+    self, Config, Connection, Delivery, EventId, Proxy, SecretSource, State, Storage, StorageError, Target,
 };
 use smtp2signl4::event::Attachment;
 use smtp2signl4::mail::MailId;
@@ -68,8 +68,8 @@ impl Memory {
     }
 }
 
-impl Backlog for Memory {
-    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
+impl Storage for Memory {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, StorageError> {
         let queued = self.queued();
         Ok(queued
             .range(after + 1..)
@@ -80,7 +80,7 @@ impl Backlog for Memory {
             .collect())
     }
 
-    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, StorageError> {
         let queued = self.queued();
         let mut all: Vec<Urgent> = queued
             .values()
@@ -93,17 +93,17 @@ impl Backlog for Memory {
         Ok(all)
     }
 
-    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
+    async fn reserve(&self, reservation: Reservation) -> Result<(), StorageError> {
         self.0.reserved.lock().unwrap().push(reservation);
         Ok(())
     }
 
-    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, StorageError> {
         let reserved = self.0.reserved.lock().unwrap();
         Ok(reserved.iter().filter(|reservation| reservation.account == account).cloned().collect())
     }
 
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StorageError> {
         if self.0.full.load(Ordering::SeqCst) {
             return Err(io::Error::from(io::ErrorKind::StorageFull).into());
         }
@@ -123,7 +123,7 @@ impl Backlog for Memory {
         Ok(())
     }
 
-    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
+    async fn teams(&self) -> Result<Vec<(String, u64)>, StorageError> {
         let mut teams = BTreeMap::new();
         for queued in self.queued().values() {
             *teams.entry(queued.team.clone()).or_default() += 1;

@@ -227,7 +227,7 @@ impl Model {
     /// Tells what is due and posts all that waits.
     async fn post(&mut self) {
         tell_due(&self.context, &self.storm, Timestamp::MIN).await.unwrap();
-        let waiting = self.context.spool.waiting("soc", 0, 100_000).await.unwrap();
+        let waiting = self.context.spool.reader().waiting("soc", 0, 100_000).await.unwrap();
         let at = self.clock.now();
         let delivered =
             |event: &Queued| Outcome::Delivered { seq: event.seq, event_id: None, at, by_way: None };

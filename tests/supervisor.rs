@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use smtp2signl4::clock::System;
 use smtp2signl4::config::{self, Environment};
-use smtp2signl4::delivery::{self, Backlog, BacklogError, Connection, Delivery, Plan, Proxy, Target};
+use smtp2signl4::delivery::{self, Connection, Delivery, Plan, Proxy, Storage, StorageError, Target};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::event::Event;
 use smtp2signl4::gateway::{End, Gateway};
@@ -156,36 +156,36 @@ async fn a_spool_that_fails_ends_the_process_at_once_though_a_post_is_under_way(
 /// A spool at whose news of an allowance delivery panics, while the first event is in hand.
 struct Poisonous(Spool, AtomicBool);
 
-impl Backlog for Poisonous {
-    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
-        Backlog::waiting(&self.0, team, after, limit).await
+impl Storage for Poisonous {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, StorageError> {
+        Storage::waiting(&self.0, team, after, limit).await
     }
-    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
-        Backlog::urgent(&self.0, team, after, limit).await
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, StorageError> {
+        Storage::urgent(&self.0, team, after, limit).await
     }
-    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
-        Backlog::reserve(&self.0, reservation).await
+    async fn reserve(&self, reservation: Reservation) -> Result<(), StorageError> {
+        Storage::reserve(&self.0, reservation).await
     }
-    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
-        Backlog::reservations(&self.0, account).await
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, StorageError> {
+        Storage::reservations(&self.0, account).await
     }
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
-        Backlog::record(&self.0, outcomes).await
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StorageError> {
+        Storage::record(&self.0, outcomes).await
     }
-    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
-        Backlog::teams(&self.0).await
+    async fn teams(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        Storage::teams(&self.0).await
     }
     fn allow(&self, _team: &str, _events: u32) {
         assert!(!self.1.load(Ordering::SeqCst), "a fault of the test's own");
     }
-    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
+    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, StorageError> {
         Ok(Vec::new())
     }
-    async fn note_hold(&self, _team: &str, _since: Option<Timestamp>) -> Result<(), BacklogError> {
+    async fn note_hold(&self, _team: &str, _since: Option<Timestamp>) -> Result<(), StorageError> {
         Ok(())
     }
-    async fn content(&self, mail: MailId) -> Result<Option<bytes::Bytes>, BacklogError> {
-        Backlog::content(&self.0, mail).await
+    async fn content(&self, mail: MailId) -> Result<Option<bytes::Bytes>, StorageError> {
+        Storage::content(&self.0, mail).await
     }
 }
 

@@ -79,7 +79,7 @@ impl Bench {
 
     /// Delivers what waits, moves the clock by `step` and does what is due then.
     async fn after(&self, step: SignedDuration) -> Option<Timestamp> {
-        let waiting = self.intake.context().spool.waiting("default", 0, 100).await.unwrap();
+        let waiting = self.intake.context().spool.reader().waiting("default", 0, 100).await.unwrap();
         let at = self.clock.now();
         let delivered = waiting.iter().map(|event| Outcome::Delivered {
             seq: event.seq,

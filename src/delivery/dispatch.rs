@@ -21,7 +21,7 @@ use tracing::{debug, error};
 use super::multipart::{self, Files};
 use super::scheduler::{Action, Index, Notice, Post, Scheduler, Verdict};
 use super::webhook::{Answer, Connection, Endpoint, Reached, SetupError, Webhook};
-use super::{Backlog, BacklogError, Config, Message, Target};
+use super::{Storage, StorageError, Config, Message, Target};
 use crate::clock::Clock;
 use crate::mail::MailId;
 use crate::spool::{Outcome, Queued, Urgent};
@@ -92,17 +92,17 @@ enum Ticket {
 /// What a task has brought back.
 enum Done {
     Posted(Errand, Answer, Option<Arc<Endpoint>>),
-    Paged(Index, Result<Vec<Queued>, BacklogError>),
-    Urgent(Index, Result<Vec<Urgent>, BacklogError>),
-    Reserved(usize, Result<(), BacklogError>),
-    Recorded(Result<(), BacklogError>),
-    Noted(Index, Option<Timestamp>, Result<(), BacklogError>),
+    Paged(Index, Result<Vec<Queued>, StorageError>),
+    Urgent(Index, Result<Vec<Urgent>, StorageError>),
+    Reserved(usize, Result<(), StorageError>),
+    Recorded(Result<(), StorageError>),
+    Noted(Index, Option<Timestamp>, Result<(), StorageError>),
 }
 
 /// The loop and all that it holds.
-pub(super) struct Dispatch<B> {
+pub(super) struct Dispatch<S> {
     setup: Setup,
-    backlog: Arc<B>,
+    storage: Arc<S>,
     webhook: Webhook,
     /// Where events go, until the loop begins.
     targets: Vec<Target>,
@@ -129,12 +129,12 @@ pub(super) struct Dispatch<B> {
     stopping: bool,
 }
 
-impl<B: Backlog> Dispatch<B> {
-    pub(super) fn new(setup: Setup, targets: Vec<Target>, backlog: B) -> Result<Self, SetupError> {
+impl<S: Storage> Dispatch<S> {
+    pub(super) fn new(setup: Setup, targets: Vec<Target>, storage: S) -> Result<Self, SetupError> {
         let webhook = teams::webhook(&setup, &targets)?;
         let longest = webhook.longest();
         Ok(Self {
-            backlog: Arc::new(backlog),
+            storage: Arc::new(storage),
             webhook,
             targets,
             scheduler: Scheduler::new(setup.config.plan.clone(), longest),
@@ -232,21 +232,21 @@ impl<B: Backlog> Dispatch<B> {
     }
 
     fn start(&mut self, action: Action) {
-        let backlog = Arc::clone(&self.backlog);
+        let storage = Arc::clone(&self.storage);
         let name = |team: Index| Arc::clone(self.scheduler.team(team).name());
         let (handle, ticket) = match action {
             Action::Page { team, after, limit } => {
                 let name = name(team);
-                let read = async move { Done::Paged(team, backlog.waiting(&name, after, limit).await) };
+                let read = async move { Done::Paged(team, storage.waiting(&name, after, limit).await) };
                 (self.tasks.spawn(read), Ticket::Page(team))
             }
             Action::Urgent { team, after, limit } => {
                 let name = name(team);
-                let read = async move { Done::Urgent(team, backlog.urgent(&name, after, limit).await) };
+                let read = async move { Done::Urgent(team, storage.urgent(&name, after, limit).await) };
                 (self.tasks.spawn(read), Ticket::Page(team))
             }
             Action::Reserve { account, reservation } => {
-                let write = async move { Done::Reserved(account, backlog.reserve(reservation).await) };
+                let write = async move { Done::Reserved(account, storage.reserve(reservation).await) };
                 (self.tasks.spawn(write), Ticket::Reserve(account))
             }
             Action::Ask { team, account } => {
@@ -281,7 +281,7 @@ impl<B: Backlog> Dispatch<B> {
     ) -> AbortHandle {
         let Way { target, endpoint, .. } = &self.ways[errand.by];
         let (webhook, target, endpoint) = (self.webhook.clone(), target.clone(), endpoint.clone());
-        let backlog = Arc::clone(&self.backlog);
+        let storage = Arc::clone(&self.storage);
         self.tasks.spawn(async move {
             let endpoint = match endpoint {
                 Some(endpoint) if !fresh => Ok(endpoint),
@@ -292,7 +292,7 @@ impl<B: Backlog> Dispatch<B> {
                     let answer = match event {
                         Some((payload, None)) => webhook.post(&endpoint, payload).await,
                         Some((payload, Some(files))) => {
-                            multipart::post(&webhook, &endpoint, &*backlog, payload, &files).await
+                            multipart::post(&webhook, &endpoint, &*storage, payload, &files).await
                         }
                         None => webhook.ask(&endpoint).await,
                     };
@@ -458,7 +458,7 @@ impl<B: Backlog> Dispatch<B> {
     }
 
     /// Logs that the spool fails, not at each try.
-    fn trouble(&mut self, now: Timestamp, what: &str, problem: &BacklogError) {
+    fn trouble(&mut self, now: Timestamp, what: &str, problem: &StorageError) {
         if self.last_trouble + TROUBLE_INTERVAL <= now {
             self.last_trouble = now;
             error!(error = %problem, "{what}");

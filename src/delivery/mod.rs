@@ -18,6 +18,7 @@ mod plan;
 mod probe;
 mod scheduler;
 mod status;
+mod storage;
 mod webhook;
 mod window;
 
@@ -27,23 +28,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use ping::Pinger;
 pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use status::{Starved, State, Status};
+pub use storage::{Storage, StorageError};
 #[cfg(test)]
 pub(crate) use webhook::{Carried, Carrier, Reached};
 pub use webhook::{Connection, EventId, Proxy, SetupError, refuse_url, verify};
 
 use crate::clock::Clock;
 use crate::document::Table;
-use crate::mail::MailId;
 use crate::secret::Secret;
-use crate::spool::{Memo, Outcome, Queued, Reservation, Spool, Urgent, Withdrawn};
+use crate::spool::{Outcome, Queued, Withdrawn};
 use dispatch::{Dispatch, Setup};
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
@@ -51,9 +50,6 @@ const CHANNEL: usize = 4_096;
 
 /// Least age at which an event may be given up: a weekend.
 const LEAST_GIVE_UP: Duration = Duration::from_secs(3 * 86_400);
-
-/// The kind of the memos that tell since when a team's secret is refused.
-const HELD: &str = "held";
 
 /// The account of teams that name none.
 pub const DEFAULT_ACCOUNT: &str = "default";
@@ -165,122 +161,6 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why the backlog could not be read or written.
-pub type BacklogError = Box<dyn std::error::Error + Send + Sync>;
-
-/// What delivery needs of the spool.
-pub trait Backlog: Send + Sync + 'static {
-    /// The queued events of `team` after `after`, at most `limit`, in order. All that were committed
-    /// before the call are among them.
-    fn waiting(
-        &self,
-        team: &str,
-        after: u64,
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Queued>, BacklogError>> + Send;
-
-    /// The incidents of `team` with queued events behind `after`, at most `limit`: see [`Spool::urgent`].
-    fn urgent(
-        &self,
-        team: &str,
-        after: (u8, u64),
-        limit: usize,
-    ) -> impl Future<Output = Result<Vec<Urgent>, BacklogError>> + Send;
-
-    /// Notes what an account has posted and is about to post. `Ok` only when it is durable.
-    fn reserve(&self, reservation: Reservation) -> impl Future<Output = Result<(), BacklogError>> + Send;
-
-    /// What was noted of `account` within the last day, oldest first.
-    fn reservations(
-        &self,
-        account: &str,
-    ) -> impl Future<Output = Result<Vec<Reservation>, BacklogError>> + Send;
-
-    /// Keeps what came of events. `Ok` only when it is durable. An outcome may be told twice, and one of
-    /// an event that was dropped meanwhile is no error.
-    fn record(&self, outcomes: Vec<Outcome>) -> impl Future<Output = Result<(), BacklogError>> + Send;
-
-    /// Every team that has queued events, and how many.
-    fn teams(&self) -> impl Future<Output = Result<Vec<(String, u64)>, BacklogError>> + Send;
-
-    /// The account of `team` was found to let so many events go in its shortest window: what a storm is measured by.
-    fn allow(&self, team: &str, events: u32) {
-        _ = (team, events);
-    }
-
-    /// Since when the secret of each team was refused, as it was noted last.
-    fn holds(&self) -> impl Future<Output = Result<Vec<(String, Timestamp)>, BacklogError>> + Send {
-        std::future::ready(Ok(Vec::new()))
-    }
-
-    /// Notes since when the secret of `team` is refused, or that it no longer is. `Ok` only when it is durable.
-    fn note_hold(
-        &self,
-        team: &str,
-        since: Option<Timestamp>,
-    ) -> impl Future<Output = Result<(), BacklogError>> + Send {
-        _ = (team, since);
-        std::future::ready(Ok(()))
-    }
-
-    /// The content of `mail` as received, for the files that go along with its events; none if it is no
-    /// longer kept.
-    fn content(&self, mail: MailId) -> impl Future<Output = Result<Option<Bytes>, BacklogError>> + Send {
-        _ = mail;
-        std::future::ready(Ok(None))
-    }
-}
-
-impl Backlog for Spool {
-    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
-        Ok(Spool::waiting(self, team, after, limit).await?)
-    }
-
-    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
-        Ok(self.reader().urgent(team, after, limit).await?)
-    }
-
-    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
-        Ok(Spool::reserve(self, reservation).await?)
-    }
-
-    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
-        Ok(self.reader().reservations(account).await?)
-    }
-
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
-        Ok(Spool::record(self, outcomes).await?)
-    }
-
-    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
-        let counts = self.reader().counts().await?;
-        Ok(counts
-            .into_iter()
-            .filter(|count| count.queued > 0)
-            .map(|count| (count.team, count.queued))
-            .collect())
-    }
-
-    fn allow(&self, team: &str, events: u32) {
-        Spool::allow(self, team, events);
-    }
-
-    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
-        let memos = self.reader().memos(HELD).await?;
-        let since = |value| serde_json::from_value(value).ok();
-        Ok(memos.into_iter().filter_map(|(team, value)| Some((team, since(value)?))).collect())
-    }
-
-    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), BacklogError> {
-        let value = since.map(|since| serde_json::json!(since));
-        Ok(self.remember(vec![Memo { kind: HELD, name: team.to_owned(), value }]).await?)
-    }
-
-    async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
-        Ok(self.reader().content(mail).await?)
-    }
-}
-
 /// A handle on the running delivery. Cheap to clone; delivery goes on without it.
 #[derive(Clone)]
 pub struct Delivery {
@@ -301,21 +181,21 @@ enum Message {
 }
 
 impl Delivery {
-    /// Starts delivery of what `backlog` holds and will hold for `targets`. It runs until `stop` turns
+    /// Starts delivery of what `storage` holds and will hold for `targets`. It runs until `stop` turns
     /// true, then lets posts under way end for [`Config::drain`] and records what came of them.
     ///
     /// # Errors
     /// If no client can be made for `connection`.
-    pub fn start<B: Backlog>(
+    pub fn start<S: Storage>(
         config: Config,
         connection: Connection,
         targets: Vec<Target>,
-        backlog: B,
+        storage: S,
         clock: Arc<dyn Clock>,
         seed: u64,
         stop: watch::Receiver<bool>,
     ) -> Result<Self, SetupError> {
-        let (delivery, run) = Self::prepare(config, connection, targets, backlog, clock, seed, stop)?;
+        let (delivery, run) = Self::prepare(config, connection, targets, storage, clock, seed, stop)?;
         tokio::spawn(run);
         Ok(delivery)
     }
@@ -324,11 +204,11 @@ impl Delivery {
     ///
     /// # Errors
     /// As those of [`Delivery::start`].
-    pub fn prepare<B: Backlog>(
+    pub fn prepare<S: Storage>(
         config: Config,
         connection: Connection,
         targets: Vec<Target>,
-        backlog: B,
+        storage: S,
         clock: Arc<dyn Clock>,
         seed: u64,
         stop: watch::Receiver<bool>,
@@ -338,7 +218,7 @@ impl Delivery {
         let in_hand = Arc::new(AtomicU64::new(0));
         let (theirs, its) = (Arc::clone(&missed), Arc::clone(&in_hand));
         let setup = Setup { config, connection, clock, seed, missed: theirs, in_hand: its };
-        let dispatch = Dispatch::new(setup, targets, backlog)?;
+        let dispatch = Dispatch::new(setup, targets, storage)?;
         Ok((Self { messages, missed, in_hand }, dispatch.run(inbox, stop)))
     }
 

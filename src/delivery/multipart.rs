@@ -12,7 +12,7 @@ use memchr::memmem;
 use serde_json::{Map, Value};
 use tracing::warn;
 
-use super::Backlog;
+use super::Storage;
 use super::webhook::{Answer, Endpoint, Webhook};
 use crate::event::{ATTACHMENTS_TILE, Attachment, shown_size};
 use crate::mail::{FileContent, MailId, file_contents};
@@ -39,10 +39,10 @@ pub(super) struct Form {
 }
 
 /// Posts the event whose JSON is `payload` with `files`, or without them if that is all that can be done.
-pub(super) async fn post<B: Backlog>(
+pub(super) async fn post<S: Storage>(
     webhook: &Webhook,
     endpoint: &Endpoint,
-    backlog: &B,
+    storage: &S,
     payload: Arc<str>,
     files: &Files,
 ) -> Answer {
@@ -50,7 +50,7 @@ pub(super) async fn post<B: Backlog>(
         "the tries with it failed"
     } else {
         let _room = webhook.room_for_files().await;
-        match form(backlog, &payload, files).await {
+        match form(storage, &payload, files).await {
             Err(why) => why,
             Ok(form) => match webhook.post_form(endpoint, form).await {
                 // It may be the files.
@@ -69,8 +69,8 @@ pub(super) async fn post<B: Backlog>(
 }
 
 /// Makes the form; why not, in words for the tile.
-async fn form<B: Backlog>(backlog: &B, payload: &Arc<str>, files: &Files) -> Result<Form, &'static str> {
-    let content = match backlog.content(files.mail).await {
+async fn form<S: Storage>(storage: &S, payload: &Arc<str>, files: &Files) -> Result<Form, &'static str> {
+    let content = match storage.content(files.mail).await {
         Ok(Some(content)) => content,
         Ok(None) => return Err("the mail is no longer kept"),
         Err(_) => return Err("the mail cannot be read"),

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
@@ -157,12 +157,11 @@ impl Gateway {
         let (stop, stopped) = watch::channel(false);
         let supervisor = Supervisor::new(stopped.clone());
         let targets = targets(config, environment);
-        let (backlog, failed) = notices::Watched::new(spool.clone());
         let (delivery, deliver) = Delivery::prepare(
             config.delivery.clone(),
             config.connection.clone(),
             targets,
-            backlog,
+            spool.clone(),
             Arc::clone(&clock),
             fastrand::u64(..),
             stopped.clone(),
@@ -170,7 +169,8 @@ impl Gateway {
         .map_err(Failure::Connection)?;
         supervisor.spawn("delivery", deliver);
         let storms = Arc::new(Notify::new());
-        connect(&spool, &delivery, &storms, &supervisor);
+        let (tell_failed, failed) = mpsc::unbounded_channel();
+        connect(&spool, &delivery, &storms, tell_failed, &supervisor);
         let (teams, salt) = (Routes::new(&config.teams), fastrand::u16(..));
         let context = Context::new(spool.clone(), Arc::clone(&clock), teams, rules, salt);
         let context = context.delivering(delivery.clone());
@@ -303,14 +303,25 @@ fn checker(config: &Config) -> Checker {
     Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system())
 }
 
-/// Has `spool` tell `delivery` of all that comes into the queue and leaves it untried, and `storms` of their news.
-fn connect(spool: &Spool, delivery: &Delivery, storms: &Arc<Notify>, supervisor: &Supervisor) {
+/// Has `spool` tell `delivery` of all that comes into the queue and leaves it untried, `storms` of their news, and
+/// `failed` of each event that failed for good.
+fn connect(
+    spool: &Spool,
+    delivery: &Delivery,
+    storms: &Arc<Notify>,
+    failed: mpsc::UnboundedSender<u64>,
+    supervisor: &Supervisor,
+) {
     let (delivery, storms, supervisor) = (delivery.clone(), Arc::clone(storms), supervisor.clone());
     spool.tell(move |news| {
         // It runs on the spool's thread.
         supervisor.checkpoint("spool");
         delivery.offer(news.queued);
         delivery.withdraw(news.withdrawn);
+        for seq in news.failed {
+            // Nobody listens when the service stops: the next start looks back.
+            _ = failed.send(seq);
+        }
         if news.storms {
             storms.notify_one();
         }

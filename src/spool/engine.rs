@@ -264,6 +264,8 @@ pub(super) struct Applied {
     pub queued: Vec<Queued>,
     /// The events that it took out of the queue before they were tried.
     pub withdrawn: Vec<Withdrawn>,
+    /// The events that failed for good.
+    pub failed: Vec<u64>,
     /// How many events were kept and not sent, as repeats and the like, since somebody wants quiet, and in
     /// the digest of a storm.
     pub counted: usize,

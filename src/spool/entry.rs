@@ -115,6 +115,8 @@ pub struct News {
     pub queued: Vec<Queued>,
     /// The events that were taken out of it untried.
     pub withdrawn: Vec<Withdrawn>,
+    /// The events that failed for good.
+    pub failed: Vec<u64>,
     /// Whether a storm began, has grown since its digest, or has none of its incidents open any more.
     pub storms: bool,
 }

@@ -336,14 +336,6 @@ impl Spool {
         }
     }
 
-    /// The events of `team` that wait, with numbers greater than `after`, at most `limit`, in order.
-    ///
-    /// # Errors
-    /// They cannot be read.
-    pub async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Error> {
-        self.reader.waiting(team, after, limit).await
-    }
-
     /// Notes what an account has posted and is about to post. `Ok` when it is on disk.
     ///
     /// # Errors

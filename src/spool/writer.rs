@@ -229,6 +229,7 @@ fn news(answers: &[Result<Applied, Refused>]) -> News {
     for applied in answers.iter().flatten() {
         news.queued.extend(applied.queued.iter().cloned());
         news.withdrawn.extend(applied.withdrawn.iter().cloned());
+        news.failed.extend(&applied.failed);
         news.storms |= applied.storms;
     }
     // What came and went in one batch was never there.

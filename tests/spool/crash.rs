@@ -119,7 +119,7 @@ async fn killed_at_random_moments_the_spool_has_every_mail_that_was_answered() {
         let large = kept.values().filter(|event| event.size == 1 << 20).count();
         assert_eq!(std::fs::read_dir(folder.path().join("large")).unwrap().count(), large);
         for session in 0..SESSIONS {
-            let waiting = spool.waiting(&format!("team{session}"), 0, usize::MAX).await.unwrap();
+            let waiting = spool.reader().waiting(&format!("team{session}"), 0, usize::MAX).await.unwrap();
             assert!(waiting.is_sorted_by_key(|event| event.mail), "order of session {session}");
         }
         spool.close().await;

@@ -49,7 +49,7 @@ fn closes(event: Event) -> Event {
 
 /// What waits to be posted: the external id, the status and the severity of each payload.
 async fn posts(site: &Site) -> Vec<(String, String, String)> {
-    let waiting = site.spool.waiting("soc", 0, 1_000).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 1_000).await.unwrap();
     let of = |payload: &str| {
         let payload: serde_json::Value = serde_json::from_str(payload).unwrap();
         ["X-S4-ExternalID", "X-S4-Status", "Severity"]
@@ -71,7 +71,7 @@ async fn what_is_posted_has_the_id_of_its_installation_and_each_has_a_lane_of_it
     for instance in ["zbx@a.example", "zbx@b.example"] {
         assert_eq!(site.state(of(instance, "4711")).await, State::Queued);
     }
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert_eq!(waiting[0].external_id.as_deref(), Some("4711"));
     assert_eq!(waiting[1].external_id.as_deref(), Some("4711@zbx@b.example"));
     assert_ne!(waiting[0].incident, waiting[1].incident);
@@ -96,7 +96,7 @@ async fn a_strangers_incident_is_apart_from_that_of_a_known_sender_also_after_a_
     assert_eq!(state, State::Counted);
     assert!(reason.unwrap().contains("nothing proves"));
     assert_eq!(known(&site).await.len(), 2);
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|event| event.stranger).collect::<Vec<_>>(), [true, false]);
     site.deliver().await;
     site.put(closes(event)).await;
@@ -247,7 +247,7 @@ async fn an_event_of_another_team_keeps_its_identity_and_its_close_follows_it() 
     site.spool.retarget(id(2), "ops").await.unwrap();
     site.deliver().await;
     site.put(closes(event)).await;
-    let waiting = site.spool.waiting("ops", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("ops", 0, 10).await.unwrap();
     let told: Vec<_> = waiting.iter().map(|event| (event.status, event.external_id.as_deref())).collect();
     assert_eq!(told, [(Status::New, Some("4711")), (Status::Resolved, Some("4711"))]);
     assert_eq!(waiting[0].incident, waiting[1].incident, "the close goes behind the page");

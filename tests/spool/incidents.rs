@@ -72,7 +72,7 @@ impl Site {
 
     /// What waits: number and status.
     async fn waiting(&self) -> Vec<(u64, Status)> {
-        let waiting = self.spool.waiting("soc", 0, 1_000).await.unwrap();
+        let waiting = self.spool.reader().waiting("soc", 0, 1_000).await.unwrap();
         waiting.into_iter().map(|event| (event.seq, event.status)).collect()
     }
 
@@ -132,7 +132,7 @@ async fn a_repeat_is_kept_and_listed_with_its_reason_and_after_the_quiet_time_th
     assert_eq!(site.count(State::Counted).await, 2, "also after a restart");
     site.pass(1);
     assert_eq!(site.state(open()).await, State::Queued);
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert!(waiting[0].payload.ends_with(r#","Repeated":"2 times since the last page"}"#));
     assert_eq!(site.incident().await, (Incident::Open, 4, vec!["2518_1024".to_owned()]));
     let known = site.spool.reader().incident("soc", "incident").await.unwrap().unwrap().incident;
@@ -260,7 +260,7 @@ async fn an_open_waits_for_its_close_and_if_that_comes_in_time_neither_is_sent()
     let hearing = Arc::clone(&heard);
     site.spool.tell(move |news: News| hearing.lock().unwrap().push(news));
     assert_eq!(site.state(open()).await, State::Queued);
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert_eq!(waiting[0].next_at, start() + SignedDuration::from_mins(1));
     let (state, reason) = site.put(close()).await;
     assert_eq!((state, reason.as_deref()), (State::Counted, Some("opened and closed within 1m")));
@@ -299,7 +299,7 @@ async fn a_worse_mail_takes_the_place_of_one_that_is_held_and_pages_at_once() {
     site.put(event(OPEN, Some(Severity::Low))).await;
     assert_eq!(site.state(event(OPEN, Some(Severity::Low))).await, State::Counted);
     assert_eq!(site.state(event(OPEN, Some(Severity::Critical))).await, State::Queued);
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert_eq!(waiting.iter().map(|event| (event.seq, event.next_at)).collect::<Vec<_>>(), [(3072, start())]);
     assert_eq!(site.state(close()).await, State::Queued);
 }
@@ -311,7 +311,7 @@ async fn an_update_of_what_is_held_is_held_in_its_place_until_the_same_moment() 
     site.put(open()).await;
     site.clock.advance(SignedDuration::from_secs(40));
     site.put(open()).await;
-    let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
     let held_until = start() + SignedDuration::from_mins(1);
     assert_eq!(
         waiting.iter().map(|event| (event.seq, event.next_at)).collect::<Vec<_>>(),
@@ -375,7 +375,7 @@ async fn what_an_incident_had_posted_for_another_team_is_acknowledged_and_closed
     let mut site = Site::new(folder.path(), defaults());
     let at = site.clock.now();
     let theirs = async |site: &Site| -> Vec<Status> {
-        let waiting = site.spool.waiting("ops", 0, 100).await.unwrap();
+        let waiting = site.spool.reader().waiting("ops", 0, 100).await.unwrap();
         let outcomes = waiting.iter().map(|event| Outcome::Delivered {
             seq: event.seq,
             event_id: None,
@@ -427,7 +427,7 @@ async fn a_close_that_is_for_another_team_as_well_is_posted_there_once() {
     site.spool.record(vec![Outcome::Delivered { seq, event_id: None, at, by_way }]).await.unwrap();
     let theirs = Event { team: "ops".into(), ..close() };
     site.entry(Entry { events: vec![theirs, close()], ..mail(0, "soc") }).await;
-    assert_eq!(site.spool.waiting("ops", 0, 100).await.unwrap().len(), 1);
+    assert_eq!(site.spool.reader().waiting("ops", 0, 100).await.unwrap().len(), 1);
     assert_eq!(site.waiting().await.len(), 1);
 }
 

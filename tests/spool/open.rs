@@ -91,7 +91,7 @@ async fn the_last_handle_that_goes_closes_the_spool() {
     spool.put(mail(1, "soc")).await.unwrap();
     drop(spool.clone());
     drop(spool);
-    assert_eq!(open(folder.path()).waiting("soc", 0, 10).await.unwrap().len(), 1);
+    assert_eq!(open(folder.path()).reader().waiting("soc", 0, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
         let config = Config { sync: Sync::Off, ..config(folder.path()) };
         let spool = Spool::open(&config, clock()).unwrap();
         let safe = acknowledged.iter().filter(|&&length| length <= cut as u64).count();
-        let waiting = spool.waiting("soc", 0, 100).await.unwrap();
+        let waiting = spool.reader().waiting("soc", 0, 100).await.unwrap();
         assert!(waiting.len() >= safe, "cut at {cut}: {safe} were safe, {} are left", waiting.len());
         lost += MAILS as usize - waiting.len();
         for (n, event) in (0..).zip(&waiting) {
@@ -198,7 +198,7 @@ async fn a_spool_can_be_read_beside_its_owner_and_when_it_has_none() {
     let crashed = tempfile::tempdir().unwrap();
     copy(running.path(), crashed.path());
     assert_eq!(list(crashed.path()).await, 1);
-    assert_eq!(open(crashed.path()).waiting("soc", 0, 10).await.unwrap().len(), 1);
+    assert_eq!(open(crashed.path()).reader().waiting("soc", 0, 10).await.unwrap().len(), 1);
 
     spool.close().await;
     assert!(!running.path().join("spool.db-wal").exists(), "a closed spool is one file");

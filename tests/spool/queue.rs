@@ -29,7 +29,7 @@ async fn put(spool: &Spool, n: u32, team: &str) -> Queued {
 }
 
 async fn titles(spool: &Spool, team: &str) -> Vec<String> {
-    let waiting = spool.waiting(team, 0, 100).await.unwrap();
+    let waiting = spool.reader().waiting(team, 0, 100).await.unwrap();
     waiting.iter().map(|event| title(&event.payload)).collect()
 }
 
@@ -56,10 +56,10 @@ async fn what_was_put_waits_after_a_restart_exactly_as_it_was_answered() {
     spool.close().await;
 
     let spool = open(folder.path());
-    assert_eq!(spool.waiting("soc", 0, 10).await.unwrap(), answered);
-    assert_eq!(spool.waiting("soc", answered[0].seq, 10).await.unwrap(), answered[1..]);
-    assert_eq!(spool.waiting("soc", 0, 1).await.unwrap(), answered[..1]);
-    assert_eq!(spool.waiting("other", 0, 10).await.unwrap(), []);
+    assert_eq!(spool.reader().waiting("soc", 0, 10).await.unwrap(), answered);
+    assert_eq!(spool.reader().waiting("soc", answered[0].seq, 10).await.unwrap(), answered[1..]);
+    assert_eq!(spool.reader().waiting("soc", 0, 1).await.unwrap(), answered[..1]);
+    assert_eq!(spool.reader().waiting("other", 0, 10).await.unwrap(), []);
     assert_eq!(spool.reader().content(entry.id).await.unwrap(), entry.content);
     let shown = spool.reader().show(entry.id).await.unwrap().unwrap();
     assert_eq!((shown.envelope, shown.story), (Some(entry.envelope), entry.story));
@@ -130,7 +130,7 @@ async fn outcomes_are_kept_and_only_what_waits_is_waiting() {
 
     let spool = open(folder.path());
     assert_eq!(titles(&spool, "soc").await, ["event 2", "event 4"]);
-    let again = &spool.waiting("soc", 0, 1).await.unwrap()[0];
+    let again = &spool.reader().waiting("soc", 0, 1).await.unwrap()[0];
     assert_eq!((again.attempts, again.reason.as_deref()), (3, Some("503")));
     assert_eq!(again.next_at, start() + SignedDuration::from_mins(5));
     assert_eq!(states(&spool).await, [State::Delivered, State::Queued, State::Failed, State::Queued]);
@@ -164,7 +164,7 @@ async fn what_may_be_there_twice_is_counted_but_for_the_alert_that_is_meant_to_b
     spool.record(vec![lost(twice), delivered(once), delivered(never)]).await.unwrap();
     let gone = Outcome::Failed { seq: twice, at: start(), reason: "given up".into(), maybe_taken: true };
     spool.record(vec![gone]).await.unwrap();
-    assert_eq!(spool.waiting("ops", 0, 9).await.unwrap()[0].unanswered, 1);
+    assert_eq!(spool.reader().waiting("ops", 0, 9).await.unwrap()[0].unanswered, 1);
 
     let counts = spool.reader().counts().await.unwrap();
     let doubles: Vec<_> = counts.iter().map(|count| (count.team.as_str(), count.possible_doubles)).collect();
@@ -340,7 +340,7 @@ async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
     }
     assert!(matches!(spool.put(mail(200, "soc")).await, Err(PutError::Io(_))));
     let spool = open(folder.path());
-    assert_eq!(spool.waiting("soc", 0, 1000).await.unwrap().len(), taken);
+    assert_eq!(spool.reader().waiting("soc", 0, 1000).await.unwrap().len(), taken);
 }
 
 #[tokio::test]
@@ -360,7 +360,7 @@ async fn a_damaged_event_does_not_hold_up_those_behind_it() {
     drop(db);
 
     let spool = open(folder.path());
-    let waiting = spool.waiting("soc", 0, 10).await.unwrap();
+    let waiting = spool.reader().waiting("soc", 0, 10).await.unwrap();
     assert_eq!((waiting.len(), &*waiting[0].payload), (2, "{\u{fffd}"));
     assert_eq!(title(&waiting[1].payload), "event 2");
     assert_eq!(states(&spool).await, [State::Queued, State::Queued]);
@@ -380,7 +380,7 @@ async fn a_mails_events_go_to_another_team_each_once_and_what_is_under_way_is_to
 
     let moved = spool.retarget(id(1), "ops").await.unwrap();
     assert_eq!(moved.iter().map(|event| title(&event.payload)).collect::<Vec<_>>(), ["event 1", "event 2"]);
-    assert_eq!(spool.waiting("ops", 0, 10).await.unwrap(), moved);
+    assert_eq!(spool.reader().waiting("ops", 0, 10).await.unwrap(), moved);
     assert_eq!((titles(&spool, "net").await.len(), titles(&spool, "soc").await.len()), (0, 0));
     assert!(moved.iter().all(|event| event.attempts == 0 && event.reason.is_none()));
     let shown = spool.reader().show(id(1)).await.unwrap().unwrap();
@@ -391,7 +391,7 @@ async fn a_mails_events_go_to_another_team_each_once_and_what_is_under_way_is_to
 
     // One of the old ones was under way.
     spool.record(vec![delivered(put[1].seq)]).await.unwrap();
-    assert_eq!(spool.waiting("ops", 0, 10).await.unwrap(), moved, "and the new ones still wait");
+    assert_eq!(spool.reader().waiting("ops", 0, 10).await.unwrap(), moved, "and the new ones still wait");
     let again = spool.retarget(id(1), "ops").await.unwrap();
     assert!(again.is_empty(), "what waits there already stays as it is");
     assert_eq!(spool.retarget(id(9), "ops").await, Err(Error::NoSuchMail(id(9))));

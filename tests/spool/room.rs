@@ -101,7 +101,7 @@ async fn under_pressure_what_is_delivered_goes_and_that_of_strangers_first() {
     assert_eq!(strangers().await, 1, "then the other three, and the oldest of those that are known");
     assert_eq!(count(&spool, State::Delivered).await, known as usize + 4 - 10);
     assert_eq!(count(&spool, State::Queued).await, 11);
-    let still = spool.waiting("soc", 0, 1).await.unwrap();
+    let still = spool.reader().waiting("soc", 0, 1).await.unwrap();
     assert_eq!(still[0].seq, waiting[0].seq, "what waits stays");
     assert_eq!(spool.reader().removed_early(start()).await, Ok(10), "and how many went is known");
 }

@@ -48,5 +48,5 @@ async fn a_spool_of_another_schema_is_refused_with_what_to_do_and_is_not_changed
 async fn a_spool_of_this_schema_is_opened_again() {
     let folder = tempfile::tempdir().unwrap();
     changed(folder.path(), "SELECT 1").await;
-    assert_eq!(open(folder.path()).waiting("soc", 0, 10).await.unwrap().len(), 1);
+    assert_eq!(open(folder.path()).reader().waiting("soc", 0, 10).await.unwrap().len(), 1);
 }

@@ -106,7 +106,7 @@ async fn a_digest_takes_the_place_of_one_before_it_that_still_waits() {
         let events = vec![Event { repeat: Some(Repeat::Update), ..other(200) }];
         let digest = Entry { id: id(n), content: None, events, ..mail(n, "soc") };
         assert_eq!(site.spool.put_digest(digest, told.clone()).await, Ok(true));
-        let waiting = site.spool.waiting("soc", 0, 10).await.unwrap();
+        let waiting = site.spool.reader().waiting("soc", 0, 10).await.unwrap();
         assert_eq!(waiting.iter().map(|event| event.mail).collect::<Vec<_>>(), [id(n)]);
         if n == 110 {
             site.deliver().await;

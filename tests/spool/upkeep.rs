@@ -148,7 +148,7 @@ async fn after_an_outage_the_space_goes_back_to_the_disk() {
     spool.close().await;
     let left = length(folder.path(), "spool.db");
     assert!(left < 8 << 20, "{left} of {full} bytes are left");
-    assert_eq!(open_at(folder.path(), &clock).waiting("soc", 0, 10).await.unwrap().len(), 1);
+    assert_eq!(open_at(folder.path(), &clock).reader().waiting("soc", 0, 10).await.unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -245,7 +245,8 @@ async fn a_full_disk_refuses_mail_loses_nothing_and_takes_mail_again_when_there_
     assert!(!more.is_empty(), "nothing is taken though there is space");
     taken.extend(more);
     spool.close().await;
-    let waiting = Spool::open(&config, clock()).unwrap().waiting("soc", 0, usize::MAX).await.unwrap();
+    let waiting =
+        Spool::open(&config, clock()).unwrap().reader().waiting("soc", 0, usize::MAX).await.unwrap();
     let waiting: std::collections::BTreeSet<_> = waiting.iter().map(|event| event.mail).collect();
     assert_eq!(waiting, taken.into_iter().map(id).collect());
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::super::Backlog;
+use super::super::Storage;
 use super::super::scheduler::Index;
 use super::{Dispatch, Done, Errand, REMEMBERED, Ticket};
 use crate::spool::Outcome;
@@ -15,7 +15,7 @@ use crate::spool::Outcome;
 /// How long the last reservations may take when the service stops.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-impl<B: Backlog> Dispatch<B> {
+impl<S: Storage> Dispatch<S> {
     /// Records what has gathered while the last record was written: one commit for many.
     pub(super) fn record(&mut self) {
         let early = self.record_not_before.is_some_and(|at| Instant::now() < at);
@@ -24,8 +24,8 @@ impl<B: Backlog> Dispatch<B> {
         }
         self.recording = std::mem::take(&mut self.unrecorded).into_values().collect();
         let outcomes = self.recording.iter().map(|(_, outcome)| outcome.clone()).collect();
-        let backlog = Arc::clone(&self.backlog);
-        let handle = self.tasks.spawn(async move { Done::Recorded(backlog.record(outcomes).await) });
+        let storage = Arc::clone(&self.storage);
+        let handle = self.tasks.spawn(async move { Done::Recorded(storage.record(outcomes).await) });
         self.tickets.insert(handle.id(), Ticket::Record);
     }
 
@@ -75,7 +75,7 @@ impl<B: Backlog> Dispatch<B> {
         _ = tokio::time::timeout(CLOSE_TIMEOUT, pending).await;
         let outcomes = self.last_outcomes();
         if !outcomes.is_empty() {
-            match tokio::time::timeout(CLOSE_TIMEOUT, self.backlog.record(outcomes)).await {
+            match tokio::time::timeout(CLOSE_TIMEOUT, self.storage.record(outcomes)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(problem)) => debug!(error = %problem, "what came of the last posts is not recorded"),
                 Err(_) => debug!("what came of the last posts is not recorded in time"),
@@ -84,7 +84,7 @@ impl<B: Backlog> Dispatch<B> {
         let reservations = self.scheduler.close(self.setup.clock.now());
         let write = async {
             for reservation in reservations {
-                if let Err(problem) = self.backlog.reserve(reservation).await {
+                if let Err(problem) = self.storage.reserve(reservation).await {
                     debug!(error = %problem, "what was reserved and not used counts as used");
                 }
             }
@@ -93,7 +93,7 @@ impl<B: Backlog> Dispatch<B> {
     }
 }
 
-impl<B: Backlog> Dispatch<B> {
+impl<S: Storage> Dispatch<S> {
     /// What is still to be recorded when nothing more is posted. The posts that are cut off are among it: SIGNL4 may
     /// have taken them, and they go out again at the next start.
     fn last_outcomes(&mut self) -> Vec<Outcome> {

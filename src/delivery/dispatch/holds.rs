@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::Backlog;
+use super::super::Storage;
 use super::super::scheduler::Index;
 use super::{Dispatch, Done, Ticket};
 
@@ -22,10 +22,10 @@ pub(super) struct Note {
     not_before: Option<Timestamp>,
 }
 
-impl<B: Backlog> Dispatch<B> {
+impl<S: Storage> Dispatch<S> {
     /// Takes over what was noted when the service ran before. A note that cannot be read costs the time so far.
     pub(super) async fn recall_holds(&mut self) {
-        match self.backlog.holds().await {
+        match self.storage.holds().await {
             Ok(holds) => self.holds = holds.into_iter().collect(),
             Err(problem) => {
                 let now = self.setup.clock.now();
@@ -53,8 +53,8 @@ impl<B: Backlog> Dispatch<B> {
                 continue;
             }
             note.writing = true;
-            let (backlog, name) = (Arc::clone(&self.backlog), Arc::clone(queue.name()));
-            let write = async move { Done::Noted(team, since, backlog.note_hold(&name, since).await) };
+            let (storage, name) = (Arc::clone(&self.storage), Arc::clone(queue.name()));
+            let write = async move { Done::Noted(team, since, storage.note_hold(&name, since).await) };
             let handle = self.tasks.spawn(write);
             self.tickets.insert(handle.id(), Ticket::Note(team));
         }
@@ -65,7 +65,7 @@ impl<B: Backlog> Dispatch<B> {
         &mut self,
         team: Index,
         since: Option<Timestamp>,
-        answer: Result<(), super::BacklogError>,
+        answer: Result<(), super::StorageError>,
         now: Timestamp,
     ) {
         let note = &mut self.ways[team].note;

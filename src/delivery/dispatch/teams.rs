@@ -7,7 +7,7 @@ use tracing::error;
 
 use super::super::scheduler::{Limits, Starving, signed};
 use super::super::webhook::{Endpoint, SetupError, Webhook};
-use super::super::{Backlog, Starved, State, Status, Target};
+use super::super::{Storage, Starved, State, Status, Target};
 use super::{Dispatch, Note, Setup, Way, log};
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
@@ -25,7 +25,7 @@ const PAGE: usize = 256;
 /// Bytes of payloads in memory per team.
 const PAYLOAD_BYTES: usize = 8 << 20;
 
-impl<B: Backlog> Dispatch<B> {
+impl<S: Storage> Dispatch<S> {
     /// Makes a team of each of `targets`.
     pub(super) async fn set_up(&mut self, targets: Vec<Target>) {
         for target in targets {
@@ -46,7 +46,7 @@ impl<B: Backlog> Dispatch<B> {
         }
         let name = self.scheduler.account_name(account);
         for Way { target, .. } in self.ways.iter().filter(|way| way.target.account == name) {
-            self.backlog.allow(&target.team, u32::try_from(events).unwrap_or(u32::MAX));
+            self.storage.allow(&target.team, u32::try_from(events).unwrap_or(u32::MAX));
         }
     }
 
@@ -55,7 +55,7 @@ impl<B: Backlog> Dispatch<B> {
         if let Some(account) = self.scheduler.account(name) {
             return account;
         }
-        let notes = self.backlog.reservations(name).await;
+        let notes = self.storage.reservations(name).await;
         let now = self.setup.clock.now();
         if let Err(problem) = &notes {
             self.trouble(now, "cannot read what was posted before: the account waits for a while", problem);
@@ -92,7 +92,7 @@ impl<B: Backlog> Dispatch<B> {
 
     /// Tells which teams have events in the spool and nowhere to send them.
     pub(super) async fn look_for_unknown(&mut self) {
-        match self.backlog.teams().await {
+        match self.storage.teams().await {
             Ok(teams) => {
                 for (name, count) in teams {
                     if !self.names.contains_key(name.as_str()) {

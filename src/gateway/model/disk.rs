@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::record::Millis;
 use super::time::{VirtualClock, still};
-use crate::delivery::{Backlog, BacklogError};
+use crate::delivery::{Storage, StorageError};
 use crate::spool::{Outcome, Queued, Reservation, Spool, Urgent};
 
 /// How the disk is.
@@ -34,7 +34,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    async fn pass<T>(&self, work: impl Future<Output = Result<T, BacklogError>>) -> Result<T, BacklogError> {
+    async fn pass<T>(&self, work: impl Future<Output = Result<T, StorageError>>) -> Result<T, StorageError> {
         let (before, after, fails) = {
             let mut mood = self.mood.lock().expect("no holder of this lock can panic");
             let fails = self.clock.millis() < mood.fails_until && mood.rng.u8(0..3) > 0;
@@ -52,40 +52,40 @@ impl Disk {
     }
 }
 
-impl Backlog for Disk {
-    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
-        self.pass(Backlog::waiting(&self.spool, team, after, limit)).await
+impl Storage for Disk {
+    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, StorageError> {
+        self.pass(Storage::waiting(&self.spool, team, after, limit)).await
     }
 
-    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
-        self.pass(Backlog::urgent(&self.spool, team, after, limit)).await
+    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, StorageError> {
+        self.pass(Storage::urgent(&self.spool, team, after, limit)).await
     }
 
-    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
-        self.pass(Backlog::reserve(&self.spool, reservation)).await
+    async fn reserve(&self, reservation: Reservation) -> Result<(), StorageError> {
+        self.pass(Storage::reserve(&self.spool, reservation)).await
     }
 
-    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
-        self.pass(Backlog::reservations(&self.spool, account)).await
+    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, StorageError> {
+        self.pass(Storage::reservations(&self.spool, account)).await
     }
 
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
-        self.pass(Backlog::record(&self.spool, outcomes)).await
+    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), StorageError> {
+        self.pass(Storage::record(&self.spool, outcomes)).await
     }
 
-    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
-        self.pass(Backlog::teams(&self.spool)).await
+    async fn teams(&self) -> Result<Vec<(String, u64)>, StorageError> {
+        self.pass(Storage::teams(&self.spool)).await
     }
 
     fn allow(&self, team: &str, events: u32) {
         self.spool.allow(team, events);
     }
 
-    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
-        self.pass(Backlog::holds(&self.spool)).await
+    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, StorageError> {
+        self.pass(Storage::holds(&self.spool)).await
     }
 
-    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), BacklogError> {
-        self.pass(Backlog::note_hold(&self.spool, team, since)).await
+    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), StorageError> {
+        self.pass(Storage::note_hold(&self.spool, team, since)).await
     }
 }

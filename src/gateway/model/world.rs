@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::super::{connect, targets};
 use super::TEAMS;
@@ -281,7 +281,7 @@ impl Running {
         let delivery = delivery.expect("a client without TLS can be made");
         let storms = Arc::new(Notify::new());
         let supervisor = Supervisor::new(watch::channel(false).1);
-        connect(&spool, &delivery, &storms, &supervisor);
+        connect(&spool, &delivery, &storms, mpsc::unbounded_channel().0, &supervisor);
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
         let rule_quiet = 300_000;
         let (teams, rules) = (Routes::new(&config.teams), rules(&config, rule_quiet));

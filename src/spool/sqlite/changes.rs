@@ -331,6 +331,7 @@ impl Work<'_> {
                         )?
                         .execute(params![key(*seq), at.as_millisecond(), reason, maybe_taken])?;
                     if failed > 0 {
+                        applied.failed.push(*seq);
                         self.was_not_posted(*seq)?;
                     }
                 }

@@ -11,7 +11,6 @@ mod smarthost;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
@@ -21,9 +20,9 @@ pub use smarthost::Smarthost;
 
 use crate::config::{Environment, Notices};
 use crate::context::Context;
-use crate::delivery::{self, Backlog, BacklogError, State};
-use crate::mail::{MailId, Origin};
-use crate::spool::{self, Count, Filter, Outcome, Queued, Reservation, Spool, Urgent};
+use crate::delivery::{self, State};
+use crate::mail::Origin;
+use crate::spool::{self, Count, Filter};
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
@@ -38,74 +37,6 @@ const BATCH: usize = 256;
 
 /// Dead letters of the time before the start that are looked at.
 const LOOK_BACK: usize = 1_000;
-
-/// The spool as delivery sees it, with an ear for what failed for good.
-pub struct Watched {
-    spool: Spool,
-    failed: mpsc::UnboundedSender<u64>,
-}
-
-impl Watched {
-    /// Listens at `spool`: the events that failed for good, once that is on disk.
-    pub fn new(spool: Spool) -> (Self, mpsc::UnboundedReceiver<u64>) {
-        let (failed, heard) = mpsc::unbounded_channel();
-        (Self { spool, failed }, heard)
-    }
-}
-
-impl Backlog for Watched {
-    async fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, BacklogError> {
-        Backlog::waiting(&self.spool, team, after, limit).await
-    }
-
-    async fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, BacklogError> {
-        Backlog::urgent(&self.spool, team, after, limit).await
-    }
-
-    async fn reserve(&self, reservation: Reservation) -> Result<(), BacklogError> {
-        Backlog::reserve(&self.spool, reservation).await
-    }
-
-    async fn reservations(&self, account: &str) -> Result<Vec<Reservation>, BacklogError> {
-        Backlog::reservations(&self.spool, account).await
-    }
-
-    async fn record(&self, outcomes: Vec<Outcome>) -> Result<(), BacklogError> {
-        let failed: Vec<u64> = outcomes
-            .iter()
-            .filter_map(|outcome| match outcome {
-                Outcome::Failed { seq, .. } => Some(*seq),
-                Outcome::Delivered { .. } | Outcome::Deferred { .. } => None,
-            })
-            .collect();
-        Backlog::record(&self.spool, outcomes).await?;
-        for seq in failed {
-            // Nobody listens when the service stops: the next start looks back.
-            _ = self.failed.send(seq);
-        }
-        Ok(())
-    }
-
-    async fn teams(&self) -> Result<Vec<(String, u64)>, BacklogError> {
-        Backlog::teams(&self.spool).await
-    }
-
-    fn allow(&self, team: &str, events: u32) {
-        Backlog::allow(&self.spool, team, events);
-    }
-
-    async fn holds(&self) -> Result<Vec<(String, Timestamp)>, BacklogError> {
-        Backlog::holds(&self.spool).await
-    }
-
-    async fn note_hold(&self, team: &str, since: Option<Timestamp>) -> Result<(), BacklogError> {
-        Backlog::note_hold(&self.spool, team, since).await
-    }
-
-    async fn content(&self, mail: MailId) -> Result<Option<Bytes>, BacklogError> {
-        Backlog::content(&self.spool, mail).await
-    }
-}
 
 /// The one that looks after the deliveries.
 pub struct Watchman {

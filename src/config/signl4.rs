@@ -81,8 +81,6 @@ fn read_connection(table: &mut Table<'_>, folder: &Path) -> Connection {
         ca_file,
         proxy,
         event_id: table.value("event-id").map_or_else(EventId::default, |value| EventId::read(&value)),
-        #[cfg(test)]
-        carrier: None,
     }
 }
 

@@ -20,8 +20,8 @@ use tracing::{debug, error};
 
 use super::multipart::{self, Files};
 use super::scheduler::{Action, Index, Notice, Post, Scheduler, Verdict};
-use super::webhook::{Answer, Connection, Endpoint, Reached, SetupError, Webhook};
-use super::{Storage, StorageError, Config, Message, Target};
+use super::webhook::{Answer, Endpoint, Reached, Webhook};
+use super::{Config, Message, Storage, StorageError, Target};
 use crate::clock::Clock;
 use crate::mail::MailId;
 use crate::spool::{Outcome, Queued, Urgent};
@@ -51,7 +51,6 @@ const REMEMBERED: usize = 1_024;
 /// What the loop is started with.
 pub(super) struct Setup {
     pub(super) config: Config,
-    pub(super) connection: Connection,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) seed: u64,
     pub(super) missed: Arc<AtomicU64>,
@@ -130,10 +129,9 @@ pub(super) struct Dispatch<S> {
 }
 
 impl<S: Storage> Dispatch<S> {
-    pub(super) fn new(setup: Setup, targets: Vec<Target>, storage: S) -> Result<Self, SetupError> {
-        let webhook = teams::webhook(&setup, &targets)?;
+    pub(super) fn new(setup: Setup, webhook: Webhook, targets: Vec<Target>, storage: S) -> Self {
         let longest = webhook.longest();
-        Ok(Self {
+        Self {
             storage: Arc::new(storage),
             webhook,
             targets,
@@ -154,7 +152,7 @@ impl<S: Storage> Dispatch<S> {
             last_trouble: Timestamp::MIN,
             stopping: false,
             setup,
-        })
+        }
     }
 
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut stop: watch::Receiver<bool>) {

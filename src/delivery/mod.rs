@@ -35,15 +35,17 @@ pub use plan::Plan;
 pub use probe::{Fault, Finding, probe, probe_way};
 pub use status::{Starved, State, Status};
 pub use storage::{Storage, StorageError};
-#[cfg(test)]
-pub(crate) use webhook::{Carried, Carrier, Reached};
-pub use webhook::{Connection, EventId, Proxy, SetupError, refuse_url, verify};
+pub use webhook::{
+    Carried, Connection, EventId, Lost, Net, Proxy, Reached, Reply, Request, SetupError, Transport, Webhook,
+    refuse_url, verify,
+};
 
 use crate::clock::Clock;
 use crate::document::Table;
 use crate::secret::Secret;
 use crate::spool::{Outcome, Queued, Withdrawn};
 use dispatch::{Dispatch, Setup};
+use webhook::Endpoint;
 
 /// Messages on their way to the loop. What does not fit is read from the spool.
 const CHANNEL: usize = 4_096;
@@ -213,13 +215,29 @@ impl Delivery {
         seed: u64,
         stop: watch::Receiver<bool>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), SetupError> {
+        let tls = targets.iter().any(|target| Endpoint::is_tls(&target.url));
+        let net = Net::new(&connection, config.timeout, tls)?;
+        let webhook = Webhook::new(Arc::new(net), connection.event_id, config.timeout, Arc::clone(&clock));
+        Ok(Self::over(config, webhook, targets, storage, clock, seed, stop))
+    }
+
+    /// The same over a webhook that is reached in some other way than by the net.
+    pub fn over<S: Storage>(
+        config: Config,
+        webhook: Webhook,
+        targets: Vec<Target>,
+        storage: S,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+        stop: watch::Receiver<bool>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, inbox) = mpsc::channel(CHANNEL);
         let missed = Arc::new(AtomicU64::new(u64::MAX));
         let in_hand = Arc::new(AtomicU64::new(0));
         let (theirs, its) = (Arc::clone(&missed), Arc::clone(&in_hand));
-        let setup = Setup { config, connection, clock, seed, missed: theirs, in_hand: its };
-        let dispatch = Dispatch::new(setup, targets, storage)?;
-        Ok((Self { messages, missed, in_hand }, dispatch.run(inbox, stop)))
+        let setup = Setup { config, clock, seed, missed: theirs, in_hand: its };
+        let dispatch = Dispatch::new(setup, webhook, targets, storage);
+        (Self { messages, missed, in_hand }, dispatch.run(inbox, stop))
     }
 
     /// Hands over events that the spool has just committed, to be posted at once. Call it in the order of

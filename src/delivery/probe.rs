@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::dispatch::endpoint_of;
-use super::webhook::{Answer, Connection, Endpoint, Proxy, Webhook};
+use super::webhook::{Answer, Connection, Endpoint, Net, Proxy, Webhook};
 use super::{SetupError, Target};
 use crate::clock::System;
 
@@ -114,7 +114,8 @@ pub async fn probe(
     target: Target,
 ) -> Result<Finding, SetupError> {
     let tls = Endpoint::is_tls(&target.url);
-    let webhook = Webhook::new(connection, timeout, tls, Arc::new(System))?;
+    let net = Net::new(connection, timeout, tls)?;
+    let webhook = Webhook::new(Arc::new(net), connection.event_id, timeout, Arc::new(System));
     let endpoint = match endpoint_of(target).await {
         Ok(endpoint) => endpoint,
         Err(problem) => return Ok(Finding::Failed(Fault::Config, problem)),

@@ -9,32 +9,27 @@
 mod endpoint;
 mod headers;
 mod taken;
+mod transport;
 
-use std::error::Error;
-use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use reqwest::{Certificate, Client, StatusCode, header};
+use reqwest::StatusCode;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use endpoint::{Endpoint, refuse_url};
 pub use headers::Limits;
 pub use taken::EventId;
+pub use transport::{
+    Carried, Connection, Lost, Net, Proxy, Reached, Reply, Request, SetupError, Transport, verify,
+};
+pub(super) use transport::{causes, client};
 
 use super::budget::Spent;
 use super::multipart::Form;
 use crate::clock::Clock;
-use crate::secret::Secret;
-
-/// Longest wait for a connection, TLS included.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// Most of a reply that is read. SIGNL4's have under 300 bytes; a proxy's error page can be anything.
-const BODY_LIMIT: usize = 64 << 10;
 
 /// Closes an alert that never was.
 const QUESTION: &str = concat!(
@@ -50,71 +45,6 @@ const SLOW_UPLOAD: usize = 100_000;
 
 /// The longest that the body of a form may take so.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(200);
-
-/// How the webhook is reached.
-#[derive(Debug, Clone, Default)]
-pub struct Connection {
-    /// A PEM file of certificate authorities to trust beside those of the system.
-    pub ca_file: Option<PathBuf>,
-    /// The way out.
-    pub proxy: Proxy,
-    /// What shows at a host that is not SIGNL4's own that a reply is SIGNL4's.
-    pub event_id: EventId,
-    /// What stands in the place of the net, if anything does.
-    #[cfg(test)]
-    pub(crate) carrier: Option<Arc<dyn Carrier>>,
-}
-
-/// The proxy between us and SIGNL4.
-#[derive(Debug, Clone, Default)]
-pub enum Proxy {
-    /// What `https_proxy`, `http_proxy`, `all_proxy` and `no_proxy` say.
-    #[default]
-    Environment,
-    /// None, whatever the environment says.
-    Off,
-    /// This one. A secret, because the URL may hold a password.
-    Url(Secret),
-}
-
-/// Takes requests to SIGNL4 and brings its answers back in the place of the net, so that a test can have its own
-/// time there.
-#[cfg(test)]
-pub(crate) trait Carrier: fmt::Debug + Send + Sync {
-    /// Carries `request`. The error says whether it got there, if no answer came back.
-    fn carry(&self, request: reqwest::Request) -> Carried;
-}
-
-/// What comes of a request that is carried.
-#[cfg(test)]
-pub(crate) type Carried = std::pin::Pin<Box<dyn Future<Output = Result<reqwest::Response, Reached>> + Send>>;
-
-/// Why no client can be made of a [`Connection`].
-#[derive(Debug)]
-pub struct SetupError(String);
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl Error for SetupError {}
-
-impl SetupError {
-    pub(super) fn new(problem: impl Into<String>) -> Self {
-        Self(problem.into())
-    }
-}
-
-/// Whether a client can be made that reaches `base` over `connection`.
-///
-/// # Errors
-/// Why not: the CA file or the proxy.
-pub fn verify(connection: &Connection, base: &str) -> Result<(), SetupError> {
-    let clock = Arc::new(crate::clock::System);
-    Webhook::new(connection, CONNECT_TIMEOUT, Endpoint::is_tls(base), clock).map(drop)
-}
 
 /// What came of one post.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,18 +97,6 @@ pub enum Answer {
     },
 }
 
-/// Whether a post that failed got to SIGNL4.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reached {
-    /// It never left.
-    No,
-    /// It did, and was not taken.
-    Yes,
-    /// Nobody knows: it left, and no answer of SIGNL4's own came. If it was taken, the next try makes it a
-    /// double.
-    Perhaps,
-}
-
 impl Answer {
     /// What the post has cost the account.
     pub(super) fn spent(&self) -> Spent {
@@ -221,39 +139,24 @@ fn classify(status: StatusCode) -> Class {
 /// Posts events. Cheap to clone; all clones share their connections.
 #[derive(Clone)]
 pub struct Webhook {
-    client: Client,
+    transport: Arc<dyn Transport>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
     event_id: EventId,
     /// Bodies with files that are in memory at a time.
     uploads: Arc<Semaphore>,
-    #[cfg(test)]
-    carrier: Option<Arc<dyn Carrier>>,
 }
 
 impl Webhook {
-    /// A client for `connection` whose posts take at most `timeout`. Without `tls` the certificate
-    /// authorities of the system are not looked for: a bare machine may have none, and the stand-in
-    /// needs none.
-    ///
-    /// # Errors
-    /// A CA file that cannot be read, a proxy that is no URL, a system without certificate authorities.
+    /// A client whose posts take at most `timeout`; `event_id` says what shows at a host that is not SIGNL4's own that
+    /// a reply is SIGNL4's.
     pub fn new(
-        connection: &Connection,
+        transport: Arc<dyn Transport>,
+        event_id: EventId,
         timeout: Duration,
-        tls: bool,
         clock: Arc<dyn Clock>,
-    ) -> Result<Self, SetupError> {
-        let client = client(connection, timeout, tls)?;
-        Ok(Self {
-            client,
-            timeout,
-            clock,
-            event_id: connection.event_id,
-            uploads: Arc::new(Semaphore::new(UPLOADS)),
-            #[cfg(test)]
-            carrier: connection.carrier.clone(),
-        })
+    ) -> Self {
+        Self { transport, timeout, clock, event_id, uploads: Arc::new(Semaphore::new(UPLOADS)) }
     }
 
     /// Posts `payload`, the JSON of one event, once.
@@ -282,31 +185,12 @@ impl Webhook {
     }
 
     async fn send(&self, endpoint: &Endpoint, content_type: &str, body: Bytes, timeout: Duration) -> Answer {
-        let request = self
-            .client
-            .post(endpoint.url.clone())
-            .timeout(timeout)
-            .header(header::CONTENT_TYPE, content_type)
-            .body(body);
-        #[cfg(test)]
-        if let Some(carrier) = &self.carrier {
-            let request = request.build().expect("every part of the request is valid");
-            return match carrier.carry(request).await {
-                Ok(response) => self.read(endpoint, response).await,
-                Err(reached) => {
-                    Answer::Unavailable { reason: "no answer".to_owned(), retry_after: None, reached }
-                }
-            };
-        }
-        match request.send().await {
-            Ok(response) => self.read(endpoint, response).await,
-            Err(error) => {
-                // A connection that could not be made carried nothing: refused, no such host, wrong
-                // certificate. Whatever fails later may have failed behind the request.
-                let never = error.is_connect() || error.is_builder();
-                let reached = if never { Reached::No } else { Reached::Perhaps };
-                let reason = self.failure(endpoint, timeout, error);
-                Answer::Unavailable { reason, retry_after: None, reached }
+        let request =
+            Request { url: endpoint.url.clone(), content_type: content_type.to_owned(), body, timeout };
+        match self.transport.carry(request).await {
+            Ok(reply) => self.read(endpoint, reply),
+            Err(Lost { reached, reason }) => {
+                Answer::Unavailable { reason: endpoint.excerpt(&reason), retry_after: None, reached }
             }
         }
     }
@@ -316,11 +200,9 @@ impl Webhook {
         self.post(endpoint, Arc::from(QUESTION)).await
     }
 
-    /// The answer in `response`, whose status has come and whose body may never.
-    async fn read(&self, endpoint: &Endpoint, mut response: reqwest::Response) -> Answer {
-        let status = response.status();
-        let headers = std::mem::take(response.headers_mut());
-        let body = bounded_body(&mut response).await;
+    /// What `reply` means.
+    fn read(&self, endpoint: &Endpoint, reply: Reply) -> Answer {
+        let Reply { status, headers, body } = reply;
         let now = self.clock.now();
         let limits = headers::limits(&headers, now);
         let reason = || {
@@ -354,53 +236,6 @@ impl Webhook {
             }
         }
     }
-
-    /// Why there was no answer.
-    fn failure(&self, endpoint: &Endpoint, timeout: Duration, error: reqwest::Error) -> String {
-        match (error.is_timeout(), error.is_connect()) {
-            (true, true) => format!("no connection within {:?}", CONNECT_TIMEOUT.min(self.timeout)),
-            (true, false) => format!("no answer within {timeout:?}"),
-            _ => endpoint.excerpt(&causes(error)),
-        }
-    }
-}
-
-/// An HTTP client for `connection` whose requests take at most `timeout`; see [`Webhook::new`] for `tls`.
-pub(super) fn client(connection: &Connection, timeout: Duration, tls: bool) -> Result<Client, SetupError> {
-    install_ring();
-    let mut builder = Client::builder()
-        .user_agent(concat!("smtp2signl4/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT.min(timeout))
-        .timeout(timeout)
-        // An HTTP/2 connection that a firewall has dropped looks alive and would swallow every post
-        // until the kernel gives it up. Pings find it in 25 s.
-        .http2_keep_alive_interval(Duration::from_secs(15))
-        .http2_keep_alive_timeout(Duration::from_secs(10))
-        .http2_keep_alive_while_idle(true);
-    builder = match &connection.proxy {
-        Proxy::Environment => builder,
-        Proxy::Off => builder.no_proxy(),
-        Proxy::Url(url) => {
-            let proxy = reqwest::Proxy::all(url.expose().trim())
-                .map_err(|error| SetupError(format!("the proxy's URL is wrong: {}", causes(error))))?;
-            builder.proxy(proxy)
-        }
-    };
-    if !tls {
-        builder = builder.tls_certs_only([]);
-    } else if let Some(path) = &connection.ca_file {
-        let show = path.display();
-        let pem = std::fs::read(path)
-            .map_err(|error| SetupError(format!("cannot read the CA file {show}: {error}")))?;
-        let certificates = Certificate::from_pem_bundle(&pem)
-            .map_err(|error| SetupError(format!("the CA file {show} is not PEM: {}", causes(error))))?;
-        if certificates.is_empty() {
-            return Err(SetupError(format!("the CA file {show} holds no certificate")));
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(|error| SetupError(format!("cannot set up TLS: {}", causes(error))))
 }
 
 /// An event's JSON as the bytes of a request.
@@ -410,40 +245,6 @@ impl AsRef<[u8]> for Payload {
     fn as_ref(&self) -> &[u8] {
         self.0.as_bytes()
     }
-}
-
-/// Makes ring the process's TLS provider, unless somebody has chosen one: reqwest panics without.
-fn install_ring() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());
-}
-
-/// The causes of `error`, innermost last, without its URL. The first says only that sending failed.
-pub(super) fn causes(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut texts = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-        source = cause.source();
-    }
-    if texts.is_empty() { error.to_string() } else { texts.join(": ") }
-}
-
-/// What could be read of the body within its bound; an answer counts whether or not its body comes.
-async fn bounded_body(response: &mut reqwest::Response) -> String {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = BODY_LIMIT - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == BODY_LIMIT {
-            break;
-        }
-    }
-    String::from_utf8_lossy(&body).into_owned()
 }
 
 /// The text of an error as SIGNL4 writes it: `{"requestId", "code", "details", "message"}`.

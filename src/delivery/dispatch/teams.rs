@@ -6,9 +6,9 @@ use tokio::task;
 use tracing::error;
 
 use super::super::scheduler::{Limits, Starving, signed};
-use super::super::webhook::{Endpoint, SetupError, Webhook};
-use super::super::{Storage, Starved, State, Status, Target};
-use super::{Dispatch, Note, Setup, Way, log};
+use super::super::webhook::Endpoint;
+use super::super::{Starved, State, Status, Storage, Target};
+use super::{Dispatch, Note, Way, log};
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
 const WINDOW: usize = 20_000;
@@ -187,12 +187,6 @@ impl<S: Storage> Dispatch<S> {
         all.sort_by(|a, b| a.team.cmp(&b.team));
         all
     }
-}
-
-/// The client for `targets`, which needs TLS if any of them does.
-pub(super) fn webhook(setup: &Setup, targets: &[Target]) -> Result<Webhook, SetupError> {
-    let tls = targets.iter().any(|target| Endpoint::is_tls(&target.url));
-    Webhook::new(&setup.connection, setup.config.timeout, tls, Arc::clone(&setup.clock))
 }
 
 /// Asks for the secret of `target`, which may read a file.

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
+use reqwest::header::HeaderName;
 use serde_json::Value;
 
 use super::record::{Millis, Of, Post, Record};
 use super::time::VirtualClock;
-use crate::delivery::{Carried, Carrier, Reached};
+use crate::delivery::{Carried, Lost, Reached, Reply, Request, Transport};
 use crate::standin::{Plan, Quota, Ruling};
 
 /// Longest way of a request to SIGNL4. A gateway that starts anew counts what was under way by then.
@@ -77,7 +78,7 @@ struct Passage {
 }
 
 /// An answer of SIGNL4, or of who stands before it.
-struct Reply {
+struct Said {
     status: u16,
     verdict: u16,
     blocked: bool,
@@ -162,7 +163,7 @@ impl Signl4 {
     }
 
     /// SIGNL4 gets a request, at the time that the clock of the account must not run before.
-    fn arrive(&self, post: usize, secret: &str, serial: u32, at: Millis, weather: Weather) -> Reply {
+    fn arrive(&self, post: usize, secret: &str, serial: u32, at: Millis, weather: Weather) -> Said {
         let mut state = self.state();
         state.late.sort_unstable();
         while let Some(&(late, ..)) = state.late.first()
@@ -177,19 +178,17 @@ impl Signl4 {
         reply
     }
 
-    async fn pass(self: Arc<Self>, request: reqwest::Request) -> Result<reqwest::Response, Reached> {
-        let secret = request.url().path_segments().and_then(|mut path| path.next_back()).unwrap_or_default();
-        let body = request.body().and_then(reqwest::Body::as_bytes).unwrap_or_default();
-        let body: Value = serde_json::from_slice(body).expect("what is posted is JSON");
+    async fn pass(self: Arc<Self>, request: Request) -> Result<Reply, Lost> {
+        let secret = request.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default();
+        let body: Value = serde_json::from_slice(&request.body).expect("what is posted is JSON");
         let (post, passage) = self.leave(secret, &body);
-        let timeout = request.timeout().copied().expect("every post has its time");
         let way = self.travel(post, secret.to_owned(), marked_serial(&body), passage);
-        let answer = tokio::time::timeout(timeout, way).await.unwrap_or(Err(Reached::Perhaps));
+        let answer = tokio::time::timeout(request.timeout, way).await.unwrap_or(Err(Reached::Perhaps));
         let mut record = self.record();
         let post = &mut record.posts[post];
         post.ended = Some(self.clock.millis());
-        post.answer = answer.as_ref().map_or(0, |response| response.status().as_u16());
-        answer
+        post.answer = answer.as_ref().map_or(0, |reply| reply.status.as_u16());
+        answer.map_err(|reached| Lost { reached, reason: "no answer".to_owned() })
     }
 
     async fn travel(
@@ -198,7 +197,7 @@ impl Signl4 {
         secret: String,
         serial: u32,
         passage: Passage,
-    ) -> Result<reqwest::Response, Reached> {
+    ) -> Result<Reply, Reached> {
         let Some(there) = passage.there else {
             tokio::time::sleep(passage.back.unwrap_or(Duration::MAX)).await;
             return Err(if passage.weather == Weather::Refused { Reached::No } else { Reached::Perhaps });
@@ -210,16 +209,16 @@ impl Signl4 {
         let reply = self.arrive(post, &secret, serial, self.clock.millis(), passage.weather);
         let Some(back) = passage.back else { return std::future::pending().await };
         tokio::time::sleep(back).await;
-        let mut response = hyper::Response::builder().status(reply.status);
-        for (name, value) in reply.headers {
-            response = response.header(name, value);
-        }
-        Ok(response.body(reply.body).expect("a reply is made of valid parts").into())
+        let status = reply.status.try_into().expect("it is a status");
+        let header = |(name, value): (&'static str, String)| {
+            (HeaderName::from_static(name), value.try_into().expect("it is a header's"))
+        };
+        Ok(Reply { status, headers: reply.headers.into_iter().map(header).collect(), body: reply.body })
     }
 }
 
-impl Carrier for Arc<Signl4> {
-    fn carry(&self, request: reqwest::Request) -> Carried {
+impl Transport for Arc<Signl4> {
+    fn carry(&self, request: Request) -> Carried {
         Box::pin(Arc::clone(self).pass(request))
     }
 }
@@ -241,7 +240,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-fn note(post: &mut Post, reply: &Reply, at: Millis) {
+fn note(post: &mut Post, reply: &Said, at: Millis) {
     (post.arrived, post.verdict, post.blocked) = (Some(at), reply.verdict, reply.blocked);
 }
 
@@ -301,7 +300,7 @@ impl State {
     }
 
     /// What is said to a request that arrives at `now`.
-    fn judge(&mut self, secret: &str, serial: u32, now: Timestamp, weather: Weather) -> Reply {
+    fn judge(&mut self, secret: &str, serial: u32, now: Timestamp, weather: Weather) -> Said {
         let known = self.secrets[secret];
         let (number, marked) = (serial / 2, serial % 2 == 1);
         let weather = match weather {
@@ -345,7 +344,7 @@ impl State {
         let body =
             if status == 201 { format!(r#"{{"eventId":"e{}"}}"#, self.rng.u32(..)) } else { String::new() };
         // A proxy that lost the answer: the event is there all the same.
-        Reply { status, verdict, blocked, headers, body }
+        Said { status, verdict, blocked, headers, body }
     }
 }
 

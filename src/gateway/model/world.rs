@@ -23,7 +23,7 @@ use super::time::{VirtualClock, still};
 use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Routes};
 use crate::context::Context;
-use crate::delivery::{Connection, Delivery, Proxy, Target};
+use crate::delivery::{Delivery, EventId, Target, Webhook};
 use crate::diagnostic::Source;
 use crate::intake::Intake;
 use crate::spool::{Filter, Listed, Reader, Spool, State, StormState};
@@ -263,22 +263,17 @@ impl Running {
         world.signl4.begin(life);
         world.find_what_a_crash_left(&spool).await;
         let (stop, stopped) = watch::channel(false);
-        let carrier = Some(Arc::new(Arc::clone(&world.signl4)) as _);
-        let connection = Connection { proxy: Proxy::Off, carrier, ..Connection::default() };
+        let transport = Arc::new(Arc::clone(&world.signl4));
+        let timeout = config.delivery.timeout;
+        let webhook = Webhook::new(transport, EventId::default(), timeout, Arc::clone(&clock));
         let (mood, its_clock) = (Arc::clone(&world.mood), Arc::clone(&world.clock));
         let disk = Disk { spool: spool.clone(), mood, clock: its_clock };
         let aims = world.targets(&config, site.aims);
         let seed = world.draw(|rng| rng.u64(..));
-        let delivery = Delivery::start(
-            config.delivery.clone(),
-            connection,
-            aims,
-            disk,
-            Arc::clone(&clock),
-            seed,
-            stopped,
-        );
-        let delivery = delivery.expect("a client without TLS can be made");
+        let delivery_config = config.delivery.clone();
+        let (delivery, run) =
+            Delivery::over(delivery_config, webhook, aims, disk, Arc::clone(&clock), seed, stopped);
+        tokio::spawn(run);
         let storms = Arc::new(Notify::new());
         let supervisor = Supervisor::new(watch::channel(false).1);
         connect(&spool, &delivery, &storms, mpsc::unbounded_channel().0, &supervisor);

@@ -114,6 +114,14 @@ fn every_module_says_what_it_is() {
 }
 
 #[test]
+fn no_source_file_is_longer_than_500_lines() {
+    let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();
+    let long: Vec<_> =
+        files("src", "rs").into_iter().filter(|path| lines(path) > 500).map(|path| shown(&path)).collect();
+    assert!(long.is_empty(), "split by subject: {long:?}");
+}
+
+#[test]
 fn an_ignored_test_says_what_it_needs() {
     let mut broken = Vec::new();
     for path in files("src", "rs").into_iter().chain(files("tests", "rs")) {

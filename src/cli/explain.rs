@@ -2,7 +2,6 @@
 //! rules as the service, with the whole trace.
 
 mod json;
-mod key;
 mod known;
 
 use std::io::{IsTerminal, Read};
@@ -21,7 +20,7 @@ use crate::gateway::load_unproven;
 use crate::intake::for_each_team;
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
-use crate::spool::{KnownIncident, Reader};
+use crate::spool::{self, KnownIncident, Reader};
 use crate::watch::mute::Mutes;
 
 use super::difference::Difference;
@@ -111,8 +110,8 @@ pub(super) fn explain(site: &Site, arguments: &Arguments) -> Exit {
     let load = |path: Option<&PathBuf>| load_unproven(&config, path.map(std::slice::from_ref));
     let rules = load(None).and_then(|rules| {
         let others = arguments.diff.as_ref().map(|path| load(Some(path))).transpose()?;
-        let open = known::open(Reader::open(&config.spool.path).ok().as_ref());
-        Ok(Rules { rules, others, mutes: mutes(&config), open })
+        let (mutes, open) = remembered(&config);
+        Ok(Rules { rules, others, mutes, open })
     });
     let rules = match rules {
         Ok(rules) => rules,
@@ -140,17 +139,19 @@ struct Rules {
     open: Option<Vec<KnownIncident>>,
 }
 
-/// What is muted: the config's windows, and the mutes in the spool where that can be read.
-fn mutes(config: &Config) -> Mutes {
+/// What is muted and which incidents are open, as the spool remembers it. Without a spool only the config's windows mute.
+fn remembered(config: &Config) -> (Mutes, Option<Vec<KnownIncident>>) {
+    let read = async |spool: Reader| -> Result<_, spool::Error> {
+        Ok((Mutes::load(config, &spool).await?, Some(known::open(&spool).await?)))
+    };
     let known = Reader::open(&config.spool.path)
         .map_err(|error| error.to_string())
-        .and_then(|spool| runtime().block_on(Mutes::load(config, &spool)).map_err(|error| error.to_string()));
+        .and_then(|spool| runtime().block_on(read(spool)).map_err(|error| error.to_string()));
     known.unwrap_or_else(|problem| {
-        // Where there is no spool there are no mutes.
         if config.spool.path.exists() {
-            eprintln!("smtp2signl4: mutes are not looked at: {problem}");
+            eprintln!("smtp2signl4: mutes and open incidents are not looked at: {problem}");
         }
-        Mutes::of_config(config)
+        (Mutes::of_config(config), None)
     })
 }
 
@@ -256,7 +257,7 @@ impl Page<'_> {
                 self.line(0, "");
                 self.line(0, &self.bold(&format!("Event for team {}", event.team)));
                 payload.lines().for_each(|line| self.line(1, line));
-                self.line(1, &excerpt(&key::line(event)));
+                self.line(1, &excerpt(&event.identity.words()));
                 if let Some(open) = self.open {
                     self.line(1, &known::line(event, open));
                 }
@@ -270,7 +271,6 @@ impl Page<'_> {
                     let (name, size) = (excerpt(&file.name), shown_size(file.size));
                     self.line(1, &format!("with the file {name} ({}, {size}{redacted})", file.media_type));
                 }
-                self.line(1, &excerpt(&event.identity.words()));
                 if let Some(repeat) = event.repeat {
                     self.line(1, &format!("repeat = \"{repeat}\""));
                 }

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::mail::Trust;
+use crate::words::Words;
 
 /// Where an external id came from.
 #[derive(
@@ -118,6 +119,11 @@ impl Identity {
         };
         let family = self.family.as_deref().unwrap_or("no known product");
         let instance = if self.instance.is_empty() { "unknown" } else { &self.instance };
-        format!("key {by}; from {family}, installation {instance}")
+        let mut text = format!("key {by}; from {family}, installation {instance}");
+        if let Some(Guess { base, mark }) = &self.guess {
+            let mark = mark.map_or_else(String::new, |mark| format!(", marked {}", mark.word()));
+            text.push_str(&format!("; base {base}{mark}: another text is another incident"));
+        }
+        text
     }
 }

@@ -79,8 +79,7 @@ pub(super) fn posted_id(identity: &Identity, key: &str, own: Option<&Row>, rows:
     let is_held = |id: &str| {
         rows.iter().any(|row| {
             let same_source = matches(identity, row) == Some(Match::Same);
-            row.is_open()
-                && row.incident.external_id == id
+            row.is_alert(id)
                 && own.is_none_or(|own| own.id != row.id)
                 && (stranger || !row.source.stranger)
                 && !(stranger && same_source)
@@ -96,6 +95,20 @@ pub(super) fn posted_id(identity: &Identity, key: &str, own: Option<&Row>, rows:
     } else {
         format!("{suffixed}@{family}")
     }
+}
+
+/// The open incidents whose alerts SIGNL4 knows by one of these ids: what is posted under it is about all of them.
+pub(super) fn alerts<'a>(rows: &'a [Row], ids: &[String]) -> impl Iterator<Item = &'a Row> {
+    rows.iter().filter(|row| ids.iter().any(|id| row.is_alert(id)))
+}
+
+/// Whether a post about `row`, which is a stranger's or whose life is over, would close the alert of a known sender's
+/// incident that is not among those `closed` here.
+pub(super) fn is_anothers(row: &Row, closed: &[&Row], rows: &[Row]) -> bool {
+    let stays = |other: &Row| !closed.iter().any(|closed| closed.id == other.id);
+    (row.source.stranger || !row.is_open())
+        && alerts(rows, std::slice::from_ref(&row.incident.external_id))
+            .any(|other| !other.source.stranger && stays(other))
 }
 
 /// What a close or an acknowledgement is about.

@@ -152,6 +152,11 @@ impl Row {
         self.incident.state != State::Resolved
     }
 
+    /// Whether it is open, and what is posted under `id` is about its alert.
+    pub fn is_alert(&self, id: &str) -> bool {
+        self.is_open() && self.incident.external_id == id
+    }
+
     /// An open of it was delivered, and SIGNL4 calls it `event_id`: the quiet time counts from now. If it had been
     /// withdrawn for a close, that close must follow it: its number.
     pub fn was_posted(&mut self, seq: u64, event_id: Option<&str>, at: Timestamp) -> Option<u64> {

@@ -301,7 +301,7 @@ fn close<E>(
         // An acknowledgement leaves what is held where it is.
         let at = if acknowledges { Page::Gone } else { page(row)? };
         let id = &row.incident.external_id;
-        let is_anothers = is_anothers_alert(case, row, rows);
+        let is_anothers = claim::is_anothers(row, rows, case.rows);
         let verdict = match case.will {
             _ if is_anothers => {
                 Verdict::Count { reason: format!("`{id}` is the alert of another source, which stays open") }
@@ -352,15 +352,6 @@ fn close<E>(
     Ok(ruling)
 }
 
-/// Whether SIGNL4 knows an open incident of a known sender, which is not closed here, by the id of this row: that of a
-/// stranger, or of one whose life is over. A post would close the other's alert.
-fn is_anothers_alert(case: &Case<'_>, row: &Row, closed: &[&Row]) -> bool {
-    let id = &row.incident.external_id;
-    let shares = |other: &Row| !other.source.stranger && other.is_open() && other.incident.external_id == *id;
-    let stays = |other: &Row| !closed.iter().any(|closed| closed.id == other.id);
-    (row.source.stranger || !row.is_open()) && case.rows.iter().any(|other| shares(other) && stays(other))
-}
-
 /// A stranger's incident that SIGNL4 knows by an id that was closed is closed there with it: its next open pages.
 fn shared_by_strangers<E>(
     case: &Case<'_>,
@@ -369,18 +360,11 @@ fn shared_by_strangers<E>(
     page: &impl Fn(&Row) -> Result<Page, E>,
     ruling: &mut Ruling,
 ) -> Result<(), E> {
-    for row in case.rows {
-        let shares = row.source.stranger && row.is_open() && sent.contains(&row.incident.external_id);
-        if shares && !ruling.rows.iter().any(|known| known.id == row.id) && page(row)? == Page::Gone {
+    for row in claim::alerts(case.rows, sent).filter(|row| row.source.stranger) {
+        if !ruling.rows.iter().any(|known| known.id == row.id) && page(row)? == Page::Gone {
             let step = (&case.report, &Verdict::Pass);
-            ruling.rows.push(advance(
-                case,
-                key,
-                Some(row),
-                &row.incident.external_id,
-                step,
-                (case.seq, None),
-            ));
+            let id = &row.incident.external_id;
+            ruling.rows.push(advance(case, key, Some(row), id, step, (case.seq, None)));
         }
     }
     Ok(())

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entry::{
-    Count, Entry, Filter, Folded, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued,
-    Selection, Shown, Storm, Told, Unheard, Vouched, Withdrawn,
+    Count, Entry, Filter, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued, Selection,
+    Shown, Unheard, Vouched, Withdrawn,
 };
 use super::reservation::{Reservation, Urgent};
+use super::storm::{Folded, Storm, Told};
 use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
 use crate::mail::{self, Envelope, MailId, Origin, Trust};
 

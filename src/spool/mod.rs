@@ -29,6 +29,7 @@ mod owner;
 mod reader;
 mod reservation;
 mod sqlite;
+mod storm;
 mod writer;
 
 use std::sync::{Arc, OnceLock};
@@ -38,13 +39,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use config::{Config, Sync};
 pub use entry::{
-    Admission, Count, Entry, Filter, Folded, IncidentFilter, KeptEvent, KnownIncident, Listed, Memo, News,
-    Outcome, Past, Queued, Selection, Shown, ShownEvent, State, Storm, StormState, Told, Unheard, Vouched,
-    Withdrawn,
+    Admission, Count, Entry, Filter, IncidentFilter, KeptEvent, KnownIncident, Listed, Memo, News, Outcome,
+    Past, Queued, Selection, Shown, ShownEvent, State, Unheard, Vouched, Withdrawn,
 };
 pub use error::{Error, OpenError, PutError};
 pub use reader::Reader;
 pub use reservation::{QUIET, RANKS, Reservation, STRANGE, Urgent, rank};
+pub use storm::{Folded, Storm, StormState, Told};
 
 use crate::clock::Clock;
 use crate::event::Event;

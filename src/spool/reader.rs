@@ -12,12 +12,12 @@ use tokio::task;
 
 use super::engine::{self, Failure};
 use super::entry::{
-    Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Shown, Storm, Unheard,
-    Vouched,
+    Count, Filter, IncidentFilter, KnownIncident, Listed, Past, Queued, Shown, Unheard, Vouched,
 };
 use super::error::{Error, OpenError};
 use super::reservation::{Reservation, Urgent};
 use super::sqlite;
+use super::storm::{Folded, Storm};
 use crate::mail::MailId;
 
 /// Questions that are answered at a time; more wait. Enough for every team's delivery and an operator.

@@ -9,7 +9,7 @@ use crate::mail::{self, Message};
 use crate::rules::Judgement;
 use crate::spool::KnownIncident;
 
-use super::{key, known};
+use super::known;
 
 /// The message, the events and the trace. `open` are the incidents that are open, where that is known.
 pub(super) fn of(
@@ -24,7 +24,7 @@ pub(super) fn of(
         .flat_map(|(_, judgement)| &judgement.events)
         .map(|event| {
             let payload: Value = serde_json::from_str(&event.payload()).expect("a payload is JSON");
-            let mut shown = json!({ "team": event.team, "payload": payload, "key": key::json(event) });
+            let mut shown = json!({ "team": event.team, "payload": payload });
             if !event.attachments.is_empty() {
                 shown["attachments"] = json!(event.attachments);
             }

@@ -5,17 +5,19 @@ use serde_json::{Value, json};
 
 use crate::event::{Event, KeySource, Status};
 use crate::incident::State;
-use crate::spool::{IncidentFilter, KnownIncident, Reader};
+use crate::spool::{self, IncidentFilter, KnownIncident, Reader};
 
-use super::super::{excerpt, local, runtime};
+use super::super::{excerpt, local};
 
 /// Most incidents that are looked at.
 const LIMIT: usize = 10_000;
 
-/// The open incidents of the spool; none where it cannot be read.
-pub(super) fn open(spool: Option<&Reader>) -> Option<Vec<KnownIncident>> {
-    let filter = IncidentFilter { open: true, team: None, limit: LIMIT };
-    runtime().block_on(spool?.incidents(filter)).ok()
+/// The open incidents of the spool.
+///
+/// # Errors
+/// It cannot be read.
+pub(super) async fn open(spool: &Reader) -> Result<Vec<KnownIncident>, spool::Error> {
+    spool.incidents(IncidentFilter { open: true, team: None, limit: LIMIT }).await
 }
 
 /// The open incident that `event` is about, if there is one of its source.

@@ -34,7 +34,6 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use super::allowance::Allowances;
 use super::config::{Config, Sync};
 use super::engine::{self, Applied, Change, Failure, Refused};
-use super::entry::Outcome;
 use super::error::OpenError;
 use super::lock::Lock;
 use crate::incident::{self, Storms};
@@ -298,8 +297,13 @@ fn failure(error: &rusqlite::Error) -> Failure {
 }
 
 impl Writer {
-    /// Notes outcomes in a database that is no longer where it was.
-    fn record_last(&mut self, outcomes: &[Outcome]) -> rusqlite::Result<()> {
+    /// Does `act` in one transaction. Where the database is no longer in its place nothing is done, but for what is
+    /// `last`: that is for the rescue alone. Why it is not in its place, if so.
+    fn transact<T>(
+        &mut self,
+        last: bool,
+        act: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Result<T, String>> {
         let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
         let mut work = Work {
             db: &transaction,
@@ -312,8 +316,18 @@ impl Writer {
             storms: &mut self.storms,
             allowances: &self.allowances,
         };
-        _ = work.change(&Change::Record(outcomes.to_vec()))?;
-        transaction.commit()
+        let done = act(&mut work)?;
+        let Work { next_seq, unnamed, .. } = work;
+        // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
+        // that is.
+        let check = || if last { Ok(()) } else { self.ground.check() };
+        if let Err(what) = check() {
+            return Ok(Err(what));
+        }
+        transaction.commit()?;
+        self.next_seq = next_seq;
+        self.unnamed.extend(unnamed);
+        Ok(check().map(|()| done))
     }
 
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
@@ -335,32 +349,10 @@ impl engine::Writer for Writer {
         let before = self.room.clone();
         let mut apply = || {
             self.room.measure(&self.db, &self.disk)?;
-            let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-            let mut work = Work {
-                db: &transaction,
-                next_seq: self.next_seq,
-                space: &self.disk,
-                room: &mut self.room,
-                unnamed: Vec::new(),
-                incidents: &self.incidents,
-                retention: self.retention,
-                storms: &mut self.storms,
-                allowances: &self.allowances,
-            };
-            let answers =
-                changes.iter().map(|change| work.change(change)).collect::<rusqlite::Result<_>>()?;
-            let Work { next_seq, unnamed, .. } = work;
-            // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
-            // that is.
-            if let Err(what) = self.ground.check() {
-                return Ok(Err(Failure::Gone(what)));
-            }
-            transaction.commit()?;
-            self.next_seq = next_seq;
-            self.unnamed.extend(unnamed);
-            Ok(self.ground.check().map(|()| answers).map_err(Failure::Gone))
+            self.transact(false, |work| changes.iter().map(|change| work.change(change)).collect())
         };
-        apply().map_err(|error| failure(&error)).and_then(|done| done).inspect_err(|_| {
+        let applied = apply().map_err(|error| failure(&error));
+        applied.and_then(|done| done.map_err(Failure::Gone)).inspect_err(|_| {
             self.room = before;
             // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
             self.storms = storms::raging(&self.db).unwrap_or_default();
@@ -379,7 +371,8 @@ impl engine::Writer for Writer {
         for change in changes {
             // What is delivered need not be saved.
             if let Change::Record(outcomes) = change
-                && let Err(problem) = self.record_last(outcomes)
+                && let Err(problem) =
+                    self.transact(true, |work| work.change(&Change::Record(outcomes.clone())))
             {
                 tracing::warn!(%problem, "what was delivered last is not noted: it may go out again");
             }

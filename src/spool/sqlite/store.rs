@@ -25,10 +25,11 @@ use crate::event::Severity;
 use crate::mail::MailId;
 use crate::spool::engine::{self, Content, Failure, PAGE};
 use crate::spool::entry::{
-    Count, Filter, Folded, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent,
-    State, Storm, Unheard, Vouched,
+    Count, Filter, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent, State,
+    Unheard, Vouched,
 };
 use crate::spool::reservation::{Reservation, Urgent};
+use crate::spool::storm::{Folded, Storm};
 
 /// The page cache of a connection that reads, in KiB.
 const CACHE: i64 = 2 << 10;

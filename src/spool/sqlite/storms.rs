@@ -13,7 +13,7 @@ use crate::incident::{self, Flood, Kind, Storms, Ticket};
 use crate::mail::{Envelope, Origin};
 use crate::spool::allowance::{self, Allowances};
 use crate::spool::engine::{self, Applied, Fresh};
-use crate::spool::entry::{Storm, StormState, Told};
+use crate::spool::storm::{Storm, StormState, Told};
 
 /// The columns that [`storm`] reads.
 pub(super) const STORM: &str = "id, team, source, state, began_at, excess_at, first_at, last_at, folded, open, \

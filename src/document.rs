@@ -418,7 +418,17 @@ fn article(noun: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Severity;
+
+    /// A closed list of words.
+    #[derive(Debug, Clone, Copy, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+    #[strum(serialize_all = "lowercase")]
+    enum Level {
+        Critical,
+        High,
+        Medium,
+        Low,
+        Info,
+    }
 
     fn errors(text: &str, body: impl FnOnce(&mut Table<'_>)) -> Vec<String> {
         let found = read(&Source::new("t.toml", text), body).unwrap_err();
@@ -428,7 +438,7 @@ mod tests {
     #[test]
     fn every_error_is_found_at_once_and_in_order() {
         let found = errors("lsten = 'x'\nsize = '3 bananas'\nlevel = 'hihg'\ncount = 99\n", |table| {
-            table.word::<Severity>("level");
+            table.word::<Level>("level");
             table.integer("count", 1..=9);
             table.string("listen");
             table.size("size");

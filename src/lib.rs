@@ -3,15 +3,17 @@
 //! ```text
 //! smtp ──► mail ──► rules ──► event ──► spool ──► delivery ──► SIGNL4
 //! listen   noun     judge     noun      keep      post
-//!      └────────────── gateway wires, cli starts ──────────────┘
+//! └─────────── intake ─────────────────────┘
+//!           context, watch and operator beside it; gateway wires, cli starts
 //! ```
 //!
 //! The guarantee: a mail that was answered `250` is on disk, synced, together with the events that the
 //! rules made of it, and each of those events is posted until SIGNL4 takes it or an operator decides
 //! otherwise. Three nouns ([`mail`], [`event`], [`incident`]) are plain data. Four stages ([`smtp`], [`rules`],
 //! [`spool`], [`delivery`]) know the nouns and not each other, but for delivery, which drains the spool.
-//! [`gateway`] alone knows the order of the pipeline; on the way from edge to rules it has [`authenticity`] gather
-//! evidence about the sender.
+//! [`intake`] takes a mail the way from edge to spool, on which [`authenticity`] gathers evidence about the sender;
+//! [`watch`] looks after what no single mail shows; [`operator`] does what a person asks for. They share a [`context`], and
+//! [`gateway`] starts and stops them.
 
 pub mod address;
 pub mod clock;

@@ -1,5 +1,5 @@
-//! The gateway: the only place that knows the order of the pipeline. It opens the spool, starts delivery,
-//! listens, and ends in the opposite order, so that what was accepted is kept and what was posted is noted.
+//! The gateway: starts the parts and stops them. It opens the spool, starts delivery, listens, and ends in the
+//! opposite order, so that what was accepted is kept and what was posted is noted.
 
 #[cfg(test)]
 mod model;

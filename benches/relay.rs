@@ -1,6 +1,6 @@
 //! What the whole relay does: mails a second accepted durably and relayed, the time from the end of DATA to
-//! the POST, CPU and memory of the gateway; and the same with fsync off, so that the cost of the promise is
-//! seen.
+//! the POST, CPU and memory of the gateway and what it writes to the disk; and the same with fsync off, so that the
+//! cost of the promise is seen.
 //!
 //! ```text
 //! cargo bench --bench relay                    20 sessions, 1 session, a steady 500 mails/s
@@ -56,27 +56,33 @@ struct Report {
     relayed: f64,
     p50: Duration,
     p99: Duration,
-    cpu: f64,
     mails: usize,
+    usage: Usage,
+}
+
+/// What the gateway has used since its start.
+struct Usage {
+    cpu: f64,
     peak_kib: u64,
+    written: u64,
 }
 
 impl Report {
-    const HEAD: &'static str =
-        "run          sync  accepted/s  relayed/s  to POST p50 ms  p99 ms  CPU s  CPU us/mail  peak RSS MiB";
+    const HEAD: &'static str = "run          sync  accepted/s  relayed/s  to POST p50 ms  p99 ms  CPU s  CPU us/mail  peak RSS MiB  KB written/mail";
 
     fn print(&self) {
         println!(
-            "{:<12} {:<4} {:>11.0} {:>10.0} {:>15.2} {:>7.2} {:>6.2} {:>12.0} {:>13.1}",
+            "{:<12} {:<4} {:>11.0} {:>10.0} {:>15.2} {:>7.2} {:>6.2} {:>12.0} {:>13.1} {:>16.1}",
             self.name,
             self.sync,
             self.accepted,
             self.relayed,
             self.p50.as_secs_f64() * 1e3,
             self.p99.as_secs_f64() * 1e3,
-            self.cpu,
-            self.cpu * 1e6 / self.mails as f64,
-            self.peak_kib as f64 / 1024.0,
+            self.usage.cpu,
+            self.usage.cpu * 1e6 / self.mails as f64,
+            self.usage.peak_kib as f64 / 1024.0,
+            self.usage.written as f64 / 1e3 / self.mails as f64,
         );
     }
 }
@@ -105,7 +111,7 @@ async fn run(
     let accepted = start.elapsed();
     tokio::time::timeout(PATIENCE, sink.wait_for(mails)).await.expect("every mail that got 250 is relayed");
     let relayed = start.elapsed();
-    let (cpu, peak_kib) = gateway.usage();
+    let usage = gateway.usage();
     gateway.kill();
 
     let mut times = sink.times.lock().unwrap().latencies.clone();
@@ -117,9 +123,8 @@ async fn run(
         relayed: mails as f64 / relayed.as_secs_f64(),
         p50: times[times.len() / 2],
         p99: times[times.len() * 99 / 100],
-        cpu,
         mails,
-        peak_kib,
+        usage,
     }
 }
 
@@ -310,16 +315,22 @@ impl Gateway {
         Self { child, address }
     }
 
-    /// CPU seconds so far and the peak of resident memory in KiB.
-    fn usage(&self) -> (f64, u64) {
+    /// CPU seconds so far, the peak of resident memory in KiB, and the bytes that were written to a disk.
+    fn usage(&self) -> Usage {
         let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id())).unwrap();
         let stat = read("stat");
         let fields: Vec<&str> = stat[stat.rfind(')').unwrap() + 2..].split(' ').collect();
         let ticks: u64 = fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap();
         let status = read("status");
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        // USER_HZ is 100 on every Linux that Rust's standard library runs on.
-        (ticks as f64 / 100.0, peak.trim().trim_end_matches(" kB").parse().unwrap())
+        let io = read("io");
+        let written = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).unwrap();
+        Usage {
+            // USER_HZ is 100 on every Linux that Rust's standard library runs on.
+            cpu: ticks as f64 / 100.0,
+            peak_kib: peak.trim().trim_end_matches(" kB").parse().unwrap(),
+            written: written.parse().unwrap(),
+        }
     }
 
     fn kill(&mut self) {

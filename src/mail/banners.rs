@@ -153,7 +153,14 @@ trait RevLimited: Iterator<Item = usize> + Sized {
 
 impl<I: Iterator<Item = usize>> RevLimited for I {}
 
+/// What Proofpoint puts around its banners, where no mail program shows it.
+const MARKED: [&str; 2] = ["ZjQcmQRYFpfptBannerStart", "ZjQcmQRYFpfptBannerEnd"];
+
 fn shipped_above(text: &str) -> Option<usize> {
+    if text.starts_with(MARKED[0]) {
+        let head = &text[..text.floor_char_boundary(LIMIT)];
+        return head.find(MARKED[1]).map(|end| end + MARKED[1].len());
+    }
     let paragraph = paragraph(text);
     let mut found = None;
     let mut end = 0;
@@ -288,6 +295,12 @@ mod tests {
             "[EXTERNAL]: Exercise caution when opening attachments or clicking links.",
             "CAUTION: external mail",
             "You don't often get email from monitor@ops.example. Learn why this is important",
+            "Sie erhalten nicht oft E-Mails von monitor@ops.example. Erfahren Sie, warum dies wichtig ist<https://aka.ms/x>",
+            "Vous ne recevez pas souvent de courriers de la part de monitor@ops.example. Pourquoi c'est important",
+            "Warning: This email is from an unusual correspondent.\nMake sure this is someone you trust.",
+            "This sender is not from your organisation. Be careful with links.",
+            "⚠ EXTERNAL SENDER – Vorsicht bei Links und Anhängen",
+            "ZjQcmQRYFpfptBannerStart\nThis Message Is From an External Sender\nThis message came from outside your organization.\nZjQcmQRYFpfptBannerEnd",
             "ACHTUNG: Diese E-Mail kommt von außerhalb des Unternehmens. Öffnen Sie keine Links oder Anhänge unbekannter Absender.",
             "Externe E-Mail",
             "ATTENTION : Ce message provient de l'extérieur. Ne cliquez pas sur les liens.",
@@ -327,6 +340,7 @@ mod tests {
             "_______________________________________________\nalerts mailing list -- alerts@lists.ops.example\nTo unsubscribe send an email to alerts-leave@lists.ops.example",
             "This message and any attachments are intended only for the named recipient.\n\nIf you are not the intended recipient, delete it.",
             "Diese E-Mail enthält vertrauliche Informationen.",
+            "Der Inhalt dieser E-Mail ist vertraulich.",
             "Email secured by Example MTA",
             "--\nYou received this message because you are subscribed to the Google Groups \"alerts\" group.\nTo unsubscribe from this group, send an email to alerts+unsubscribe@lists.example.",
             "CONFIDENTIALITY NOTICE: for the addressee.",

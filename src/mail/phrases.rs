@@ -34,8 +34,13 @@ static ORIGIN: LazyLock<RegexSet> = LazyLock::new(|| {
         format!(
             r"^[\W_]*(?:caution|warning|attention|notice|be careful)?[\W_]*\bexternal(?: {mail})?[\W_]*$"
         ),
-        r"^[\W_]*\bexternal(?: (?:e-?mail|mail|message|sender))?[\W_]*[\]:!*>-][\W_]*(?:please|be|do not|don.t|exercise|use|think|verify)\b".to_owned(),
+        r"^[\W_]*\bexternal(?: (?:e-?mail|mail|message|sender))?[\W_]*[\]:!*>–—-][\W_]*(?:please|be|do not|don.t|exercise|use|think|verify|caution|vorsicht|bitte|achtung)\b".to_owned(),
         r"^[\W_]*you (?:don.t|do not) often (?:get|receive) e-?mails? from\b".to_owned(),
+        r"^[\W_]*sie erhalten nicht (?:oft|häufig) e-?mails? von\b".to_owned(),
+        r"^[\W_]*vous ne recevez pas souvent\b.{0,40}\bde\b".to_owned(),
+        r"^[\W_]*no suele recibir (?:correos?|mensajes?)\b.{0,40}\bde\b".to_owned(),
+        format!(r"^{LEAD}this {mail} is from an unusual (?:correspondent|sender)\b"),
+        format!(r"^{LEAD}this sender is not\b.{{0,40}}{HOME}"),
         r"^[\W_]*some people who received this message don.t often get e-?mail from\b".to_owned(),
         format!(
             r"^{LEAD}(?:diese|die folgende|der)\b.{{0,20}}\b(?:e-?mail|mail|nachricht|absender)\b.{{0,60}}(?:\bextern\w*\b|\bau(?:ß|ss)erhalb\b|\bunbekannt\w*\b)"
@@ -55,6 +60,11 @@ static ADVICE: LazyLock<RegexSet> = LazyLock::new(|| {
     set(&[
         format!(r"^{LEAD}$"),
         r"^[\W_]*learn why this is important\W*$".to_owned(),
+        r"^[\W_]*erfahren sie,? warum dies wichtig ist\W*$".to_owned(),
+        r"^[\W_]*(?:découvrez )?pourquoi c.est important\W*$".to_owned(),
+        r"^[\W_]*(?:descubra )?por qué (?:es|esto es) importante\W*$".to_owned(),
+        r"^[\W_]*you have not previously corresponded with this sender$".to_owned(),
+        r"^[\W_]*make sure this is someone you trust$".to_owned(),
         format!(
             r"^{LEAD}(?:please |so |and )*(?:do not|don.t|never|avoid|be (?:careful|cautious|wary|vigilant)|exercise|use|take|think|stop|verify|treat|report|if|unless|only|before|when|make sure|ensure|contact|click|for more)\b.*\b(?:click\w*|open\w*|links?|attach\w*|files?|repl(?:y|ies|ying)|sender|content|information|credentials?|passwords?|suspicious|phish\w*|caution|safe|trust\w*|recogni[sz]e|help ?desk)\b"
         ),
@@ -78,11 +88,13 @@ static FOOTER: LazyLock<RegexSet> = LazyLock::new(|| {
         r"^\W*if you (?:are not|have received|received)\b.{0,80}\b(?:intended recipient|this (?:e-?mail|message)|in error|by mistake)\b".to_owned(),
         r"^\W*please (?:consider|think)\b.{0,60}\b(?:environment|print\w*)\b".to_owned(),
         r"^\W*(?:diese|die in dieser) (?:e-?mail|mail|nachricht)\b.{0,200}(?:\bvertraulich|\bausschlie(?:ß|ss)lich\b)".to_owned(),
+        r"^\W*der inhalt dieser (?:e-?mail|mail|nachricht)\b.{0,120}\bvertraulich".to_owned(),
         r"^\W*ce (?:message|courriel|e-?mail|mail)\b.{0,200}\bconfidentiel".to_owned(),
         r"^\W*este (?:correo|mensaje|e-?mail)\b.{0,200}\bconfidencial".to_owned(),
         r"^\W*(?:this )?(?:e-?mail|mail|message) (?:has been |was |is )?(?:secured|scanned|virus-checked|checked (?:for|by)|protected by|filtered by)\b.{0,150}$".to_owned(),
         r"^\W*(?:scanned|secured|protected|virus-checked) (?:by|with)\b.{0,80}$".to_owned(),
-        r"^\W*virus-free\b".to_owned(),
+        r"^\W*(?:virus-free|virenfrei)\b".to_owned(),
+        r"^\W*this is an automatically generated disclaimer\b".to_owned(),
         r"^\W*sent from my (?:iphone|ipad|phone|mobile|android|samsung|blackberry|galaxy)\b.{0,30}$".to_owned(),
         r"^\W*get outlook for (?:ios|android)\b".to_owned(),
         r"^\W*(?:you (?:have )?received|you(?:.re| are) receiving) this (?:message|e-?mail) because you(?:.re| are) (?:subscribed|a member)\b.{0,120}\b(?:group|groups|list)\b".to_owned(),

@@ -30,14 +30,17 @@ static FILTER: LazyLock<Regex> = LazyLock::new(|| {
         r"e-?mail|mail|message|msg|sender|source|origin|caution|warning|nachricht|absender|org|organization";
     let word = format!(r"(?:{outside}|{doubt}|{more})");
     let score = r"(?:[ :(]*[0-9]+(?:[.,][0-9]+)?%?\)?)?";
-    let core = format!(r"(?:(?:{more})[ :_-]+)*(?:{outside}|{doubt})(?:[ :_-]+{word})*[?!]*{score}");
+    let core =
+        format!(r"(?:marked as )?(?:(?:{more})[ :_-]+)*(?:{outside}|{doubt})(?:[ :_-]+{word})*[?!]*{score}");
     let inside = format!(r"[*!#~ ]*{core}[*!#~ ]*");
     let brackets = format!(
         r"\[{inside}\]|\{{{inside}\}}|\({inside}\)|<{inside}>|\*+ ?{core} ?\*+|#+ ?{core} ?#+|=+ ?{core} ?=+|_+ ?{core} ?_+"
     );
     let colon = format!(r"(?:{outside}|spam|junk)(?:[ _-]+(?:e-?mail|mail|message|sender))?\??");
-    Regex::new(&format!(r"^(?i:(?:{brackets})[:]?(?:\s*-\s+)?|{colon}\s*(?::|>|\s-\s))"))
-        .expect("the pattern is fixed")
+    Regex::new(&format!(
+        r"^(?:[⚠❗‼]\u{{fe0f}}?\s*)?(?i:(?:{brackets})[:-]?(?:\s*-\s+)?|{colon}\s*(?::|-?>|\s-\s))"
+    ))
+    .expect("the pattern is fixed")
 });
 
 /// The marks of forwarding, in the languages of mail programs.
@@ -151,6 +154,10 @@ mod tests {
             "FW: WG: [EXT] Fwd:",
             "[EXTERNAL] *** SPAM *** FW: ",
             "<External> ",
+            "⚠️ External: ",
+            "[EXTERNAL]-",
+            "[Marked as spam] ",
+            "External -> ",
             "Spam: ",
             "转发：",
         ] {

@@ -113,6 +113,59 @@ fn every_module_says_what_it_is() {
     assert!(silent.is_empty(), "no module doc: {silent:?}");
 }
 
+/// Most lines of a source file: what a reader can keep in mind.
+const LONGEST: usize = 500;
+
+#[test]
+fn no_source_file_is_too_long() {
+    let all = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(|folder| files(folder, "rs"));
+    let long: Vec<_> = all
+        .filter(|path| !path.components().any(|part| part.as_os_str() == "target"))
+        .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), shown(&path)))
+        .filter(|(lines, _)| *lines > LONGEST)
+        .collect();
+    assert!(long.is_empty(), "more than {LONGEST} lines: {long:?}");
+}
+
+/// What stands between backticks in `page`.
+fn quoted(page: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(page)).unwrap();
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_the_maps_name_is_there() {
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let named =
+            quoted(page).into_iter().filter(|name| name.contains('/') && !name.contains([' ', '*', '{']));
+        // A word in capitals stands for a name that the reader chooses.
+        let chosen = |path: &str| path.split('/').any(|part| part.len() > 1 && part == part.to_uppercase());
+        let named: Vec<String> = named.filter(|path| !chosen(path)).collect();
+        assert!(named.len() > 5, "{page} names nothing");
+        for path in named {
+            assert!(root().join(&path).exists(), "{page} names {path}, which is not there");
+        }
+    }
+}
+
+#[test]
+fn every_test_has_its_line_in_the_index() {
+    let named = quoted("tests/README.md");
+    for entry in fs::read_dir(root().join("tests")).unwrap() {
+        let entry = entry.unwrap();
+        let mut name = entry.file_name().to_str().unwrap().to_owned();
+        if entry.path().is_dir() {
+            name.push('/');
+        }
+        // `rules_*.rs` stands for all of them, and `smtp/*.txt` for its folder.
+        let fits = |pattern: &String| match pattern.split_once('*') {
+            Some((start, end)) => name.starts_with(start) && name.ends_with(end) || name == start,
+            None => *pattern == name,
+        };
+        assert!(name == "README.md" || named.iter().any(fits), "tests/README.md does not name {name}");
+    }
+}
+
 #[test]
 fn no_source_file_is_longer_than_500_lines() {
     let lines = |path: &PathBuf| fs::read_to_string(path).unwrap().lines().count();

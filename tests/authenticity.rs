@@ -189,9 +189,12 @@ async fn a_stranger_outside_pages_within_his_rate_and_a_relay_of_ours_is_refused
     for _ in 0..9 {
         // Another address, one that is proven, and the same stranger by way of a relay inside.
         assert!(takes("203.0.113.9", "").await.is_ok());
-        assert!(takes("10.0.0.1", hop).await.is_ok());
+        let id = takes("10.0.0.1", hop).await.unwrap();
+        assert!(kept(&edge, id).await.1.excess, "and is told in a digest");
         assert!(takes("10.0.0.1", "").await.is_ok());
     }
+    let id = takes("10.0.0.1", "Received: from b (b [198.51.100.68]) by mx; now\r\n").await.unwrap();
+    assert!(!kept(&edge, id).await.1.excess);
     assert!(takes("198.51.100.67", "").await.is_ok());
 }
 

@@ -37,7 +37,7 @@ use bytes::Bytes;
 use tracing::error;
 
 use crate::document::Table;
-use crate::mail::{Authenticity, Envelope, Header, Origin, Policy, Verdict};
+use crate::mail::{Authenticity, Envelope, Header, Message, Origin, Policy, Verdict};
 use crate::network::Network;
 
 /// The `[authenticity]` section. The defaults are those of [`Config::default`].
@@ -228,10 +228,14 @@ impl Checker {
             })
     }
 
-    /// The client's address, if it is outside the trusted networks.
-    pub fn outside(&self, envelope: &Envelope) -> Option<IpAddr> {
-        let address = envelope.client.address?;
-        (!self.trusted.iter().any(|network| network.contains(address))).then_some(address)
+    /// The trusted networks.
+    pub fn trusted(&self) -> &[Network] {
+        &self.trusted
+    }
+
+    /// The address outside the trusted networks that the mail came from, directly or by a relay of the site's own.
+    pub fn outside(&self, envelope: &Envelope, message: &Message) -> Option<IpAddr> {
+        envelope.outside(message.header("Received"), &self.trusted)
     }
 
     /// Whether no relay's word counts.

@@ -79,6 +79,9 @@ pub struct Guess {
 pub struct Identity {
     /// Who vouches for the mail.
     pub trust: Trust,
+    /// Whether it is one too many from a stranger's address: it is told in the digest of strangers' mails.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub excess: bool,
     /// Where the external id came from.
     pub key_source: KeySource,
     /// Set if and only if the external id is a guess.

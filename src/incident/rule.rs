@@ -7,7 +7,8 @@
 //! - A mail that is handed in twice counts once. Nothing of a stranger's closes or acknowledges, nor does a replay.
 //! - A close is for the incidents of its own source ([`claim`]); each has a close of its own under its own id.
 //! - An open joins the incident of its source, or begins one ([`claim::own`]), and pages by [`decide`].
-//! - What would page may be folded into the digest of a storm: of many texts of a guessed key, of a source, of a team.
+//! - What would page may be folded into the digest of a storm: of many texts of a guessed key, of a source, of a team, or
+//!   of a stranger's mails above his rate.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -391,6 +392,11 @@ fn fold(
             *verdict = Verdict::Fold;
             return Some(Ticket { flood, storm: raging, excess: true });
         }
+    }
+    if case.identity.excess && may_fold {
+        let flood = Flood { kind: Kind::Pages, stranger, source: Some(case.source.to_owned()) };
+        *verdict = Verdict::Fold;
+        return Some(Ticket { storm: storms.raging(case.team, &flood), flood, excess: true });
     }
     let critical = case.report.severity == Some(Severity::Critical);
     let measure = (storm, case.allowance);

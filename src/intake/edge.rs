@@ -38,13 +38,12 @@ impl Edge {
         Self { strangers, ..self }
     }
 
-    /// Whether the mail is one too many of a stranger's who came straight from outside. A relay of the site's own is not
-    /// told so: it would keep what others wait for, or return it to whoever was named as the sender.
+    /// Counts the mail if it is a stranger's, and returns whether it is one too many from its address outside.
     fn is_too_many(&self, checker: &Checker, mail: &Mail) -> bool {
-        let Some(client) = checker.outside(&mail.envelope) else { return false };
         let message = Message::parse(trace::header(&mail.content));
+        let Some(outside) = checker.outside(&mail.envelope, &message) else { return false };
         let stranger = self.intake.context.rules.get().standing(&message, &mail.envelope).trust.is_stranger();
-        stranger && !self.strangers.mail(client, self.intake.context.now())
+        stranger && !self.strangers.mail(outside, self.intake.context.now())
     }
 }
 
@@ -67,7 +66,10 @@ impl Accept for Edge {
             );
             return Err(Refusal::Unauthentic);
         }
-        if self.is_too_many(&checker, &mail) {
+        mail.envelope.excess = self.is_too_many(&checker, &mail);
+        // A relay of the site's own is not refused: it would keep mail that others wait for, or return it to the sender
+        // that the mail names. The excess that it brings goes into a digest.
+        if mail.envelope.excess && !mail.envelope.client_is_within(checker.trusted()) {
             let client = mail.envelope.client.address;
             let from = mail.envelope.reverse_path.escape_debug().to_string();
             info!(client = client.map(tracing::field::display), from, "mail refused: too many of a stranger");

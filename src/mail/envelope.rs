@@ -172,6 +172,9 @@ pub struct Envelope {
     /// Whether it is from whom it says, as far as that was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authenticity: Option<Box<Authenticity>>,
+    /// Whether it is one too many from a stranger's address, for which the relay that passed it on is not refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub excess: bool,
 }
 
 #[cfg(test)]

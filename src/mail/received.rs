@@ -73,6 +73,21 @@ impl Envelope {
         self.client_is_within(networks) && received.all(|hop| Hop::read(hop.as_ref()).is_within(networks))
     }
 
+    /// The address outside `networks` that the mail came from: the client's, or else that of the first hop outside that a
+    /// Received field names. None if nothing outside is named.
+    pub fn outside<T: AsRef<str>>(
+        &self,
+        received: impl Iterator<Item = T>,
+        networks: &[Network],
+    ) -> Option<IpAddr> {
+        let client = self.client.address.filter(|address| !is_in(networks, *address));
+        let hops = received.map(|hop| Hop::read(hop.as_ref()));
+        client.or_else(|| match hops.into_iter().find(|hop| !hop.is_within(networks))? {
+            Hop::From(addresses) => addresses.into_iter().find(|address| !is_in(networks, *address)),
+            Hop::Local | Hop::Unknown => None,
+        })
+    }
+
     /// Whether the client vouches for the mail: it has logged in or shown a certificate, and every hop before it is in
     /// `networks`. A relay that has logged in vouches for itself alone, and not for those whose mail it passes on.
     pub fn client_vouches<T: AsRef<str>>(
@@ -117,6 +132,22 @@ fn address(text: &str) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mail_came_from_the_client_outside_or_from_the_first_hop_outside() {
+        let from = |client: &str, received: &[&str]| {
+            let client = super::super::Client { address: Some(client.parse().unwrap()), ..Default::default() };
+            let envelope = Envelope { client, ..Envelope::default() };
+            envelope.outside(received.iter(), &Network::private()).map(|address| address.to_string())
+        };
+        let hop = "from mx ([10.0.0.5]) by relay.example; now";
+        let outside = "from evil ([203.0.113.9]) by mx.example; now";
+        let forged = "from x ([198.51.100.7]) by y; now";
+        assert_eq!(from("203.0.113.10", &[outside]).as_deref(), Some("203.0.113.10"));
+        assert_eq!(from("10.0.0.1", &[hop, outside, forged]).as_deref(), Some("203.0.113.9"));
+        assert_eq!(from("10.0.0.1", &[hop]), None);
+        assert_eq!(from("10.0.0.1", &["from somewhere by mx.example; now", outside]), None);
+    }
 
     #[test]
     fn a_mail_that_a_user_of_the_relay_handed_over_was_made_there() {

@@ -20,6 +20,7 @@ pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &
     let from = author.first().map_or(ground.envelope.reverse_path.as_str(), |from| &from.address);
     let identity = &mut event.identity;
     identity.trust = ground.standing().trust;
+    identity.excess = ground.envelope.excess && identity.trust.is_stranger();
     identity.key_source = key_source(rules, draft);
     let product = || draft.text(Key::SourceSystem).map(str::to_owned);
     (identity.family, identity.form) = match (identity.key_source, draft.given(Key::ExternalId)) {

@@ -495,5 +495,7 @@ fn a_strangers_flood_folds_no_page_of_a_known_sender() {
         folded += usize::from(world.verdict(&fake) == Verdict::Fold);
     }
     assert!(folded > 290, "{folded}");
+    let above_his_rate = of("zabbix", "evil@x.example", "1").stranger().with(|identity| identity.excess = true);
+    assert_eq!(world.verdict(&above_his_rate), Verdict::Fold, "without a storm before it");
     assert_eq!(world.verdict(&of("nagios", "nagios@a.example", "real")), Verdict::Page);
 }

@@ -150,6 +150,6 @@ fn identity(row: &incident::Row) -> Identity {
         instance: source.instance.clone(),
         domain: source.domain.clone(),
         sent_at: row.sent_at,
-        signature: None,
+        ..Identity::default()
     }
 }

@@ -31,13 +31,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if fs::symlink_metadata(&self.path).is_ok_and(|there| (there.dev(), there.ino()) == self.inode) {
-            // Nobody is left to be told if it cannot be removed; the next start replaces it.
+            // A failure cannot be told any more; the next start replaces the file.
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-/// Listens at `path`, where a socket at which nobody answers is replaced. The file has `mode` and, if one is given,
+/// Listens at `path`, where a stale socket is replaced. The file has `mode` and, if one is given,
 /// `group`.
 ///
 /// # Errors

@@ -113,20 +113,6 @@ fn every_module_says_what_it_is() {
     assert!(silent.is_empty(), "no module doc: {silent:?}");
 }
 
-/// Most lines of a source file: what a reader can keep in mind.
-const LONGEST: usize = 500;
-
-#[test]
-fn no_source_file_is_too_long() {
-    let all = ["src", "tests", "benches", "fuzz"].into_iter().flat_map(|folder| files(folder, "rs"));
-    let long: Vec<_> = all
-        .filter(|path| !path.components().any(|part| part.as_os_str() == "target"))
-        .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), shown(&path)))
-        .filter(|(lines, _)| *lines > LONGEST)
-        .collect();
-    assert!(long.is_empty(), "more than {LONGEST} lines: {long:?}");
-}
-
 /// What stands between backticks in `page`.
 fn quoted(page: &str) -> Vec<String> {
     let text = fs::read_to_string(root().join(page)).unwrap();
@@ -136,11 +122,10 @@ fn quoted(page: &str) -> Vec<String> {
 #[test]
 fn what_the_maps_name_is_there() {
     for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
-        let named =
-            quoted(page).into_iter().filter(|name| name.contains('/') && !name.contains([' ', '*', '{']));
+        let tops = ["src/", "tests/", "rules/", "systemd/"];
         // A word in capitals stands for a name that the reader chooses.
-        let chosen = |path: &str| path.split('/').any(|part| part.len() > 1 && part == part.to_uppercase());
-        let named: Vec<String> = named.filter(|path| !chosen(path)).collect();
+        let is_path = |name: &String| tops.iter().any(|top| name.starts_with(top)) && !name.contains("NAME");
+        let named: Vec<String> = quoted(page).into_iter().filter(is_path).collect();
         assert!(named.len() > 5, "{page} names nothing");
         for path in named {
             assert!(root().join(&path).exists(), "{page} names {path}, which is not there");

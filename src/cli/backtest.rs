@@ -131,7 +131,7 @@ fn walk(bench: &Bench<'_>, arguments: &Arguments) -> Result<(Tally, Duration), S
                 })
             })
             .collect();
-        // Were all judges to panic, nobody would take pages any more, and sending would tell.
+        // If all judges panic, no receiver is left, and sending fails.
         drop(inbox);
         let mut left = limit;
         let mut last = None;

@@ -1,5 +1,5 @@
-//! `check`: the service's own loader over config and rules, without starting anything. With `--online` it goes
-//! the ways that the service goes as well, and pages nobody on them.
+//! `check`: the service's own loader over config and rules, without starting anything. With `--online` it also
+//! tries the connections that the service uses, without paging anyone.
 
 use crate::clock::{Clock, System};
 use crate::config::{self, Config};

@@ -80,7 +80,7 @@ impl Kind {
             _ => {}
         }
         let (Some(before), Some(after)) = (before, after) else {
-            // An acknowledgement alone that came or went wakes nobody.
+            // A new or missing acknowledgement alone pages nobody.
             return if before.is_some() || after.is_some() { Self::Reworded } else { Self::Unchanged };
         };
         let route = |event: &Event| {

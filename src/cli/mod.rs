@@ -117,7 +117,7 @@ pub fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            // Printing may fail when nobody reads; there is nobody to tell either.
+            // Printing fails if the reader is gone; then there is nothing to tell.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { Exit::Usage as u8 } else { 0 });
         }

@@ -1,10 +1,9 @@
-//! A line that tells how far a long job is, on the standard error of somebody who watches. Nothing is
-//! written where nobody does.
+//! A line that tells how far a long job is, on standard error if that is a terminal.
 
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// How often the line is written anew; more often nobody sees.
+/// The interval between updates of the line.
 const STEP: Duration = Duration::from_millis(100);
 
 /// Width of the bar in characters.
@@ -31,7 +30,7 @@ impl Progress {
             return;
         }
         self.last = Some(Instant::now());
-        // Whoever watches may have gone.
+        // The terminal may be gone.
         let _ = write!(stderr(), "\r\x1b[K{}", line(self.noun, done, self.of, self.start.elapsed()));
     }
 

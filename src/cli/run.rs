@@ -42,7 +42,7 @@ pub(super) fn run(site: &Site) -> Exit {
     };
     let runtime = runtime();
     let exit = runtime.block_on(async {
-        // Before anybody can know that the service is there: a signal that nobody catches ends the process.
+        // Before the service is announced: a signal that is not caught yet ends the process.
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
         let clock = Arc::new(clock::System);

@@ -2,7 +2,7 @@
 //! every program on a Unix machine speaks that wants to send a mail.
 //!
 //! cron, anacron, at, PHP and mail(1) call it each in its own way and do not try again: an option that means
-//! nothing here is taken all the same, with its value, and one that nobody knows is noted and left out.
+//! nothing here is taken all the same, with its value, and an unknown one is noted and left out.
 
 use std::ffi::OsString;
 use std::io::Read;
@@ -54,7 +54,7 @@ struct Letter {
     verbose: bool,
     /// The envelope recipients.
     recipients: Vec<String>,
-    /// Options that nobody knows.
+    /// Unknown options.
     unknown: Vec<String>,
 }
 

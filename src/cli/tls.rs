@@ -15,7 +15,7 @@ use super::{Exit, Site, print, tell_all};
 It reads the files as the service would. The service reads them anew when they change.")]
 pub(super) struct Arguments {}
 
-/// How to make clients trust what nobody has signed.
+/// How to make clients trust a self-signed certificate.
 const SELF_SIGNED: &str = "  self-signed  Clients that check certificates refuse it: Java says `PKIX path building failed`, and TheHive's mail is
                lost. Use a certificate of an authority that the client trusts; or add this one to the client's
                truststore, for Java by

@@ -141,7 +141,7 @@ impl Gateway {
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
-        // What nobody has said is remembered from before, and learnt from SIGNL4's headers.
+        // Without a plan in the config, the last known one holds, and SIGNL4's headers update it.
         if config.delivery.plan != Plan::Auto
             && let Some(burst) = config.delivery.plan.burst()
         {
@@ -298,7 +298,7 @@ impl Gateway {
     }
 }
 
-/// What finds out whether mails are from whom they say.
+/// The checker of senders that `config` asks for.
 fn checker(config: &Config) -> Checker {
     Checker::new(config.authenticity.clone(), config.rules.trusted.clone(), Resolver::system())
 }

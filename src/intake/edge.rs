@@ -18,7 +18,7 @@ use super::Intake;
 pub struct Edge {
     /// Takes the mails.
     pub intake: Arc<Intake>,
-    /// Finds out whether mails are from whom they say.
+    /// Gathers the evidence about the senders of mails.
     pub checker: InForce<Checker>,
     strangers: Strangers,
     /// Whether the last mail found no space.
@@ -26,7 +26,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// An edge whose mails `intake` takes, and of which `checker` finds out whether they are from whom they say.
+    /// An edge whose mails `intake` takes, after `checker` has gathered the evidence about their senders.
     pub fn new(intake: Arc<Intake>, checker: Checker) -> Self {
         let strangers = Strangers::new(Limits { strangers: None, ..Limits::default() });
         Self { intake, checker: InForce::new(Arc::new(checker)), strangers, full: AtomicBool::new(false) }

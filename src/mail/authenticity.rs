@@ -1,4 +1,4 @@
-//! Authenticity: what is known of whether a mail is from whom it says, in the words of RFC 8601. Plain data;
+//! Authenticity: the evidence about the sender's identity (SPF, DKIM, DMARC, ARC), in the words of RFC 8601. Plain data;
 //! it is part of the envelope, so that a mail that is judged again is judged by the same facts.
 
 use crate::words::Words;
@@ -76,7 +76,7 @@ pub struct Authenticity {
     /// What that domain wants done with mails that fail.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<Policy>,
-    /// The chain of forwarders (ARC, RFC 8617). It says that nobody changed the mail since the first of them
+    /// The chain of forwarders (ARC, RFC 8617). It says that the mail did not change since the first of them
     /// sealed it, not that the first is to be trusted: it proves nothing unless the site trusts the sealers.
     pub arc: Verdict,
     /// The domain of From that DMARC, or a DKIM signature of that domain, vouches for.

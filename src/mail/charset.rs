@@ -66,7 +66,7 @@ pub(super) fn decode<'a>(bytes: &'a [u8], charset: Option<&str>) -> (Cow<'a, str
     (decoder.decode(bytes), None)
 }
 
-/// The text of bytes whose charset nobody names: UTF-8 where it is that, ISO-2022-JP where it shifts to it, and else
+/// The text of bytes without a declared charset: UTF-8 where it is that, ISO-2022-JP where it shifts to it, and else
 /// guessed.
 pub(super) fn guess(bytes: &[u8]) -> Cow<'_, str> {
     if is_iso_2022_jp(bytes) {

@@ -104,7 +104,7 @@ impl Config {
 
     /// Whether the site names one of these as a forwarder.
     pub(super) fn names(&self, from: &[Address]) -> bool {
-        // Of several authors nobody can say who it is.
+        // With several authors the forwarder is unknown.
         matches!(from, [author] if self.forwarders.contains(&author.address.to_lowercase()))
     }
 }

@@ -169,7 +169,7 @@ pub struct Envelope {
     /// What the listener repaired of what the client said, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repairs: Vec<String>,
-    /// Whether it is from whom it says, as far as that was checked.
+    /// The evidence about the sender's identity, if it was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authenticity: Option<Box<Authenticity>>,
     /// Whether it is one too many from a stranger's address, for which the relay that passed it on is not refused.

@@ -197,7 +197,7 @@ fn bytes<'a>(part: &Part<'a>) -> Option<Cow<'a, [u8]>> {
     (!broken && !bytes.is_empty()).then_some(bytes)
 }
 
-/// The text; none if it is none: in a charset that nobody knows, or with characters that no text has.
+/// The text; none if it is none: in an unknown charset, or with characters that no text has.
 fn text(part: &Part<'_>) -> Option<String> {
     let bytes = bytes(part)?;
     let (text, misfit) = charset::decode(&bytes, part.charset());

@@ -7,7 +7,7 @@
 //! slash, a backslash or an `@` in it is a path, an address or a user and stays as it is. The examples are in
 //! `rules/README.md`, and a test reads them there.
 //!
-//! One pass over the text with a look ahead of a few words: linear in the text, which is bounded by whoever asks.
+//! One pass over the text with a look ahead of a few words: linear in the text, which the caller bounds.
 
 mod amount;
 mod atom;

@@ -1,6 +1,6 @@
 //! The way a mail took before it reached the client: what its Received fields (RFC 5321 section 4.4) tell. A
-//! relay puts its field on top, so whoever trusts the client can trust its field, and so on down to the
-//! first hop that came from elsewhere; what stands below was written there.
+//! relay puts its field on top. If the client is trusted, so is its field, and so on down to the first hop
+//! from elsewhere; the fields below were written there.
 
 use std::net::IpAddr;
 
@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn a_mail_came_from_the_client_outside_or_from_the_first_hop_outside() {
         let from = |client: &str, received: &[&str]| {
-            let client = super::super::Client { address: Some(client.parse().unwrap()), ..Default::default() };
+            let client =
+                super::super::Client { address: Some(client.parse().unwrap()), ..Default::default() };
             let envelope = Envelope { client, ..Envelope::default() };
             envelope.outside(received.iter(), &Network::private()).map(|address| address.to_string())
         };

@@ -315,7 +315,7 @@ fn is_unknown(part: &Part<'_>) -> bool {
 fn is_text(parts: &[Part<'_>], at: usize) -> bool {
     let part = &parts[at];
     let whole = at == part.parent || parts[part.parent].kind == Kind::Message;
-    // A multipart that never begins, and text of a type that nobody knows, such as text/markdown.
+    // A multipart that never begins, and text of an unknown type, such as text/markdown.
     if part.kind == Kind::Leaf && (part.media_type.starts_with("multipart/") || whole) {
         return part.media_type.starts_with("multipart/") || part.media_type.starts_with("text/");
     }

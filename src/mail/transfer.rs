@@ -15,7 +15,7 @@ pub(super) enum Transfer {
 }
 
 impl Transfer {
-    /// The encoding of this name, or none if nobody knows it.
+    /// The encoding of this name; none if it is unknown.
     pub(super) fn named(name: &str) -> Option<Self> {
         // Trailing comments and parameters are not allowed and yet seen.
         let name = name.split([';', '(']).next().unwrap_or_default().trim().to_ascii_lowercase();

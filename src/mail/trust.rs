@@ -19,7 +19,7 @@ pub enum Trust {
 }
 
 impl Trust {
-    /// Whether nobody vouches for the mail.
+    /// True if nothing vouches for the sender.
     pub fn is_stranger(self) -> bool {
         self == Self::Stranger
     }

@@ -1,7 +1,7 @@
 //! The control socket: how `submit`, `send`, `close`, `queue` and `mute` talk to a running service.
 //!
-//! Who may connect is said by the mode and the group of the socket's file; whoever may change the queue may send, close and
-//! acknowledge as well. Where everybody may connect, others hand in mail and no more, as with sendmail(8): SO_PEERCRED
+//! The mode and the group of the socket's file say who may connect. A user who may change the queue may also send, close
+//! and acknowledge. Where every user may connect, the others may only hand in mail, as with sendmail(8): SO_PEERCRED
 //! tells them apart. No user takes more than a part of the service.
 
 use std::io;
@@ -40,8 +40,8 @@ impl Access {
         Self { open: control.mode & 0o002 != 0 }
     }
 
-    /// Whether the user `peer`, who has connected, may look into the queue and change it. The kernel lets only those
-    /// connect whom the mode and the group let in; where that is everybody, only root and the service's `own` user may.
+    /// Whether the user `peer`, who has connected, may look into the queue and change it. The kernel admits only
+    /// users that the mode and the group allow; where that is every user, only root and the service's `own` user may.
     fn is_operator(self, peer: Operator, own: Operator) -> bool {
         !self.open || peer.uid == 0 || peer == own
     }
@@ -104,7 +104,7 @@ async fn receive(
         Ok((request, content)) => match perform(intake, &request, content, &peer).await {
             Performed::Answered(reply) => reply,
             Performed::Awaited(awaited) => {
-                // Who waits for SIGNL4 keeps nobody else from the service.
+                // A client that waits for SIGNL4 does not block others.
                 drop(turn);
                 match waiting.try_acquire() {
                     Ok(_waits) => Performed::Awaited(awaited).reply(intake.context()).await,

@@ -32,7 +32,7 @@ pub struct Lookout {
     expects: Expects,
     /// Told when something may be due before its time.
     woken: Notify,
-    /// Held by whoever does what is due, so that nothing is done twice.
+    /// Held while due work is done, so that nothing is done twice.
     attending: Mutex<()>,
 }
 

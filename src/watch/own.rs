@@ -14,7 +14,7 @@ use crate::spool::{Entry, Memo, PutError};
 /// What their external ids begin with, and their source.
 pub(super) const SOURCE: &str = "smtp2signl4";
 
-/// The entry that keeps `events` under `id`, with `story` for whoever looks at them.
+/// The entry that keeps `events` under `id`, with `story` for `queue show`.
 pub(super) fn entry(context: &Context, id: MailId, mut events: Vec<Event>, story: Value) -> Entry {
     let rules = context.rules.get();
     for event in &mut events {

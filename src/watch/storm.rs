@@ -68,8 +68,8 @@ pub async fn tell(
     }
 }
 
-/// Puts every digest that is due, and says when the next one may be. Nobody has seen before `since` whether it was
-/// calm: a storm goes on through a restart, however long that takes.
+/// Puts every digest that is due, and says when the next one may be. Whether it was calm before `since` is
+/// unknown: a storm goes on through a restart, however long that takes.
 ///
 /// # Errors
 /// One could not be put; it stays due.
@@ -136,7 +136,7 @@ fn step(storm: &Storm, config: &incident::Storm, (since, now): (Timestamp, Times
                 return Step::Tell(StormState::Raging);
             }
             if calm_at <= now {
-                // What nobody has read yet must not be told by a close, which pages nobody.
+                // Unread news must not go out as a close, which does not page.
                 Step::Tell(if all_closed && !news { StormState::Closed } else { StormState::Over })
             } else if news && due_at <= now {
                 Step::Tell(StormState::Raging)

@@ -183,7 +183,7 @@ static PARTS: LazyLock<Regex> = LazyLock::new(|| {
     .expect("the pattern is written here")
 });
 
-/// A number that nobody counts or measures with: long, no year, no part of a time, a version or a port.
+/// A number that looks like an id: long, and no year, part of a time, version or port.
 static LONE_NUMBER: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?:^|[\s(\[])(?<id>[013-9][0-9]{3,}|2[1-9][0-9]{2,}|20[0-9]{3,})(?:$|[\s)\],])")
         .expect("the pattern is written here")

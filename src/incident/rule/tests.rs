@@ -489,13 +489,10 @@ fn what_follows_an_incident_to_another_team_goes_there_under_its_own_id() {
 fn a_strangers_flood_folds_no_page_of_a_known_sender() {
     let storm = super::super::Storm { after: Some(3), ..super::super::Storm::default() };
     let mut world = World::with(Config { storm: Some(storm), ..Config::default() });
-    let mut folded = 0;
-    for n in 0..300 {
-        let fake = of("nagios", "evil@x.example", &format!("fake {n}")).stranger();
-        folded += usize::from(world.verdict(&fake) == Verdict::Fold);
-    }
+    let fakes = (0..300).map(|n| of("nagios", "evil@x.example", &format!("fake {n}")).stranger());
+    let folded = fakes.filter(|fake| world.verdict(fake) == Verdict::Fold).count();
     assert!(folded > 290, "{folded}");
-    let above_his_rate = of("zabbix", "evil@x.example", "1").stranger().with(|identity| identity.excess = true);
-    assert_eq!(world.verdict(&above_his_rate), Verdict::Fold, "without a storm before it");
+    let too_many = of("zabbix", "evil@x.example", "1").stranger().with(|identity| identity.excess = true);
+    assert_eq!(world.verdict(&too_many), Verdict::Fold, "without a storm before it");
     assert_eq!(world.verdict(&of("nagios", "nagios@a.example", "real")), Verdict::Page);
 }

@@ -78,7 +78,7 @@ pub(super) fn read<'a>(rest: &'a str, open_ended: &mut OpenEnded) -> (Markup<'a>
         }
         Some(letter) if letter.is_ascii_alphabetic() => {
             let (tag, length) = start_tag(rest);
-            // Addresses and links in angle brackets that nobody escaped: `Cron <root@web01>`.
+            // Addresses and links in unescaped angle brackets: `Cron <root@web01>`.
             if tag.name.contains('@') || tag.name.contains(':') && !is_prefixed(tag.name) {
                 (Markup::Text, 1)
             } else {

@@ -1,5 +1,4 @@
-//! Watches whether the disk answers. While a write does not come back nothing is acknowledged and nobody is told; the log
-//! and the status say so.
+//! Watches whether the disk answers. While a write hangs, senders get no reply; the log and the status tell it.
 
 use std::time::Duration;
 

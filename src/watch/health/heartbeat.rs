@@ -1,5 +1,5 @@
 //! The heartbeat: pings an address while accept, spool and delivery work end to end, and stops when one does not, so
-//! that whoever waits for the ping pages. Each part is really used before each ping:
+//! that the service that waits for the ping pages. Each part is really used before each ping:
 //!
 //! - accept and spool: their [vital signs](Vitals);
 //! - delivery: it answers, and no team has been [stuck](Status::is_stuck) for some beats, or will be.

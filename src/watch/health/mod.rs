@@ -82,7 +82,7 @@ impl Door {
 /// What is said first to a client that says only goodbye.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<String> {
     let mut line = [0; 512];
-    // Behind TLS nobody speaks before the client does, and then this is not what he hears.
+    // With implicit TLS the client speaks first, so no greeting comes.
     let first = timeout(Duration::from_secs(2), stream.read(&mut line)).await;
     stream.write_all(b"QUIT\r\n").await?;
     let read = match first {

@@ -13,7 +13,7 @@ pub(super) const INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 /// Dead letters that a notice names; the others are counted.
 pub(super) const NAMED: usize = 5;
 
-/// Dead letters of which nobody has been told.
+/// Dead letters that were not told yet.
 #[derive(Debug, Default)]
 pub(super) struct DeadLetters {
     count: u64,

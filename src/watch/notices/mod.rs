@@ -1,8 +1,8 @@
 //! Who is told of trouble, and how: a notice event when events failed for good; systemd's status line and, when it
 //! lasts, a mail by a smarthost when events do not get to SIGNL4 at all.
 //!
-//! A notice is an event of the gateway's own: judged by no rule, without a mail behind it, and nobody is told
-//! when it fails in its turn.
+//! A notice is an event of the gateway's own: judged by no rule, without a mail behind it, and its own failure
+//! makes no notice.
 
 mod dead_letters;
 mod outage;
@@ -117,7 +117,7 @@ impl Watchman {
         }
     }
 
-    /// Takes in what failed shortly before the start: whoever listened then may not have told it.
+    /// Takes in what failed shortly before the start: the last run may not have told it.
     async fn look_back(&mut self) {
         if self.team.is_none() {
             return;

@@ -1,5 +1,5 @@
-//! The smarthost: hands over the mail that says that SIGNL4 cannot be reached. It goes by no way that SIGNL4
-//! is on, carries a mark by which no gateway takes it for an alert, and by default bounces to nobody.
+//! The smarthost: hands over the mail that says that SIGNL4 cannot be reached. It does not go through
+//! SIGNL4, carries a mark so that no gateway takes it for an alert, and by default has no bounce address.
 
 use std::time::{Duration, SystemTime};
 
@@ -96,7 +96,7 @@ impl Smarthost {
             .header(ContentType::TEXT_PLAIN)
             .body(text.to_owned())
             .map_err(|error| error.to_string())?;
-        // RFC 3834 section 5: nobody's vacation notice answers it.
+        // RFC 3834 section 5: so that no automatic reply answers it.
         for (name, value) in [(NOTICE, self.hostname.as_str()), ("Auto-Submitted", "auto-generated")] {
             let name = HeaderName::new_from_ascii(name.to_owned()).expect("these are names of header fields");
             message.headers_mut().insert_raw(HeaderValue::new(name, value.to_owned()));

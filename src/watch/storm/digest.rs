@@ -92,7 +92,7 @@ impl Summary {
         told.join(", ")
     }
 
-    /// A line for each text: those that nobody was told yet first, the worst of them first.
+    /// A line for each text: new ones first, the worst of them first.
     fn quotes(&self) -> String {
         let mut texts: Vec<_> = self.texts.iter().collect();
         texts.sort_by_key(|(_, text)| (!text.is_new, std::cmp::Reverse(text.severity), text.first));

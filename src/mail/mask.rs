@@ -72,8 +72,17 @@ fn word_before<'t>(atoms: &[Atom<'t>], at: usize) -> Option<&'t str> {
 
 /// Whether `word` is one of `list`, which is in lower case.
 fn is_one_of(word: &str, list: &[&str]) -> bool {
-    let lower = (!word.is_ascii()).then(|| word.to_lowercase());
-    list.iter().any(|known| known.eq_ignore_ascii_case(word) || lower.as_deref() == Some(*known))
+    let Some(first) = word.as_bytes().first().map(u8::to_ascii_lowercase) else { return false };
+    if !first.is_ascii() {
+        return list.contains(&word.to_lowercase().as_str());
+    }
+    let mut near = list.iter().filter(|known| known.as_bytes()[0] == first);
+    if word.is_ascii() {
+        near.any(|known| known.eq_ignore_ascii_case(word))
+    } else {
+        let lower = word.to_lowercase();
+        near.any(|known| *known == lower)
+    }
 }
 
 #[cfg(test)]

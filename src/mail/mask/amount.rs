@@ -61,12 +61,6 @@ fn pattern(text: &str) -> Regex {
     Regex::new(&format!("^(?:{text})$")).expect("the pattern is fixed")
 }
 
-static NUMBER: LazyLock<Regex> = LazyLock::new(|| pattern(r"[~+-]?[0-9]+(?:[.,][0-9]+)*"));
-
-/// A number and what stands right behind it.
-static WITH_UNIT: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"[~+-]?[0-9]+(?:[.,][0-9]+)*(?<unit>%|[A-Za-zäöü]+)"));
-
 /// Several numbers with short units, the greater ones first: `1h30m`.
 static COMPOUND: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
@@ -96,17 +90,23 @@ pub(super) fn amount(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
 
 /// How many atoms a number and one of `units` take.
 fn with_unit(atoms: &[Atom<'_>], at: usize, units: &[&str]) -> Option<usize> {
-    let word = atoms.get(at)?.text;
-    if let Some(found) = WITH_UNIT.captures(word) {
-        return is_one_of(&found["unit"], units).then_some(1);
-    }
-    if !NUMBER.is_match(word) {
-        return None;
+    let unit = behind_number(atoms.get(at)?.text)?;
+    if !unit.is_empty() {
+        return is_one_of(unit, units).then_some(1);
     }
     match atoms.get(at + 1..)? {
         [blank, unit, ..] if blank.kind == Kind::Blank && is_one_of(unit.text, units) => Some(3),
         _ => None,
     }
+}
+
+/// What stands right behind the number that `word` begins with: a unit, or nothing.
+fn behind_number(word: &str) -> Option<&str> {
+    let number = word.strip_prefix(['~', '+', '-']).unwrap_or(word);
+    let end = number.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ',').unwrap_or(number.len());
+    let (number, unit) = number.split_at(end);
+    let letters = unit.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, 'ä' | 'ö' | 'ü'));
+    (number.split(['.', ',']).all(|part| !part.is_empty()) && (letters || unit == "%")).then_some(unit)
 }
 
 /// How many atoms the first part of a duration takes.

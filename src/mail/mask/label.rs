@@ -25,7 +25,7 @@ pub(super) fn id(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
 /// The atom behind the label that begins at `at`: `event_id`, `X-Request-Id`, `Message ID`.
 fn label(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let first = atoms[at];
-    if first.kind != Kind::Word || first.text.len() > 24 {
+    if first.kind != Kind::Word || first.text.len() > 24 || !may_begin_an_owner(first.text) {
         return None;
     }
     let plain: String =
@@ -42,6 +42,12 @@ fn label(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let [blank, suffix, ..] = atoms.get(at + 1..)? else { return None };
     let two = owner(&plain) && blank.kind == Kind::Blank && is_one_of(suffix.text, SUFFIXES);
     two.then_some(at + 3)
+}
+
+/// Whether the first letter of `word` is that of an owner, or of `x-` before one: most words end here.
+fn may_begin_an_owner(word: &str) -> bool {
+    let first = word.bytes().find(u8::is_ascii_alphabetic).map(|letter| letter.to_ascii_lowercase());
+    first.is_some_and(|first| first == b'x' || OWNERS.iter().any(|owner| owner.as_bytes()[0] == first))
 }
 
 /// Whether `id` can be that of one mail or event alone. A short number or word may as well name a kind of event,

@@ -73,6 +73,9 @@ const WEEKDAYS: &[&str] = &[
     "sonntag",
 ];
 
+/// Length of the longest weekday and month, `Donnerstag`, in bytes.
+const LONGEST_NAME: usize = 10;
+
 /// Words behind which numbers with a colon or dots between are names of parts and versions, and no times.
 const NAMED: &[&str] = &[
     "port",
@@ -147,18 +150,17 @@ pub(super) fn moment(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
 /// How many atoms the date takes.
 fn date(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms[at].text;
-    if !word.starts_with(|c: char| c.is_ascii_digit())
-        && !is_one_of(word, WEEKDAYS)
-        && !is_one_of(word, MONTHS)
-    {
-        return None;
-    }
-    if is_epoch(atoms, at) {
-        return Some(1);
-    }
     let mut next = at;
-    if is_one_of(word, WEEKDAYS) {
+    if word.starts_with(|c: char| c.is_ascii_digit()) {
+        if is_epoch(atoms, at) {
+            return Some(1);
+        }
+    } else if word.len() > LONGEST_NAME {
+        return None;
+    } else if is_one_of(word, WEEKDAYS) {
         next = behind(atoms, at)?;
+    } else if !is_one_of(word, MONTHS) {
+        return None;
     }
     let taken = date_word(atoms, next).or_else(|| spoken_date(atoms, next))?;
     Some(next - at + taken)
@@ -229,7 +231,7 @@ fn is_year(word: &str) -> bool {
 /// How many atoms the clock time takes.
 fn clock(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms.get(at)?.text;
-    if !CLOCK_WORD.is_match(word) {
+    if !word.starts_with(|c: char| c.is_ascii_digit()) || !CLOCK_WORD.is_match(word) {
         return None;
     }
     let half = atoms.get(at + 1).filter(|atom| atom.kind == Kind::Blank).and_then(|_| atoms.get(at + 2));

@@ -150,7 +150,7 @@ impl Standin {
     /// # Errors
     /// If no port can be had.
     pub async fn start(options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = bound((Ipv4Addr::LOCALHOST, 0).into())?.listen(BACKLOG)?;
         let address = listener.local_addr()?;
         let state = State {
             secrets: options.secrets.clone(),
@@ -197,12 +197,11 @@ impl Standin {
     pub async fn refuse(&self) -> io::Result<()> {
         let mut listening = self.listening.lock().await;
         if let Listening::Yes(accepting) = std::mem::replace(&mut *listening, Listening::Changing) {
+            // Before the port is free, or another process may take it.
+            let socket = bound(self.address)?;
             accepting.abort();
             // It always ends as aborted; what matters is that its sockets are closed.
             _ = accepting.await;
-            let socket = TcpSocket::new_v4()?;
-            socket.set_reuseaddr(true)?;
-            socket.bind(self.address)?;
             *listening = Listening::No(socket);
         }
         Ok(())
@@ -215,7 +214,7 @@ impl Standin {
     pub async fn listen(&self) -> io::Result<()> {
         let mut listening = self.listening.lock().await;
         if let Listening::No(socket) = std::mem::replace(&mut *listening, Listening::Changing) {
-            let listener = socket.listen(1_024)?;
+            let listener = socket.listen(BACKLOG)?;
             *listening = Listening::Yes(tokio::spawn(accept(listener, Arc::clone(&self.shared))));
         }
         Ok(())
@@ -270,6 +269,18 @@ impl Drop for Standin {
 
 /// What is sent back; none closes the connection.
 type Response = hyper::Response<Full<Bytes>>;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1_024;
+
+/// A socket at `address`, which another one of this kind may have as well. Until it listens, connections are refused.
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropped with this future, which closes every connection.

@@ -417,10 +417,12 @@ fn article(noun: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use strum::{EnumString, IntoStaticStr, VariantArray};
+
     use super::*;
 
     /// A closed list of words.
-    #[derive(Debug, Clone, Copy, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+    #[derive(Debug, Clone, Copy, EnumString, IntoStaticStr, VariantArray)]
     #[strum(serialize_all = "lowercase")]
     enum Level {
         Critical,

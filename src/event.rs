@@ -7,26 +7,15 @@ use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 pub use identity::{Guess, Identity, KeySource, Mark};
 
 /// What the event does to the alert with its external id. SIGNL4 discards an event whose status it does
 /// not know and still answers 201, so no other text can be made.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(EnumString, IntoStaticStr, VariantArray, strum::Display)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Status {
     /// Raises an alert.
@@ -39,20 +28,9 @@ pub enum Status {
 }
 
 /// Who must acknowledge (`X-S4-AlertingScenario`).
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[derive(EnumString, IntoStaticStr, VariantArray, strum::Display)]
 #[strum(serialize_all = "snake_case", ascii_case_insensitive)]
 pub enum Scenario {
     /// One person on duty.
@@ -64,23 +42,9 @@ pub enum Scenario {
 }
 
 /// How bad it is, on the one scale that all senders' scales are mapped to. Greater is worse.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(EnumString, IntoStaticStr, VariantArray, strum::Display)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Severity {
     /// Worth knowing, not worth waking anyone.
@@ -96,21 +60,9 @@ pub enum Severity {
 }
 
 /// What becomes of a further open mail about an incident that is open.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Default,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-    strum::Display,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(EnumString, IntoStaticStr, VariantArray, strum::Display)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Repeat {
     /// It is counted while the last page is recent, and pages again after that.

@@ -24,6 +24,7 @@ pub use secrets::{Environment, SecretSource};
 pub use teams::{Routes, Team};
 
 use signl4::Signl4;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::authenticity;
 use crate::delivery::{self, Connection};
@@ -101,9 +102,7 @@ pub struct Log {
 }
 
 /// How much is logged.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Level {
     /// Only what needs a person.
@@ -118,9 +117,7 @@ pub enum Level {
 }
 
 /// The form of a log line.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Format {
     /// For people and for journald, which adds the time.

@@ -4,6 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use crate::document::{Located, Table};
 
 use super::{SecretSource, Team};
@@ -50,9 +52,7 @@ pub struct NoticeMail {
 }
 
 /// How the connection to a smarthost is encrypted.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum MailTls {
     /// By STARTTLS (RFC 3207), or no mail.

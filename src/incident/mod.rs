@@ -19,6 +19,7 @@ mod storm;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::event::{Repeat, Severity, Status};
 
@@ -32,20 +33,9 @@ pub use storm::{Flood, Kind, MOST_COUNTED, STORM_WINDOW, Storms, Ticket};
 const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// How it stands with an incident.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Serialize,
-    Deserialize,
-    strum::EnumString,
-    strum::IntoStaticStr,
-    strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[derive(EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum State {
     /// No mail has acknowledged it.

@@ -8,6 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use super::config::Storm;
 
@@ -25,9 +26,7 @@ pub const MOST_COUNTED: usize = 10_000;
 const MOST_SOURCES: usize = 256;
 
 /// What floods.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Kind {
     /// Pages of a source or of a whole team.

@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use super::charset::{self, Misfit};
 use super::mime::{self, Part};
 use super::transcript;
@@ -13,9 +15,7 @@ use super::transfer::Transfer;
 use super::wrapper;
 
 /// The kinds of files that SIGNL4 takes.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum FileKind {
     /// PNG, JPEG, GIF, BMP, TIFF.

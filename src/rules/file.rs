@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use jiff::tz::TimeZone;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::{self, Located, Table, Value};
@@ -91,7 +92,7 @@ pub(super) struct Let {
 }
 
 /// Where SIGNL4's own parameters are read from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub(super) enum Parameters {
     /// Header fields called `X-S4-*`.

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use regex::{Captures, Regex};
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::event::{REDACTED, without};
 
@@ -11,7 +12,7 @@ use crate::event::{REDACTED, without};
 const PASSWORD: &str = r#"(?i-u:(?:(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)(?:[_-][A-Za-z0-9_-]*|s?(?:key|value|hash)?[0-9]*)|\b(?:[A-Za-z0-9]+[_-])*pass)["']?[ \t]*[:=][ \t]*)"#;
 
 /// A shipped set of patterns.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::EnumString, strum::IntoStaticStr, strum::VariantArray)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum RedactSet {
     /// The value behind `password:`, `pwd=` and their like.

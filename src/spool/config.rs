@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use strum::{EnumString, IntoStaticStr, VariantArray};
+
 use crate::document::Table;
 use crate::incident;
 
@@ -35,9 +37,7 @@ pub struct Config {
 }
 
 /// Whether a commit waits for the disk.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Default, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, EnumString, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "lowercase", ascii_case_insensitive)]
 pub enum Sync {
     /// A commit is flushed to the disk before it is answered: what 250 promises.

@@ -37,7 +37,7 @@ use bytes::Bytes;
 use tracing::error;
 
 use crate::document::Table;
-use crate::mail::{Authenticity, Envelope, Header, Message, Origin, Policy, Verdict};
+use crate::mail::{Authenticity, Envelope, Header, Origin, Policy, Verdict};
 use crate::network::Network;
 
 /// The `[authenticity]` section. The defaults are those of [`Config::default`].
@@ -234,8 +234,8 @@ impl Checker {
     }
 
     /// The address outside the trusted networks that the mail came from, directly or by a relay of the site's own.
-    pub fn outside(&self, envelope: &Envelope, message: &Message) -> Option<IpAddr> {
-        envelope.outside(message.header("Received"), &self.trusted)
+    pub fn outside(&self, envelope: &Envelope, content: &[u8]) -> Option<IpAddr> {
+        envelope.outside(Header::read(content).received(), &self.trusted)
     }
 
     /// Whether no relay's word counts.

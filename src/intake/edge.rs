@@ -40,8 +40,8 @@ impl Edge {
 
     /// Counts the mail if it is a stranger's, and returns whether it is one too many from its address outside.
     fn is_too_many(&self, checker: &Checker, mail: &Mail) -> bool {
+        let Some(outside) = checker.outside(&mail.envelope, &mail.content) else { return false };
         let message = Message::parse(trace::header(&mail.content));
-        let Some(outside) = checker.outside(&mail.envelope, &message) else { return false };
         let stranger = self.intake.context.rules.get().standing(&message, &mail.envelope).trust.is_stranger();
         stranger && !self.strangers.mail(outside, self.intake.context.now())
     }

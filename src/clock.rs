@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::time::signed;
+
 /// Tells the time.
 pub trait Clock: Send + Sync + 'static {
     /// The time now, UTC, as the machine has it: it may be set, and jump.
@@ -26,7 +28,7 @@ impl Clock for System {
     fn up(&self) -> SignedDuration {
         static FIRST: OnceLock<Instant> = OnceLock::new();
         let passed = FIRST.get_or_init(Instant::now).elapsed();
-        SignedDuration::try_from(passed).unwrap_or(SignedDuration::MAX)
+        signed(passed)
     }
 }
 

@@ -3,8 +3,6 @@
 //!
 //! A reader asks a [`Table`] for the keys that it knows. A key that was not asked for is an unknown field.
 
-mod units;
-
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
@@ -15,10 +13,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
+use crate::time::parse_duration;
 use crate::words::Words;
 
-use units::parse_size;
-pub use units::{duration_text, parse_duration};
+/// How a duration is written, for who wrote it otherwise.
+pub const DURATION_HELP: &str = "a number and its unit: \"500ms\", \"90s\", \"5m\", \"3h\" or \"7d\"";
 
 /// A value and the bytes of the document that it stands in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,11 +184,7 @@ impl<'d> Table<'d> {
         let text = self.string(key)?;
         let found = parse_duration(&text.value);
         if found.is_none() {
-            self.error(
-                text.span,
-                format!("`{}` is not a duration", text.value),
-                "a whole number and its unit: \"500ms\", \"90s\", \"5m\", \"3h\" or \"7d\"",
-            );
+            self.error(text.span, format!("`{}` is not a duration", text.value), DURATION_HELP);
         }
         found
     }
@@ -415,6 +410,19 @@ fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
 }
 
+/// Reads `25 MiB`, `512 KiB`, `100 B` and the like.
+fn parse_size(text: &str) -> Option<usize> {
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
+    let bytes: u64 = match unit.trim() {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(bytes).and_then(|n| usize::try_from(n).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use strum::{EnumString, IntoStaticStr, VariantArray};
@@ -471,5 +479,12 @@ mod tests {
             names
         });
         assert_eq!(names.unwrap(), ["red", "blue", "amber"]);
+    }
+
+    #[test]
+    fn a_size_needs_a_unit() {
+        assert_eq!(parse_size("25 MiB"), Some(25 << 20));
+        assert_eq!(parse_size("1GB"), None);
+        assert_eq!(parse_size("25"), None);
     }
 }

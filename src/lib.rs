@@ -22,6 +22,7 @@ pub mod document;
 pub mod network;
 pub mod secret;
 pub mod supervisor;
+pub mod time;
 pub mod unix;
 pub mod words;
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Each module imports only from modules to its left.
 const ORDER: &[&str] = &[
     "words",
+    "time",
     "clock",
     "supervisor",
     "unix",

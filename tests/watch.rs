@@ -155,7 +155,7 @@ async fn an_expected_mail_that_does_not_come_pages_at_its_deadline_and_is_closed
     assert_eq!(raised[0]["X-S4-Status"], "new");
     assert_eq!(raised[0]["Severity"], "high");
     let message = raised[0]["Message"].as_str().unwrap();
-    assert!(message.contains("within 26h") && message.contains("2026-11-20 15:00 UTC"), "{message}");
+    assert!(message.contains("within 26h") && message.contains("2026-11-20 15:00:00 UTC"), "{message}");
 
     bench.after(hours(1)).await;
     assert_eq!(bench.statuses().await, ["new"], "told once");
@@ -165,7 +165,10 @@ async fn an_expected_mail_that_does_not_come_pages_at_its_deadline_and_is_closed
     let closed = bench.notices().await.remove(2);
     assert_eq!(closed["X-S4-Status"], "resolved");
     assert_eq!(closed["X-S4-ExternalID"], "smtp2signl4:expect:nightly backup");
-    assert!(closed["Message"].as_str().unwrap().contains("the first since 2026-11-20 15:00 UTC"), "{closed}");
+    assert!(
+        closed["Message"].as_str().unwrap().contains("the first since 2026-11-20 15:00:00 UTC"),
+        "{closed}"
+    );
     assert_eq!(bench.attend().await, Some(bench.clock.now() + hours(26)));
     assert_eq!(bench.statuses().await.len(), 3);
 }
@@ -406,7 +409,7 @@ async fn a_muted_mail_is_kept_and_what_is_still_open_at_the_end_is_told_once() {
     assert_eq!(told.len(), 1);
     assert_eq!(told[0]["Title"], "2 incidents are still open after maintenance patching");
     let message = told[0]["Message"].as_str().unwrap();
-    assert!(message.contains("- db1 is down (2026-11-20 12:00 UTC)\n- db1 disk full"), "{message}");
+    assert!(message.contains("- db1 is down (Fri 2026-11-20 12:00:00 UTC)\n- db1 disk full"), "{message}");
     bench.after(hours(1)).await;
     assert_eq!(bench.statuses().await.len(), 1);
     bench.mail("db1 is down").await;

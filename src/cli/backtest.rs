@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
-use crate::document::parse_duration;
 use crate::event::Event;
 use crate::gateway::load_unproven;
 use crate::mail::MailId;
 use crate::rules::{Judgement, Outcome, RuleSet, Subject};
 use crate::spool::{Past, Reader};
+use crate::time::parse_duration;
 
 use super::difference::{FieldChange, Kind, changes, fields, pairs};
 use super::progress::Progress;
@@ -100,8 +100,7 @@ struct Bench<'c> {
 fn walk(bench: &Bench<'_>, arguments: &Arguments) -> Result<(Tally, Duration), String> {
     let runtime = runtime();
     let spool = Reader::open(&bench.config.spool.path).map_err(|error| error.to_string())?;
-    let since = arguments.since.and_then(|since| SignedDuration::try_from(since).ok());
-    let start = since.map_or(Timestamp::UNIX_EPOCH, |since| {
+    let start = arguments.since.map_or(Timestamp::UNIX_EPOCH, |since| {
         System.now().checked_sub(since).unwrap_or(Timestamp::UNIX_EPOCH)
     });
     let from = MailId::new(start, 0);

@@ -9,7 +9,7 @@ use crate::event::bounded;
 use crate::gateway;
 use crate::smtp::{Credentials, Entrance};
 use crate::spool::{Reader, Spool};
-use crate::watch::expect::span;
+use crate::time::duration_text;
 use crate::watch::notices::Smarthost;
 
 use super::{Exit, Site, expect, mute, one_line, pairs, print, runtime, strangers, tell_all};
@@ -178,7 +178,7 @@ fn watched(config: &Config) -> Vec<String> {
         lines.extend(runtime().block_on(pairs::lines(&spool)).unwrap_or_default());
     }
     if let Some(heartbeat) = &config.heartbeat {
-        lines.push(format!("heartbeat every {}", span(heartbeat.interval)));
+        lines.push(format!("heartbeat every {}", duration_text(heartbeat.interval)));
     }
     lines
 }

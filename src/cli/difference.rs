@@ -4,9 +4,9 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::document::duration_text;
 use crate::event::{Event, Status};
 use crate::rules::{Judgement, Outcome, Piece};
+use crate::time::duration_text;
 
 use super::excerpt;
 

@@ -7,10 +7,10 @@ use serde_json::json;
 use crate::clock::{Clock, System};
 use crate::config::{Config, Expect};
 use crate::spool::Reader;
-use crate::watch::expect::span;
+use crate::time::{duration_text, local};
 use crate::watch::expect::{Standing, standings};
 
-use super::{Exit, Site, excerpt, local, print, runtime};
+use super::{Exit, Site, excerpt, print, runtime};
 
 /// What `expect` is told.
 #[derive(clap::Args)]
@@ -73,7 +73,7 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
                 let name = excerpt(&expect.name);
                 format!(
                     "expect {name} within {}: how it stands cannot be read: {problem}",
-                    span(expect.within)
+                    duration_text(expect.within)
                 )
             };
             return config.expects.iter().map(unread).collect();
@@ -94,7 +94,7 @@ fn state(expect: &Expect, standing: &Standing, now: Timestamp) -> &'static str {
 }
 
 fn line(expect: &Expect, standing: &Standing, now: Timestamp) -> String {
-    let within = span(expect.within);
+    let within = duration_text(expect.within);
     let last = standing.seen.map_or_else(
         || "never seen".to_owned(),
         |seen| format!("last seen {} ({})", local(seen.at), seen.mail),

@@ -14,17 +14,17 @@ use serde_json::{Value, json};
 use crate::authenticity::{Checker, Resolver, told};
 use crate::clock::{Clock, System};
 use crate::config::{Config, Routes};
-use crate::document::duration_text;
 use crate::event::shown_size;
 use crate::gateway::load_unproven;
 use crate::intake::for_each_team;
 use crate::mail::{self, Address, Authenticity, Client, Message, Origin};
 use crate::rules::{Judgement, Outcome, Piece, RuleSet, RuleTrace, Subject, Tested};
 use crate::spool::{self, KnownIncident, Reader};
+use crate::time::{duration_text, local};
 use crate::watch::mute::Mutes;
 
 use super::difference::Difference;
-use super::{Exit, Site, excerpt, local, print, runtime, tell_all};
+use super::{Exit, Site, excerpt, print, runtime, tell_all};
 
 /// What `explain` is told.
 #[derive(clap::Args)]

@@ -24,8 +24,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Unit};
 
 use crate::config::{self, Config, Environment};
 use crate::diagnostic::Diagnostic;
@@ -177,12 +175,6 @@ fn runtime() -> tokio::runtime::Runtime {
 fn print(text: &str) {
     use std::io::Write;
     let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// `at` in the time zone of this machine, as people write it.
-fn local(at: Timestamp) -> String {
-    let zoned = at.to_zoned(TimeZone::system());
-    zoned.round(Unit::Minute).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }
 
 /// Longest text shown of a mail, a match or a value, in characters.

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use jiff::civil::Time;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan};
 use serde_json::json;
 
 use crate::clock::{Clock, System};
 use crate::config::{Config, Window, moment};
-use crate::document::parse_duration;
 use crate::operator::Request;
 use crate::spool::Reader;
+use crate::time::{in_zone, local, parse_duration};
 use crate::watch::mute::{self, Mute};
 
 use super::queue::change;
-use super::{Exit, Site, excerpt, local, print, runtime};
+use super::{Exit, Site, excerpt, print, runtime};
 
 /// What `mute` is told.
 #[derive(clap::Args)]
@@ -77,7 +77,7 @@ enum Action {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let found = parse_duration(text).filter(|duration| !duration.is_zero());
-    found.ok_or_else(|| "a whole number and its unit: 90s, 30m, 2h or 1d".to_owned())
+    found.ok_or_else(|| "a number and its unit: 90s, 30m, 2h or 1d".to_owned())
 }
 
 /// Does what the operator says.
@@ -105,9 +105,7 @@ async fn begin(config: &Config, arguments: &Arguments) -> Result<Exit, String> {
     let now = System.now();
     let until = match (&arguments.until, arguments.period) {
         (Some(text), _) => time(text, now, &TimeZone::system()),
-        (None, Some(period)) => {
-            SignedDuration::try_from(period).ok().and_then(|period| now.checked_add(period).ok())
-        }
+        (None, Some(period)) => now.checked_add(period).ok(),
         (None, None) => None,
     };
     let Some(until) = until.filter(|until| *until > now) else {
@@ -172,7 +170,7 @@ async fn list(config: &Config, json: bool) -> Result<Exit, String> {
 
 /// A maintenance window and its times, for people.
 pub(super) fn line(window: &Window, now: Timestamp) -> String {
-    let zoned = |at: Timestamp| at.to_zoned(window.zone.clone()).strftime("%a %Y-%m-%d %H:%M %Z").to_string();
+    let zoned = |at| in_zone(at, &window.zone);
     let until =
         |at| window.closes(at).map_or_else(|| "for good".to_owned(), |end| format!("until {}", zoned(end)));
     let times = if window.is_open(now) {

@@ -8,8 +8,6 @@ mod teams;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Unit};
 
 use crate::authenticity::told;
 use crate::clock::{Clock, System};
@@ -19,6 +17,7 @@ use crate::mail::{MailId, visible};
 use crate::operator::client::{Way, ask};
 use crate::operator::{Reply, Request};
 use crate::spool::{Filter, IncidentFilter, Reader, Shown, State};
+use crate::time::local;
 use crate::words::Words;
 
 use super::service::offline;
@@ -254,10 +253,6 @@ fn trust(shown: &Shown) -> Option<told::Told> {
 
 /// A shown mail for people.
 fn page(shown: &Shown) -> String {
-    let local = |at: Timestamp| {
-        let zoned = at.to_zoned(TimeZone::system());
-        zoned.round(Unit::Second).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
-    };
     let mut text = format!("{}  {} bytes\n", shown.id, shown.size);
     if let Some(envelope) = &shown.envelope {
         text.push_str(&format!("  received   {}\n", local(envelope.received_at)));

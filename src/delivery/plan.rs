@@ -4,7 +4,8 @@
 use jiff::SignedDuration;
 
 use crate::diagnostic::suggest;
-use crate::document::{Table, Value, parse_duration};
+use crate::document::{Table, Value};
+use crate::time::{parse_duration, signed};
 
 /// The least limit that is more than a free account's shortest window, and none of its longer ones.
 pub(super) const COMMERCIAL: u64 = 150;
@@ -63,8 +64,7 @@ impl Plan {
     fn read_windows(mut table: Table<'_>, value: &Value<'_>) -> Self {
         let mut windows = Vec::new();
         for (length, limit) in table.entries() {
-            let known =
-                parse_duration(&length.value).and_then(|length| SignedDuration::try_from(length).ok());
+            let known = parse_duration(&length.value).map(signed);
             match known.filter(SignedDuration::is_positive) {
                 Some(known) => {
                     let limit = limit.integer(1..=i64::from(u32::MAX));
@@ -73,7 +73,7 @@ impl Plan {
                 None => table.error(
                     length.span,
                     format!("`{}` is not the length of a window", length.value),
-                    "a whole number and its unit: `15s = 10`, `1h = 1200`",
+                    "a number and its unit: `15s = 10`, `1h = 1200`",
                 ),
             }
         }

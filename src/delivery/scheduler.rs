@@ -417,10 +417,5 @@ impl Scheduler {
     }
 }
 
-/// `duration` as the schedulers count it.
-pub(crate) fn signed(duration: std::time::Duration) -> SignedDuration {
-    SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX)
-}
-
 #[cfg(test)]
 mod tests;

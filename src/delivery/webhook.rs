@@ -30,6 +30,7 @@ pub(super) use transport::{causes, client};
 use super::budget::Spent;
 use super::multipart::Form;
 use crate::clock::Clock;
+use crate::time::signed;
 
 /// Closes an alert that never was.
 const QUESTION: &str = concat!(
@@ -176,7 +177,7 @@ impl Webhook {
     /// others that are under way at once.
     pub(super) fn longest(&self) -> SignedDuration {
         let one = self.timeout.saturating_add(LONGEST_UPLOAD);
-        SignedDuration::try_from(one.saturating_mul(4)).unwrap_or(SignedDuration::MAX)
+        signed(one.saturating_mul(4))
     }
 
     /// Waits for room for a body with files.

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 
 use crate::document::Table;
 use crate::event::Repeat;
+use crate::time::signed;
 
 const MINUTE: SignedDuration = SignedDuration::from_mins(1);
 
@@ -135,7 +136,7 @@ fn duration(
 ) -> Option<SignedDuration> {
     let span = table.value(key)?.span();
     let found: Duration = table.duration(key)?;
-    let found = SignedDuration::try_from(found).unwrap_or(SignedDuration::MAX);
+    let found = signed(found);
     if (least..=most).contains(&found) {
         return Some(found);
     }

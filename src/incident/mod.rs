@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::event::{Repeat, Severity, Status};
+use crate::time::{duration_text, rounded_text};
 
 pub use config::{Config, Storm};
 pub use follow::{Following, following};
@@ -168,7 +169,7 @@ pub fn decide(
         (Status::New, Some(incident)) => incident.open(page, report, config, now),
         (Status::Acknowledged | Status::Resolved, None) => Verdict::Pass,
         (Status::Resolved, Some(_)) if matches!(page, Page::Held(_)) => {
-            Verdict::Flap { reason: format!("opened and closed within {}", words(config.hold)) }
+            Verdict::Flap { reason: format!("opened and closed within {}", duration_text(config.hold)) }
         }
         (Status::Acknowledged | Status::Resolved, Some(incident)) if incident.posted => Verdict::Pass,
         (Status::Acknowledged, Some(_)) => {
@@ -211,8 +212,10 @@ impl Incident {
         if since >= quiet || since < -SET_BACK {
             return again(false);
         }
-        let since = words(since.max(SignedDuration::ZERO));
-        Verdict::Count { reason: format!("a repeat, {since} after a page; quiet for {}", words(quiet)) }
+        let since = rounded_text(since);
+        Verdict::Count {
+            reason: format!("a repeat, {since} after a page; quiet for {}", duration_text(quiet)),
+        }
     }
 
     /// How it stands with the incident of `team` and `external_id` after an event of which `verdict` was
@@ -294,11 +297,6 @@ fn worse(severity: Option<Severity>, before: Option<Option<Severity>>) -> Option
         Some(before) if rank(before) == rank(severity) => before.or(severity),
         _ => severity,
     }
-}
-
-/// A duration as people write it, to the second.
-fn words(duration: SignedDuration) -> String {
-    format!("{:#}", SignedDuration::from_secs(duration.as_secs()))
 }
 
 #[cfg(test)]

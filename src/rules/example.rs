@@ -1,6 +1,7 @@
 //! Examples: a mail and what must come of it, written beside the rules that do it. They are tests: of the
 //! rules when a site loads them, and of the site when somebody changes them.
 
+use crate::time::{duration_text, parse_duration};
 use crate::words::Words;
 use std::net::IpAddr;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 use regex::Regex;
 
 use crate::diagnostic::{Diagnostic, Source, suggest};
-use crate::document::{Located, Table, Value, duration_text};
+use crate::document::{Located, Table, Value};
 use crate::event::Event;
 use crate::mail::{Authenticity, Client, Envelope, Message};
 
@@ -280,6 +281,14 @@ fn value_of(event: &Event, field: &str) -> Option<String> {
     }
 }
 
+/// `text` as [`value_of`] writes it: `60s` is the same as `1m`.
+fn canonical(field: &str, text: String) -> String {
+    match parse_duration(&text) {
+        Some(duration) if field == "quiet" => duration_text(duration),
+        _ => text,
+    }
+}
+
 impl Reader<'_> {
     /// Reads an `[[example]]`.
     pub(super) fn example(&mut self, mut table: Table<'_>) -> Option<Example> {
@@ -386,7 +395,7 @@ impl Reader<'_> {
                     (table.string("not"), table.value("matches"), table.boolean("present"));
                 table.finish();
                 match (not, matches, present) {
-                    (Some(text), None, None) => Must::NotBe(text.value),
+                    (Some(text), None, None) => Must::NotBe(canonical(&field, text.value)),
                     (None, Some(value), None) => Must::Match(self.pattern(&value)?.regex),
                     (None, None, Some(present)) => Must::BePresent(present),
                     _ => {
@@ -398,7 +407,7 @@ impl Reader<'_> {
                     }
                 }
             }
-            _ => Must::Be(value.string()?.value),
+            _ => Must::Be(canonical(&field, value.string()?.value)),
         };
         Some(Expectation { field, must, span: value.span() })
     }

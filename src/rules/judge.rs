@@ -1,13 +1,13 @@
 //! Judges a mail: runs the files in order, each rule of a file in order, and gathers what they set. It
 //! knows no clock and no chance: the same rules and the same mail give the same judgement.
 
+use crate::time::parse_duration;
 use crate::words::Words;
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
 use crate::authenticity::Standing;
-use crate::document::parse_duration;
 
 use super::attach;
 use super::condition::{Check, Condition, Test};

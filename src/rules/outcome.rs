@@ -3,9 +3,9 @@
 
 use std::borrow::Cow;
 
-use crate::document::parse_duration;
 use crate::event::{Event, FIELD_LIMIT, MESSAGE_LIMIT, Status, TITLE_LIMIT, bounded};
 use crate::mail;
+use crate::time::parse_duration;
 use crate::words::Words;
 
 use super::attach;

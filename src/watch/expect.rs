@@ -17,6 +17,7 @@ use crate::event::{Event, Repeat, Status};
 use crate::mail::{MailId, Trust};
 use crate::rules::Subject;
 use crate::spool::{self, Memo, PutError, Reader};
+use crate::time::{duration_text, in_zone, signed};
 
 use super::own;
 
@@ -99,8 +100,7 @@ impl Standing {
 }
 
 fn deadline(from: Timestamp, within: Duration) -> Timestamp {
-    let within = SignedDuration::try_from(within).unwrap_or(SignedDuration::MAX);
-    from.saturating_add(within).unwrap_or(Timestamp::MAX)
+    from.saturating_add(signed(within)).unwrap_or(Timestamp::MAX)
 }
 
 /// All expected mails.
@@ -226,8 +226,7 @@ impl Expects {
             self.stands(&expect.name, &begun);
             return Ok(begun.deadline(expect.within));
         }
-        let within = SignedDuration::try_from(expect.within).unwrap_or(SignedDuration::MAX);
-        let ready = self.started.saturating_add(GRACE.min(within)).unwrap_or(now);
+        let ready = self.started.saturating_add(GRACE.min(signed(expect.within))).unwrap_or(now);
         match standing.due(expect.within, now) {
             Due::Wait(until) => Ok(Some(until)),
             Due::Raise if now < ready => Ok(Some(ready)),
@@ -306,22 +305,22 @@ pub fn seen_memo(name: &str, seen: Seen) -> Memo {
 
 fn missing(zone: &TimeZone, expect: &Expect, standing: &Standing) -> Event {
     let mut message =
-        format!("No mail for [[expect]] `{}` came within {}.", expect.name, span(expect.within));
+        format!("No mail for [[expect]] `{}` came within {}.", expect.name, duration_text(expect.within));
     match (standing.seen, standing.since) {
         (Some(seen), _) => {
             message.push_str(&format!(
                 "\nThe last one came at {} (mail {}).",
-                own::shown(seen.at, zone),
+                in_zone(seen.at, zone),
                 seen.mail
             ));
         }
         (None, Some(since)) => {
-            message.push_str(&format!("\nNone has come since it is expected, {}.", own::shown(since, zone)));
+            message.push_str(&format!("\nNone has come since it is expected, {}.", in_zone(since, zone)));
         }
         (None, None) => {}
     }
     if let Some(raised) = &standing.raised {
-        message.push_str(&format!("\nIt is still missing; told before at {}.", own::shown(raised.at, zone)));
+        message.push_str(&format!("\nIt is still missing; told before at {}.", in_zone(raised.at, zone)));
     }
     let severity = Some(expect.severity);
     Event { title: expect.title.clone(), message, severity, ..notice(&expect.team, &expect.name) }
@@ -330,10 +329,10 @@ fn missing(zone: &TimeZone, expect: &Expect, standing: &Standing) -> Event {
 fn came(zone: &TimeZone, expect: &Expect, standing: &Standing, team: &str) -> Event {
     let mut message = format!("A mail for [[expect]] `{}` came", expect.name);
     if let Some(seen) = standing.seen {
-        message.push_str(&format!(" at {} (mail {})", own::shown(seen.at, zone), seen.mail));
+        message.push_str(&format!(" at {} (mail {})", in_zone(seen.at, zone), seen.mail));
     }
     if let Some(before) = standing.raised.as_ref().and_then(|raised| raised.seen) {
-        message.push_str(&format!(", the first since {}", own::shown(before, zone)));
+        message.push_str(&format!(", the first since {}", in_zone(before, zone)));
     }
     message.push('.');
     let title = format!("Expected mail came: {}", expect.name);
@@ -348,23 +347,6 @@ fn notice(team: &str, name: &str) -> Event {
         repeat: Some(Repeat::Update),
         ..Event::default()
     }
-}
-
-/// A duration in words: its two greatest units.
-pub fn span(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let units =
-        [(seconds / 86_400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
-    // Up to two days, hours are how people say it.
-    let units =
-        if seconds < 2 * 86_400 { [(0, "d"), (seconds / 3600, "h"), units[2], units[3]] } else { units };
-    let parts: Vec<String> = units
-        .iter()
-        .filter(|(count, _)| *count > 0)
-        .take(2)
-        .map(|(count, unit)| format!("{count}{unit}"))
-        .collect();
-    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 #[cfg(test)]
@@ -411,14 +393,5 @@ mod tests {
         assert_eq!(standing.deadline(DAY), None);
         let seen = Standing { seen: seen("21T03:00"), ..Standing::default() };
         assert_eq!(seen.deadline(DAY), Some(at("22T03:00")));
-    }
-
-    #[test]
-    fn a_span_is_said_as_people_say_it() {
-        let of = |seconds| span(Duration::from_secs(seconds));
-        assert_eq!(of(26 * 3600), "26h");
-        assert_eq!(of(90), "1m 30s");
-        assert_eq!(of(8 * 86_400 + 3600), "8d 1h");
-        assert_eq!(of(0), "0s");
     }
 }

@@ -15,6 +15,7 @@ use crate::context::Context;
 use crate::event::{Event, Severity, Status, bounded};
 use crate::rules::{self, Subject, When};
 use crate::spool::{self, Memo, PutError, Reader, Unheard};
+use crate::time::in_zone;
 
 use super::own;
 
@@ -293,7 +294,7 @@ fn still_open(context: &Context, zone: &TimeZone, label: &str, unheard: &[Unhear
         let lines = open.iter().take(LISTED).map(|incident| {
             let severity = incident.severity.map_or_else(String::new, |severity| format!("{severity}, "));
             let title = bounded(&incident.title, 120);
-            format!("\n- {title} ({severity}{})", own::shown(incident.at, zone))
+            format!("\n- {title} ({severity}{})", in_zone(incident.at, zone))
         });
         let mut message = format!("Muted meanwhile, and not closed since:{}", lines.collect::<String>());
         if open.len() > LISTED {

@@ -1,8 +1,6 @@
 //! Events of the gateway's own: no mail stands behind them, no rule judges them and nothing mutes them. They page as the
 //! site says for their severity.
 
-use jiff::tz::TimeZone;
-use jiff::{Timestamp, Unit};
 use serde_json::Value;
 use tracing::info;
 
@@ -35,10 +33,4 @@ pub(super) async fn keep(context: &Context, events: Vec<Event>, memos: Vec<Memo>
     let (id, _) = context.keep(context.now(), put).await?;
     info!(mail = %id, events = count, "kept a notice of the gateway's own");
     Ok(())
-}
-
-/// `at` as people write it in `zone`.
-pub(super) fn shown(at: Timestamp, zone: &TimeZone) -> String {
-    let zoned = at.to_zoned(zone.clone());
-    zoned.round(Unit::Minute).unwrap_or(zoned).strftime("%Y-%m-%d %H:%M %Z").to_string()
 }

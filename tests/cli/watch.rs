@@ -27,7 +27,7 @@ async fn a_mute_is_begun_listed_and_ended_beside_a_service_and_without_one() {
         "new disks",
     ]);
     assert_eq!(begun.status.code(), Some(0), "{}", err(&begun));
-    assert!(out(&begun).contains(" mutes until 2"), "{}", out(&begun));
+    assert!(out(&begun).contains(" mutes until "), "{}", out(&begun));
 
     let gateway = site.start();
     mail("db1 is down");
@@ -76,7 +76,7 @@ async fn a_mute_that_makes_no_sense_is_refused_with_the_place_in_its_argument() 
     for arguments in [
         &["mute", "--for", "2h"][..],
         &["mute", "--match", "subject=x"],
-        &["mute", "--for", "2 hours", "--match", "subject=x"],
+        &["mute", "--for", "2 moons", "--match", "subject=x"],
         &["mute", "--for", "0s", "--match", "subject=x"],
         &["mute", "--until", "2020-01-01", "--match", "subject=x"],
         &["mute", "--until", "soon", "--match", "subject=x"],
@@ -111,7 +111,7 @@ async fn windows_and_expected_mails_are_shown_with_their_next_times() {
     std::fs::write(site.path("heartbeat"), "http://127.0.0.1:9/h1dden\n").unwrap();
     let checked = out(&run(site.command(&["check"]), ""));
     for part in [
-        "maintenance decommissioning: next from Thu 2099-12-24 00:00 UTC until Sun 2099-12-27 00:00 UTC\n",
+        "maintenance decommissioning: next from Thu 2099-12-24 00:00:00 UTC until Sun 2099-12-27 00:00:00 UTC\n",
         "expect backup within 26h: not begun; never seen; the first deadline is 26h after the first start",
         "heartbeat every 10m\n",
     ] {
@@ -125,7 +125,7 @@ async fn windows_and_expected_mails_are_shown_with_their_next_times() {
     tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
     let seen = out(&run(site.command(&["expect"]), ""));
     assert!(
-        seen.contains("expect backup within 26h: seen; last seen 2") && seen.contains("the next deadline is"),
+        seen.contains("expect backup within 26h: seen; last seen ") && seen.contains("the next deadline is"),
         "{seen}"
     );
     let json: Value = serde_json::from_slice(&run(site.command(&["expect", "--json"]), "").stdout).unwrap();

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::document::duration_text;
 use crate::mail::{self, Message};
 use crate::rules::Judgement;
 use crate::spool::KnownIncident;
+use crate::time::duration_text;
 
 use super::known;
 

@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 use crate::event::{Event, KeySource, Status};
 use crate::incident::State;
 use crate::spool::{self, IncidentFilter, KnownIncident, Reader};
+use crate::time::local;
 
-use super::super::{excerpt, local};
+use super::super::excerpt;
 
 /// Most incidents that are looked at.
 const LIMIT: usize = 10_000;

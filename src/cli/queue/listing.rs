@@ -1,6 +1,7 @@
 //! How events and incidents are listed: as lines of JSON, and as columns for people, in which nothing that came with a
 //! mail steers the terminal.
 
+use crate::time::rounded_text;
 use crate::words::Words;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -127,32 +128,15 @@ pub(super) fn plain(text: &str) -> String {
     visible(&one_line(text)).into_owned()
 }
 
-/// The time from `from` to `until` in its two greatest units.
+/// The time from `from` to `until`.
 pub(super) fn age(from: Timestamp, until: Timestamp) -> String {
-    let seconds = until.duration_since(from).as_secs().max(0);
-    match seconds {
-        0..60 => format!("{seconds}s"),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
-    }
+    rounded_text(until.duration_since(from))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mail::MailId;
-
-    #[test]
-    fn ages_have_their_two_greatest_units() {
-        let start: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
-        let after = |seconds: i64| age(start, start + jiff::SignedDuration::from_secs(seconds));
-        assert_eq!(after(59), "59s");
-        assert_eq!(after(61), "1m01s");
-        assert_eq!(after(3 * 3600 + 120), "3h02m");
-        assert_eq!(after(50 * 3600), "2d02h");
-        assert_eq!(after(-5), "0s");
-    }
 
     fn listed(next_in: i64, behind: bool) -> Listed {
         let now: Timestamp = "2026-11-20T17:00:00Z".parse().unwrap();
@@ -188,7 +172,7 @@ mod tests {
             (listed(0, false), &held[..], "waits", reason),
             (listed(0, false), &held[..1], "now", ""),
             (listed(0, true), &held[..], "behind", "an earlier event of its incident goes first"),
-            (listed(61, false), &held[..], "in 1m01s", ""),
+            (listed(61, false), &held[..], "in 1m 1s", ""),
         ] {
             let row = row(&event, held, now);
             assert_eq!((row[3].as_str(), row[6].as_str(), row[8].as_str()), ("high", next, why));

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use tokio::task;
 use tracing::error;
 
-use super::super::scheduler::{Limits, Starving, signed};
+use super::super::scheduler::{Limits, Starving};
 use super::super::webhook::Endpoint;
 use super::super::{Starved, State, Status, Storage, Target};
 use super::{Dispatch, Note, Way, log};
+use crate::time::signed;
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
 const WINDOW: usize = 20_000;

@@ -3,6 +3,7 @@
 use crate::diagnostic::suggest;
 use crate::document::{self, Located, Table, Value};
 use crate::event::{Mark, Repeat, Scenario, Severity, Status, refuse_field};
+use crate::time::parse_duration;
 use crate::words::Words;
 
 use super::super::attach;
@@ -134,11 +135,8 @@ impl Reader<'_> {
             value.error(format!("`{literal}` is not a location"), "write \"latitude,longitude\" in degrees");
             return None;
         }
-        if key == Key::Quiet && document::parse_duration(literal).is_none() {
-            value.error(
-                format!("`{literal}` is not a duration"),
-                "a whole number and its unit: \"90s\", \"10m\", \"3h\" or \"7d\"",
-            );
+        if key == Key::Quiet && parse_duration(literal).is_none() {
+            value.error(format!("`{literal}` is not a duration"), document::DURATION_HELP);
             return None;
         }
         Some(template)

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::spool::Spool;
+use crate::time::local;
 
 /// How often it is looked.
 const LOOK: Duration = Duration::from_secs(1);
@@ -16,7 +16,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub fn told(since: Timestamp) -> String {
     format!(
         "a write to the spool does not come back since {}: the disk hangs, and senders wait",
-        since.to_zoned(TimeZone::system()).strftime("%H:%M:%S")
+        local(since)
     )
 }
 

@@ -15,6 +15,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::delivery::{Pinger, Status};
+use crate::time::signed;
 
 use super::{Fault, Vitals};
 
@@ -67,7 +68,7 @@ pub struct Heart {
 impl Heart {
     /// A heart that beats every `interval`.
     pub fn new(vitals: Vitals, pinger: Pinger, interval: Duration) -> Self {
-        let patience = SignedDuration::try_from(interval * BEATS).unwrap_or(SignedDuration::MAX);
+        let patience = signed(interval * BEATS);
         let flow = Flow { patience, stuck: HashMap::new() };
         Self { vitals, pinger, flow, failed: None, unheard: false }
     }

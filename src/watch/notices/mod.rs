@@ -11,8 +11,8 @@ mod smarthost;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{mpsc, watch};
 use tracing::{error, info, warn};
 
@@ -23,6 +23,7 @@ use crate::context::Context;
 use crate::delivery::{self, State};
 use crate::mail::Origin;
 use crate::spool::{self, Count, Filter};
+use crate::time::{in_zone, signed};
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
@@ -87,7 +88,7 @@ impl Watchman {
         let smarthost = |mail| Smarthost::new(mail, self.hostname.clone(), self.environment.clone());
         self.smarthost = mail.map(smarthost);
         self.team = team;
-        self.outage.tell_after(SignedDuration::try_from(after).unwrap_or(SignedDuration::MAX));
+        self.outage.tell_after(signed(after));
     }
 
     /// Watches until `stop` turns true.
@@ -238,7 +239,7 @@ fn status_line(
     }
     let one = |status: &delivery::Status| {
         let delivery::Status { team, starved, queued, more, .. } = status;
-        let shown = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%H:%M").to_string();
+        let shown = |at| in_zone(at, zone);
         let since = since.get(team).map_or_else(String::new, |&at| format!(" since {}", shown(at)));
         let until = starved.map_or_else(String::new, |starved| format!(" until {}", shown(starved.until)));
         let more = if *more { "+" } else { "" };
@@ -255,7 +256,7 @@ fn letter(
     stuck: &[delivery::Status],
     zone: &TimeZone,
 ) -> (String, String) {
-    let shown = |at: Timestamp| at.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M %Z").to_string();
+    let shown = |at| in_zone(at, zone);
     let waiting: u64 = counts.iter().map(|count| count.queued).sum();
     let many = if waiting == 1 { "1 waits".to_owned() } else { format!("{waiting} wait") };
     let (subject, mut text) = match word {
@@ -324,7 +325,7 @@ mod tests {
         let since = BTreeMap::from([("soc".to_owned(), at("2026-11-20T02:10:00Z"))]);
         assert_eq!(
             status_line(&stuck, &since, 0, &TimeZone::UTC),
-            "3 waiting for soc since 02:10: cannot be reached; 1 waiting for ops: the secret is refused"
+            "3 waiting for soc since Fri 2026-11-20 02:10:00 UTC: cannot be reached; 1 waiting for ops: the secret is refused"
         );
         let starved =
             delivery::Starved { since: at("2026-11-20T02:10:00Z"), until: at("2026-11-20T03:00:00Z") };
@@ -333,7 +334,7 @@ mod tests {
         assert!(starved.is_stuck() && strange.is_stuck());
         assert_eq!(
             status_line(&[starved, strange], &since, 0, &TimeZone::UTC),
-            "3 waiting for soc since 02:10: the account has posted what it may until 03:00; 1 waiting for ops: \
+            "3 waiting for soc since Fri 2026-11-20 02:10:00 UTC: the account has posted what it may until Fri 2026-11-20 03:00:00 UTC; 1 waiting for ops: \
              another than SIGNL4 answers"
         );
         let line = |doubles| status_line(&[], &since, doubles, &TimeZone::UTC);
@@ -354,10 +355,10 @@ mod tests {
         let stuck = [status("soc", State::Down, 3)];
         let since = at("2026-11-20T02:10:00Z");
         let (subject, text) = letter(Word::Stuck { since }, "gw1", &[count], &stuck, &TimeZone::UTC);
-        assert_eq!(subject, "SIGNL4 gets no events from gw1 since 2026-11-20 02:10 UTC: 3 wait");
+        assert_eq!(subject, "SIGNL4 gets no events from gw1 since Fri 2026-11-20 02:10:00 UTC: 3 wait");
         assert!(
             text.contains(
-                "team soc: 3 events wait, the oldest since 2026-11-20 02:09 UTC: cannot be reached: no \
+                "team soc: 3 events wait, the oldest since Fri 2026-11-20 02:09:00 UTC: cannot be reached: no \
                  connection within 10s\n"
             ),
             "{text}"

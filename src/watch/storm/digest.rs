@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 
 use super::{PAGE, own};
 use crate::event::{Event, Repeat, Severity, Status, bounded};
 use crate::incident::Kind;
 use crate::mail::Trust;
 use crate::spool::{Error, Folded, Spool, Storm, StormState};
+use crate::time::local;
 
 /// Texts that a digest quotes.
 const QUOTED: usize = 30;
@@ -150,7 +150,6 @@ pub(super) fn digest(storm: &Storm, state: StormState, summary: &Summary, now: T
         StormState::Over => format!("The storm of {of} is over: {count} were folded"),
         StormState::Closed => format!("The storm of {of} is over: all {count} folded are closed"),
     };
-    let when = |at: Timestamp| at.to_zoned(TimeZone::system()).strftime("%H:%M:%S %Z").to_string();
     let came = match storm.kind {
         Kind::Pages => "came too fast to page one by one",
         Kind::Texts => "say different things under one subject, after five that paged one by one",
@@ -164,8 +163,8 @@ pub(super) fn digest(storm: &Storm, state: StormState, summary: &Summary, now: T
     };
     let message = format!(
         "{count} mails {came}, from {} to {}: {}.\n{more}\n\n{}\nAll of them: smtp2signl4 queue list --digest {}\n",
-        when(storm.first_at),
-        when(storm.last_at),
+        local(storm.first_at),
+        local(storm.last_at),
         summary.severities(),
         summary.quotes(),
         storm.id
@@ -177,7 +176,7 @@ pub(super) fn digest(storm: &Storm, state: StormState, summary: &Summary, now: T
         status: if state == StormState::Closed { Status::Resolved } else { Status::New },
         external_id: Some(format!("{}:storm:{}-{}", own::SOURCE, storm.id, storm.began_at.as_second())),
         severity: summary.severities.keys().copied().flatten().max(),
-        fields: vec![("Folded".to_owned(), count.to_string()), ("As of".to_owned(), when(now))],
+        fields: vec![("Folded".to_owned(), count.to_string()), ("As of".to_owned(), local(now))],
         repeat: Some(Repeat::Update),
         ..Event::default()
     };

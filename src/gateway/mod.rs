@@ -1,8 +1,6 @@
 //! The gateway: starts the parts and stops them. It opens the spool, starts delivery, listens, and ends in the
 //! opposite order, so that what was accepted is kept and what was posted is noted.
 
-#[cfg(test)]
-mod model;
 mod poison;
 mod rulebook;
 
@@ -305,7 +303,7 @@ fn checker(config: &Config) -> Checker {
 
 /// Has `spool` tell `delivery` of all that comes into the queue and leaves it untried, `storms` of their news, and
 /// `failed` of each event that failed for good.
-fn connect(
+pub fn connect(
     spool: &Spool,
     delivery: &Delivery,
     storms: &Arc<Notify>,

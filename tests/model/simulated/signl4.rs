@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use super::record::{Millis, Of, Post, Record};
 use super::time::VirtualClock;
-use crate::delivery::{Carried, Lost, Reached, Reply, Request, Transport};
-use crate::standin::{Plan, Quota, Ruling};
+use smtp2signl4::delivery::{Carried, Lost, Reached, Reply, Request, Transport};
+use smtp2signl4::standin::{Plan, Quota, Ruling};
 
 /// Longest way of a request to SIGNL4. A gateway that starts anew counts what was under way by then.
 const WAY: u64 = 900;
@@ -217,9 +217,12 @@ impl Signl4 {
     }
 }
 
-impl Transport for Arc<Signl4> {
+/// The way there, which each life of the gateway takes.
+pub(super) struct Way(pub(super) Arc<Signl4>);
+
+impl Transport for Way {
     fn carry(&self, request: Request) -> Carried {
-        Box::pin(Arc::clone(self).pass(request))
+        Box::pin(Arc::clone(&self.0).pass(request))
     }
 }
 

@@ -3,9 +3,9 @@
 use jiff::{SignedDuration, Timestamp};
 use smtp2signl4::event::{Repeat, Severity, Status};
 
-use crate::mails::Mail;
-use crate::record::{Line, Post, Record};
-use crate::scene::{ACKNOWLEDGED_QUIET, quiet};
+use super::super::mails::Mail;
+use super::super::record::{Line, Post, Record};
+use super::super::scene::{ACKNOWLEDGED_QUIET, quiet};
 
 /// An incident as it stands after a mail, by nothing but what came before.
 struct Life {

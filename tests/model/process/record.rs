@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 use smtp2signl4::standin::Request;
 
-use crate::mails::{End, Mail, TEAMS};
-use crate::scene::{Listing, Run, Span};
+use super::mails::{End, Mail, TEAMS};
+use super::scene::{Listing, Run, Span};
 
 /// An event: the name of its mail, and its team.
 pub type Id = (String, String);

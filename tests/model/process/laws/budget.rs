@@ -2,9 +2,9 @@
 
 use jiff::SignedDuration;
 
-use crate::mails::VISITOR;
-use crate::record::{Post, Record};
-use crate::scene::WINDOWS;
+use super::super::mails::VISITOR;
+use super::super::record::{Post, Record};
+use super::super::scene::WINDOWS;
 
 /// Wrong requests that SIGNL4 bears in a minute.
 const WRONG: usize = 10;

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::standin::{Fault, Options, Plan, Standin};
 
-use crate::mails::{TEAMS, VISITOR};
+use super::mails::{TEAMS, VISITOR};
 use crate::support::{Gateway, PATIENCE, Site, free_port};
 
 /// What the account may post, and what the stand-in enforces: so many in so many seconds.

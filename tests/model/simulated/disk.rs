@@ -10,8 +10,8 @@ use jiff::Timestamp;
 
 use super::record::Millis;
 use super::time::{VirtualClock, still};
-use crate::delivery::{Storage, StorageError};
-use crate::spool::{Outcome, Queued, Reservation, Spool, Urgent};
+use smtp2signl4::delivery::{Storage, StorageError};
+use smtp2signl4::spool::{Outcome, Queued, Reservation, Spool, Urgent};
 
 /// How the disk is.
 #[derive(Debug)]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use jiff::Timestamp;
 
-use crate::mails::TEAMS;
-use crate::record::{Id, Post, Record};
-use crate::scene::{CONCURRENCY, Run, WINDOWS};
+use super::super::mails::TEAMS;
+use super::super::record::{Id, Post, Record};
+use super::super::scene::{CONCURRENCY, Run, WINDOWS};
 
 /// So many events at most are posted and not recorded at a time: those under way, and those that were answered while
 /// the record before was written.

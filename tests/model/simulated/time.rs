@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::record::Millis;
-use crate::clock::Clock;
+use smtp2signl4::clock::Clock;
 
 /// When every history begins: 2026-11-20T12:00:00Z.
 const START: i64 = 1_795_176_000;

@@ -1,7 +1,7 @@
 //! The world of a history: one life of the gateway after the other, all of them real but for the listener, the
 //! disk's moods and the net, with SIGNL4 and the record beside them.
 
-use crate::words::Words;
+use smtp2signl4::words::Words;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -11,26 +11,26 @@ use fastrand::Rng;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::super::{connect, targets};
 use super::TEAMS;
 use super::disk::{Disk, Mood};
 use super::history::{Account, Aims, Deed, History, Letter, Site, Step, repeat};
 use super::laws::{self, Breach};
 use super::record::{Aim, Event, Life, Line, Millis, Policy, Record, Storm};
-use super::signl4::{Secret, Signl4, Weather, read_title};
+use super::signl4::{Secret, Signl4, Way, Weather, read_title};
 use super::site::{self, ACCOUNTS, mail, rules, secret_of, windows};
 use super::time::{VirtualClock, still};
-use crate::clock::Clock;
-use crate::config::{self, Config, Environment, Routes};
-use crate::context::Context;
-use crate::delivery::{Delivery, EventId, Target, Webhook};
-use crate::diagnostic::Source;
-use crate::intake::Intake;
-use crate::spool::{Filter, Listed, Reader, Spool, State, StormState};
-use crate::standin::Plan;
-use crate::supervisor::Supervisor;
-use crate::watch::Lookout;
-use crate::watch::storm::tell_due;
+use smtp2signl4::clock::Clock;
+use smtp2signl4::config::{self, Config, Environment, Routes};
+use smtp2signl4::context::Context;
+use smtp2signl4::delivery::{Delivery, EventId, Target, Webhook};
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::gateway::{connect, targets};
+use smtp2signl4::intake::Intake;
+use smtp2signl4::spool::{Filter, Listed, Reader, Spool, State, StormState};
+use smtp2signl4::standin::Plan;
+use smtp2signl4::supervisor::Supervisor;
+use smtp2signl4::watch::Lookout;
+use smtp2signl4::watch::storm::tell_due;
 
 /// How long after the last trouble the last event must have left.
 const PATIENCE: Millis = 12 * 3_600_000;
@@ -229,7 +229,7 @@ impl World {
 }
 
 /// Puts digests as they are due, as the service does.
-async fn tell(context: Context, config: crate::incident::Storm, news: Arc<Notify>) {
+async fn tell(context: Context, config: smtp2signl4::incident::Storm, news: Arc<Notify>) {
     const LOOK: Duration = Duration::from_secs(30);
     let since = context.now();
     loop {
@@ -263,7 +263,7 @@ impl Running {
         world.signl4.begin(life);
         world.find_what_a_crash_left(&spool).await;
         let (stop, stopped) = watch::channel(false);
-        let transport = Arc::new(Arc::clone(&world.signl4));
+        let transport = Arc::new(Way(Arc::clone(&world.signl4)));
         let timeout = config.delivery.timeout;
         let webhook = Webhook::new(transport, EventId::default(), timeout, Arc::clone(&clock));
         let (mood, its_clock) = (Arc::clone(&world.mood), Arc::clone(&world.clock));

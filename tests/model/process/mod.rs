@@ -5,11 +5,6 @@
 //! `HISTORY_SEED` runs the history of one seed, `HISTORIES` so many of random seeds, and `HISTORY_MAILS` makes each of
 //! them so long, in mails of each sender.
 
-#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
-
-#[path = "../support/mod.rs"]
-mod support;
-
 mod laws;
 mod mails;
 mod record;
@@ -19,10 +14,10 @@ mod storm;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::support::PATIENCE;
 use fastrand::Rng;
 use smtp2signl4::event::Severity;
 use smtp2signl4::standin::Request;
-use support::PATIENCE;
 
 use mails::{Said, Senders, Session};
 use record::Record;

@@ -5,7 +5,7 @@
 //!
 //! `MODEL_SEED` and `MODEL_SEEDS` choose the histories, as for the other model.
 
-use crate::words::Words;
+use smtp2signl4::words::Words;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
@@ -16,16 +16,16 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Builder;
 
 use super::number;
-use crate::clock::{Clock, Manual};
-use crate::config::{self, Config, Routes};
-use crate::context::Context;
-use crate::diagnostic::Source;
-use crate::intake::Intake;
-use crate::mail::{Client, Envelope, Mail, MailId};
-use crate::rules::{RuleSet, shipped};
-use crate::spool::{Filter, Outcome, Spool};
-use crate::watch::Lookout;
-use crate::watch::storm::tell_due;
+use smtp2signl4::clock::{Clock, Manual};
+use smtp2signl4::config::{self, Config, Routes};
+use smtp2signl4::context::Context;
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::intake::Intake;
+use smtp2signl4::mail::{Client, Envelope, Mail, MailId};
+use smtp2signl4::rules::{RuleSet, shipped};
+use smtp2signl4::spool::{Filter, Outcome, Spool};
+use smtp2signl4::watch::Lookout;
+use smtp2signl4::watch::storm::tell_due;
 
 /// Histories when nobody asks for more.
 const SEEDS: u64 = 12;
@@ -214,7 +214,7 @@ struct World {
     clock: Arc<Manual>,
     spool: Spool,
     intake: Arc<Intake>,
-    storm: crate::incident::Storm,
+    storm: smtp2signl4::incident::Storm,
     start: Timestamp,
     letters: BTreeMap<MailId, usize>,
     posts: Vec<Post>,

@@ -8,11 +8,11 @@ use super::TEAMS;
 use super::history::{Account, Letter, Site};
 use super::record::{Millis, Status};
 use super::time::VirtualClock;
-use crate::clock::Clock;
-use crate::config::Config;
-use crate::diagnostic::Source;
-use crate::mail::{Client, Envelope, Mail};
-use crate::rules::RuleSet;
+use smtp2signl4::clock::Clock;
+use smtp2signl4::config::Config;
+use smtp2signl4::diagnostic::Source;
+use smtp2signl4::mail::{Client, Envelope, Mail};
+use smtp2signl4::rules::RuleSet;
 
 /// The account of each team's secrets.
 pub(super) const ACCOUNTS: [[usize; 2]; 3] = [[0, 0], [0, 1], [1, 0]];

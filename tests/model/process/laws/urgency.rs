@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use jiff::Timestamp;
 use smtp2signl4::event::Severity;
 
-use crate::mails::TEAMS;
-use crate::record::{Id, Record};
-use crate::scene::CONCURRENCY;
+use super::super::mails::TEAMS;
+use super::super::record::{Id, Record};
+use super::super::scene::CONCURRENCY;
 
 /// So many less urgent events may come after an urgent one was acknowledged: those that were under way, and a few that
 /// leave before the loop looks at what is new.

@@ -8,7 +8,7 @@ mod kept;
 mod order;
 mod urgency;
 
-use crate::record::Record;
+use super::record::Record;
 
 pub use urgency::overtakes;
 

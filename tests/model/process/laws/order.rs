@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::record::{Id, Record};
+use super::super::record::{Id, Record};
 
 /// A mail that was handed in after another was acknowledged has the greater number.
 pub fn acceptance(record: &Record) -> Vec<String> {

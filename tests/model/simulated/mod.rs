@@ -130,7 +130,7 @@ fn told(history: &History, steps: usize, record: &Record, breaches: &[Breach]) -
     let seed = history.seed;
     let laws: BTreeSet<_> = breaches.iter().map(|breach| breach.law).collect();
     format!(
-        "{text}\n{laws:?}\nrun it again with MODEL_SEED={seed} MODEL_STEPS={steps} cargo test --lib gateway::model\n"
+        "{text}\n{laws:?}\nrun it again with MODEL_SEED={seed} MODEL_STEPS={steps} cargo test --test model\n"
     )
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::mails::End;
-use crate::record::{Id, Line, Record};
+use super::super::mails::End;
+use super::super::record::{Id, Line, Record};
 
 /// Each acknowledged event is there once, delivered or counted, and what is delivered has arrived.
 pub fn nothing_is_missing(record: &Record) -> Vec<String> {

@@ -1,0 +1,9 @@
+//! The model: the laws of delivery, held against long random histories.
+
+#![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod process;
+mod simulated;

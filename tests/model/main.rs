@@ -5,5 +5,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod laws;
+mod letter;
 mod process;
+mod record;
 mod simulated;

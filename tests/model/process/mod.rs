@@ -5,23 +5,23 @@
 //! `HISTORY_SEED` runs the history of one seed, `HISTORIES` so many of random seeds, and `HISTORY_MAILS` makes each of
 //! them so long, in mails of each sender.
 
-mod laws;
-mod mails;
-mod record;
+mod read;
 mod scene;
+mod senders;
 mod storm;
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::support::PATIENCE;
 use fastrand::Rng;
-use smtp2signl4::event::Severity;
 use smtp2signl4::standin::Request;
 
-use mails::{Said, Senders, Session};
-use record::Record;
+use crate::laws::{self, Breach};
+use crate::letter::{Letter, read_key};
+use crate::record::Record;
+use crate::support::PATIENCE;
 use scene::Scene;
+use senders::{Senders, Session, Tries, incident};
 
 /// The histories that are run if nobody wants others.
 const SEEDS: [u64; 2] = [1, 2];
@@ -37,8 +37,8 @@ const MAILS: usize = 45;
 const PAUSE: u64 = 500;
 
 /// What waits in the outage at the end of a history, and what comes when it is over.
-const INFORMATIONAL: usize = 24;
-const CRITICAL: usize = 4;
+const INFORMATIONAL: u16 = 24;
+const CRITICAL: u16 = 4;
 
 /// Repeats of one incident, over more than the longest quiet time.
 const REPEATS: usize = 30;
@@ -72,45 +72,43 @@ async fn history(seed: u64, mails: usize) {
     println!("history {seed} begins");
     let mut rng = Rng::with_seed(seed);
     let mut scene = Scene::start(rng.fork()).await;
-    let said = Said::default();
-    let senders = Senders::start(SENDERS, mails, scene.address, &said, &mut rng);
+    let tries = Tries::default();
+    let senders = Senders::start(SENDERS, mails, scene.address, &tries, &mut rng);
     while !senders.are_done() {
         // The moment at which something happens is what is random here.
         tokio::time::sleep(Duration::from_millis(rng.u64(0..PAUSE))).await;
         scene.act().await;
     }
     drop(senders);
-    overtake(&mut scene, &said).await;
-    repeat(&scene, &said).await;
+    overtake(&mut scene, &tries).await;
+    repeat(&scene, &tries).await;
     scene.drain().await;
 
-    let incidents = scene.incidents();
-    let mails = std::mem::take(&mut *said.lock().unwrap());
-    let mut record = Record::new(
-        mails,
-        std::mem::take(&mut scene.listings),
-        scene.standin.requests(),
-        std::mem::take(&mut scene.runs),
-    );
-    (record.faults, record.throttled) = (scene.faults.clone(), scene.throttled.clone());
-    (record.reloads, record.refusals) = (scene.reloads.clone(), scene.refusals.clone());
-    record.incidents = incidents;
+    let record = read::record(&scene, &tries);
     println!("history {seed}: {}", told(&record));
     let broken = laws::broken(&record);
-    if !broken.is_empty() {
-        eprintln!("{}", record.story());
+    if let Some(first) = broken.first() {
+        eprintln!("{}", record.about(&first.what));
     }
-    assert!(broken.is_empty(), "history {seed} breaks laws:\n{}", broken.join("\n"));
+    let broken: Vec<_> = broken.iter().map(|Breach { law, what }| format!("{law}: {what}")).collect();
+    let knobs = format!("HISTORY_SEED={seed} HISTORY_MAILS={mails}");
+    assert!(
+        broken.is_empty(),
+        "{}\nrun it again with {knobs} cargo test --test model process::",
+        broken.join("\n")
+    );
 }
 
+/// The incidents of which critical mail comes while other mail waits: the number of the first.
+const URGENT: u16 = 200;
+
 /// Lets critical mail come while much that is not waits for the budget.
-async fn overtake(scene: &mut Scene, said: &Said) {
+async fn overtake(scene: &mut Scene, tries: &Tries) {
     scene.refuse().await;
     let stop = AtomicBool::new(false);
     let mut session = Session::new(scene.address);
     for n in 0..INFORMATIONAL {
-        let team = ["soc", "ops"][n % 2];
-        session.hand_in(mails::open(format!("last {n}"), team, Severity::Info), said, &stop);
+        session.hand_in(&Letter::open(incident(100 + n), usize::from(n % 2), 4), tries, &stop);
     }
     scene.end_fault().await;
     let taken = |requests: &[Request], team: &str| {
@@ -124,48 +122,46 @@ async fn overtake(scene: &mut Scene, said: &Said) {
     });
     tokio::time::timeout(PATIENCE, begun).await.unwrap();
     for n in 0..CRITICAL {
-        let team = ["soc", "ops"][n % 2];
-        session.hand_in(mails::open(format!("urgent {n}"), team, Severity::Critical), said, &stop);
+        session.hand_in(&Letter::open(incident(URGENT + n), usize::from(n % 2), 0), tries, &stop);
     }
     let all = scene.standin.wait_for(|requests| {
-        let urgent = |request: &&Request| {
-            request.event_id.is_some()
-                && request.payload["Title"].as_str().is_some_and(|title| title.starts_with("urgent"))
-        };
-        requests.iter().filter(urgent).count() >= CRITICAL
+        let urgent = |request: &&Request| took(request).is_some_and(|of| of >= incident(URGENT));
+        requests.iter().filter(urgent).count() >= usize::from(CRITICAL)
     });
     tokio::time::timeout(PATIENCE, all).await.unwrap();
 }
 
 /// Lets mails about an incident whose page has left come faster than it may page.
-async fn repeat(scene: &Scene, said: &Said) {
+async fn repeat(scene: &Scene, tries: &Tries) {
     let mut session = Session::new(scene.address);
-    for n in 0..REPEATS {
+    let again = incident(URGENT + CRITICAL);
+    for _ in 0..REPEATS {
         // Urgent, so that it does not wait behind what is left.
-        let mail = mails::open(format!("again {n}"), "soc", Severity::Critical);
-        let mail = mails::Mail { key: "again".to_owned(), ..mail };
-        session.hand_in(mail, said, &AtomicBool::new(false));
-        let is_first =
-            |request: &Request| request.event_id.is_some() && request.payload["X-S4-ExternalID"] == "again";
-        let paged = scene.standin.wait_for(|requests| requests.iter().any(is_first));
+        session.hand_in(&Letter::open(again, 0, 0), tries, &AtomicBool::new(false));
+        let paged =
+            scene.standin.wait_for(|requests| requests.iter().any(|request| took(request) == Some(again)));
         tokio::time::timeout(PATIENCE, paged).await.unwrap();
         tokio::time::sleep(REPEAT_PAUSE).await;
     }
 }
 
+/// The incident of an event that was taken.
+fn took(request: &Request) -> Option<u16> {
+    read_key(request.payload["X-S4-ExternalID"].as_str()?).filter(|_| request.event_id.is_some())
+}
+
 /// A history in numbers.
 fn told(record: &Record) -> String {
-    let state = |state: &str| record.end().iter().filter(|line| line.state == state).count();
-    let taken = record.posts.iter().filter(|post| post.taken && post.event.is_some()).count();
+    let state = |state: &str| record.lines().iter().filter(|line| line.state == state).count();
+    let taken = record.posts.iter().filter(|post| post.is_taken()).count();
     format!(
-        "{} mails tried, {} events delivered, {} counted, {} posts, {} taken, {} runs, {} outages, {} listings, {} overtook",
-        record.mails.len(),
+        "{} events tried, {} events delivered, {} counted, {} posts, {} taken, {} runs, {} listings, {} overtook",
+        record.events.len(),
         state("delivered"),
         state("counted"),
         record.posts.len(),
         taken,
-        record.runs.len(),
-        record.faults.len(),
+        record.lives.len(),
         record.looks.len(),
         laws::overtakes(record),
     )

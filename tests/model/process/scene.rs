@@ -11,8 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 use smtp2signl4::standin::{Fault, Options, Plan, Standin};
 
-use super::mails::{TEAMS, VISITOR};
+use crate::letter::{self, TEAMS};
+use crate::record::Millis;
 use crate::support::{Gateway, PATIENCE, Site, free_port};
+
+/// The team that comes and goes with restarts.
+pub const VISITOR: &str = TEAMS[2];
 
 /// What the account may post, and what the stand-in enforces: so many in so many seconds.
 pub const WINDOWS: [(usize, i64); 2] = [(14, 1), (36, 3)];
@@ -25,11 +29,11 @@ pub const CONCURRENCY: usize = 2;
 const REFUSALS: u8 = 3;
 
 /// The least quiet time of an incident that is acknowledged.
-pub const ACKNOWLEDGED_QUIET: SignedDuration = SignedDuration::from_secs(3);
+pub const ACKNOWLEDGED_QUIET: Millis = 3_000;
 
 /// The quiet time by the rules of `generation`.
-pub fn quiet(generation: u32) -> SignedDuration {
-    SignedDuration::from_secs(1 + i64::from(generation % 2))
+pub fn quiet(generation: u32) -> Millis {
+    1_000 + Millis::from(generation % 2) * 1_000
 }
 
 /// A span of time in which something was so.
@@ -54,6 +58,8 @@ pub struct Run {
     /// When it was killed, or was told to stop.
     pub ended_at: Timestamp,
     pub killed: bool,
+    /// Whether the visiting team was in its config.
+    pub visited: bool,
     pub log: Vec<Value>,
 }
 
@@ -82,7 +88,9 @@ pub struct Scene {
     /// The rules that were put in force: when they were written, and when they were in force for sure.
     pub reloads: Vec<(u32, Span)>,
     site: Site,
-    gateway: Option<(Gateway, Timestamp)>,
+    gateway: Option<(Gateway, Timestamp, bool)>,
+    /// Whether the visiting team is in the config.
+    visits: bool,
     generation: u32,
     fault: Option<(Timestamp, bool)>,
     refused: Refused,
@@ -106,7 +114,7 @@ impl Scene {
         site.set("delivery", "timeout", "'2s'");
         site.set("delivery", "fallback-after", "'1s'");
         site.set("delivery", "drain", "'1s'");
-        site.set("incidents", "acknowledged-quiet", format!("'{}s'", ACKNOWLEDGED_QUIET.as_secs()));
+        site.set("incidents", "acknowledged-quiet", format!("'{}s'", ACKNOWLEDGED_QUIET / 1_000));
         // It then tells of each post that was made in vain.
         site.set("log", "level", "'debug'");
         // So many mails a second would be one.
@@ -128,6 +136,7 @@ impl Scene {
             reloads: Vec::new(),
             site,
             gateway: None,
+            visits: true,
             generation: 0,
             fault: None,
             refused: Refused::NotYet,
@@ -176,12 +185,12 @@ impl Scene {
     }
 
     fn end_gateway(&mut self, kill: bool) {
-        let (gateway, from) = self.gateway.take().expect("it runs");
+        let (gateway, from, visited) = self.gateway.take().expect("it runs");
         let ended_at = Timestamp::now();
         let log = if kill { gateway.kill() } else { gateway.stop() };
         let span = Span { from, until: Timestamp::now() };
         let log = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        self.runs.push(Run { span, ended_at, killed: kill, log });
+        self.runs.push(Run { span, ended_at, killed: kill, visited, log });
     }
 
     /// The secrets are tried anew: this often, and the visitor's is right again.
@@ -205,7 +214,7 @@ impl Scene {
     fn start_gateway(&mut self) {
         self.try_secret();
         let from = Timestamp::now();
-        self.gateway = Some((self.site.start(), from));
+        self.gateway = Some((self.site.start(), from, self.visits));
         if let Some((_, span)) = self.reloads.last_mut() {
             span.until = span.until.min(Timestamp::now());
         }
@@ -228,6 +237,7 @@ impl Scene {
                 teams.push_str("fallback = 'soc'\n");
             }
         }
+        self.visits = visitor;
         self.site.replace_appendix(&teams);
         self.write_rules();
     }
@@ -235,19 +245,7 @@ impl Scene {
     /// Rules that say of themselves which they are.
     fn write_rules(&mut self) {
         self.generation += 1;
-        let (generation, quiet) = (self.generation, quiet(self.generation));
-        let words = ["quiet", "count", "update"]
-            .map(|word| {
-                format!("[[rule]]\nname = '{word}'\nwhen = {{ header.x-repeat = '^{word}$' }}\nset = {{ repeat = '{word}' }}\n")
-            })
-            .concat();
-        let rules = format!(
-            "version = 1\n[source]\nname = 'Model'\n[[rule]]\nname = 'what the mail says'\n\
-             when = {{ header.x-key = '(?<key>.+)', header.x-status = '(?<state>.+)', header.x-severity = '(?<how_bad>.+)' }}\n\
-             set = {{ title = '{{{{ subject }}}}', external-id = '{{{{ key }}}}', status = '{{{{ state }}}}', \
-             severity = '{{{{ how_bad }}}}', quiet = '{}s', tile.Generation = '{generation}' }}\n{words}",
-            quiet.as_secs()
-        );
+        let (generation, rules) = (self.generation, letter::rules(self.generation, quiet(self.generation)));
         let from = Timestamp::now();
         std::fs::write(self.site.path("rules.toml"), rules).unwrap();
         self.reloads.push((generation, Span { from, until: Timestamp::MAX }));
@@ -272,7 +270,7 @@ impl Scene {
 
     /// Sends SIGHUP and waits for one more line with `answer`.
     fn hang_up(&self, answer: &str) {
-        let (gateway, _) = self.gateway.as_ref().expect("it runs");
+        let (gateway, ..) = self.gateway.as_ref().expect("it runs");
         let count = |lines: Vec<String>| lines.iter().filter(|line| line.contains(answer)).count();
         let (before, seen) = (count(gateway.process().lines()), Cell::new(0));
         gateway.signal("HUP");

@@ -8,8 +8,8 @@ use std::time::Duration;
 use fastrand::Rng;
 use jiff::Timestamp;
 
-use super::record::Millis;
 use super::time::{VirtualClock, still};
+use crate::record::Millis;
 use smtp2signl4::delivery::{Storage, StorageError};
 use smtp2signl4::spool::{Outcome, Queued, Reservation, Spool, Urgent};
 

@@ -3,8 +3,9 @@
 
 use fastrand::Rng;
 
-use super::record::{MINUTE, Millis, Repeat, Status};
 use super::signl4::Weather;
+use crate::letter::Letter;
+use crate::record::{MINUTE, Millis, Status};
 
 const SECOND: Millis = 1_000;
 
@@ -39,30 +40,6 @@ pub(super) enum Deed {
     Restart { down: Millis, site: Site },
     /// It is killed, perhaps while a mail is handed in.
     Kill { within: Option<(Letter, u64)>, down: Millis, site: Site },
-}
-
-/// A mail.
-#[derive(Debug, Clone)]
-pub(super) struct Letter {
-    /// The teams that it is for.
-    pub(super) teams: Vec<usize>,
-    /// Its incident; none if it has no key.
-    pub(super) incident: Option<u16>,
-    pub(super) status: Status,
-    pub(super) severity: Option<u8>,
-    pub(super) source: u8,
-    /// Whether SIGNL4 refuses what is made of it.
-    pub(super) refused: bool,
-}
-
-/// How the rules treat repeats of an incident: its number says it.
-pub(super) fn repeat(incident: Option<u16>) -> (Repeat, bool) {
-    match incident.map(|incident| incident % 8) {
-        Some(5) => (Repeat::Count, false),
-        Some(6) => (Repeat::Update, false),
-        Some(7) => (Repeat::Quiet, true),
-        _ => (Repeat::Quiet, false),
-    }
 }
 
 /// Where the teams' events go: the second secret of a team or the first, or nowhere.
@@ -152,24 +129,23 @@ impl Aims {
     }
 }
 
-impl Letter {
-    fn draw(rng: &mut Rng) -> Self {
-        let team = rng.usize(0..3);
-        let teams = if rng.u8(0..15) == 0 { vec![team, (team + 1) % 3] } else { vec![team] };
-        let status = match rng.u8(0..20) {
-            0..13 => Status::New,
-            13..18 => Status::Resolved,
-            _ => Status::Acknowledged,
-        };
-        let incident = (status != Status::New || rng.u8(0..12) > 0).then(|| rng.u16(0..16));
-        Self {
-            teams,
-            incident,
-            status,
-            severity: (rng.u8(0..8) > 0).then(|| rng.u8(0..5)),
-            source: rng.u8(0..2),
-            refused: rng.u8(0..60) == 0,
-        }
+/// A mail about anything.
+fn letter(rng: &mut Rng) -> Letter {
+    let team = rng.usize(0..3);
+    let teams = if rng.u8(0..15) == 0 { vec![team, (team + 1) % 3] } else { vec![team] };
+    let status = match rng.u8(0..20) {
+        0..13 => Status::New,
+        13..18 => Status::Resolved,
+        _ => Status::Acknowledged,
+    };
+    let incident = (status != Status::New || rng.u8(0..12) > 0).then(|| rng.u16(0..16));
+    Letter {
+        teams,
+        incident,
+        status,
+        severity: (rng.u8(0..8) > 0).then(|| rng.u8(0..5)),
+        source: rng.u8(0..2),
+        refused: rng.u8(0..60) == 0,
     }
 }
 
@@ -180,7 +156,7 @@ impl Deed {
             _ => rng.i64(0..90 * SECOND),
         };
         match rng.u8(0..100) {
-            0..62 => Self::Mail(Letter::draw(rng)),
+            0..62 => Self::Mail(letter(rng)),
             62..66 => Self::Crowd(crowd(rng)),
             66..76 => {
                 let errors = Weather::Errors(*rng.choice(&[500, 502, 503, 504]).expect("there are some"));
@@ -198,7 +174,7 @@ impl Deed {
             90..93 => Self::Look,
             93..95 => Self::Restart { down: rng.i64(0..20 * SECOND), site: Site::draw(rng) },
             _ => {
-                let within = rng.bool().then(|| (Letter::draw(rng), rng.u64(0..8)));
+                let within = rng.bool().then(|| (letter(rng), rng.u64(0..8)));
                 // Whoever starts a service anew takes a moment for it.
                 let down = if rng.bool() { 100 } else { rng.i64(100..3 * MINUTE) };
                 Self::Kill { within, down, site: Site::draw(rng) }
@@ -211,7 +187,7 @@ impl Deed {
 fn crowd(rng: &mut Rng) -> Vec<Letter> {
     let mut crowd: Vec<Letter> = Vec::new();
     for _ in 0..rng.u8(2..30) {
-        let mut letter = Letter::draw(rng);
+        let mut letter = letter(rng);
         letter.teams.truncate(1);
         let same = |other: &Letter| other.teams == letter.teams && other.incident == letter.incident;
         if letter.incident.is_none() || !crowd.iter().any(same) {
@@ -226,7 +202,7 @@ fn flood(rng: &mut Rng, steps: &mut Vec<Step>) {
     let (team, source, spacing) = (rng.usize(0..3), rng.u8(0..2), rng.i64(1..2 * SECOND));
     let first = rng.u16(20..100);
     for n in 0..rng.u16(15..90) {
-        let mut letter = Letter::draw(rng);
+        let mut letter = letter(rng);
         (letter.teams, letter.source) = (vec![team], source);
         if letter.incident.is_some() && rng.u8(0..10) > 0 {
             // Most of them are incidents of their own, and some are closed later on.

@@ -9,9 +9,7 @@
 mod disk;
 mod history;
 mod identity;
-mod incidents;
-mod laws;
-mod record;
+mod log;
 mod signl4;
 mod site;
 mod storm;
@@ -24,12 +22,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::laws::{self, Breach, breach};
+use crate::record::{Of, Post, Record};
 use history::History;
-use laws::{Breach, breach};
-use record::{Of, Record};
-
-/// The teams: each but the first has the one before as its fallback.
-const TEAMS: [&str; 3] = ["soc", "ops", "lab"];
 
 /// Histories that each of the two tests runs when nobody asks for more.
 const SEEDS: u64 = 10;
@@ -56,7 +51,11 @@ fn run(history: &History) -> (Record, Vec<Breach>) {
     let (tell, told) = mpsc::channel();
     let its_history = history.clone();
     // Nobody listens any more if it took too long.
-    thread::spawn(move || _ = tell.send(world::run(&its_history)));
+    thread::spawn(move || {
+        let record = world::run(&its_history);
+        let broken = laws::broken(&record);
+        _ = tell.send((record, broken));
+    });
     told.recv_timeout(PATIENCE).unwrap_or_else(|problem| {
         let what = match problem {
             RecvTimeoutError::Timeout => "it turns without a pause",
@@ -140,8 +139,8 @@ struct Seen(BTreeMap<&'static str, usize>);
 
 impl Seen {
     fn of(record: &Record) -> Self {
-        let posts = |of: &dyn Fn(&record::Post) -> bool| record.posts.iter().filter(|post| of(post)).count();
-        let lines = |state: &str| record.lines.iter().filter(|line| line.state == state).count();
+        let posts = |of: &dyn Fn(&Post) -> bool| record.posts.iter().filter(|post| of(post)).count();
+        let lines = |state: &str| record.lines().iter().filter(|line| line.state == state).count();
         let doubles = record
             .posts_by_event()
             .into_values()
@@ -161,6 +160,7 @@ impl Seen {
             ("429", posts(&|post| post.answer == 429)),
             ("404", posts(&|post| post.answer == 404)),
             ("doubles", doubles.count()),
+            ("overtook", laws::overtakes(record)),
             ("counted", lines("counted")),
             ("folded", lines("folded")),
             ("failed", lines("failed")),

@@ -11,8 +11,9 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::HeaderName;
 use serde_json::Value;
 
-use super::record::{Millis, Of, Post, Record};
 use super::time::VirtualClock;
+use crate::letter::read_title;
+use crate::record::{Millis, Of, Post, Record};
 use smtp2signl4::delivery::{Carried, Lost, Reached, Reply, Request, Transport};
 use smtp2signl4::standin::{Plan, Quota, Ruling};
 
@@ -138,13 +139,13 @@ impl Signl4 {
     }
 
     /// Notes a request that leaves, and what will happen to it.
-    fn leave(&self, secret: &str, body: &Value) -> (usize, Passage) {
+    fn leave(&self, secret: &str, body: Value) -> (usize, Passage) {
         let now = self.clock.millis();
         let state = self.state();
         let known = state.secrets.get(secret).copied();
         let known = known.expect("every secret that the config had was one of ours");
         let mut record = self.record();
-        let of = content(body, known.team);
+        let of = Of::read(&body, known.team);
         let times = record.posts.iter().filter(|post| post.of == of).count();
         let passage = state.passage(now, &of, times);
         record.posts.push(Post {
@@ -158,6 +159,7 @@ impl Signl4 {
             blocked: false,
             answer: 0,
             ended: None,
+            payload: Arc::new(body),
         });
         (record.posts.len() - 1, passage)
     }
@@ -181,8 +183,9 @@ impl Signl4 {
     async fn pass(self: Arc<Self>, request: Request) -> Result<Reply, Lost> {
         let secret = request.url.path_segments().and_then(|mut path| path.next_back()).unwrap_or_default();
         let body: Value = serde_json::from_slice(&request.body).expect("what is posted is JSON");
-        let (post, passage) = self.leave(secret, &body);
-        let way = self.travel(post, secret.to_owned(), marked_serial(&body), passage);
+        let serial = marked_serial(&body);
+        let (post, passage) = self.leave(secret, body);
+        let way = self.travel(post, secret.to_owned(), serial, passage);
         let answer = tokio::time::timeout(request.timeout, way).await.unwrap_or(Err(Reached::Perhaps));
         let mut record = self.record();
         let post = &mut record.posts[post];
@@ -247,34 +250,10 @@ fn note(post: &mut Post, reply: &Said, at: Millis) {
     (post.arrived, post.verdict, post.blocked) = (Some(at), reply.verdict, reply.blocked);
 }
 
-/// The number of a mail and what is special about it: `m12` is fine, `m12x` is refused.
-pub(super) fn read_title(title: &str) -> Option<(u32, bool)> {
-    let rest = title.strip_prefix('m')?;
-    let (digits, marked) = rest.strip_suffix('x').map_or((rest, false), |digits| (digits, true));
-    Some((digits.parse().ok()?, marked))
-}
-
 /// The number of the event in a body; with the mark of one that is refused, or 0 for what is none.
 fn marked_serial(body: &Value) -> u32 {
     let (serial, marked) = body["Title"].as_str().and_then(read_title).unwrap_or_default();
     serial * 2 + u32::from(marked)
-}
-
-fn content(body: &Value, by: usize) -> Of {
-    let text = |key: &str| body[key].as_str().unwrap_or_default();
-    if let Some((serial, _)) = read_title(text("Title")) {
-        let team = super::TEAMS.iter().position(|team| *team == text("Meant for")).unwrap_or(by);
-        return Of::Event { serial, team };
-    }
-    match text("X-S4-ExternalID").strip_prefix("smtp2signl4:storm:") {
-        Some(rest) => Of::Digest {
-            storm: rest.split('-').next().and_then(|id| id.parse().ok()).expect("a storm has a number"),
-            folded: text("Folded").parse().expect("a digest tells how many it has folded"),
-            closes: text("X-S4-Status") == "resolved",
-            names_the_list: text("Message").contains("queue list --digest "),
-        },
-        None => Of::Question,
-    }
 }
 
 impl State {

@@ -4,10 +4,10 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use super::TEAMS;
-use super::history::{Account, Letter, Site};
-use super::record::{Millis, Status};
+use super::history::{Account, Site};
 use super::time::VirtualClock;
+use crate::letter::{self, Letter, TEAMS};
+use crate::record::Millis;
 use smtp2signl4::clock::Clock;
 use smtp2signl4::config::Config;
 use smtp2signl4::diagnostic::Source;
@@ -63,43 +63,20 @@ pub(super) fn secret_of(team: usize, which: usize) -> String {
     format!("{}-{which}", TEAMS[team])
 }
 
-/// Rules that read the mails below, whose quiet time some incidents have.
-pub(super) fn rules(config: &Config, quiet: Millis) -> Arc<RuleSet> {
-    let text = format!(
-        "version = 1\n[source]\nname = 'Model'\n\
-         when = {{ subject = '^(?<serial>m\\d+x?) (?<product>\\S+) (?<word>\\S+) (?<worth>\\S+) (?<key>\\S+)$' }}\n\
-         [[rule]]\nname = 'all'\n\
-         set = {{ title = '{{{{ serial }}}}', status = '{{{{ word }}}}', severity = '{{{{ worth }}}}', source-system = '{{{{ product }}}}' }}\n\
-         [[rule]]\nname = 'key'\nwhen = {{ key = '^incident' }}\nset = {{ external-id = '{{{{ key }}}}' }}\n\
-         [[rule]]\nname = 'count'\nwhen = {{ key = '-5$' }}\nset = {{ repeat = 'count' }}\n\
-         [[rule]]\nname = 'update'\nwhen = {{ key = '-6$' }}\nset = {{ repeat = 'update' }}\n\
-         [[rule]]\nname = 'quiet'\nwhen = {{ key = '-7$' }}\nset = {{ quiet = '{}s' }}\n",
-        quiet / 1_000
-    );
-    let rules = RuleSet::load(&[Source::new("rules.toml", text)], config.site());
+/// The rules of the model, with such a quiet time.
+pub(super) fn rules(config: &Config, generation: u32, quiet: Millis) -> Arc<RuleSet> {
+    let source = Source::new("rules.toml", letter::rules(generation, quiet));
+    let rules = RuleSet::load(&[source], config.site());
     Arc::new(rules.unwrap_or_else(|problems| {
         panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     }))
 }
 
-/// The mail of `letter`.
+/// The mail of `letter` as the listener would hand it over.
 pub(super) fn mail(letter: &Letter, serial: u32, clock: &VirtualClock) -> Mail {
-    let words = ["critical", "high", "medium", "low", "info"];
-    let worth = letter.severity.map_or("unsaid", |severity| words[usize::from(severity)]);
-    let word = match letter.status {
-        Status::New => "new",
-        Status::Acknowledged => "acknowledged",
-        Status::Resolved => "resolved",
-    };
-    // The last number says how the rules treat repeats.
-    let key = letter.incident.map_or("none".to_owned(), |n| format!("incident-{n}-{}", n % 8));
-    let mark = if letter.refused { "x" } else { "" };
-    let subject = format!("m{serial}{mark} product{} {word} {worth} {key}", letter.source);
-    let content = format!("From: tool@site.example\r\nSubject: {subject}\r\n\r\nText.\r\n");
     let client = Client { address: Some(IpAddr::V4(Ipv4Addr::LOCALHOST)), ..Client::default() };
-    let recipients = letter.teams.iter().map(|&team| format!("{}@site.example", TEAMS[team])).collect();
     let reverse_path = "tool@site.example".to_owned();
-    let received_at = clock.now();
+    let (received_at, recipients) = (clock.now(), letter.recipients());
     let envelope = Envelope { received_at, client, reverse_path, recipients, ..Envelope::default() };
-    Mail { envelope, content: content.into() }
+    Mail { envelope, content: letter.content(serial).into() }
 }

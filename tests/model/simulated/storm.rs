@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::history::{Account, Aims, Deed, History, Letter, Site, Step};
-use super::record::{MINUTE, Of, Status};
+use super::history::{Account, Aims, Deed, History, Site, Step};
 use super::run;
+use crate::letter::Letter;
+use crate::record::{MINUTE, Of, Status};
 
 /// Mails of the storm.
 const MAILS: u16 = 10_000;
@@ -75,7 +76,7 @@ fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_name_them_all() {
         || record.posts.iter().filter(|post| post.is_taken() && matches!(post.of, Of::Digest { .. }));
     assert!((2..=8).contains(&digests().count()), "{}", digests().count());
 
-    let folded = record.lines.iter().filter(|line| line.state == "folded");
+    let folded = record.lines().iter().filter(|line| line.state == "folded");
     let folded: BTreeSet<u32> = folded.filter_map(|line| line.serial).collect();
     assert!(folded.is_disjoint(&single));
     assert_eq!(folded.len() + single.len(), usize::from(MAILS), "each is named, by itself or by a digest");
@@ -90,7 +91,7 @@ fn ten_thousand_mails_in_a_minute_end_in_few_pages_that_name_them_all() {
     let closes: Vec<u32> = closes.map(|event| event.serial).collect();
     let sent: BTreeSet<u32> =
         closes.iter().copied().filter(|serial| single.contains(&(serial - u32::from(MAILS)))).collect();
-    let delivered = record.lines.iter().filter(|line| line.state == "delivered");
+    let delivered = record.lines().iter().filter(|line| line.state == "delivered");
     let delivered: BTreeSet<u32> = delivered.filter_map(|line| line.serial).collect();
     assert_eq!(closes.len(), usize::from(MAILS));
     assert!(closes.iter().all(|serial| delivered.contains(serial) == sent.contains(serial)));

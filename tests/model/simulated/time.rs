@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::record::Millis;
+use crate::record::Millis;
 use smtp2signl4::clock::Clock;
 
 /// When every history begins: 2026-11-20T12:00:00Z.
@@ -49,7 +49,12 @@ impl VirtualClock {
 
     /// The time since the start.
     pub(super) fn millis(&self) -> Millis {
-        self.now().as_millisecond() - start().as_millisecond()
+        self.millis_of(self.now())
+    }
+
+    /// The time from the start to `at`.
+    pub(super) fn millis_of(&self, at: Timestamp) -> Millis {
+        at.as_millisecond() - start().as_millisecond()
     }
 
     /// The moment that lies so long after the start.

@@ -1,39 +1,49 @@
 //! The world of a history: one life of the gateway after the other, all of them real but for the listener, the
 //! disk's moods and the net, with SIGNL4 and the record beside them.
 
-use smtp2signl4::words::Words;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use fastrand::Rng;
+use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Notify, mpsc, watch};
 
-use super::TEAMS;
-use super::disk::{Disk, Mood};
-use super::history::{Account, Aims, Deed, History, Letter, Site, Step, repeat};
-use super::laws::{self, Breach};
-use super::record::{Aim, Event, Life, Line, Millis, Policy, Record, Storm};
-use super::signl4::{Secret, Signl4, Way, Weather, read_title};
-use super::site::{self, ACCOUNTS, mail, rules, secret_of, windows};
-use super::time::{VirtualClock, still};
 use smtp2signl4::clock::Clock;
 use smtp2signl4::config::{self, Config, Environment, Routes};
 use smtp2signl4::context::Context;
 use smtp2signl4::delivery::{Delivery, EventId, Target, Webhook};
 use smtp2signl4::diagnostic::Source;
 use smtp2signl4::gateway::{connect, targets};
+use smtp2signl4::incident;
 use smtp2signl4::intake::Intake;
-use smtp2signl4::spool::{Filter, Listed, Reader, Spool, State, StormState};
+use smtp2signl4::rules::RuleSet;
+use smtp2signl4::spool::{Filter, IncidentFilter, KnownIncident, Listed, Reader, Spool, State, StormState};
 use smtp2signl4::standin::Plan;
 use smtp2signl4::supervisor::Supervisor;
 use smtp2signl4::watch::Lookout;
 use smtp2signl4::watch::storm::tell_due;
+use smtp2signl4::words::Words;
+
+use super::disk::{Disk, Mood};
+use super::history::{Account, Aims, Deed, History, Site, Step};
+use super::log::Log;
+use super::signl4::{Secret, Signl4, Way, Weather};
+use super::site::{self, ACCOUNTS, mail, rules, secret_of, windows};
+use super::time::{VirtualClock, still};
+use crate::letter::{Letter, TEAMS, read_key, read_title, repeat};
+use crate::record::{Aim, Bounds, Event, Life, Line, Look, Millis, Policy, Record, Rules, Storm};
 
 /// How long after the last trouble the last event must have left.
 const PATIENCE: Millis = 12 * 3_600_000;
+
+/// How long an event may be on its way from its commit to where it can be posted, on a disk that takes its time.
+const SLACK: Millis = 1_500;
+
+/// The quiet time of the rules at the start of each life.
+const QUIET: Millis = 300_000;
 
 /// More than there ever are.
 const ALL: usize = 1_000_000;
@@ -48,7 +58,6 @@ pub(super) struct World {
     folder: tempfile::TempDir,
     account: Account,
     serials: Mutex<u32>,
-    breaches: Mutex<Vec<Breach>>,
 }
 
 /// Why a life ended.
@@ -69,20 +78,20 @@ struct Running {
     delivery: Delivery,
     intake: Arc<Intake>,
     stop: watch::Sender<bool>,
-    /// The quiet time of the rules in force.
-    rule_quiet: Millis,
 }
 
-/// Runs a history to its end, and tells what is known of it and the laws that it broke.
-pub(super) fn run(history: &History) -> (Record, Vec<Breach>) {
+/// Runs a history to its end, and tells what is known of it.
+pub(super) fn run(history: &History) -> Record {
     let world = Arc::new(World::new(history));
     let mut steps = history.steps.iter();
     let mut site = history.site.clone();
     loop {
-        let runtime = runtime();
-        let (end, spool) = runtime.block_on(async {
+        let (runtime, log) = (runtime(), Log::default());
+        let listening = tracing::subscriber::set_default(log.subscriber(&world.clock));
+        let (end, spool, told) = runtime.block_on(async {
             let mut running = Running::start(Arc::clone(&world), site.clone()).await;
             let end = running.live(&mut steps).await;
+            let told = world.millis();
             if !matches!(end, End::Killed(..)) {
                 running.stop.send_replace(true);
                 running.delivery.ended().await;
@@ -90,15 +99,16 @@ pub(super) fn run(history: &History) -> (Record, Vec<Breach>) {
             }
             // The runtime's time can be read from within it alone.
             world.clock.stop();
-            (end, running.spool.clone())
+            (end, running.spool.clone(), told)
         });
         // All tasks end here where they stand.
         drop(runtime);
         self::runtime().block_on(spool.close());
-        drop(spool);
+        drop((spool, listening));
         let now = world.clock.millis();
         if let Some(life) = world.record().lives.last_mut() {
-            life.to = Some(now);
+            (life.told, life.to, life.log) = (Some(told), Some(now), log.read());
+            life.killed = matches!(end, End::Killed(..));
         }
         match end {
             End::Killed(down, next) | End::Stopped(down, next) => {
@@ -108,11 +118,9 @@ pub(super) fn run(history: &History) -> (Record, Vec<Breach>) {
             End::Over => break,
         }
     }
-    let record = std::mem::take(&mut *world.record());
-    let mut breaches = std::mem::take(&mut *world.breaches());
-    breaches.extend(laws::judge(&record));
-    breaches.extend(super::incidents::judge(&record));
-    (record, breaches)
+    let mut record = std::mem::take(&mut *world.record());
+    record.settle();
+    record
 }
 
 fn runtime() -> Runtime {
@@ -124,7 +132,8 @@ impl World {
     fn new(history: &History) -> Self {
         let mut rng = Rng::with_seed(history.seed);
         let clock = Arc::new(VirtualClock::new());
-        let record = Arc::new(Mutex::new(Record { windows: windows(history.account), ..Record::default() }));
+        let (windows, bounds) = (windows(history.account), Bounds { slack: SLACK, leeway: 0 });
+        let record = Arc::new(Mutex::new(Record { windows, bounds, ..Record::default() }));
         let mut secrets = HashMap::new();
         for (team, accounts) in ACCOUNTS.iter().enumerate() {
             for (which, &account) in accounts.iter().enumerate() {
@@ -143,16 +152,11 @@ impl World {
             folder: tempfile::tempdir().expect("a folder can be made"),
             account: history.account,
             serials: Mutex::new(0),
-            breaches: Mutex::default(),
         }
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
         self.record.lock().expect("no holder of this lock can panic")
-    }
-
-    fn breaches(&self) -> MutexGuard<'_, Vec<Breach>> {
-        self.breaches.lock().expect("no holder of this lock can panic")
     }
 
     fn draw<T>(&self, draw: impl FnOnce(&mut Rng) -> T) -> T {
@@ -182,12 +186,20 @@ impl World {
         all.filter_map(|(target, aim)| aim.map(|_| target)).collect()
     }
 
+    /// Rules that nobody had before, in force from now on.
+    fn rules(&self, config: &Config, quiet: Millis) -> Arc<RuleSet> {
+        let (now, mut record) = (self.millis(), self.record());
+        let generation = record.rules.len() as u32;
+        record.rules.push(Rules { generation, quiet, written: now, loaded: now });
+        rules(config, generation, quiet)
+    }
+
     fn spool(&self) -> PathBuf {
         self.folder.path().join("spool")
     }
 
     /// The events of `letter`, as their sender begins to hand it in.
-    fn write(&self, letter: &Letter, site: &Site, rule_quiet: Millis) -> u32 {
+    fn write(&self, letter: &Letter, site: &Site) -> u32 {
         let serial = {
             let mut serials = self.serials.lock().expect("no holder of this lock can panic");
             *serials += 1;
@@ -198,7 +210,7 @@ impl World {
         let most = if self.account.commercial { 300 } else { 20 };
         let policy = Policy {
             repeat,
-            quiet: if ruled { rule_quiet } else { site.quiet },
+            quiet: (!ruled).then_some(site.quiet),
             acknowledged_quiet: site.acknowledged_quiet,
             hold: site.hold,
             storm: site.storm.map(|(_, calm)| Storm { least, most, calm }),
@@ -213,6 +225,7 @@ impl World {
                 severity: letter.severity,
                 source: letter.source,
                 begun,
+                refused: false,
                 kept: None,
                 policy,
             });
@@ -229,7 +242,7 @@ impl World {
 }
 
 /// Puts digests as they are due, as the service does.
-async fn tell(context: Context, config: smtp2signl4::incident::Storm, news: Arc<Notify>) {
+async fn tell(context: Context, config: incident::Storm, news: Arc<Notify>) {
     const LOOK: Duration = Duration::from_secs(30);
     let since = context.now();
     loop {
@@ -257,11 +270,11 @@ impl Running {
         let life = {
             let from = world.millis();
             let mut record = world.record();
-            record.lives.push(Life { from, to: None, concurrency: site.concurrency });
+            let (told, to, killed, log) = (None, None, false, Vec::new());
+            record.lives.push(Life { from, told, to, killed, concurrency: site.concurrency, log });
             record.lives.len() - 1
         };
         world.signl4.begin(life);
-        world.find_what_a_crash_left(&spool).await;
         let (stop, stopped) = watch::channel(false);
         let transport = Arc::new(Way(Arc::clone(&world.signl4)));
         let timeout = config.delivery.timeout;
@@ -278,13 +291,12 @@ impl Running {
         let supervisor = Supervisor::new(watch::channel(false).1);
         connect(&spool, &delivery, &storms, mpsc::unbounded_channel().0, &supervisor);
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
-        let rule_quiet = 300_000;
-        let (teams, rules) = (Routes::new(&config.teams), rules(&config, rule_quiet));
+        let (teams, rules) = (Routes::new(&config.teams), world.rules(&config, QUIET));
         let salt = world.draw(|rng| rng.u16(..));
         let context = Context::new(spool.clone(), clock, teams, rules, salt).delivering(delivery.clone());
         tokio::spawn(tell(context.clone(), storm, storms));
         let intake = Intake::new(context.clone(), Arc::new(Lookout::new(context)));
-        Self { world, site, spool, delivery, intake: Arc::new(intake), stop, rule_quiet }
+        Self { world, site, spool, delivery, intake: Arc::new(intake), stop }
     }
 
     async fn live(&mut self, steps: &mut std::slice::Iter<'_, Step>) -> End {
@@ -317,16 +329,15 @@ impl Running {
             Deed::Secret { team, valid } => world.signl4.set_valid(*team, *valid),
             Deed::Disk(spell) => {
                 world.mood.lock().expect("no holder of this lock can panic").fails_until = now + spell;
-                world.record().troubles.push((now, now + spell + 15_000));
+                world.record().disk.push((now, now + spell + 15_000));
             }
             Deed::Rules { quiet } => {
-                let config = world.config(&self.site);
-                self.rule_quiet = *quiet;
-                self.intake.context().rules.replace(rules(&config, *quiet));
+                let rules = world.rules(&world.config(&self.site), *quiet);
+                self.intake.context().rules.replace(rules);
             }
             Deed::Aim(aims) => return Some(self.aim(*aims)),
             Deed::Wake => self.delivery.wake().await,
-            Deed::Look => _ = self.look().await,
+            Deed::Look => self.look().await,
             Deed::Restart { down, site } => return Some(End::Stopped(*down, site.clone())),
             Deed::Kill { within, down, site } => {
                 if let Some((letter, after)) = within {
@@ -341,7 +352,7 @@ impl Running {
 
     /// Hands in a mail, which takes a moment before it is kept and one until its sender knows.
     fn putting(&self, letter: &Letter) -> impl Future<Output = ()> + Send + use<> {
-        let serial = self.world.write(letter, &self.site, self.rule_quiet);
+        let serial = self.world.write(letter, &self.site);
         let (world, intake) = (Arc::clone(&self.world), Arc::clone(&self.intake));
         let (before, behind) = world.draw(|rng| (rng.u64(0..4), rng.u64(0..4)));
         let letter = letter.clone();
@@ -360,8 +371,8 @@ impl Running {
         End::Stopped(0, Site { aims, ..self.site.clone() })
     }
 
-    /// Makes a listing, as `queue list` does, and judges it. How many events wait.
-    async fn look(&self) -> u64 {
+    /// Makes the listings that `queue list` makes, all of the same moment.
+    async fn look(&self) {
         let reader = Reader::open(&self.world.spool()).expect("the spool can be read beside its service");
         let filter = |states: &[State]| Filter { states: states.to_vec(), limit: ALL, ..Filter::default() };
         let expect = "the spool is well";
@@ -372,19 +383,30 @@ impl Running {
             let mut digests = BTreeMap::new();
             for digest in all.iter().filter_map(|line| line.digest).collect::<BTreeSet<_>>() {
                 let told = Filter { digest: Some(digest), ..filter(&[]) };
-                digests.insert(digest, lines(&reader.list(told).await.expect(expect)));
+                digests.insert(digest, self.lines(&reader.list(told).await.expect(expect)));
             }
             // Something may be recorded between one question and the next.
             if reader.list(filter(&[])).await.expect(expect) == all {
-                break (lines(&all), lines(&open), digests, counts.iter().map(|count| count.queued).sum());
+                break (all, open, digests, counts.iter().map(|count| count.queued).sum());
             }
         };
-        let now = self.world.millis();
-        let mut record = self.world.record();
-        let found = laws::look(&record, now, &all, &open, &digests, queued);
-        record.lines = all;
-        self.world.breaches().extend(found);
-        queued
+        let (from, until) = (self.world.millis(), self.world.millis());
+        let (all, open, queued) = (Some(self.lines(&all)), Some(self.lines(&open)), Some(queued));
+        self.world.record().looks.push(Look { from, until, all, open, digests, queued });
+    }
+
+    fn lines(&self, listed: &[Listed]) -> Vec<Line> {
+        let millis = |at: Timestamp| self.world.clock.millis_of(at);
+        let line = |listed: &Listed| Line {
+            serial: read_title(&listed.title).map(|(serial, _)| serial),
+            team: TEAMS.iter().position(|team| listed.team.as_deref() == Some(team)).unwrap_or(TEAMS.len()),
+            seq: listed.seq,
+            state: listed.state.word().to_owned(),
+            digest: listed.digest,
+            received: millis(listed.received_at),
+            settled: listed.settled_at.map(millis),
+        };
+        listed.iter().map(line).collect()
     }
 
     /// All troubles end, and then all that waits must leave.
@@ -404,35 +426,14 @@ impl Running {
             }
         }
         self.look().await;
+        let filter = IncidentFilter { open: false, team: None, limit: ALL };
+        let known = self.spool.reader().incidents(filter).await.expect("the spool is well");
+        let incident = |known: &KnownIncident| {
+            let team = TEAMS.iter().position(|team| *team == known.incident.team)?;
+            Some(((team, read_key(&known.key)?), known.incident.state == incident::State::Resolved))
+        };
+        self.world.record().incidents = known.iter().filter_map(incident).collect();
     }
-}
-
-impl World {
-    /// Finds out which of the mails that nobody was told of are kept.
-    async fn find_what_a_crash_left(&self, spool: &Spool) {
-        if self.record().events.iter().all(|event| event.kept.is_some()) {
-            return;
-        }
-        let filter = Filter { limit: ALL, ..Filter::default() };
-        let listed = lines(&spool.reader().list(filter).await.expect("the spool is well"));
-        let mut record = self.record();
-        let died = record.lives.iter().rev().find_map(|life| life.to).unwrap_or(0);
-        for event in record.events.iter_mut().filter(|event| event.kept.is_none()) {
-            if listed.iter().any(|line| line.serial == Some(event.serial) && line.team == event.team) {
-                event.kept = Some(died);
-            }
-        }
-    }
-}
-
-fn lines(listed: &[Listed]) -> Vec<Line> {
-    let line = |listed: &Listed| Line {
-        serial: read_title(&listed.title).map(|(serial, _)| serial),
-        team: TEAMS.iter().position(|team| listed.team.as_deref() == Some(team)).unwrap_or(TEAMS.len()),
-        state: listed.state.word().to_owned(),
-        digest: listed.digest,
-    };
-    listed.iter().map(line).collect()
 }
 
 fn millis(millis: Millis) -> Duration {

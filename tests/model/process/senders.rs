@@ -8,35 +8,21 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::Timestamp;
-use smtp2signl4::event::{Repeat, Severity, Status};
 
+use crate::letter::Letter;
+use crate::record::Status;
 use crate::support::Smtp;
 
-/// The teams; [`VISITOR`] is not always in the config.
-pub const TEAMS: [&str; 3] = ["soc", "ops", VISITOR];
-
-/// The team that comes and goes with restarts.
-pub const VISITOR: &str = "lab";
-
 /// Incidents of each kind in a team: so few that their lives meet everything else.
-const INCIDENTS: usize = 5;
+const INCIDENTS: u16 = 5;
 
 /// The longest pause of a sender between two mails, in milliseconds.
 const PAUSE: u64 = 220;
 
-/// A mail that was handed in, or tried to be. Each try has a name of its own, so that each can be found again.
+/// A mail that was handed in, or tried to be. Each try has a number of its own, so that each can be found again.
 #[derive(Debug, Clone)]
-pub struct Mail {
-    /// Its subject, which becomes the title.
-    pub name: String,
-    /// The teams that it goes to.
-    pub teams: Vec<&'static str>,
-    /// What its incident is called.
-    pub key: String,
-    pub status: Status,
-    pub severity: Severity,
-    /// What the rules say of repeats of its incident.
-    pub repeat: Repeat,
+pub struct Try {
+    pub letter: Letter,
     /// When its session began to hand it in.
     pub begun_at: Timestamp,
     pub end: End,
@@ -53,41 +39,46 @@ pub enum End {
     Unknown,
 }
 
-impl Mail {
-    /// When it was acknowledged, if it was.
-    pub fn acknowledged_at(&self) -> Option<Timestamp> {
-        match self.end {
-            End::Acknowledged(at) => Some(at),
-            End::Refused | End::Unknown => None,
-        }
+/// All mails that were handed in, by whomever; the first is `m1`.
+#[derive(Debug, Clone, Default)]
+pub struct Tries(Arc<Mutex<Vec<Try>>>);
+
+impl Tries {
+    /// The number of a mail that begins to be handed in.
+    pub fn begin(&self, letter: Letter) -> u32 {
+        let mut tries = self.0.lock().unwrap();
+        tries.push(Try { letter, begun_at: Timestamp::now(), end: End::Unknown });
+        tries.len().try_into().unwrap()
     }
 
-    fn text(&self) -> String {
-        let Self { name, key, status, severity, repeat, .. } = self;
-        let repeat = match repeat {
-            Repeat::Quiet => "quiet",
-            Repeat::Count => "count",
-            Repeat::Update => "update",
-        };
-        format!(
-            "From: tool@example.org\nTo: soc@example.org\nSubject: {name}\nX-Key: {key}\nX-Status: {status}\n\
-             X-Severity: {severity}\nX-Repeat: {repeat}\n\nWhat happened.\n"
-        )
+    /// Its sender heard something.
+    pub fn end(&self, serial: u32, end: End) {
+        self.0.lock().unwrap()[serial as usize - 1].end = end;
+    }
+
+    pub fn all(&self) -> Vec<Try> {
+        self.0.lock().unwrap().clone()
     }
 }
 
+/// The incident of this number whose quiet time the rules say.
+pub fn incident(number: u16) -> u16 {
+    8 * number + 7
+}
+
 /// A mail that says something about some incident.
-fn any_mail(name: String, rng: &mut Rng) -> Mail {
+fn any_letter(rng: &mut Rng) -> Letter {
     let teams = match rng.u8(0..20) {
-        0..9 => vec!["soc"],
-        9..14 => vec!["ops"],
-        14..18 => vec![VISITOR],
-        _ => vec!["soc", "ops"],
+        0..9 => vec![0],
+        9..14 => vec![1],
+        14..18 => vec![2],
+        _ => vec![0, 1],
     };
-    let (repeat, kind) = match rng.u8(0..10) {
-        0..8 => (Repeat::Quiet, "quiet"),
-        8 => (Repeat::Count, "count"),
-        _ => (Repeat::Update, "update"),
+    // The kinds of repeats are by their numbers: see `letter::repeat`.
+    let incident = match rng.u8(0..10) {
+        0..8 => incident(rng.u16(0..INCIDENTS)),
+        8 => 8 * rng.u16(0..2) + 5,
+        _ => 8 * rng.u16(0..2) + 6,
     };
     let status = match rng.u8(0..10) {
         0..6 => Status::New,
@@ -95,27 +86,14 @@ fn any_mail(name: String, rng: &mut Rng) -> Mail {
         _ => Status::Resolved,
     };
     let severity = match rng.u8(0..10) {
-        0..5 => Severity::Info,
-        5..7 => Severity::Low,
-        7 => Severity::Medium,
-        8 => Severity::High,
-        _ => Severity::Critical,
+        0..5 => 4,
+        5..7 => 3,
+        7 => 2,
+        8 => 1,
+        _ => 0,
     };
-    let incidents = if repeat == Repeat::Quiet { INCIDENTS } else { 2 };
-    let key = format!("{kind} {}", rng.usize(0..incidents));
-    let (begun_at, end) = (Timestamp::now(), End::Unknown);
-    Mail { name, teams, key, status, severity, repeat, begun_at, end }
+    Letter { teams, status, ..Letter::open(incident, 0, severity) }
 }
-
-/// A mail that opens an incident of its own.
-pub fn open(name: String, team: &'static str, severity: Severity) -> Mail {
-    let (begun_at, end) = (Timestamp::now(), End::Unknown);
-    let key = name.clone();
-    Mail { name, teams: vec![team], key, status: Status::New, severity, repeat: Repeat::Quiet, begun_at, end }
-}
-
-/// All mails that were handed in, by whomever.
-pub type Said = Arc<Mutex<Vec<Mail>>>;
 
 /// Sessions that hand in mails until each has got its number through.
 pub struct Senders {
@@ -125,18 +103,17 @@ pub struct Senders {
 
 impl Senders {
     /// Starts `count` of them, each with so many `mails`.
-    pub fn start(count: usize, mails: usize, address: SocketAddr, said: &Said, rng: &mut Rng) -> Self {
+    pub fn start(count: usize, mails: usize, address: SocketAddr, tries: &Tries, rng: &mut Rng) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let threads = (0..count)
-            .map(|sender| {
-                let (said, stop, mut rng) = (Arc::clone(said), Arc::clone(&stop), rng.fork());
+            .map(|_| {
+                let (tries, stop, mut rng) = (tries.clone(), Arc::clone(&stop), rng.fork());
                 std::thread::spawn(move || {
                     let mut session = Session::new(address);
-                    for n in 0..mails {
+                    for _ in 0..mails {
                         // Mails come when they come.
                         std::thread::sleep(Duration::from_millis(rng.u64(0..PAUSE)));
-                        let mail = any_mail(format!("{sender}-{n}"), &mut rng);
-                        session.hand_in(mail, &said, &stop);
+                        session.hand_in(&any_letter(&mut rng), &tries, &stop);
                     }
                 })
             })
@@ -172,21 +149,19 @@ impl Session {
         Self { address, smtp: None }
     }
 
-    /// Hands `mail` in, again and again until it is acknowledged or refused, unless `stop` turns true.
-    pub fn hand_in(&mut self, mail: Mail, said: &Mutex<Vec<Mail>>, stop: &AtomicBool) {
-        for attempt in 1.. {
-            let mut mail = Mail { name: format!("{} try {attempt}", mail.name), ..mail.clone() };
+    /// Hands `letter` in, again and again until it is acknowledged or refused, unless `stop` turns true.
+    pub fn hand_in(&mut self, letter: &Letter, tries: &Tries, stop: &AtomicBool) {
+        loop {
             let Some(smtp) = self.greeted(stop) else { return };
-            mail.begun_at = Timestamp::now();
-            let to: Vec<String> = mail.teams.iter().map(|team| format!("{team}@example.org")).collect();
+            let serial = tries.begin(letter.clone());
+            let to = letter.recipients();
             let to: Vec<&str> = to.iter().map(String::as_str).collect();
-            mail.end = match smtp.mail("tool@example.org", &to, &mail.text()) {
+            let end = match smtp.mail("tool@site.example", &to, &letter.content(serial)) {
                 Ok(reply) if reply.starts_with("250 ") => End::Acknowledged(Timestamp::now()),
                 Ok(reply) if reply.starts_with("550 ") => End::Refused,
                 _ => End::Unknown,
             };
-            let end = mail.end;
-            said.lock().unwrap().push(mail);
+            tries.end(serial, end);
             match end {
                 End::Acknowledged(_) => return,
                 // The transaction is half done.

@@ -10,6 +10,7 @@ mod disk;
 mod history;
 mod identity;
 mod log;
+mod scene;
 mod signl4;
 mod site;
 mod storm;
@@ -52,7 +53,7 @@ fn run(history: &History) -> (Record, Vec<Breach>) {
     let its_history = history.clone();
     // Nobody listens any more if it took too long.
     thread::spawn(move || {
-        let record = world::run(&its_history);
+        let record = scene::run(&its_history);
         let broken = laws::broken(&record);
         _ = tell.send((record, broken));
     });

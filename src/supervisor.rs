@@ -14,6 +14,7 @@ use std::task::Poll;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 /// A task that ended before the service stopped.
@@ -36,8 +37,8 @@ impl fmt::Display for Ended {
 pub struct Supervisor(Arc<Shared>);
 
 struct Shared {
-    /// True once the service stops: then tasks may end.
-    stop: watch::Receiver<bool>,
+    /// Cancelled when the service stops: then tasks may end.
+    stop: CancellationToken,
     /// The first task that ended too early.
     ended: watch::Sender<Option<Ended>>,
     /// The task that is to panic at the next opportunity.
@@ -45,14 +46,24 @@ struct Shared {
 }
 
 impl Supervisor {
-    /// A supervisor of tasks that may end once `stop` is true.
-    pub fn new(stop: watch::Receiver<bool>) -> Self {
+    /// A supervisor of tasks that may end once `stop` is cancelled.
+    pub fn new(stop: CancellationToken) -> Self {
         let (ended, broken) = (watch::Sender::new(None), watch::Sender::new(None));
         Self(Arc::new(Shared { stop, ended, broken }))
     }
 
-    /// Runs `future` as the task `name`.
+    /// Runs `future` as the task `name` until the service stops.
     pub fn spawn(
+        &self,
+        name: &'static str,
+        future: impl Future<Output = ()> + Send + 'static,
+    ) -> JoinHandle<()> {
+        let stop = self.0.stop.clone();
+        self.spawn_draining(name, async move { _ = stop.run_until_cancelled(future).await })
+    }
+
+    /// Runs `future` as the task `name`. It ends by itself when the service stops and its work is done.
+    pub fn spawn_draining(
         &self,
         name: &'static str,
         future: impl Future<Output = ()> + Send + 'static,
@@ -61,7 +72,7 @@ impl Supervisor {
         tokio::spawn(async move {
             let outcome = own.run(name, future).await;
             match outcome {
-                Ok(()) if *own.0.stop.borrow() => {}
+                Ok(()) if own.0.stop.is_cancelled() => {}
                 Ok(()) => own.end(name, "returned".to_owned()),
                 Err(panic) => own.end(name, format!("panicked: {}", words(&*panic))),
             }
@@ -146,27 +157,27 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_panics_or_returns_early_is_told_and_one_that_ends_with_the_service_is_not() {
-        let (stop, stopped) = watch::channel(false);
-        let supervisor = Supervisor::new(stopped.clone());
-        let ordinary = supervisor.spawn("ordinary", {
-            let mut stopped = stopped.clone();
-            async move { _ = stopped.wait_for(|stop| *stop).await }
-        });
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor::new(stop.clone());
+        let ordinary = supervisor.spawn("ordinary", std::future::pending());
+        let draining = supervisor.spawn_draining("draining", stop.clone().cancelled_owned());
         assert!(supervisor.is_sound());
         supervisor.spawn("short", async {}).await.unwrap();
         assert!(!supervisor.is_sound());
         assert_eq!(supervisor.ended().await.to_string(), "the task `short` returned");
         supervisor.spawn("late", async { panic!("worse") }).await.unwrap();
         assert_eq!(supervisor.ended().await.task, "short", "the first is the cause");
-        stop.send_replace(true);
+        stop.cancel();
         ordinary.await.unwrap();
+        draining.await.unwrap();
+        assert_eq!(supervisor.ended().await.task, "short", "the others ended in their time");
 
-        let other = Supervisor::new(watch::channel(false).1);
+        let other = Supervisor::new(CancellationToken::new());
         other.spawn("careless", async { panic!("no {}", "way") }).await.unwrap();
         assert_eq!(other.ended().await.to_string(), "the task `careless` panicked: no way");
 
-        let sound = Supervisor::new(stopped);
-        sound.spawn("ordinary", async {}).await.unwrap();
+        let sound = Supervisor::new(stop);
+        sound.spawn_draining("ordinary", async {}).await.unwrap();
         assert!(sound.is_sound());
     }
 }

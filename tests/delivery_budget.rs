@@ -21,7 +21,7 @@ use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{self, Admission, Entry, Filter, Spool};
 use smtp2signl4::standin::{self, Options, Request, Standin};
 use support::{PATIENCE, Site, Smtp};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// 4 in a second, 9 in three.
 fn windows() -> Vec<(u64, SignedDuration)> {
@@ -42,7 +42,7 @@ fn direct() -> Connection {
 struct Rig {
     spool: Spool,
     delivery: Delivery,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 /// A spool in which every event is sent as it comes.
@@ -62,15 +62,17 @@ impl Rig {
 
     fn over(spool: &spool::Config, targets: Vec<Target>, config: Config, clock: Arc<dyn Clock>) -> Self {
         let spool = Spool::open(spool, Arc::clone(&clock)).unwrap();
-        let (stop, stopped) = watch::channel(false);
-        let delivery = Delivery::start(config, direct(), targets, spool.clone(), clock, 1, stopped).unwrap();
+        let stop = CancellationToken::new();
+        let (delivery, run) =
+            Delivery::prepare(config, direct(), targets, spool.clone(), clock, 1, stop.clone()).unwrap();
+        tokio::spawn(run);
         let offer = delivery.clone();
         spool.tell(move |news| offer.offer(news.queued));
         Self { spool, delivery, stop }
     }
 
     async fn stop(self) {
-        self.stop.send(true).unwrap();
+        self.stop.cancel();
         self.delivery.ended().await;
         self.spool.close().await;
     }

@@ -28,8 +28,8 @@ use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{self, Entry, Outcome, Spool};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The name that the server's certificate is for.
 const HOST: &str = "localhost";
@@ -125,7 +125,7 @@ struct Rig {
     folder: tempfile::TempDir,
     spool: Spool,
     delivery: Delivery,
-    _stop: watch::Sender<bool>,
+    _stop: DropGuard,
 }
 
 impl Rig {
@@ -146,13 +146,15 @@ impl Rig {
         let config = Config { plan: Plan::Unlimited, probe: false, ..Config::default() };
         let target = Target::fixed("soc", url, Secret::new("team-secret"));
         let connection = Connection { ca_file: Some(ca_file), proxy, ..Connection::default() };
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let backlog = spool.clone();
-        let delivery =
-            Delivery::start(config, connection, vec![target], backlog, Arc::new(System), 1, stopped).unwrap();
+        let (delivery, run) =
+            Delivery::prepare(config, connection, vec![target], backlog, Arc::new(System), 1, stop.clone())
+                .unwrap();
+        tokio::spawn(run);
         let offer = delivery.clone();
         spool.tell(move |news| offer.offer(news.queued));
-        Self { folder, spool, delivery, _stop: stop }
+        Self { folder, spool, delivery, _stop: stop.drop_guard() }
     }
 
     async fn put(&self, n: u16) -> u64 {

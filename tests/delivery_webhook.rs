@@ -18,7 +18,7 @@ use smtp2signl4::mail::MailId;
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Outcome, Queued, Reservation, Urgent, Withdrawn, rank};
 use smtp2signl4::standin::{Fault, Options, Plan, Request, Standin};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 const SECRET: &str = "s3cret-of-the-team";
 
@@ -152,7 +152,7 @@ struct Rig {
     memory: Memory,
     standin: Standin,
     delivery: Delivery,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 impl Rig {
@@ -173,9 +173,11 @@ impl Rig {
         config: Config,
         connection: Connection,
     ) -> Self {
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let (clock, backlog) = (Arc::new(System), memory.clone());
-        let delivery = Delivery::start(config, connection, vec![target], backlog, clock, 1, stopped).unwrap();
+        let (delivery, run) =
+            Delivery::prepare(config, connection, vec![target], backlog, clock, 1, stop.clone()).unwrap();
+        tokio::spawn(run);
         Self { memory, standin, delivery, stop }
     }
 
@@ -470,7 +472,7 @@ async fn stopping_lets_the_posts_under_way_end_and_starts_no_others() {
         rig.send(seq, None);
     }
     within(async { while rig.delivery.status().await[0].in_flight < 16 {} }).await;
-    rig.stop.send(true).unwrap();
+    rig.stop.cancel();
     within(rig.delivery.ended()).await;
     assert_eq!(rig.standin.taken(), 17);
     assert_eq!(rig.memory.queued().len(), 40 - 17, "what was answered is recorded");
@@ -607,7 +609,7 @@ async fn neither_the_log_nor_a_reason_holds_the_secret_or_the_text_of_an_event()
     rig.send(2, None);
     rig.delivery.wake().await;
     rig.delivered(2).await;
-    rig.stop.send(true).unwrap();
+    rig.stop.cancel();
     within(rig.delivery.ended()).await;
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
@@ -653,6 +655,6 @@ async fn an_event_whose_mail_is_no_longer_kept_goes_without_its_files_and_says_s
     let events = rig.standin.wait_for_events(1).await;
     assert_eq!(events[0].content_type, "application/json");
     assert_eq!(events[0].payload["Attachments"], "shot.png (0 bytes, the mail is no longer kept)");
-    rig.stop.send_replace(true);
+    rig.stop.cancel();
     rig.delivery.ended().await;
 }

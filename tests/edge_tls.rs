@@ -21,7 +21,7 @@ use support::tls::{Authority, Encrypted, Pair, handshake, presented};
 use support::{PATIENCE, Smtp};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 const HOST: &str = "mx.example";
 const MAIL: (&str, &[&str], &str) = ("a@b.example", &["soc@b.example"], "Subject: x\n\nx\n");
@@ -47,7 +47,7 @@ struct Edge {
     addresses: Vec<SocketAddr>,
     credentials: Arc<Credentials>,
     mails: Receiver<Client>,
-    _stop: watch::Sender<bool>,
+    _stop: DropGuard,
     _runtime: Runtime,
 }
 
@@ -66,13 +66,13 @@ impl Edge {
         let config = document::read(&source, Config::read).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let (taken, mails) = mpsc::channel();
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let within = runtime.enter();
         let listener = Listener::bind(&config).unwrap();
         drop(within);
         let (addresses, credentials) = (listener.addresses(), Arc::clone(listener.credentials()));
-        runtime.spawn(listener.run(Arc::new(Taker(taken)), Arc::new(System), stopped));
-        Self { folder, authority, addresses, credentials, mails, _stop: stop, _runtime: runtime }
+        runtime.spawn(listener.run(Arc::new(Taker(taken)), Arc::new(System), stop.clone()));
+        Self { folder, authority, addresses, credentials, mails, _stop: stop.drop_guard(), _runtime: runtime }
     }
 
     fn starttls(lines: &str) -> Self {

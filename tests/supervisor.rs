@@ -20,7 +20,7 @@ use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Config, Entry, Outcome, Queued, Reservation, Spool, Urgent};
 use smtp2signl4::standin::{self, Options, Standin};
 use support::{PATIENCE, Site, Smtp};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// Every task that lives as long as the service, but the thread of the spool.
 const TASKS: [&str; 10] = [
@@ -194,7 +194,6 @@ async fn the_event_at_which_delivery_panics_is_known() {
     let standin = Standin::start(Options { plan: standin::Plan::Free, ..Options::default() }).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let spool = Spool::open(&Config::at(folder.path()), Arc::new(System)).unwrap();
-    let (_stop, stopped) = watch::channel(false);
     let (delivery, run) = Delivery::prepare(
         delivery::Config { plan: Plan::Auto, probe: false, ..delivery::Config::default() },
         Connection { proxy: Proxy::Off, ..Connection::default() },
@@ -202,7 +201,7 @@ async fn the_event_at_which_delivery_panics_is_known() {
         Poisonous(spool.clone(), AtomicBool::new(true)),
         Arc::new(System),
         1,
-        stopped,
+        CancellationToken::new(),
     )
     .unwrap();
     let run = tokio::spawn(run);

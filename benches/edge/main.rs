@@ -35,9 +35,9 @@ use smtp2signl4::mail::{Mail, MailId};
 use smtp2signl4::smtp::{Accept, Config, Listener, Refusal};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_util::sync::CancellationToken;
 
 use server::Server;
 
@@ -84,8 +84,7 @@ async fn listen() {
     let config = document::read(&source, Config::read).unwrap();
     let listener = Listener::bind(&config).unwrap();
     eprintln!("\"address\":\"{}\"", listener.addresses()[0]);
-    let (_stop, stop) = watch::channel(false);
-    listener.run(Arc::new(Forgetful), Arc::new(System), stop).await;
+    listener.run(Arc::new(Forgetful), Arc::new(System), CancellationToken::new()).await;
 }
 
 /// The `[smtp]` section of a listener with room for everybody. It presents the certificate in `folder`, if there is one.

@@ -13,9 +13,10 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::multipart::{self, Files};
@@ -155,7 +156,7 @@ impl<S: Storage> Dispatch<S> {
         }
     }
 
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>, mut stop: watch::Receiver<bool>) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Message>, stop: CancellationToken) {
         self.recall_holds().await;
         let targets = std::mem::take(&mut self.targets);
         self.set_up(targets).await;
@@ -165,7 +166,7 @@ impl<S: Storage> Dispatch<S> {
         let mut deadline = None;
         let mut open = true;
         loop {
-            if !self.stopping && *stop.borrow() {
+            if !self.stopping && stop.is_cancelled() {
                 self.stopping = true;
                 deadline = Some(Instant::now() + self.setup.config.drain);
             }
@@ -183,11 +184,7 @@ impl<S: Storage> Dispatch<S> {
                     }
                 }
                 Some(done) = self.tasks.join_next_with_id() => self.finish(done),
-                // An error is the end of whoever could have stopped us: the same.
-                () = async { _ = stop.wait_for(|&stop| stop).await; }, if !self.stopping => {
-                    self.stopping = true;
-                    deadline = Some(Instant::now() + self.setup.config.drain);
-                }
+                () = stop.cancelled(), if !self.stopping => {}
                 () = tokio::time::sleep_until(wake_at) => self.catch_up(),
             }
             let now = Instant::now();

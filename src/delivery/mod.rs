@@ -28,7 +28,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 pub use ping::Pinger;
 pub use plan::Plan;
@@ -183,29 +184,12 @@ enum Message {
 }
 
 impl Delivery {
-    /// Starts delivery of what `storage` holds and will hold for `targets`. It runs until `stop` turns
-    /// true, then lets posts under way end for [`Config::drain`] and records what came of them.
+    /// Delivery of what `storage` holds and will hold for `targets`: a handle, and the future that does it and whose end
+    /// is the end of delivery. Once `stop` is cancelled, posts under way may end for [`Config::drain`], and what came of
+    /// them is recorded.
     ///
     /// # Errors
     /// If no client can be made for `connection`.
-    pub fn start<S: Storage>(
-        config: Config,
-        connection: Connection,
-        targets: Vec<Target>,
-        storage: S,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-        stop: watch::Receiver<bool>,
-    ) -> Result<Self, SetupError> {
-        let (delivery, run) = Self::prepare(config, connection, targets, storage, clock, seed, stop)?;
-        tokio::spawn(run);
-        Ok(delivery)
-    }
-
-    /// The same for a caller who runs and watches it: delivery is the future, and its end is the end of delivery.
-    ///
-    /// # Errors
-    /// As those of [`Delivery::start`].
     pub fn prepare<S: Storage>(
         config: Config,
         connection: Connection,
@@ -213,7 +197,7 @@ impl Delivery {
         storage: S,
         clock: Arc<dyn Clock>,
         seed: u64,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), SetupError> {
         let tls = targets.iter().any(|target| Endpoint::is_tls(&target.url));
         let net = Net::new(&connection, config.timeout, tls)?;
@@ -229,7 +213,7 @@ impl Delivery {
         storage: S,
         clock: Arc<dyn Clock>,
         seed: u64,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (messages, inbox) = mpsc::channel(CHANNEL);
         let missed = Arc::new(AtomicU64::new(u64::MAX));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
 use crate::authenticity::{Checker, Resolver};
@@ -88,7 +89,8 @@ pub struct Gateway {
     edge: Arc<Edge>,
     notices: watch::Sender<Notices>,
     credentials: Arc<Credentials>,
-    stop: watch::Sender<bool>,
+    /// Stops the tasks when it is dropped.
+    stop: DropGuard,
     supervisor: Supervisor,
     smtp: tokio::task::JoinHandle<()>,
     control: tokio::task::JoinHandle<()>,
@@ -152,8 +154,8 @@ impl Gateway {
         let control = unix::bind(socket, *mode, *group)
             .map_err(|error| Failure::Socket(format!("control socket {}", socket.display()), error))?;
 
-        let (stop, stopped) = watch::channel(false);
-        let supervisor = Supervisor::new(stopped.clone());
+        let stop = CancellationToken::new();
+        let supervisor = Supervisor::new(stop.clone());
         let targets = targets(config, environment);
         let (delivery, deliver) = Delivery::prepare(
             config.delivery.clone(),
@@ -162,10 +164,10 @@ impl Gateway {
             spool.clone(),
             Arc::clone(&clock),
             fastrand::u64(..),
-            stopped.clone(),
+            stop.clone(),
         )
         .map_err(Failure::Connection)?;
-        supervisor.spawn("delivery", deliver);
+        supervisor.spawn_draining("delivery", deliver);
         let storms = Arc::new(Notify::new());
         let (tell_failed, failed) = mpsc::unbounded_channel();
         connect(&spool, &delivery, &storms, tell_failed, &supervisor);
@@ -174,16 +176,16 @@ impl Gateway {
         let context = context.delivering(delivery.clone());
         // Those that were on go on where storms are no longer folded, until they are told to the end.
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
-        supervisor.spawn("storms", storm::tell(context.clone(), storm, storms, stopped.clone()));
-        supervisor.spawn("purge", purge(spool.clone(), stopped.clone()));
-        supervisor.spawn("disk", disk::run(spool.clone(), stopped.clone()));
+        supervisor.spawn("storms", storm::tell(context.clone(), storm, storms));
+        supervisor.spawn("purge", purge(spool.clone()));
+        supervisor.spawn("disk", disk::run(spool.clone()));
         let lookout = Arc::new(Lookout::load(config, context.clone()).await.map_err(Failure::Memory)?);
-        supervisor.spawn("lookout", lookout::run(Arc::clone(&lookout), stopped.clone()));
+        supervisor.spawn("lookout", lookout::run(Arc::clone(&lookout)));
         let intake = Arc::new(Intake::new(context.clone(), lookout).under(supervisor.clone()));
         let (notices, told) = watch::channel(config.notices.clone());
         let hostname = &config.smtp.hostname;
         let watchman = notices::Watchman::new(told, hostname, environment.clone(), context.clone(), failed);
-        supervisor.spawn("notices", watchman.run(stopped.clone()));
+        supervisor.spawn("notices", watchman.run());
         let addresses = listener.addresses();
         let vitals = Vitals::new(Door::of(listener.sockets()), context);
         if let Some(heartbeat) = &config.heartbeat {
@@ -192,11 +194,10 @@ impl Gateway {
                 .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
             let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
             let heart = Heart::new(vitals.clone(), pinger, heartbeat.interval);
-            supervisor.spawn("heartbeat", heartbeat::run(heart, heartbeat.interval, stopped.clone()));
+            supervisor.spawn("heartbeat", heartbeat::run(heart, heartbeat.interval));
         }
         if let Some(interval) = watchdog::interval(environment) {
-            let watchdog = watchdog::run(vitals, environment.clone(), interval, stopped.clone());
-            supervisor.spawn("watchdog", watchdog);
+            supervisor.spawn("watchdog", watchdog::run(vitals, environment.clone(), interval));
         }
         for (entrance, address) in listener.sockets() {
             info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
@@ -204,9 +205,9 @@ impl Gateway {
         let credentials = Arc::clone(listener.credentials());
         let strangers = Strangers::new(config.smtp.rates.clone());
         let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)).bounding(strangers));
-        let smtp = supervisor.spawn("listener", listener.run(Arc::clone(&edge), clock, stopped.clone()));
-        let serve =
-            server::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size, stopped);
+        let smtp =
+            supervisor.spawn_draining("listener", listener.run(Arc::clone(&edge), clock, stop.clone()));
+        let serve = server::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size);
         let control = supervisor.spawn("control socket", serve);
         Ok(Self {
             addresses,
@@ -214,7 +215,7 @@ impl Gateway {
             edge,
             notices,
             credentials,
-            stop,
+            stop: stop.drop_guard(),
             supervisor,
             smtp,
             control,
@@ -265,7 +266,7 @@ impl Gateway {
     /// Ends after a task of the service has: what is under way gets a moment, and an event at which delivery ended
     /// twice in a row is kept as failed.
     pub async fn abandon(self) {
-        self.stop.send_replace(true);
+        drop(self.stop);
         let moment = async {
             poison::note(&self.spool, self.delivery.in_hand(), self.intake.context().now()).await;
             self.delivery.ended().await;
@@ -285,7 +286,7 @@ impl Gateway {
 
     /// Stops: no new sessions, those inside DATA finish for a bounded time, posts in flight are noted.
     pub async fn stop(self) {
-        self.stop.send_replace(true);
+        drop(self.stop);
         if self.smtp.await.is_err() {
             error!("the listener had stopped by itself");
         }
@@ -326,14 +327,11 @@ pub fn connect(
     });
 }
 
-/// Deletes what was kept long enough, now and then, until `stop` turns true.
-async fn purge(spool: Spool, mut stop: watch::Receiver<bool>) {
+/// Deletes what was kept long enough, now and then.
+async fn purge(spool: Spool) {
     let mut next = tokio::time::interval(PURGE_INTERVAL);
     loop {
-        tokio::select! {
-            _ = next.tick() => {}
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        }
+        next.tick().await;
         match spool.purge().await {
             Ok(0) => {}
             Ok(mails) => debug!(mails, "deleted mails that were kept long enough"),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::config::Control;
@@ -47,27 +47,23 @@ impl Access {
     }
 }
 
-/// Serves clients until `stop` turns true. A mail may have `limit` bytes.
+/// Serves clients. A mail may have `limit` bytes.
 pub async fn serve(
     (listener, _place): (UnixListener, Place),
     access: Access,
     intake: Arc<Intake>,
     limit: usize,
-    mut stop: watch::Receiver<bool>,
 ) {
     let guests = Guests::default();
     let waiting = Arc::new(Semaphore::new(WAITING));
     loop {
-        let stream = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "the control socket cannot accept");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-            },
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                warn!(%error, "the control socket cannot accept");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                continue;
+            }
         };
         let (intake, waiting, guests) = (Arc::clone(&intake), Arc::clone(&waiting), guests.clone());
         tokio::spawn(async move {

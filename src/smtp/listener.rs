@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::clock::Clock;
@@ -97,14 +98,9 @@ impl Listener {
         self.sockets.iter().filter_map(|(_, socket)| socket.address()).collect()
     }
 
-    /// Serves until `stop` is true. Then it accepts no more connections, sessions outside DATA are told and
+    /// Serves until `stop` is cancelled. Then it accepts no more connections, sessions outside DATA are told and
     /// closed, those inside DATA may finish for as long as `drain` says; when it returns, all are over.
-    pub async fn run<A: Accept>(
-        self,
-        accept: Arc<A>,
-        clock: Arc<dyn Clock>,
-        mut stop: watch::Receiver<bool>,
-    ) {
+    pub async fn run<A: Accept>(self, accept: Arc<A>, clock: Arc<dyn Clock>, stop: CancellationToken) {
         let config = self.config;
         let rates = Arc::new(Rates::new(config.rates.clone()));
         let admission = Admission::new(Arc::clone(&config), Arc::clone(&rates));
@@ -126,8 +122,7 @@ impl Listener {
             doors.spawn(door(entrance, socket, edge, admission, ending.clone()));
         }
         tokio::select! {
-            // A dropped sender means stop.
-            _ = stop.wait_for(|stop| *stop) => {}
+            () = stop.cancelled() => {}
             // A socket that accepts no more connections ends the listener.
             Some(ended) = doors.join_next() => return resume(ended),
             Some(ended) = upkeep.join_next() => return resume(ended),
@@ -363,7 +358,7 @@ mod tests {
     /// A listener that runs beside the test.
     struct Running {
         address: SocketAddr,
-        stop: watch::Sender<bool>,
+        stop: CancellationToken,
         run: JoinHandle<()>,
     }
 
@@ -373,8 +368,8 @@ mod tests {
             change(&mut config);
             let listener = Listener::bind(&config).unwrap();
             let address = listener.addresses()[0];
-            let (stop, stopped) = watch::channel(false);
-            let run = tokio::spawn(listener.run(Arc::new(Taker), Arc::new(System), stopped));
+            let stop = CancellationToken::new();
+            let run = tokio::spawn(listener.run(Arc::new(Taker), Arc::new(System), stop.clone()));
             Self { address, stop, run }
         }
 
@@ -435,7 +430,7 @@ mod tests {
         let (mut busy, _) = running.client().await;
         busy.write_all(b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n").await.unwrap();
         while !line(&mut busy).await.starts_with("354") {}
-        running.stop.send_replace(true);
+        running.stop.cancel();
         assert!(line(&mut idle).await.starts_with("421 4.3.2 "));
         assert_eq!(line(&mut idle).await, "");
         assert!(!running.run.is_finished());
@@ -453,7 +448,7 @@ mod tests {
         let (mut busy, _) = running.client().await;
         busy.write_all(b"MAIL FROM:<a>\r\nRCPT TO:<b>\r\nDATA\r\n").await.unwrap();
         while !line(&mut busy).await.starts_with("354") {}
-        running.stop.send_replace(true);
+        running.stop.cancel();
         assert!(line(&mut busy).await.starts_with("421 4.3.2 "));
         drop(busy);
         running.run.await.unwrap();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, Notify};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::Config;
@@ -118,8 +119,8 @@ impl Lookout {
     }
 }
 
-/// Does what is due, when it is due, until `stop` turns true.
-pub async fn run(lookout: Arc<Lookout>, mut stop: watch::Receiver<bool>) {
+/// Does what is due, when it is due.
+pub async fn run(lookout: Arc<Lookout>) {
     let mut failed = false;
     loop {
         let wait = match lookout.attend().await {
@@ -136,10 +137,6 @@ pub async fn run(lookout: Arc<Lookout>, mut stop: watch::Receiver<bool>) {
                 LOOK
             }
         };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = lookout.woken.notified() => {}
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        }
+        _ = timeout(wait, lookout.woken.notified()).await;
     }
 }

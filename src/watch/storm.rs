@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use crate::context::Context;
@@ -38,14 +39,9 @@ const PAGE: usize = 1_000;
 const TEXTS: [SignedDuration; 3] =
     [SignedDuration::from_mins(1), SignedDuration::from_mins(2), SignedDuration::from_mins(5)];
 
-/// Puts the digests of storms into `spool` as they are due, until `stop` turns true. `news` is told when the
-/// spool has news of a storm.
-pub async fn tell(
-    context: Context,
-    config: incident::Storm,
-    news: Arc<Notify>,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Puts the digests of storms into `spool` as they are due. `news` is told when the spool has news of a
+/// storm.
+pub async fn tell(context: Context, config: incident::Storm, news: Arc<Notify>) {
     let mut since = context.now();
     loop {
         // A clock that was set back must not prolong a storm.
@@ -60,11 +56,7 @@ pub async fn tell(
                 LOOK
             }
         };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = news.notified() => {}
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        }
+        _ = timeout(wait, news.notified()).await;
     }
 }
 

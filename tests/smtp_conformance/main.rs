@@ -26,7 +26,7 @@ use std::time::Duration;
 use ours::Site;
 use over::{CLOSED, Over, Peer};
 use script::{Script, Step, Taken};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// How long a reply of ours may take. Nothing here waits for it unless something is wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,7 +73,7 @@ fn sessions_go_as_the_law_says_and_mailin_shows_what_it_would_let_through() {
 
 fn run_all(scripts: &[Script]) -> Results {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let (_stop, stop) = watch::channel(false);
+    let stop = CancellationToken::new();
     let site = Site::new();
     let mut runs = Vec::new();
     for (at, script) in scripts.iter().enumerate() {

@@ -12,7 +12,7 @@ use smtp2signl4::document;
 use smtp2signl4::mail::{Client, Mail, MailId};
 use smtp2signl4::smtp::{Accept, Config, Listener, Refusal};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::over::Over;
 use super::script::{Script, Taken};
@@ -45,7 +45,7 @@ impl Site {
         script: &Script,
         over: Over,
         runtime: &Runtime,
-        stop: watch::Receiver<bool>,
+        stop: CancellationToken,
     ) -> (SocketAddr, Receiver<Taken>) {
         let mut entrance = over.entrance().to_owned();
         entrance += &script.entrance;

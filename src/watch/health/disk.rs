@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::spool::Spool;
@@ -20,15 +19,12 @@ pub fn told(since: Timestamp) -> String {
     )
 }
 
-/// Tells once when a write does not come back, and when it has, until `stop` turns true.
-pub async fn run(spool: Spool, mut stop: watch::Receiver<bool>) {
+/// Tells once when a write does not come back, and when it has.
+pub async fn run(spool: Spool) {
     let mut next = tokio::time::interval(LOOK);
     let mut known: Option<Timestamp> = None;
     loop {
-        tokio::select! {
-            _ = next.tick() => {}
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        }
+        next.tick().await;
         match (known, spool.stalled()) {
             (None, Some(since)) => {
                 error!(%since, "{}", told(since));

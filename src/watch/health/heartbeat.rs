@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
@@ -113,19 +112,13 @@ impl Heart {
     }
 }
 
-/// Lets `heart` beat every `interval` until `stop` turns true.
-pub async fn run(mut heart: Heart, interval: Duration, mut stop: watch::Receiver<bool>) {
+/// Lets `heart` beat every `interval`.
+pub async fn run(mut heart: Heart, interval: Duration) {
     let mut beats = tokio::time::interval(interval);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let beat = async {
-            beats.tick().await;
-            heart.beat().await
-        };
-        tokio::select! {
-            _ = beat => {}
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        }
+        beats.tick().await;
+        _ = heart.beat().await;
     }
 }
 

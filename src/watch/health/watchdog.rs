@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info};
 
@@ -23,26 +22,14 @@ pub fn interval(environment: &Environment) -> Option<Duration> {
     (limit > 0).then(|| Duration::from_micros(limit / 3))
 }
 
-/// Tells systemd every `interval` that all answers, until `stop` turns true.
-pub async fn run(
-    vitals: Vitals,
-    environment: Environment,
-    interval: Duration,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Tells systemd every `interval` that all answers.
+pub async fn run(vitals: Vitals, environment: Environment, interval: Duration) {
     let mut next = tokio::time::interval(interval);
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = None;
     loop {
-        let look = async {
-            next.tick().await;
-            vitals.answer().await
-        };
-        let found = tokio::select! {
-            found = look => found,
-            () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
-        };
-        match found {
+        next.tick().await;
+        match vitals.answer().await {
             Ok(()) => {
                 if let Some(part) = silent.take() {
                     info!(part, "it answers again");

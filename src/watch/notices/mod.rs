@@ -91,8 +91,8 @@ impl Watchman {
         self.outage.tell_after(signed(after));
     }
 
-    /// Watches until `stop` turns true.
-    pub async fn run(mut self, mut stop: watch::Receiver<bool>) {
+    /// Watches for as long as the service runs.
+    pub async fn run(mut self) {
         self.look_back().await;
         let mut next = tokio::time::interval(LOOK_INTERVAL);
         let (mut seqs, mut open) = (Vec::new(), true);
@@ -112,7 +112,6 @@ impl Watchman {
                         self.look_back().await;
                     }
                 }
-                () = async { _ = stop.wait_for(|stop| *stop).await; } => return,
             }
             self.tell_of_dead_letters().await;
         }

@@ -22,7 +22,8 @@ use smtp2signl4::supervisor::Supervisor;
 use smtp2signl4::watch::Lookout;
 use smtp2signl4::watch::storm::tell_due;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
 use super::disk::{Disk, Mood};
 use super::log::Log;
@@ -58,7 +59,7 @@ pub(super) struct Gateway {
     pub(super) spool: Spool,
     pub(super) delivery: Delivery,
     pub(super) intake: Arc<Intake>,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
 }
 
 fn runtime() -> Runtime {
@@ -134,7 +135,7 @@ impl World {
             let (came_to, killed) = live(&gateway).await;
             let told = self.millis();
             if !killed {
-                gateway.stop.send_replace(true);
+                gateway.stop.cancel();
                 gateway.delivery.ended().await;
                 still(gateway.spool.close()).await;
             }
@@ -169,7 +170,7 @@ impl World {
             record.lives.len() - 1
         };
         self.signl4.begin(life);
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let transport = Arc::new(Way(Arc::clone(&self.signl4)));
         let timeout = config.delivery.timeout;
         let webhook = Webhook::new(transport, EventId::default(), timeout, Arc::clone(&clock));
@@ -178,10 +179,10 @@ impl World {
         let seed = self.draw(|rng| rng.u64(..));
         let delivery = config.delivery.clone();
         let (delivery, run) =
-            Delivery::over(delivery, webhook, targets, disk, Arc::clone(&clock), seed, stopped);
+            Delivery::over(delivery, webhook, targets, disk, Arc::clone(&clock), seed, stop.clone());
         tokio::spawn(run);
         let storms = Arc::new(Notify::new());
-        let supervisor = Supervisor::new(watch::channel(false).1);
+        let supervisor = Supervisor::new(CancellationToken::new());
         connect(&spool, &delivery, &storms, mpsc::unbounded_channel().0, &supervisor);
         let salt = self.draw(|rng| rng.u16(..));
         let context = Context::new(spool.clone(), clock, Routes::new(&config.teams), rules, salt);

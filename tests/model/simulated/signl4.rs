@@ -62,6 +62,8 @@ struct State {
     seed: u64,
     weather: Weather,
     weather_until: Millis,
+    /// Whether every request takes equally long.
+    steady: bool,
     secrets: HashMap<String, Secret>,
     quotas: Vec<Option<Quota>>,
     life: usize,
@@ -101,6 +103,7 @@ impl Signl4 {
             rng: rng.fork(),
             weather: Weather::Fine,
             weather_until: 0,
+            steady: false,
             secrets,
             quotas: (0..accounts).map(|_| Quota::new(plan)).collect(),
             life: 0,
@@ -113,6 +116,11 @@ impl Signl4 {
     pub(super) fn turn(&self, weather: Weather, until: Millis) {
         let mut state = self.state();
         (state.weather, state.weather_until) = (weather, until);
+    }
+
+    /// Lets every request take equally long from now on.
+    pub(super) fn be_steady(&self) {
+        self.state().steady = true;
     }
 
     /// Revokes a team's secrets, or puts them in force again.
@@ -267,6 +275,9 @@ impl State {
         let there = Duration::from_millis(if slow { rng.u64(1..WAY) } else { rng.u64(1..60) });
         let back = Duration::from_millis(if slow { rng.u64(1..4_000) } else { rng.u64(1..250) });
         let (mut there, mut back) = (Some(there), Some(back));
+        if self.steady {
+            (there, back) = (Some(Duration::from_millis(1)), Some(Duration::from_millis(1)));
+        }
         match weather {
             Weather::Refused => {
                 let wait = if rng.bool() { 5 } else { 4_000 };

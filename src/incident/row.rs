@@ -118,7 +118,13 @@ impl Row {
         match same_life {
             Some(row) => {
                 incident.external_id.clone_from(&row.incident.external_id);
+                let mut source = row.source.clone();
+                // An end that ended nothing may have opened it; what is a problem by now has an end to come.
+                if report.status == Status::New && Source::of(identity).mark == Some(Mark::Problem) {
+                    source.mark = Some(Mark::Problem);
+                }
                 Self {
+                    source,
                     trust,
                     incident,
                     last_seq: seq,

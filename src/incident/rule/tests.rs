@@ -449,6 +449,8 @@ fn an_end_mark_without_a_problem_pages_as_low() {
         (Verdict::Page, Status::New, Some(Severity::Low))
     );
     assert!(matches!(world.verdict(&end), Verdict::Count { .. }), "its repeat is one");
+    world.take(&text("vpn", "brute force").marked(Mark::Problem));
+    assert_eq!(world.take(&end).status, Status::Resolved, "a problem of the same text has its end");
     let mut world = World::new();
     world.take(&text("vpn", "a").marked(Mark::Problem));
     world.now = 8 * 24 * 3_600;

@@ -18,17 +18,16 @@ pub(super) fn breaches(letters: &[Letter], fate: &Fate, late: i64) -> Vec<String
         }
         let at = fate.times[serial];
         // Since its last end, and no longer ago than the quiet time.
-        let ended = (0..serial)
-            .rev()
-            .find(|&before| letters[before].ends(letter))
-            .map_or(i64::MIN, |end| fate.times[end]);
+        let end = (0..serial).rev().find(|&before| letters[before].ends(letter));
+        let ended = end.map_or(i64::MIN, |end| fate.times[end]);
+        let since_then = || end.map_or(0, |end| end + 1)..serial;
         let told = |since: i64| {
             fate.posts.iter().any(|post| {
                 post.status == "new"
                     && since <= post.at
                     && post.at <= (at + DIGEST).saturating_add(late)
                     && !known(post).is_some_and(Letter::is_strangers)
-                    && post.letter.is_none_or(|of| of <= serial && (of == serial || fate.times[of] >= ended))
+                    && post.letter.is_none_or(|of| of == serial || since_then().contains(&of))
                     && post.text.contains(&letter.token())
             })
         };
@@ -36,25 +35,21 @@ pub(super) fn breaches(letters: &[Letter], fate: &Fate, late: i64) -> Vec<String
             found.push(format!("{serial} {letter:?} at {at} is told to nobody: {}", fate.states[serial]));
         }
         let rises = matches!(letter.what, What::Down { worse: true, .. })
-            && !(0..serial).any(|before| {
-                fate.times[before] >= ended
-                    && letters[before].who == letter.who
-                    && letters[before].what == letter.what
-            });
+            && !since_then()
+                .any(|before| letters[before].who == letter.who && letters[before].what == letter.what);
         if rises && !told(at) {
             found.push(format!("{serial} {letter:?} at {at} is worse than before and told to nobody"));
         }
         // The same again within the quiet time pages nobody, where nothing ended it.
-        let again = (0..serial).any(|before| {
+        let again = since_then().any(|before| {
             let same = letters[before].who == letter.who && letters[before].what == letter.what;
-            same && fate.times[before] >= ended && at - fate.times[before] < QUIET / 2
+            same && at - fate.times[before] < QUIET / 2
         });
         let single =
             fate.posts.iter().filter(|post| post.letter == Some(serial) && post.status == "new").count();
-        let paged = (0..serial).any(|before| {
+        let paged = since_then().any(|before| {
             let same = letters[before].who == letter.who && letters[before].token() == letter.token();
-            same && fate.times[before] >= ended
-                && at - fate.times[before] < QUIET
+            same && at - fate.times[before] < QUIET
                 && fate.posts.iter().any(|post| post.letter == Some(before) && post.status == "new")
         });
         if again && paged && single > 0 && !rises && !matches!(letter.what, What::Down { .. }) {

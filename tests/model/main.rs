@@ -10,3 +10,4 @@ mod letter;
 mod process;
 mod record;
 mod simulated;
+mod storm;

@@ -20,7 +20,7 @@ use crate::laws::{self, Breach};
 use crate::letter::{Letter, read_key};
 use crate::record::Record;
 use crate::support::PATIENCE;
-use scene::Scene;
+use scene::{Scene, Terms};
 use senders::{Senders, Session, Tries, incident};
 
 /// The histories that are run if nobody wants others.
@@ -32,6 +32,9 @@ const AT_ONCE: usize = 2;
 /// Senders in a history, and the mails that each gets through.
 const SENDERS: usize = 3;
 const MAILS: usize = 45;
+
+/// So many mails a second would be a storm.
+const TERMS: Terms = Terms { windows: [(14, 1), (36, 3)], storm: None };
 
 /// The longest pause between two things that are done to the gateway, in milliseconds.
 const PAUSE: u64 = 500;
@@ -71,7 +74,7 @@ fn whatever_happens_to_the_gateway_no_history_breaks_a_law() {
 async fn history(seed: u64, mails: usize) {
     println!("history {seed} begins");
     let mut rng = Rng::with_seed(seed);
-    let mut scene = Scene::start(rng.fork()).await;
+    let mut scene = Scene::start(TERMS, rng.fork()).await;
     let tries = Tries::default();
     let senders = Senders::start(SENDERS, mails, scene.address, &tries, &mut rng);
     while !senders.are_done() {

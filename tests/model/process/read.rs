@@ -6,11 +6,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 use smtp2signl4::standin::Request;
 
-use super::scene::{ACKNOWLEDGED_QUIET, CONCURRENCY, Listing, Run, Scene, Span, VISITOR, WINDOWS, quiet};
+use super::scene::{
+    ACKNOWLEDGED_QUIET, CONCURRENCY, Listing, QUIET, Run, Scene, Span, Terms, VISITOR, quiet,
+};
 use super::senders::{End, Tries};
 use crate::letter::{TEAMS, read_key, read_title, repeat};
 use crate::record::{
-    Aim, Bounds, Event, Life, Line, Look, Millis, Name, Of, Policy, Post, Record, Rules, Said,
+    Aim, Bounds, Event, Life, Line, Look, Millis, Name, Of, Policy, Post, Record, Rules, Said, Storm,
 };
 
 /// So many less urgent events may come after an urgent one was acknowledged: those that were under way, and a few that
@@ -22,11 +24,11 @@ pub fn record(scene: &Scene, tries: &Tries) -> Record {
     let reader = Reader { begun_at: scene.runs[0].span.from };
     let mut record = Record {
         bounds: Bounds { slack: 0, leeway: UNDER_WAY },
-        events: reader.events(tries),
+        events: reader.events(&scene.terms, tries),
         lives: scene.runs.iter().map(|run| reader.life(run)).collect(),
         aims: scene.runs.iter().map(|run| reader.aim(run)).collect(),
         rules: scene.reloads.iter().map(|(generation, span)| reader.rules(*generation, *span)).collect(),
-        windows: WINDOWS.map(|(limit, seconds)| (limit, seconds * 1_000)).to_vec(),
+        windows: scene.terms.windows.map(|(limit, seconds)| (limit, seconds * 1_000)).to_vec(),
         looks: scene.listings.iter().map(|listing| reader.look(listing)).collect(),
         incidents: scene.incidents().iter().filter_map(incident).collect(),
         ..Record::default()
@@ -50,7 +52,8 @@ impl Reader {
         (self.millis(span.from), self.millis(span.until))
     }
 
-    fn events(&self, tries: &Tries) -> Vec<Event> {
+    fn events(&self, terms: &Terms, tries: &Tries) -> Vec<Event> {
+        let storm = |(after, seconds)| Storm { least: after, most: after, calm: seconds * 1_000 };
         let mut events = Vec::new();
         for (serial, tried) in (1..).zip(tries.all()) {
             let (repeat, ruled) = repeat(tried.letter.incident);
@@ -71,10 +74,10 @@ impl Reader {
                     kept,
                     policy: Policy {
                         repeat,
-                        quiet: (!ruled).then_some(0),
+                        quiet: (!ruled).then_some(QUIET),
                         acknowledged_quiet: ACKNOWLEDGED_QUIET,
                         hold: 0,
-                        storm: None,
+                        storm: terms.storm.map(storm),
                     },
                 });
             }

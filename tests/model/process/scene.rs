@@ -18,8 +18,18 @@ use crate::support::{Gateway, PATIENCE, Site, free_port};
 /// The team that comes and goes with restarts.
 pub const VISITOR: &str = TEAMS[2];
 
-/// What the account may post, and what the stand-in enforces: so many in so many seconds.
-pub const WINDOWS: [(usize, i64); 2] = [(14, 1), (36, 3)];
+/// What a scene is like.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// What the account may post, and what the stand-in enforces: so many in so many seconds.
+    pub windows: [(usize, i64); 2],
+    /// So many pages in a minute are no storm yet, and how many seconds it must be quiet for a storm to be over; none if
+    /// nothing is folded.
+    pub storm: Option<(usize, i64)>,
+}
+
+/// The quiet time of an incident whose rules say none.
+pub const QUIET: Millis = 600_000;
 
 /// Posts at the same time for one team.
 pub const CONCURRENCY: usize = 2;
@@ -77,6 +87,7 @@ pub struct Scene {
     pub standin: Standin,
     pub address: SocketAddr,
     pub rng: Rng,
+    pub terms: Terms,
     pub listings: Vec<Listing>,
     pub runs: Vec<Run>,
     /// When SIGNL4 failed.
@@ -98,8 +109,8 @@ pub struct Scene {
 
 impl Scene {
     /// A gateway that runs.
-    pub async fn start(rng: Rng) -> Self {
-        let plan = WINDOWS.map(|(limit, seconds)| (limit as u64, SignedDuration::from_secs(seconds)));
+    pub async fn start(terms: Terms, rng: Rng) -> Self {
+        let plan = terms.windows.map(|(limit, seconds)| (limit as u64, SignedDuration::from_secs(seconds)));
         let secrets = TEAMS.map(secret).to_vec();
         let options = Options { plan: Plan::Windows(plan.to_vec()), secrets, ..Options::default() };
         let standin = Standin::start(options).await.unwrap();
@@ -108,7 +119,7 @@ impl Scene {
         // Senders find the next gateway where the last one was.
         site.set("smtp", "listen", format!("['{address}']"));
         site.unset("signl4", "secret-file");
-        let windows = WINDOWS.map(|(limit, seconds)| format!("{seconds}s = {limit}")).join(", ");
+        let windows = terms.windows.map(|(limit, seconds)| format!("{seconds}s = {limit}")).join(", ");
         site.set("signl4", "plan", format!("{{ {windows} }}"));
         site.set("delivery", "concurrency", CONCURRENCY.to_string());
         site.set("delivery", "timeout", "'2s'");
@@ -117,8 +128,11 @@ impl Scene {
         site.set("incidents", "acknowledged-quiet", format!("'{}s'", ACKNOWLEDGED_QUIET / 1_000));
         // It then tells of each post that was made in vain.
         site.set("log", "level", "'debug'");
-        // So many mails a second would be one.
-        site.set("incidents", "storm", "false");
+        site.set("incidents", "quiet", format!("'{}s'", QUIET / 1_000));
+        let storm = terms.storm.map_or("false".to_owned(), |(after, seconds)| {
+            format!("{{ after = {after}, interval = '{seconds}s', calm = '{seconds}s' }}")
+        });
+        site.set("incidents", "storm", storm);
         site.set("rules", "shipped", "false");
         site.set("rules", "paths", "['rules.toml']");
         for team in TEAMS {
@@ -128,6 +142,7 @@ impl Scene {
             standin,
             address,
             rng,
+            terms,
             listings: Vec::new(),
             runs: Vec::new(),
             faults: Vec::new(),
@@ -181,6 +196,12 @@ impl Scene {
         // A supervisor takes its time.
         std::thread::sleep(pause);
         self.configure_anyhow();
+        self.start_gateway();
+    }
+
+    /// Kills the gateway and starts the next at once.
+    pub fn kill(&mut self) {
+        self.end_gateway(true);
         self.start_gateway();
     }
 
@@ -374,8 +395,7 @@ impl Scene {
             .set_secrets(TEAMS.iter().filter(|&&team| team != VISITOR).map(|&team| secret(team)).collect());
     }
 
-    /// Ends all that fails, and waits until the gateway has nothing left to do. Then it is stopped and asked for
-    /// everything.
+    /// Ends all that fails, and starts the gateway a last time with all of its teams.
     pub async fn drain(&mut self) {
         self.end_fault().await;
         self.accept_secret();
@@ -383,6 +403,11 @@ impl Scene {
         self.end_gateway(true);
         self.configure(true);
         self.start_gateway();
+        self.finish().await;
+    }
+
+    /// Waits until the gateway has nothing left to do. Then it is stopped and asked for everything.
+    pub async fn finish(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let waiting = self.ask(&["queue", "list", "--json"]);

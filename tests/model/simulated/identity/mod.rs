@@ -161,8 +161,9 @@ impl Scene<'_> {
         self.world.calm();
         gateway.calm_down(&self.world).await;
         let filter = Filter { limit: 100_000, ..Filter::default() };
+        let listed = gateway.spool.reader().list(filter).await.expect("the spool is well");
         let mut states = self.states.borrow_mut();
-        for line in gateway.spool.reader().list(filter).await.expect("the spool is well") {
+        for line in listed {
             if let Some(&serial) = self.mails.borrow().get(&line.id) {
                 if !states[serial].is_empty() {
                     states[serial].push(' ');

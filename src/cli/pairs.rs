@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::incident;
 use crate::spool::{Filter, Reader, State};
 
 use super::excerpt;
@@ -23,12 +24,11 @@ pub(super) async fn lines(spool: &Reader) -> Result<Vec<String>, String> {
     let last = last.map_err(|error| error.to_string())?;
     let remarks = last.iter().filter_map(|event| event.reason.as_deref());
     let pairs: BTreeSet<String> =
-        remarks.filter(|remark| remark.contains("[rules.instances]")).map(excerpt_of).collect();
+        remarks.filter_map(incident::advice).map(|advice| excerpt_of(&advice)).collect();
     Ok(pairs.into_iter().take(TOLD).collect())
 }
 
-/// The remark in one line: what it names of a mail is a mailbox, which may be long.
-fn excerpt_of(remark: &str) -> String {
-    let line: Vec<String> = remark.split("; ").map(excerpt).collect();
-    line.join("; ").replacen("closes", "a mail closed", 1)
+/// The advice in one line: what it names of a mail is a mailbox, which may be long.
+fn excerpt_of(advice: &str) -> String {
+    advice.split("; ").map(excerpt).collect::<Vec<_>>().join("; ")
 }

@@ -10,6 +10,14 @@ use crate::mail::Trust;
 /// of one sender differ.
 const SENDERS_CLOCKS: SignedDuration = SignedDuration::from_mins(10);
 
+/// What the remark on a close goes on with that came from another installation of the same sender.
+const ADVICE: &str = "; `[rules.instances]` with ";
+
+/// `remark` as advice to the operator, if it is on two installations that he should make one.
+pub fn advice(remark: &str) -> Option<String> {
+    remark.contains(ADVICE).then(|| remark.replacen("closes", "a mail closed", 1))
+}
+
 /// How an event and a row go together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
@@ -225,8 +233,8 @@ fn shipped<'a>(identity: &Identity, key: &str, rows: &'a [Row]) -> (Vec<&'a Row>
         }
         (Some(only), None) => {
             let note = format!(
-                "closes what {} opened, the only one of this product and domain; `[rules.instances]` with \
-                 \"{}\" = \"NAME\" and \"{}\" = \"NAME\" makes both one installation",
+                "closes what {} opened, the only one of this product and domain{ADVICE}\"{}\" = \"NAME\" and \"{}\" = \
+                 \"NAME\" makes both one installation",
                 named(only),
                 identity.instance,
                 only.source.instance

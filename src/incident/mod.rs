@@ -24,6 +24,7 @@ use strum::{EnumString, IntoStaticStr, VariantArray};
 use crate::event::{Repeat, Severity, Status};
 use crate::time::{duration_text, rounded_text};
 
+pub use claim::advice;
 pub use config::{Config, Storm};
 pub use follow::{Following, following};
 pub use row::{Row, Source};

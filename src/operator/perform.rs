@@ -103,44 +103,18 @@ fn log(request: &Request, performed: &Performed, operator: &Operator) {
             _ => return,
         },
     };
-    let (name, uid, mail) = (operator.name(), operator.uid, mail.map(tracing::field::display));
-    let word = request.word();
+    let (mut team, mut rejudge, mut mute) = (None, None, None);
     match request {
-        Request::Submit { .. } | Request::Status => {}
-        Request::Send { event, .. } => {
-            info!(
-                operator = name,
-                uid,
-                request = word,
-                mail,
-                team = event.team,
-                "an operator's event is kept"
-            );
-        }
-        Request::Retry { rejudge, .. } => {
-            info!(operator = name, uid, request = word, mail, events, rejudge, "an operator retries");
-        }
-        Request::Retarget { team, .. } => {
-            info!(
-                operator = name,
-                uid,
-                request = word,
-                mail,
-                events,
-                team,
-                "an operator sends events to another team"
-            );
-        }
-        Request::Drop { .. } => {
-            info!(operator = name, uid, request = word, mail, events, "an operator drops events");
-        }
-        Request::Mute { until, conditions, reason, critical } => {
-            info!(operator = name, uid, request = word, mutes, %until, ?conditions, ?reason, critical, "an operator begins a mute");
-        }
-        Request::EndMute { .. } => {
-            info!(operator = name, uid, request = word, mutes, "an operator ends mutes");
-        }
+        Request::Submit { .. } | Request::Status => return,
+        Request::Send { event, .. } => team = Some(&event.team),
+        Request::Retry { rejudge: anew, .. } => rejudge = Some(*anew),
+        Request::Retarget { team: other, .. } => team = Some(other),
+        Request::Mute { .. } => mute = Some(tracing::field::debug(request)),
+        Request::Drop { .. } | Request::EndMute { .. } => {}
     }
+    let (operator, uid, request) = (operator.name(), operator.uid, request.word());
+    let mail = mail.map(tracing::field::display);
+    info!(operator, uid, request, mail, events, team, rejudge, mute, mutes, "an operator's request is done");
 }
 
 /// What a client must not say of itself is written over: when, from where and how its mail came.

@@ -323,9 +323,9 @@ fn the_other_machine_of_a_pair_closes_the_only_incident_of_its_domain_and_the_li
         world.take(&pair("zbx1"));
         let ruling = world.take(&pair("zbx2").with(|identity| identity.trust = trust).closes());
         assert_eq!((ruling.verdict, ruling.external_id.as_deref()), (Verdict::Pass, Some("4711")));
-        let note = ruling.note.expect("a remark");
-        for told in ["[rules.instances]", "zbx1@a.example", "zbx2@a.example"] {
-            assert!(note.contains(told), "{note}");
+        let told = crate::incident::advice(&ruling.note.expect("a remark")).expect("advice");
+        for part in ["a mail closed", "[rules.instances]", "zbx1@a.example", "zbx2@a.example"] {
+            assert!(told.contains(part), "{told}");
         }
     }
     let mut world = World::new();
@@ -336,6 +336,7 @@ fn the_other_machine_of_a_pair_closes_the_only_incident_of_its_domain_and_the_li
     world.take(&of("zabbix", "kim@b.example", "4711").with(|of| of.domain = "a.example".to_owned()));
     let note = world.take(&pair("zbx2").closes()).note.expect("a remark");
     assert!(note.starts_with("closes what kim@b.example passed on"), "{note}");
+    assert!(crate::incident::advice(&note).is_none());
 }
 
 #[test]

@@ -33,6 +33,11 @@ pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut at = 0;
     while let Some(atom) = atoms.get(at) {
+        if atom.kind != Kind::Word {
+            out.push_str(atom.shown());
+            at += 1;
+            continue;
+        }
         // The label of an id stays, the id goes.
         if let Some(id) = label::id(&atoms, at) {
             atoms[at..id].iter().for_each(|atom| out.push_str(atom.shown()));
@@ -40,27 +45,19 @@ pub fn masked(text: &str) -> String {
             at = id + 1;
             continue;
         }
-        match thing(&atoms, at) {
+        match moment::moment(&atoms, at).or_else(|| amount::amount(&atoms, at)) {
             Some((mask, taken)) => {
                 out.push_str(mask);
                 at += taken;
             }
             None => {
-                out.push_str(atom.shown());
+                out.push_str(atom.text);
                 at += 1;
             }
         }
     }
     out.truncate(out.trim_end().len());
     out
-}
-
-/// The thing that begins at the atom `at` and is masked.
-fn thing(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
-    if atoms[at].kind != Kind::Word {
-        return None;
-    }
-    moment::moment(atoms, at).or_else(|| amount::amount(atoms, at))
 }
 
 /// The word before the atom `at`, if only blanks and marks such as `:` stand between.
@@ -70,18 +67,50 @@ fn word_before<'t>(atoms: &[Atom<'t>], at: usize) -> Option<&'t str> {
     before.next().map(|atom| atom.text)
 }
 
-/// Whether `word` is one of `list`, which is in lower case.
-fn is_one_of(word: &str, list: &[&str]) -> bool {
-    let Some(first) = word.as_bytes().first().map(u8::to_ascii_lowercase) else { return false };
-    if !first.is_ascii() {
-        return list.contains(&word.to_lowercase().as_str());
+/// A list of words in lower case, in the order of their first letters.
+struct Lexicon {
+    words: &'static [&'static str],
+    /// The words of each letter: from the first to before the second. Most words of a text are none by their letter.
+    ranges: [(u8, u8); 26],
+    /// The lengths that the words of each letter have, a bit each.
+    lengths: [u32; 26],
+}
+
+impl Lexicon {
+    const fn new(words: &'static [&'static str]) -> Self {
+        let (mut ranges, mut lengths) = ([(0, 0); 26], [0; 26]);
+        let mut at = 0;
+        while at < words.len() {
+            let word = words[at].as_bytes();
+            if word[0].is_ascii_lowercase() {
+                let letter = (word[0] - b'a') as usize;
+                if lengths[letter] == 0 {
+                    ranges[letter].0 = at as u8;
+                } else {
+                    assert!(ranges[letter].1 as usize == at, "words of one letter stand together");
+                }
+                ranges[letter].1 = at as u8 + 1;
+                lengths[letter] |= 1 << word.len();
+            }
+            at += 1;
+        }
+        Self { words, ranges, lengths }
     }
-    let mut near = list.iter().filter(|known| known.as_bytes()[0] == first);
-    if word.is_ascii() {
-        near.any(|known| known.eq_ignore_ascii_case(word))
-    } else {
-        let lower = word.to_lowercase();
-        near.any(|known| *known == lower)
+
+    /// Whether `word` is in the list, in any case.
+    fn has(&self, word: &str) -> bool {
+        let Some(first) = word.bytes().next() else { return false };
+        let letter = usize::from((first | 0x20).wrapping_sub(b'a'));
+        let words = match self.lengths.get(letter) {
+            // A character beyond ASCII can be a letter of another length in lower case.
+            Some(lengths) if word.len() > 31 || lengths >> word.len() & 1 == 0 => {
+                return !word.is_ascii() && self.words.contains(&word.to_lowercase().as_str());
+            }
+            Some(_) => &self.words[usize::from(self.ranges[letter].0)..usize::from(self.ranges[letter].1)],
+            None => self.words,
+        };
+        words.iter().any(|known| known.eq_ignore_ascii_case(word))
+            || !word.is_ascii() && self.words.contains(&word.to_lowercase().as_str())
     }
 }
 

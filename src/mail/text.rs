@@ -268,6 +268,13 @@ impl Line {
 fn is_plain(text: &str) -> bool {
     let mut last = '\0';
     let mut run = 0;
+    if text.is_ascii() {
+        return text.bytes().all(|byte| {
+            run = if char::from(byte) == last { run + 1 } else { 1 };
+            last = byte.into();
+            run <= RUN_LIMIT && matches!(byte, b' '..=b'~' | b'\n' | b'\t')
+        });
+    }
     text.chars().all(|c| {
         run = if c == last { run + 1 } else { 1 };
         last = c;

@@ -5,57 +5,60 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::atom::{Atom, Kind};
-use super::{DURATION, Masked, PERCENT, SIZE, is_one_of, word_before};
+use super::{DURATION, Lexicon, Masked, PERCENT, SIZE, word_before};
 
-const PERCENT_WORDS: &[&str] = &["%", "percent", "prozent"];
+static PERCENT_WORDS: Lexicon = Lexicon::new(&["%", "percent", "prozent"]);
 
-const SIZE_UNITS: &[&str] =
-    &["bytes", "byte", "kb", "mb", "gb", "tb", "pb", "kib", "mib", "gib", "tib", "pib"];
+static SIZE_UNITS: Lexicon =
+    Lexicon::new(&["bytes", "byte", "gb", "gib", "kb", "kib", "mb", "mib", "pb", "pib", "tb", "tib"]);
 
 /// Units that are a duration behind any number.
-const SPAN_UNITS: &[&str] = &[
-    "millisecond",
-    "milliseconds",
-    "second",
-    "seconds",
-    "minute",
-    "minutes",
-    "hour",
-    "hours",
+static SPAN_UNITS: Lexicon = Lexicon::new(&[
     "day",
     "days",
-    "week",
-    "weeks",
+    "hour",
+    "hours",
+    "hrs",
+    "millisecond",
+    "milliseconds",
+    "minute",
+    "minutes",
     "month",
     "months",
-    "year",
-    "years",
-    "hrs",
     "mins",
+    "minuten",
+    "monat",
+    "monate",
+    "monaten",
+    "second",
+    "seconds",
     "secs",
     "sekunde",
     "sekunden",
-    "minuten",
     "stunde",
     "stunden",
     "tag",
     "tage",
     "tagen",
+    "week",
+    "weeks",
     "woche",
     "wochen",
-    "monat",
-    "monate",
-    "monaten",
-];
+    "year",
+    "years",
+]);
 
 /// Units that are a duration only where the words around say so: `5m` may be the name of a thing.
-const SHORT_UNITS: &[&str] = &["ms", "s", "sec", "m", "min", "h", "hr", "d", "w"];
+static SHORT_UNITS: Lexicon = Lexicon::new(&["d", "h", "hr", "ms", "m", "min", "s", "sec", "w"]);
 
 /// Words behind which a number with a short unit is a duration.
-const CUES: &[&str] = &[
-    "for", "in", "since", "after", "within", "last", "past", "every", "age", "duration", "elapsed", "uptime",
-    "downtime", "took", "lasted", "lasting", "seit", "nach", "vor", "dauer", "laufzeit",
-];
+static CUES: Lexicon = Lexicon::new(&[
+    "after", "age", "duration", "downtime", "dauer", "every", "elapsed", "for", "in", "last", "lasted",
+    "lasting", "laufzeit", "nach", "past", "since", "seit", "took", "uptime", "vor", "within",
+]);
+
+/// Words between the parts of one duration.
+static JOINED: Lexicon = Lexicon::new(&["and", "und"]);
 
 fn pattern(text: &str) -> Regex {
     Regex::new(&format!("^(?:{text})$")).expect("the pattern is fixed")
@@ -71,13 +74,13 @@ static COMPOUND: LazyLock<Regex> = LazyLock::new(|| {
 /// The percentage, the size or the duration that begins at the atom `at`.
 pub(super) fn amount(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
     let word = atoms[at].text;
-    if !word.contains(|c: char| c.is_ascii_digit()) {
+    if !word.trim_start_matches(['~', '+', '-']).starts_with(|c: char| c.is_ascii_digit()) {
         return None;
     }
-    if let Some(taken) = with_unit(atoms, at, PERCENT_WORDS) {
+    if let Some(taken) = with_unit(atoms, at, &PERCENT_WORDS) {
         return Some((PERCENT, taken));
     }
-    if let Some(taken) = with_unit(atoms, at, SIZE_UNITS) {
+    if let Some(taken) = with_unit(atoms, at, &SIZE_UNITS) {
         return Some((SIZE, taken));
     }
     let mut end = at + duration(atoms, at)?;
@@ -89,13 +92,13 @@ pub(super) fn amount(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
 }
 
 /// How many atoms a number and one of `units` take.
-fn with_unit(atoms: &[Atom<'_>], at: usize, units: &[&str]) -> Option<usize> {
+fn with_unit(atoms: &[Atom<'_>], at: usize, units: &Lexicon) -> Option<usize> {
     let unit = behind_number(atoms.get(at)?.text)?;
     if !unit.is_empty() {
-        return is_one_of(unit, units).then_some(1);
+        return units.has(unit).then_some(1);
     }
     match atoms.get(at + 1..)? {
-        [blank, unit, ..] if blank.kind == Kind::Blank && is_one_of(unit.text, units) => Some(3),
+        [blank, unit, ..] if blank.kind == Kind::Blank && units.has(unit.text) => Some(3),
         _ => None,
     }
 }
@@ -111,12 +114,12 @@ fn behind_number(word: &str) -> Option<&str> {
 
 /// How many atoms the first part of a duration takes.
 fn duration(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
-    if let Some(taken) = with_unit(atoms, at, SPAN_UNITS) {
+    if let Some(taken) = with_unit(atoms, at, &SPAN_UNITS) {
         return Some(taken);
     }
     let taken = short(atoms, at)?;
     let several = taken == 1 && parts_of(atoms[at].text) > 1;
-    let cued = || word_before(atoms, at).is_some_and(|before| is_one_of(before, CUES));
+    let cued = || word_before(atoms, at).is_some_and(|before| CUES.has(before));
     (several || cued() || further(atoms, at + taken).is_some()).then_some(taken)
 }
 
@@ -126,7 +129,7 @@ fn short(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     if !word.is_empty() && COMPOUND.is_match(word) {
         return Some(1);
     }
-    with_unit(atoms, at, SHORT_UNITS)
+    with_unit(atoms, at, &SHORT_UNITS)
 }
 
 /// How many numbers a compound has.
@@ -143,7 +146,7 @@ fn further(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
         && match atom.kind {
             Kind::Blank => true,
             Kind::Mark => atom.text == ",",
-            Kind::Word => is_one_of(atom.text, &["and", "und"]),
+            Kind::Word => JOINED.has(atom.text),
         }
     {
         next += 1;
@@ -151,6 +154,6 @@ fn further(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     if next == at {
         return None;
     }
-    let taken = with_unit(atoms, next, SPAN_UNITS).or_else(|| short(atoms, next))?;
+    let taken = with_unit(atoms, next, &SPAN_UNITS).or_else(|| short(atoms, next))?;
     Some(next + taken)
 }

@@ -1,13 +1,16 @@
 //! Ids behind a label that names the mail's or the event's own id.
 
+use super::Lexicon;
 use super::atom::{Atom, Kind};
-use super::is_one_of;
 
 /// Whose id it is.
-const OWNERS: &[&str] = &["event", "message", "notification", "request", "trace"];
+const OWNERS: [&str; 5] = ["event", "message", "notification", "request", "trace"];
+
+/// Longest label in bytes.
+const LONGEST_LABEL: usize = 24;
 
 /// What makes a label of the owner.
-const SUFFIXES: &[&str] = &["id", "uuid", "guid", "number", "no", "nr"];
+static SUFFIXES: Lexicon = Lexicon::new(&["guid", "id", "number", "no", "nr", "uuid"]);
 
 /// The place of the id whose label begins at the atom `at`.
 pub(super) fn id(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
@@ -24,30 +27,35 @@ pub(super) fn id(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
 
 /// The atom behind the label that begins at `at`: `event_id`, `X-Request-Id`, `Message ID`.
 fn label(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
-    let first = atoms[at];
-    if first.kind != Kind::Word || first.text.len() > 24 || !may_begin_an_owner(first.text) {
+    let first = atoms[at].text;
+    // Most words are none by their first letter.
+    let begins = |byte: u8| {
+        matches!(byte | 0x20, b'e' | b'm' | b'n' | b'r' | b't' | b'x') || matches!(byte, b'_' | b'-')
+    };
+    if !first.bytes().next().is_some_and(begins) {
         return None;
     }
-    let plain: String =
-        first.text.chars().filter(char::is_ascii_alphabetic).collect::<String>().to_ascii_lowercase();
-    let letters_only = first.text.chars().all(|c| c.is_ascii_alphabetic() || matches!(c, '_' | '-'));
-    if !letters_only {
+    if first.len() > LONGEST_LABEL
+        || !first.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
+    {
         return None;
     }
-    let owner = |name: &str| OWNERS.contains(&name);
-    let name = plain.strip_prefix('x').filter(|rest| !rest.is_empty()).unwrap_or(&plain);
-    if SUFFIXES.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(owner)) {
+    let mut letters = [0; LONGEST_LABEL];
+    let mut length = 0;
+    for letter in first.bytes().filter(u8::is_ascii_alphabetic) {
+        letters[length] = letter.to_ascii_lowercase();
+        length += 1;
+    }
+    let plain = &letters[..length];
+    let owner = |name: &[u8]| OWNERS.iter().any(|owner| owner.as_bytes() == name);
+    let name = plain.strip_prefix(b"x").filter(|rest| !rest.is_empty()).unwrap_or(plain);
+    let suffixed = |suffix: &&str| name.strip_suffix(suffix.as_bytes()).is_some_and(owner);
+    if SUFFIXES.words.iter().any(suffixed) {
         return Some(at + 1);
     }
     let [blank, suffix, ..] = atoms.get(at + 1..)? else { return None };
-    let two = owner(&plain) && blank.kind == Kind::Blank && is_one_of(suffix.text, SUFFIXES);
+    let two = owner(plain) && blank.kind == Kind::Blank && SUFFIXES.has(suffix.text);
     two.then_some(at + 3)
-}
-
-/// Whether the first letter of `word` is that of an owner, or of `x-` before one: most words end here.
-fn may_begin_an_owner(word: &str) -> bool {
-    let first = word.bytes().find(u8::is_ascii_alphabetic).map(|letter| letter.to_ascii_lowercase());
-    first.is_some_and(|first| first == b'x' || OWNERS.iter().any(|owner| owner.as_bytes()[0] == first))
 }
 
 /// Whether `id` can be that of one mail or event alone. A short number or word may as well name a kind of event,

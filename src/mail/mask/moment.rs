@@ -5,112 +5,112 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::atom::{Atom, Kind};
-use super::{DATE, Masked, TIME, is_one_of, word_before};
+use super::{DATE, Lexicon, Masked, TIME, word_before};
 
-const MONTHS: &[&str] = &[
-    "jan",
-    "feb",
-    "mar",
+static MONTHS: Lexicon = Lexicon::new(&[
     "apr",
-    "may",
+    "aug",
+    "april",
+    "august",
+    "dec",
+    "december",
+    "dez",
+    "dezember",
+    "feb",
+    "february",
+    "februar",
+    "jan",
     "jun",
     "jul",
-    "aug",
-    "sep",
-    "sept",
-    "oct",
-    "nov",
-    "dec",
     "january",
-    "february",
-    "march",
-    "april",
     "june",
     "july",
-    "august",
-    "september",
-    "october",
-    "november",
-    "december",
     "januar",
-    "februar",
+    "juni",
+    "juli",
+    "mar",
+    "may",
+    "march",
     "märz",
     "mär",
     "mrz",
     "mai",
-    "juni",
-    "juli",
+    "nov",
+    "november",
+    "oct",
+    "october",
     "okt",
     "oktober",
-    "dez",
-    "dezember",
-];
+    "sep",
+    "sept",
+    "september",
+]);
 
-const WEEKDAYS: &[&str] = &[
+static WEEKDAYS: Lexicon = Lexicon::new(&[
+    "dienstag",
+    "donnerstag",
+    "fri",
+    "friday",
+    "freitag",
     "mon",
+    "monday",
+    "montag",
+    "mittwoch",
+    "sat",
+    "sun",
+    "saturday",
+    "sunday",
+    "samstag",
+    "sonntag",
     "tue",
     "tues",
-    "wed",
     "thu",
     "thur",
     "thurs",
-    "fri",
-    "sat",
-    "sun",
-    "monday",
     "tuesday",
-    "wednesday",
     "thursday",
-    "friday",
-    "saturday",
-    "sunday",
-    "montag",
-    "dienstag",
-    "mittwoch",
-    "donnerstag",
-    "freitag",
-    "samstag",
-    "sonntag",
-];
+    "wed",
+    "wednesday",
+]);
 
 /// Length of the longest weekday and month, `Donnerstag`, in bytes.
 const LONGEST_NAME: usize = 10;
 
 /// Words behind which numbers with a colon or dots between are names of parts and versions, and no times.
-const NAMED: &[&str] = &[
-    "port",
-    "ports",
-    "slot",
+static NAMED: Lexicon = Lexicon::new(&[
     "bay",
-    "interface",
-    "if",
-    "unit",
-    "module",
-    "line",
+    "build",
     "channel",
+    "case",
     "disk",
     "drive",
-    "psu",
     "fan",
-    "node",
-    "rack",
-    "vlan",
-    "lun",
-    "target",
-    "version",
-    "release",
     "firmware",
-    "build",
-    "serial",
-    "sn",
-    "ticket",
-    "case",
+    "interface",
+    "if",
     "incident",
+    "id",
+    "line",
+    "lun",
+    "module",
+    "node",
     "number",
     "no",
     "nr",
-    "id",
-];
+    "port",
+    "ports",
+    "psu",
+    "rack",
+    "release",
+    "slot",
+    "serial",
+    "sn",
+    "target",
+    "ticket",
+    "unit",
+    "vlan",
+    "version",
+]);
 
 fn pattern(text: &str) -> Regex {
     Regex::new(&format!("^(?:{text})$")).expect("the pattern is fixed")
@@ -133,14 +133,11 @@ static DATE_WORD: LazyLock<Regex> = LazyLock::new(|| {
 static SHORT_DATE: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[0-3]?[0-9](?:/[0-3]?[0-9]/|\.[01]?[0-9]\.|-[01]?[0-9]-)[0-9]{2}"));
 
-static CLOCK_WORD: LazyLock<Regex> = LazyLock::new(|| pattern(CLOCK));
+/// The halves of a day.
+static HALVES: Lexicon = Lexicon::new(&["am", "a.m", "pm", "p.m"]);
 
-/// A time that no name of a part looks like: with seconds or a half of the day.
-static SURE_CLOCK: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i-u:[0-9]{1,2}:[0-9]{2}(?::[0-9][0-9.,:a-z+-]*|am|pm))"));
-
-static DAY: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i-u:(?:0?[1-9]|[12][0-9]|3[01])(?:st|nd|rd|th)?)"));
+/// What stands behind the number of a day.
+static ORDINALS: Lexicon = Lexicon::new(&["nd", "rd", "st", "th"]);
 
 /// The date or the time that begins at the atom `at`.
 pub(super) fn moment(atoms: &[Atom<'_>], at: usize) -> Option<Masked> {
@@ -157,9 +154,9 @@ fn date(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
         }
     } else if word.len() > LONGEST_NAME {
         return None;
-    } else if is_one_of(word, WEEKDAYS) {
+    } else if WEEKDAYS.has(word) {
         next = behind(atoms, at)?;
-    } else if !is_one_of(word, MONTHS) {
+    } else if !MONTHS.has(word) {
         return None;
     }
     let taken = date_word(atoms, next).or_else(|| spoken_date(atoms, next))?;
@@ -184,7 +181,11 @@ fn is_epoch(atoms: &[Atom<'_>], at: usize) -> bool {
 /// A date in one word.
 fn date_word(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms.get(at)?.text;
-    if !word.starts_with(|c: char| c.is_ascii_digit()) || is_named(atoms, at) {
+    // Most words are none by their first bytes: the shortest is `1.1.70`, and `20261130T1012` has no mark.
+    let marked = || word.bytes().take(5).any(|byte| matches!(byte, b'-' | b'/' | b'.'));
+    let compact = || word.as_bytes().get(8) == Some(&b'T');
+    let may_be = word.starts_with(|c: char| c.is_ascii_digit()) && word.len() > 5 && (marked() || compact());
+    if !may_be || is_named(atoms, at) {
         return None;
     }
     let short =
@@ -196,7 +197,7 @@ fn date_word(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
 fn spoken_date(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let second = behind(atoms, at)?;
     let (first_word, second_word) = (atoms[at].text, atoms[second].text);
-    let is_day_of = |day: &str, month: &str| DAY.is_match(day) && is_one_of(month, MONTHS);
+    let is_day_of = |day: &str, month: &str| MONTHS.has(month) && is_day(day);
     if !(is_day_of(first_word, second_word) || is_day_of(second_word, first_word)) {
         return None;
     }
@@ -228,16 +229,50 @@ fn is_year(word: &str) -> bool {
         && word.bytes().all(|b| b.is_ascii_digit())
 }
 
+/// Whether `word` is the day of a month: `1`, `01`, `31st`.
+fn is_day(word: &str) -> bool {
+    let digits = word.bytes().take(3).take_while(u8::is_ascii_digit).count();
+    let (number, ordinal) = word.split_at(digits);
+    digits < 3 && matches!(number.parse(), Ok(1..=31)) && (ordinal.is_empty() || ORDINALS.has(ordinal))
+}
+
+/// Whether `hour` and what stands `behind` its colon are a time of the day: `10:20`, `10:20:30.5+01:00`, `10:20pm`.
+fn is_clock(hour: &str, behind: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let sixty = |text: &str| digits(text) >= 2 && text.as_bytes()[0] < b'6';
+    if digits(hour) != hour.len() || !matches!(hour.parse(), Ok(0..=24)) || !sixty(behind) {
+        return false;
+    }
+    let mut rest = &behind[2..];
+    if let Some(seconds) = rest.strip_prefix(':').filter(|seconds| sixty(seconds)) {
+        rest = &seconds[2..];
+        if let Some(fraction) = rest.strip_prefix(['.', ',']).filter(|fraction| digits(fraction) > 0) {
+            rest = &fraction[digits(fraction).min(9)..];
+        }
+    }
+    match rest.strip_prefix(['+', '-']) {
+        Some(zone) => {
+            let (hours, minutes) = zone.split_at_checked(2).unwrap_or((zone, ""));
+            let minutes = minutes.strip_prefix(':').unwrap_or(minutes);
+            hours.len() == 2 && minutes.len() == 2 && digits(hours) == 2 && digits(minutes) == 2
+        }
+        None => rest.is_empty() || ["am", "pm", "z"].iter().any(|end| rest.eq_ignore_ascii_case(end)),
+    }
+}
+
 /// How many atoms the clock time takes.
 fn clock(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms.get(at)?.text;
-    if !word.starts_with(|c: char| c.is_ascii_digit()) || !CLOCK_WORD.is_match(word) {
+    let colon = word.as_bytes().iter().take(3).position(|byte| *byte == b':').filter(|colon| *colon > 0)?;
+    if !is_clock(&word[..colon], &word[colon + 1..]) {
         return None;
     }
     let half = atoms.get(at + 1).filter(|atom| atom.kind == Kind::Blank).and_then(|_| atoms.get(at + 2));
-    let half = half.is_some_and(|atom| is_one_of(atom.text, &["am", "pm", "a.m", "p.m"]));
-    let sure = half || SURE_CLOCK.is_match(word);
-    if !sure && (word.find(':') == Some(1) || is_named(atoms, at)) {
+    let half = half.is_some_and(|atom| HALVES.has(atom.text));
+    // No name of a part looks like a time with seconds or a half of the day.
+    let behind = &word[colon + 3..];
+    let sure = half || behind.starts_with(':') || HALVES.has(behind);
+    if !sure && (colon == 1 || is_named(atoms, at)) {
         return None;
     }
     Some(if half { 3 } else { 1 })
@@ -245,7 +280,7 @@ fn clock(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
 
 /// Whether the word before says that this one names a part, a version or a case.
 fn is_named(atoms: &[Atom<'_>], at: usize) -> bool {
-    word_before(atoms, at).is_some_and(|before| is_one_of(before, NAMED))
+    word_before(atoms, at).is_some_and(|before| NAMED.has(before))
 }
 
 /// The word behind the one at `at`, if at most a comma or a dot and blanks stand between.

@@ -21,7 +21,7 @@ pub(super) struct Ground<'m> {
     pub(super) text: &'m str,
     site: &'m Site,
     /// Who vouches for the mail, once somebody has asked: one for all pieces of a mail.
-    standing: &'m OnceCell<Standing>,
+    pub(super) standing: &'m OnceCell<Standing>,
     /// Texts that are made of other values.
     made: OnceCell<Made>,
     own_text: OnceCell<Cow<'m, str>>,

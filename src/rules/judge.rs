@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use crate::authenticity::Standing;
+use crate::mail::Message;
 
+use super::RuleSet;
 use super::attach;
 use super::condition::{Check, Condition, Test};
 use super::draft::{By, Draft};
@@ -16,13 +17,12 @@ use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
 use super::ground::Ground;
 use super::lines::Lines;
-use super::load::{Rule, Sheet};
+use super::load::{Gate, Rule, Sheet};
 use super::parameters;
 use super::pattern::{Found, Pattern};
 use super::template::{Failure, Template};
 use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
 use super::wrapped;
-use super::{RuleSet, Subject};
 
 /// Most pieces that one mail is split into; the rest stays with the last.
 const MOST_PIECES: usize = 100;
@@ -33,18 +33,21 @@ const TRACE_LIMIT: usize = 500;
 /// Most text that rules see, in bytes. It bounds what a mail can cost; no alert says anything behind it.
 pub(super) const TEXT_LIMIT: usize = 1 << 20;
 
-/// The texts of the pieces that `subject` falls into: by the first source that splits it, or one.
-pub(super) fn pieces<'m>(
-    rules: &RuleSet,
-    subject: &Subject<'m>,
-    standing: &OnceCell<Standing>,
-) -> (Vec<&'m str>, Option<usize>) {
-    let text = &subject.message.text[..subject.message.text.floor_char_boundary(TEXT_LIMIT)];
+/// The text of `message` as far as rules see it.
+pub(super) fn text_of(message: &Message) -> &str {
+    &message.text[..message.text.floor_char_boundary(TEXT_LIMIT)]
+}
+
+/// The texts of the pieces that the mail falls into: by the first source that splits it, or one.
+pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m Ground<'m>) -> (Vec<&'m str>, Option<usize>) {
+    let text = whole.text;
     let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
-    let splitting = splitting.filter(|(_, sheet)| !(sheet.shipped && subject.message.reply));
+    let splitting = splitting.filter(|(_, sheet)| !(sheet.shipped && whole.message.reply));
     for (at, sheet) in splitting {
-        let ground = rules.ground(subject, text, standing);
-        let mut run = Run::new(rules, &ground, false);
+        let mut run = Run::new(rules, whole, false);
+        if run.cannot_hold(sheet.gate.as_ref()) {
+            continue;
+        }
         run.names = vec![None; sheet.slots];
         run.until = sheet.lines.as_ref();
         if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
@@ -107,14 +110,17 @@ impl<'g> Run<'g> {
         let rules = self.rules;
         let mut piece = Piece::default();
         for (file, sheet) in rules.sheets.iter().enumerate() {
-            self.names.clear();
-            self.names.resize(sheet.slots, None);
-            self.lines = OnceCell::new();
-            self.until = sheet.lines.as_ref();
             // A reply is no product's mail, whatever it quotes.
             if sheet.shipped && self.ground.message.reply && split != Some(file) {
                 continue;
             }
+            if split != Some(file) && self.cannot_hold(sheet.gate.as_ref()) {
+                continue;
+            }
+            self.names.clear();
+            self.names.resize(sheet.slots, None);
+            self.lines = OnceCell::new();
+            self.until = sheet.lines.as_ref();
             let held = match &sheet.when {
                 None => true,
                 // The piece alone may not say all that the whole did; captures are taken where they can be.
@@ -150,10 +156,7 @@ impl<'g> Run<'g> {
                 out.push(RuleTrace::new(&rule.name, Outcome::NotReached));
                 continue;
             }
-            if let Some(gate) = &sheet.gates[place]
-                && !self.full
-                && !self.found(gate.filter).has_any(&gate.literals)
-            {
+            if self.cannot_hold(sheet.gates[place].as_ref()) {
                 continue;
             }
             let mut held = rule.when.as_ref().is_none_or(|when| self.holds(when));
@@ -419,6 +422,11 @@ impl<'g> Run<'g> {
                 }) == wanted
             }
         }
+    }
+
+    /// Whether the mail lacks what a condition with this gate asks for. A full trace shows every test.
+    fn cannot_hold(&self, gate: Option<&Gate>) -> bool {
+        !self.full && gate.is_some_and(|gate| !self.found(gate.filter).has_any(&gate.literals))
     }
 
     /// Which literals of the filter's field the mail contains.

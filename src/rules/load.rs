@@ -24,6 +24,8 @@ pub(super) struct Sheet {
     /// Whether it is a shipped one as it was shipped.
     pub(super) shipped: bool,
     pub(super) when: Option<Condition>,
+    /// What the mails of `when` must contain.
+    pub(super) gate: Option<Gate>,
     pub(super) split: Option<Pattern>,
     pub(super) lines: Option<Pattern>,
     pub(super) rules: Vec<Rule>,
@@ -364,6 +366,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         source: file.source,
         family: file.family.map_or_else(|| Arc::clone(&name), |family| family.value.into()),
         name,
+        gate: file.when.as_ref().and_then(gate),
         when: file.when,
         split: file.split,
         lines: file.lines,

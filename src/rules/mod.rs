@@ -317,33 +317,46 @@ impl RuleSet {
 
     fn run_once(&self, subject: &Subject<'_>, full: bool) -> Judgement {
         let standing = OnceCell::new();
-        let (pieces, split) = judge::pieces(self, subject, &standing);
-        let of = pieces.len();
+        let whole = self.ground(subject, judge::text_of(subject.message), &standing);
+        let (texts, split) = judge::pieces(self, &whole);
         let written = outcome::written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
-        let mut place = 0;
-        for (at, text) in pieces.into_iter().enumerate() {
-            let ground = self.ground(subject, text, &standing);
-            let (draft, mut piece) = judge::Run::new(self, &ground, full).judge(split);
-            match &draft.dropped {
-                Some(dropped) => judgement.dropped = Some(dropped.clone()),
-                None => {
-                    let judged =
-                        quoted::Judged { subject, standing: &standing, ground: &ground, place, split };
-                    let borrowed = quoted::is_borrowed(self, &judged, &draft);
-                    let part = outcome::Part { at, of, written, borrowed };
-                    judgement
-                        .events
-                        .extend(outcome::events(self, subject, &ground, &draft, part, full, &mut piece));
-                }
+        let mut part = outcome::Part { at: 0, of: texts.len(), start: 0, split, written };
+        if texts.len() == 1 {
+            // What was found in the whole need not be found again in its only piece.
+            self.judge_part(subject, &whole, part, full, &mut judgement);
+        } else {
+            for (at, text) in texts.into_iter().enumerate() {
+                part.at = at;
+                let ground = self.ground(subject, text, &standing);
+                self.judge_part(subject, &ground, part, full, &mut judgement);
+                part.start += text.len();
             }
-            place += text.len();
-            judgement.trace.pieces.push(piece);
         }
         if !judgement.events.is_empty() {
             judgement.dropped = None;
         }
         judgement
+    }
+
+    fn judge_part<'g>(
+        &'g self,
+        subject: &Subject<'_>,
+        ground: &'g ground::Ground<'g>,
+        part: outcome::Part,
+        full: bool,
+        judgement: &mut Judgement,
+    ) {
+        let (draft, mut piece) = judge::Run::new(self, ground, full).judge(part.split);
+        match &draft.dropped {
+            Some(dropped) => judgement.dropped = Some(dropped.clone()),
+            None => {
+                judgement
+                    .events
+                    .extend(outcome::events(self, subject, ground, &draft, part, full, &mut piece));
+            }
+        }
+        judgement.trace.pieces.push(piece);
     }
 
     fn ground<'m>(

@@ -32,10 +32,12 @@ const RUN_LIMIT: usize = 1_000;
 pub(super) struct Part {
     pub(super) at: usize,
     pub(super) of: usize,
+    /// Where it begins in the text of the mail.
+    pub(super) start: usize,
+    /// The file that split the mail.
+    pub(super) split: Option<usize>,
     /// The strictest label that is written anywhere in the mail, if the site has a limit.
     pub(super) written: Option<Tlp>,
-    /// Whether only what is quoted, attached or forwarded closes or acknowledges.
-    pub(super) borrowed: bool,
 }
 
 /// The strictest label that is written in the mail. For each piece anew it would make a mail of many
@@ -77,7 +79,11 @@ pub(super) fn events(
     key(ground, draft, part, &mut event, &mut notes);
     let warning = stranger::page(ground, &mut event, &mut notes)
         .or_else(|| wrapped::page(ground, &mut event, &mut notes))
-        .or_else(|| part.borrowed.then(|| quoted::page(&mut event, &mut notes)).flatten());
+        .or_else(|| {
+            quoted::is_borrowed(rules, subject, ground, part, draft)
+                .then(|| quoted::page(&mut event, &mut notes))
+                .flatten()
+        });
     guess::part_from_problems(&mut event);
     identity::fill(rules, ground, draft, &mut event);
 
@@ -296,9 +302,23 @@ fn clean(rules: &RuleSet, event: &mut Event) {
     }
 }
 
+/// Whether `text` has a run that is too long. From one blank it looks for the last within reach, so most bytes are
+/// not looked at.
+fn has_long_run(text: &str) -> bool {
+    let mut rest = text.as_bytes();
+    while rest.len() > RUN_LIMIT {
+        match rest[..=RUN_LIMIT].iter().rposition(u8::is_ascii_whitespace) {
+            Some(blank) => rest = &rest[blank + 1..],
+            // Blanks beyond ASCII are rare: who has only them is looked at whole.
+            None => return text.split_whitespace().any(|run| run.len() > RUN_LIMIT),
+        }
+    }
+    false
+}
+
 /// `text` with over-long runs cut; none if it has none.
 fn shortened(text: &str) -> Option<String> {
-    if text.split_whitespace().all(|run| run.len() <= RUN_LIMIT) {
+    if !has_long_run(text) {
         return None;
     }
     let mut out = String::with_capacity(text.len());

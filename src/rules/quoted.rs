@@ -1,9 +1,6 @@
 //! One law for what is quoted, attached or forwarded: it may page and be shown, and never closes or acknowledges. A mail
 //! that closes must do so without it, by what its sender wrote himself.
 
-use std::cell::OnceCell;
-
-use crate::authenticity::Standing;
 use crate::event::{Event, Status};
 use crate::mail;
 
@@ -12,6 +9,7 @@ use super::field::Key;
 use super::ground::Ground;
 use super::identity;
 use super::judge::Run;
+use super::outcome::Part;
 use super::stranger::consequence;
 use super::{RuleSet, Subject};
 
@@ -19,22 +17,17 @@ use super::{RuleSet, Subject};
 const MARKS: [&str; 16] =
     ["re", "aw", "antw", "sv", "vs", "rif", "odp", "fw", "fwd", "wg", "tr", "rv", "enc", "doorst", "vb", "i"];
 
-/// A piece of a mail that was judged.
-pub(super) struct Judged<'j> {
-    pub(super) subject: &'j Subject<'j>,
-    pub(super) standing: &'j OnceCell<Standing>,
-    pub(super) ground: &'j Ground<'j>,
-    /// Where the piece stands in the text of the mail.
-    pub(super) place: usize,
-    /// The file that split the mail.
-    pub(super) split: Option<usize>,
-}
-
 /// Whether what would close or acknowledge is not what the sender of the mail wrote himself.
-pub(super) fn is_borrowed(rules: &RuleSet, judged: &Judged<'_>, draft: &Draft) -> bool {
+pub(super) fn is_borrowed(
+    rules: &RuleSet,
+    subject: &Subject<'_>,
+    ground: &Ground<'_>,
+    part: Part,
+    draft: &Draft,
+) -> bool {
     let page = Status::New.to_string();
     let Some(status) = draft.given(Key::Status).filter(|status| status.text != page) else { return false };
-    let message = judged.subject.message;
+    let message = ground.message;
     let quoted = mail::quoted(&message.text);
     let attached = !message.enclosed.is_empty()
         || message.attachments.iter().any(|file| file.content_type == "message/rfc822");
@@ -45,11 +38,11 @@ pub(super) fn is_borrowed(rules: &RuleSet, judged: &Judged<'_>, draft: &Draft) -
     if !identity::is_of_the_site(rules, status.by) && message.header("Subject").any(is_marked) {
         return true;
     }
-    let text = judged.ground.text;
+    let text = ground.text;
     let mut own = String::with_capacity(text.len());
-    let mut at = judged.place;
-    let end = judged.place + text.len();
-    for range in quoted.iter().filter(|range| range.end > judged.place && range.start < end) {
+    let mut at = part.start;
+    let end = part.start + text.len();
+    for range in quoted.iter().filter(|range| range.end > part.start && range.start < end) {
         own.push_str(&message.text[at..range.start.max(at)]);
         at = range.end.min(end);
     }
@@ -57,8 +50,8 @@ pub(super) fn is_borrowed(rules: &RuleSet, judged: &Judged<'_>, draft: &Draft) -
     if own.len() == text.len() {
         return false;
     }
-    let ground = rules.ground(judged.subject, &own, judged.standing);
-    let (alone, _) = Run::new(rules, &ground, false).judge(judged.split);
+    let own = rules.ground(subject, &own, ground.standing);
+    let (alone, _) = Run::new(rules, &own, false).judge(part.split);
     let key = draft.given(Key::ExternalId);
     // A rule of the site's own may find in what is quoted which alert the sender means.
     let named = key.is_some_and(|key| identity::is_of_the_site(rules, key.by));

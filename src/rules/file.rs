@@ -16,6 +16,7 @@ use crate::document::{self, Located, Table, Value};
 use super::condition::{Check, Condition};
 use super::example::Example;
 use super::field::{Field, MailField};
+use super::lines::Bounds;
 use super::pattern::{self, Pattern};
 use super::template::{self, Engine, Tables, Template};
 
@@ -33,7 +34,7 @@ pub(super) struct File {
     pub(super) when: Option<Condition>,
     pub(super) split: Option<Pattern>,
     /// Where the labelled lines end and the free text begins; a file without it has no `line.*`.
-    pub(super) lines: Option<Pattern>,
+    pub(super) lines: Option<Bounds>,
     pub(super) rules: Vec<Rule>,
     pub(super) engine: Engine,
     /// The names of shipped rules, or of whole sources, to switch off.
@@ -205,7 +206,7 @@ impl Reader<'_> {
     }
 
     /// `[source] lines`: where the free text begins.
-    fn lines(&mut self, mut table: Table<'_>) -> Option<Pattern> {
+    fn lines(&mut self, mut table: Table<'_>) -> Option<Bounds> {
         let place = table.span();
         let until = table.value("until").and_then(|value| self.pattern(&value));
         if until.is_none() && !table.has("until") {
@@ -219,8 +220,9 @@ impl Reader<'_> {
             let name = capture.name.clone();
             self.error(table.span(), format!("`{name}` cannot be captured here"), "write `(?:...)`");
         }
+        let free = table.string("free").map(|label| label.value.to_lowercase());
         table.finish();
-        until
+        Some(Bounds { until: until?, free })
     }
 
     /// A `[table.NAME]`. Its keys are compared without case.

@@ -16,10 +16,10 @@ use super::draft::{By, Draft};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
 use super::ground::Ground;
-use super::lines::Lines;
+use super::lines::{Bounds, Lines};
 use super::load::{Gate, Rule, Sheet};
 use super::parameters;
-use super::pattern::{Found, Pattern};
+use super::pattern::Found;
 use super::template::{Failure, Template};
 use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
 use super::wrapped;
@@ -49,7 +49,7 @@ pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m Ground<'m>) -> (Vec<&'m 
             continue;
         }
         run.names = vec![None; sheet.slots];
-        run.until = sheet.lines.as_ref();
+        run.bounds = sheet.lines.as_ref();
         if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
             continue;
         }
@@ -80,7 +80,7 @@ pub(super) struct Run<'g> {
     /// The labelled lines of the text as the file under way sees them, once it has asked.
     lines: OnceCell<Lines<'g>>,
     /// Where they end in the file under way.
-    until: Option<&'g Pattern>,
+    bounds: Option<&'g Bounds>,
     /// What names were before the condition under way, to put them back if it fails.
     before: Vec<(usize, Option<Cow<'g, str>>)>,
     draft: Draft,
@@ -96,7 +96,7 @@ impl<'g> Run<'g> {
             ground,
             names: Vec::new(),
             lines: OnceCell::new(),
-            until: None,
+            bounds: None,
             before: Vec::new(),
             draft: Draft::default(),
             full,
@@ -120,7 +120,7 @@ impl<'g> Run<'g> {
             self.names.clear();
             self.names.resize(sheet.slots, None);
             self.lines = OnceCell::new();
-            self.until = sheet.lines.as_ref();
+            self.bounds = sheet.lines.as_ref();
             let held = match &sheet.when {
                 None => true,
                 // The piece alone may not say all that the whole did; captures are taken where they can be.
@@ -301,8 +301,8 @@ impl<'g> Run<'g> {
 
     /// The value of the first line with this label above the free text.
     fn line(&self, label: &str) -> Option<&'g str> {
-        let until = self.until?;
-        self.lines.get_or_init(|| Lines::read(self.ground.text, &until.regex)).get(label)
+        let bounds = self.bounds?;
+        self.lines.get_or_init(|| Lines::read(self.ground.text, bounds)).get(label)
     }
 
     fn event(&self, key: Key) -> Option<&str> {

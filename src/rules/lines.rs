@@ -3,7 +3,7 @@
 //! Most senders put what they know in lines of a label and a value, and what others wrote below. A file says
 //! where that begins, and no line below it can steer.
 
-use regex::Regex;
+use super::pattern::Pattern;
 
 /// Longest label, in bytes: a longer one is a sentence with a colon in it.
 const LONGEST_LABEL: usize = 40;
@@ -11,17 +11,35 @@ const LONGEST_LABEL: usize = 40;
 /// Most lines that are read: no sender has more labels, and it bounds what a mail can cost.
 const MOST_LINES: usize = 500;
 
+/// Where the labelled lines of a file end, as its `[source] lines` says.
+#[derive(Debug, Clone)]
+pub(super) struct Bounds {
+    /// Where the free text begins.
+    pub(super) until: Pattern,
+    /// The label whose value others write, such as a title. It may have lines of its own: the first line below it
+    /// that has no label ends the labelled lines.
+    pub(super) free: Option<String>,
+}
+
 /// The labelled lines above the free text. Of several with one label the first counts.
 #[derive(Debug, Default)]
 pub(super) struct Lines<'t>(Vec<(String, &'t str)>);
 
 impl<'t> Lines<'t> {
-    /// Reads the lines of `text` above the first match of `until`.
-    pub(super) fn read(text: &'t str, until: &Regex) -> Self {
-        let head = until.find(text).map_or(text, |found| &text[..found.start()]);
+    /// Reads the lines of `text` within `bounds`.
+    pub(super) fn read(text: &'t str, bounds: &Bounds) -> Self {
+        let head = bounds.until.regex.find(text).map_or(text, |found| &text[..found.start()]);
         let mut lines: Vec<(String, &str)> = Vec::new();
-        for (label, value) in head.lines().take(MOST_LINES).filter_map(labelled) {
+        let mut below_free = false;
+        for line in head.lines().take(MOST_LINES) {
+            let Some((label, value)) = labelled(line) else {
+                if below_free {
+                    break;
+                }
+                continue;
+            };
             let label = normal(label);
+            below_free |= bounds.free.as_ref() == Some(&label);
             if !lines.iter().any(|(known, _)| *known == label) {
                 lines.push((label, value));
             }
@@ -36,14 +54,16 @@ impl<'t> Lines<'t> {
     }
 }
 
-/// Label and value of a line: parted by a colon, a tab, a bar, or two blanks as in a row of a table.
+/// Label and value of a line: parted by a colon, a tab, a bar, two blanks as in a row of a table, or a blank before
+/// a number with its mark: `Case #1208`.
 fn labelled(line: &str) -> Option<(&str, &str)> {
     // A row of a table may begin with its border, a list with its mark.
     let line = line.trim_start_matches([' ', '\t', '|', '*', '-']);
     if !line.starts_with(char::is_alphabetic) {
         return None;
     }
-    let end = [line.find([':', '\t', '|']), line.find("  ")].into_iter().flatten().min()?;
+    let number = line.find(" #").filter(|at| line[at + 2..].starts_with(|c: char| c.is_ascii_digit()));
+    let end = [line.find([':', '\t', '|']), line.find("  "), number].into_iter().flatten().min()?;
     let label = line[..end].trim_end();
     // The colon of `https://` parts nothing.
     if label.len() > LONGEST_LABEL || line[end..].starts_with("://") {
@@ -73,13 +93,15 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Lines<'_> {
-        Lines::read(text, &Regex::new("(?m)^(?:Description:|https?://)").unwrap())
+        let until = Pattern::new("^(?:Description:|https?://)").unwrap();
+        Lines::read(text, &Bounds { until, free: Some("title".to_owned()) })
     }
 
     #[test]
     fn a_line_of_label_and_value_is_known_by_its_label() {
         let text = "Hello,\nSeverity: High\nMessage ID : PSU1\nService  HTTP on web01\n| Status | Closed |\n\
-                    * Owner:\tkim\nalert/state: new\r\nTime: 18:04:05\nUmgebung\tprod\n";
+                    * Owner:\tkim\nalert/state: new\r\nTime: 18:04:05\nUmgebung\tprod\n\
+                    New case #1208 Phishing: a mail\n";
         let lines = lines(text);
         for (label, value) in [
             ("severity", "High"),
@@ -90,6 +112,7 @@ mod tests {
             ("alert-state", "new"),
             ("time", "18:04:05"),
             ("umgebung", "prod"),
+            ("new-case", "#1208 Phishing: a mail"),
         ] {
             assert_eq!(lines.get(label), Some(value), "{label}");
         }
@@ -107,6 +130,13 @@ mod tests {
         // A sentence and a link are no labels.
         let text = format!("{}: x\nsee https://a.example: y\n- - 17: z\n", "long ".repeat(10));
         assert!(lines(&text).0.iter().all(|(label, _)| label.starts_with("see")), "{:?}", lines(&text));
+    }
+
+    #[test]
+    fn a_line_without_a_label_below_the_free_one_ends_the_lines() {
+        let found = lines("Hello\nStage: New\nTitle: Re: x\nOwner: kim\nthey wrote\nStatus: Closed\n");
+        assert_eq!((found.get("stage"), found.get("owner")), (Some("New"), Some("kim")));
+        assert_eq!(found.get("status"), None);
     }
 
     #[test]

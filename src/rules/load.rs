@@ -10,6 +10,7 @@ use super::condition::{Check, Condition, Test};
 use super::example::Example;
 use super::field::{Field, Key, MailField};
 use super::file::{self, File, Let, Parameters, Set, Target};
+use super::lines::Bounds;
 use super::pattern::{Filter, Pattern};
 use super::reach;
 use super::template::Engine;
@@ -27,7 +28,7 @@ pub(super) struct Sheet {
     /// What the mails of `when` must contain.
     pub(super) gate: Option<Gate>,
     pub(super) split: Option<Pattern>,
-    pub(super) lines: Option<Pattern>,
+    pub(super) lines: Option<Bounds>,
     pub(super) rules: Vec<Rule>,
     /// For each rule what its mails must contain, side by side, so that the rules that cannot hold are
     /// passed over without being looked at.

@@ -10,6 +10,7 @@ use super::entry::{
     Count, Entry, Filter, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued, Selection,
     Shown, Unheard, Vouched, Withdrawn,
 };
+use super::pack::{MOST_PAYLOADS, pack};
 use super::reservation::{Reservation, Urgent};
 use super::storm::{Folded, Storm, Told};
 use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
@@ -61,6 +62,8 @@ pub(super) struct Parcel {
     /// The envelope as JSON.
     pub envelope: String,
     pub content: Content,
+    /// Its content and the payloads of its events, [packed](Parcel::pack); empty before.
+    pub pack: Vec<u8>,
     /// When it was taken.
     pub taken_at: Timestamp,
     /// Whether there are events, and all are of strangers.
@@ -119,6 +122,8 @@ pub(super) struct Judged {
 pub(super) struct Fresh {
     /// All of it but its number.
     pub queued: Queued,
+    /// The place of its payload in the pack of its mail.
+    pub part: Option<usize>,
     pub status: Status,
     pub title: String,
     /// The product that the mail came from, or else its sender; empty if neither is known.
@@ -157,6 +162,7 @@ impl Parcel {
             received_at: envelope.received_at,
             envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
             content,
+            pack: Vec::new(),
             taken_at: now,
             stranger,
             judged,
@@ -165,6 +171,23 @@ impl Parcel {
             notice: envelope.origin == Origin::Gateway,
             told: None,
         }
+    }
+
+    /// Packs the content, if it is not kept elsewhere, with the payloads that find a place beside it.
+    pub fn pack(&mut self) {
+        let mut parts = vec![match &self.content {
+            Content::Here(content) => Some(&content[..]),
+            Content::None | Content::Aside { .. } => None,
+        }];
+        let mut room = MOST_PAYLOADS;
+        for event in &mut self.judged.events {
+            let payload = event.queued.payload.as_bytes();
+            let Some(left) = room.checked_sub(payload.len()) else { continue };
+            room = left;
+            event.part = Some(parts.len());
+            parts.push(Some(payload));
+        }
+        self.pack = pack(&parts);
     }
 }
 
@@ -201,6 +224,7 @@ impl Judged {
                     unanswered: 0,
                     attachments: event.attachments,
                 },
+                part: None,
                 source: event.source_system.unwrap_or_default(),
                 repeat: event.repeat,
                 quiet: event
@@ -225,18 +249,15 @@ impl Change {
             let payloads: usize = judged
                 .events
                 .iter()
-                .map(|event| ROW + event.queued.payload.len() + files(&event.queued))
+                .map(|event| {
+                    let payload = if event.part.is_some() { 0 } else { event.queued.payload.len() };
+                    ROW + payload + files(&event.queued)
+                })
                 .sum();
             judged.story.len() + payloads
         };
         let bytes = match self {
-            Self::Put(parcel) => {
-                let content = match &parcel.content {
-                    Content::Here(content) => content.len(),
-                    Content::None | Content::Aside { .. } => 0,
-                };
-                ROW + parcel.envelope.len() + content + judged(&parcel.judged)
-            }
+            Self::Put(parcel) => ROW + parcel.envelope.len() + parcel.pack.len() + judged(&parcel.judged),
             Self::Rejudge { judged: again, .. } => ROW + judged(again),
             Self::Record(outcomes) => ROW * outcomes.len(),
             Self::Requeue { seqs, .. } => ROW * seqs.len(),

@@ -26,6 +26,7 @@ mod entry;
 mod error;
 mod lock;
 mod owner;
+mod pack;
 mod reader;
 mod reservation;
 mod sqlite;
@@ -180,6 +181,7 @@ impl Spool {
             parcel.content = self.reader.block(move |store| store.lay_aside(id, content)).await?;
             aside = Some(parcel.content.clone());
         }
+        parcel.pack();
         let answer = self.change(Change::Put(Box::new(parcel))).await;
         // If nobody knows what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside

@@ -139,18 +139,13 @@ impl Work<'_> {
             self.db.prepare_cached("DELETE FROM mail WHERE id = ?1")?.execute([key(parcel.id.number())])?;
             return Ok(Err(Refused::Outdated));
         }
-        match &parcel.content {
-            Content::None => {}
-            Content::Here(content) => {
-                self.db
-                    .prepare_cached("INSERT INTO content (mail, body) VALUES (?1, ?2)")?
-                    .execute(params![key(parcel.id.number()), &content[..]])?;
-            }
-            Content::Aside { name, size } => {
-                self.db
-                    .prepare_cached("INSERT INTO large (mail, size, file) VALUES (?1, ?2, ?3)")?
-                    .execute(params![key(parcel.id.number()), *size as i64, name])?;
-            }
+        self.db
+            .prepare_cached("INSERT INTO pack (mail, data) VALUES (?1, ?2)")?
+            .execute(params![key(parcel.id.number()), parcel.pack])?;
+        if let Content::Aside { name, size } = &parcel.content {
+            self.db
+                .prepare_cached("INSERT INTO large (mail, size, file) VALUES (?1, ?2, ?3)")?
+                .execute(params![key(parcel.id.number()), *size as i64, name])?;
         }
         self.next_seq = end;
         self.take_room(parcel.id, need)?;
@@ -257,12 +252,15 @@ impl Work<'_> {
             payload: payload(event, ruling),
             ..event.queued.clone()
         };
+        // As it stands in the pack, unless the law of incidents made another of it.
+        let part = event.part.filter(|_| Arc::ptr_eq(&queued.payload, &event.queued.payload));
+        let own = part.is_none().then_some(&*queued.payload);
         let settled_at = (state != State::Queued).then(|| queued.accepted_at.as_millisecond());
         self.db
             .prepare_cached(
                 "INSERT INTO event (seq, mail, team, state, attempts, queued_at, next_at, external_id, severity, \
-                 status, title, payload, settled_at, reason, note, storm, attachments, incident, stranger) \
-                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+                 status, title, payload, settled_at, reason, note, storm, attachments, incident, stranger, part) \
+                 VALUES (?1, ?2, ?3, ?4, 0, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19)",
             )?
             .execute(params![
                 seq,
@@ -275,7 +273,7 @@ impl Work<'_> {
                 queued.severity.map(|severity| severity.to_string()),
                 queued.status.to_string(),
                 event.title,
-                &*queued.payload,
+                own,
                 settled_at,
                 reason,
                 ruling.note,
@@ -283,6 +281,7 @@ impl Work<'_> {
                 attachments(&queued.attachments),
                 queued.incident.map(key),
                 queued.stranger,
+                part.map(|part| part as i64),
             ])?;
         match state {
             State::Counted => writing.applied.counted += 1,

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
 use serde::Deserialize;
 
 use super::changes::key;
-use super::rows::{json, mail_id, text, time};
+use super::rows::{json, mail_id, payload, text, time};
 use crate::incident::Row;
 use crate::spool::entry::{KeptEvent, KnownIncident};
 
@@ -33,14 +33,16 @@ fn whole(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<String> {
 /// A row with what else is known of its incident.
 pub(super) fn known(db: &Connection, row: Row) -> rusqlite::Result<KnownIncident> {
     let page = db
-        .prepare_cached("SELECT payload FROM event WHERE seq = ?1")?
+        .prepare_cached(concat!("SELECT ", payload!(), " FROM event WHERE seq = ?1"))?
         .query_row([row.page_seq.map(key)], |row| whole(row, 0))
         .optional()?;
     let kept = db
-        .prepare_cached(
-            "SELECT mail, queued_at, reason, payload FROM event INDEXED BY event_untold \
-             WHERE incident = ?1 AND seq >= ?2 AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3",
-        )?
+        .prepare_cached(concat!(
+            "SELECT mail, queued_at, reason, ",
+            payload!(),
+            " FROM event INDEXED BY event_untold WHERE incident = ?1 AND seq >= ?2 \
+                 AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3"
+        ))?
         .query_map(params![key(row.id), key(row.first_seq), KEPT as i64], |row| {
             Ok(KeptEvent {
                 id: mail_id(row, 0)?,

@@ -17,6 +17,7 @@ use rusqlite::{Connection, params};
 
 use super::files::Files;
 use super::{schema, sync_folder};
+use crate::spool::pack;
 
 /// How its name begins and ends.
 const NAME: (&str, &str) = ("smtp2signl4-rescue-", ".db");
@@ -94,7 +95,7 @@ fn copy_tables(db: &Connection, files: &Files, spool: &Path) -> rusqlite::Result
     for table in tables(db, "main")? {
         let which = match table.as_str() {
             "mail" => format!("WHERE id IN ({UNDONE})"),
-            "event" | "content" | "large" | "stranger" => format!("WHERE mail IN ({UNDONE})"),
+            "event" | "pack" | "large" | "stranger" => format!("WHERE mail IN ({UNDONE})"),
             _ => String::new(),
         };
         db.execute_batch(&format!(
@@ -109,10 +110,10 @@ fn copy_tables(db: &Connection, files: &Files, spool: &Path) -> rusqlite::Result
     for (mail, name) in large {
         match files.read(&name) {
             Ok(body) => {
-                db.execute(
-                    "INSERT INTO rescue.content (mail, body) VALUES (?1, ?2)",
-                    params![mail, &body[..]],
-                )?;
+                let data = db.query_row("SELECT data FROM rescue.pack WHERE mail = ?1", [mail], |row| {
+                    Ok(pack::with_content(row.get_ref(0)?.as_blob()?, &body))
+                })?;
+                db.execute("UPDATE rescue.pack SET data = ?2 WHERE mail = ?1", params![mail, data])?;
             }
             Err(error) => tracing::warn!(name, %error, "a large mail goes on without its content"),
         }
@@ -257,10 +258,10 @@ fn copy_rows(db: &Connection) -> rusqlite::Result<usize> {
             .join(", ");
         let (how, which) = match table.as_str() {
             "mail" => ("OR IGNORE", ""),
-            "event" | "content" | "large" | "stranger" if strange => {
+            "event" | "pack" | "large" | "stranger" if strange => {
                 ("OR IGNORE", "WHERE mail NOT IN (SELECT id FROM main.mail)")
             }
-            "event" | "content" | "large" | "stranger" => ("OR IGNORE", ""),
+            "event" | "pack" | "large" | "stranger" => ("OR IGNORE", ""),
             // What a restored copy says of the time after it is older than this.
             _ if strange => continue,
             _ => ("OR REPLACE", ""),

@@ -6,7 +6,7 @@ use rusqlite::params;
 
 use super::changes::{Answer, Work, key};
 use super::incidents::{Place, of_event};
-use super::rows::{QUEUED, queued};
+use super::rows::{QUEUED, payload, queued, text};
 use crate::event::{Guess, Identity, KeySource, readdressed};
 use crate::incident::{self, Will};
 use crate::mail::{MailId, Trust};
@@ -27,12 +27,13 @@ impl Work<'_> {
         };
         let rows: Vec<Row> = self
             .db
-            .prepare_cached(
-                "SELECT seq, team, payload FROM event \
-                 WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed') ORDER BY seq",
-            )?
+            .prepare_cached(concat!(
+                "SELECT seq, team, ",
+                payload!(),
+                " FROM event WHERE seq >= ?1 AND seq < ?2 AND state IN ('queued', 'failed') ORDER BY seq"
+            ))?
             .query_map([first, end], |row| {
-                Ok(Row { seq: row.get(0)?, team: row.get(1)?, payload: row.get(2)? })
+                Ok(Row { seq: row.get(0)?, team: row.get(1)?, payload: text(row, 2)? })
             })?
             .collect::<rusqlite::Result<_>>()?;
         let (own, others): (Vec<Row>, Vec<Row>) =
@@ -84,6 +85,7 @@ impl Work<'_> {
             let event = Fresh {
                 status: queued.status,
                 queued: queued.clone(),
+                part: None,
                 title: String::new(),
                 source: String::new(),
                 repeat: None,
@@ -96,15 +98,17 @@ impl Work<'_> {
             let ruling = self.judge(&event, &place, &mut applied)?;
             queued.incident = ruling.incident;
             queued.external_id = ruling.external_id;
+            let mut own = None;
             if queued.external_id != event.queued.external_id {
                 let id = queued.external_id.as_deref();
                 queued.payload = readdressed(&queued.payload, id, queued.status, queued.severity).into();
+                own = Some(&*queued.payload);
             }
             self.db
                 .prepare_cached(
-                    "UPDATE event SET incident = ?2, external_id = ?3, payload = ?4 WHERE seq = ?1",
+                    "UPDATE event SET incident = ?2, external_id = ?3, payload = coalesce(?4, payload) WHERE seq = ?1",
                 )?
-                .execute(params![seq, queued.incident.map(key), queued.external_id, &*queued.payload])?;
+                .execute(params![seq, queued.incident.map(key), queued.external_id, own])?;
             applied.queued.push(queued);
         }
         Ok(Ok(Applied { count: applied.queued.len(), ..applied }))

@@ -288,7 +288,7 @@ impl Work<'_> {
         {
             self.room.leave(bytes);
         }
-        for sql in ["DELETE FROM content WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
+        for sql in ["DELETE FROM pack WHERE mail = ?1", "DELETE FROM mail WHERE id = ?1"] {
             self.db.prepare_cached(sql)?.execute([id])?;
         }
         self.db.prepare_cached("DELETE FROM event WHERE seq >= ?1 AND seq < ?2")?.execute([first, end])?;

@@ -1,17 +1,40 @@
 //! What the columns of a row mean. What can be read is: one damaged value hides no row, and holds up no queue.
 
 use jiff::Timestamp;
-use rusqlite::Row;
+use rusqlite::functions::FunctionFlags;
+use rusqlite::{Connection, Row};
 
 use super::counts;
 use crate::event::Attachment;
 use crate::mail::{Envelope, MailId, Trust};
 use crate::spool::entry::{Listed, Queued, State};
+use crate::spool::pack;
 use crate::words::Words;
 
+/// The payload of an event: its own, or a part of its mail's pack.
+macro_rules! payload {
+    () => {
+        "coalesce(event.payload, (SELECT part(data, event.part) FROM pack WHERE pack.mail = event.mail))"
+    };
+}
+pub(super) use payload;
+
 /// The columns that [`queued`] reads.
-pub(super) const QUEUED: &str = "seq, mail, team, external_id, severity, queued_at, attempts, next_at, \
-     reason, payload, status, attachments, unanswered, incident, stranger";
+pub(super) const QUEUED: &str = concat!(
+    "seq, mail, team, external_id, severity, queued_at, attempts, next_at, reason, ",
+    payload!(),
+    ", status, attachments, unanswered, incident, stranger"
+);
+
+/// Gives SQL the function `part(data, place)`: a part of a pack, or NULL.
+pub(super) fn add_part(db: &Connection) -> rusqlite::Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    db.create_scalar_function("part", 2, flags, |context| {
+        let place = context.get::<Option<i64>>(1)?.and_then(|place| usize::try_from(place).ok());
+        let data = context.get_raw(0).as_blob_or_null()?;
+        Ok(data.zip(place).and_then(|(data, place)| pack::part(data, place)))
+    })
+}
 
 /// Reads what can be read: one damaged value must not hold up the queue behind it.
 pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {

@@ -18,8 +18,9 @@ pub const BLOCK: i64 = 1024;
 ///   mail that a rule dropped has an event without team and payload, so that every mail is in every listing. Its `rank`
 ///   is how urgent it is, [`crate::spool::rank`] in SQL; `event_urgent` is the queue in the order of delivery,
 ///   `event_lane` gives the most urgent event of an incident. `note` is what the law of incidents remarked on an event
-///   that is sent.
-/// - `content`, `large`: the content has its own tables, so that lists do not read past it.
+///   that is sent. Its `payload` is the part `part` of the pack, unless it was made otherwise later.
+/// - `pack`: the content and the payloads of a mail ([`crate::spool::pack`]), apart from the rows that change: noting
+///   a delivery writes a few hundred bytes, and lists do not read past it. A `large` content is a file.
 /// - `stranger`: the mails whose events are all of strangers, and what each takes of their share.
 /// - `incident`: its id is the number of the event that made the row, so that none is given twice. `key` is what its
 ///   events share, `external_id` what SIGNL4 was told in its present life. It knows those of its events that matter,
@@ -36,9 +37,9 @@ const SCHEMA: &str = "
         envelope TEXT NOT NULL,
         story TEXT NOT NULL
     ) STRICT;
-    CREATE TABLE content (
+    CREATE TABLE pack (
         mail INTEGER PRIMARY KEY,
-        body BLOB NOT NULL
+        data BLOB NOT NULL
     ) STRICT;
     CREATE TABLE large (
         mail INTEGER PRIMARY KEY,
@@ -69,6 +70,7 @@ const SCHEMA: &str = "
         status TEXT,
         stranger INTEGER NOT NULL DEFAULT 0,
         title TEXT NOT NULL,
+        part INTEGER,
         payload TEXT,
         attachments TEXT,
         storm INTEGER,

@@ -17,7 +17,9 @@ use super::incidents::{ROW, not_overtaken, row};
 use super::known::known;
 use super::known::message;
 use super::reserve;
-use super::rows::{LISTED, QUEUED, attachments, json, listed, mail_id, number, queued, text, time, word};
+use super::rows::{
+    LISTED, QUEUED, add_part, attachments, json, listed, mail_id, number, payload, queued, text, time, word,
+};
 use super::storms::{STORM, storm};
 use super::urgent::urgent;
 use super::{BUSY, Disk, failure};
@@ -28,6 +30,7 @@ use crate::spool::entry::{
     Count, Filter, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent, State,
     Unheard, Vouched,
 };
+use crate::spool::pack::{self, CONTENT};
 use crate::spool::reservation::{Reservation, Urgent};
 use crate::spool::storm::{Folded, Storm};
 
@@ -58,6 +61,7 @@ impl Store {
         db.busy_timeout(BUSY)?;
         db.pragma_update(None, "cell_size_check", true)?;
         db.pragma_update(None, "cache_size", -CACHE)?;
+        add_part(&db)?;
         Ok(db)
     }
 
@@ -235,9 +239,10 @@ impl engine::Store for Store {
             let Some((mut shown, (first, end))) = found else { return Ok(None) };
             shown.events = db
                 .prepare_cached(&format!(
-                    "SELECT {LISTED}, external_id, payload, attachments \
+                    "SELECT {LISTED}, external_id, {}, attachments \
                      FROM event JOIN mail ON mail.id = event.mail \
-                     WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq"
+                     WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq",
+                    payload!()
                 ))?
                 .query_map([first, end], |row| {
                     Ok(ShownEvent {
@@ -265,9 +270,10 @@ impl engine::Store for Store {
             };
         }
         self.ask(|db| {
-            db.prepare_cached("SELECT body FROM content WHERE mail = ?1")?
-                .query_row([key(mail.number())], |row| row.get::<_, Vec<u8>>(0).map(Bytes::from))
+            db.prepare_cached("SELECT data FROM pack WHERE mail = ?1")?
+                .query_row([key(mail.number())], |row| Ok(pack::part(row.get_ref(0)?.as_blob()?, CONTENT)))
                 .optional()
+                .map(|content| content.flatten().map(Bytes::from))
         })
     }
 
@@ -276,8 +282,8 @@ impl engine::Store for Store {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.ask(|db| {
             let mut question = db.prepare_cached(
-                "SELECT mail.id, mail.envelope, content.body, large.file FROM mail \
-                 LEFT JOIN content ON content.mail = mail.id LEFT JOIN large ON large.mail = mail.id \
+                "SELECT mail.id, mail.envelope, pack.data, large.file FROM mail \
+                 LEFT JOIN pack ON pack.mail = mail.id LEFT JOIN large ON large.mail = mail.id \
                  WHERE mail.id >= ?1 AND mail.id < ?2 ORDER BY mail.id DESC LIMIT ?3",
             )?;
             let mut rows = question.query(params![key(from.number()), before, limit])?;
@@ -286,7 +292,10 @@ impl engine::Store for Store {
                 let content = match text(row, 3)? {
                     // A file that cannot be read is one mail less, and no reason to end the walk.
                     Some(name) => self.files.read(&name).ok(),
-                    None => row.get_ref(2)?.as_bytes_or_null()?.map(Bytes::copy_from_slice),
+                    None => {
+                        let data = row.get_ref(2)?.as_blob_or_null()?;
+                        data.and_then(|data| pack::part(data, CONTENT)).map(Bytes::from)
+                    }
                 };
                 size += content.as_ref().map_or(0, Bytes::len);
                 page.push(Past { id: mail_id(row, 0)?, envelope: json(row, 1)?, content });
@@ -411,10 +420,11 @@ impl engine::Store for Store {
 
     fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure> {
         self.ask(|db| {
-            db.prepare_cached(
-                "SELECT seq, title, severity, payload FROM event INDEXED BY event_folded \
-                 WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3",
-            )?
+            db.prepare_cached(concat!(
+                "SELECT seq, title, severity, ",
+                payload!(),
+                " FROM event INDEXED BY event_folded WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ))?
             .query_map(params![key(storm), key(after), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
                 Ok(Folded {
                     seq: number(row, 0)?,

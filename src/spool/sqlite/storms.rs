@@ -7,7 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Deserialize;
 
 use super::changes::{Work, key};
-use super::rows::{json, number, text, time, word};
+use super::rows::{json, number, payload, text, time, word};
 use crate::event::{Severity, Status};
 use crate::incident::{self, Flood, Kind, Storms, Ticket};
 use crate::mail::{Envelope, Origin};
@@ -65,9 +65,12 @@ pub(super) fn remembered(db: &Connection) -> rusqlite::Result<Storms> {
 }
 
 /// The last events, and whether each has paged or was folded. Those that an operator dropped have not.
-const LAST_EVENTS: &str = "SELECT event.team, event.queued_at, event.payload, coalesce(event.status = 'new' AND \
-     event.state IN ('queued', 'failed', 'delivered', 'folded'), 0), mail.envelope, event.stranger \
-     FROM event CROSS JOIN mail ON mail.id = event.mail ORDER BY event.seq DESC LIMIT ?1";
+const LAST_EVENTS: &str = concat!(
+    "SELECT event.team, event.queued_at, ",
+    payload!(),
+    ", coalesce(event.status = 'new' AND event.state IN ('queued', 'failed', 'delivered', 'folded'), 0), \
+     mail.envelope, event.stranger FROM event CROSS JOIN mail ON mail.id = event.mail ORDER BY event.seq DESC LIMIT ?1"
+);
 
 /// What an event tells of its source.
 #[derive(Deserialize)]

@@ -24,8 +24,8 @@ use smtp2signl4::operator::{Operator, Reply, Request, perform};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Filter, Outcome, Spool, State};
 use smtp2signl4::standin::{Options, Standin};
-use smtp2signl4::watch::health::heartbeat::Heart;
-use smtp2signl4::watch::health::{Door, Vitals};
+use smtp2signl4::watch::health::heartbeat::HealthCheck;
+use smtp2signl4::watch::health::{LocalEndpoint, Vitals};
 use smtp2signl4::watch::{Lookout, expect};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -131,9 +131,9 @@ impl Bench {
 
 const BACKUP: &str = "[[expect]]\nname = 'nightly backup'\nwhen = { subject = '^Backup' }\nwithin = '26h'\n";
 
-/// The door of a gateway with this config that listens on these addresses.
-fn door(config: &Config, addresses: &[SocketAddr]) -> Option<Door> {
-    Door::of(config.smtp.entrances.iter().zip(addresses.iter().map(ToString::to_string)))
+/// The endpoint of a gateway with this config that listens on these addresses.
+fn endpoint(config: &Config, addresses: &[SocketAddr]) -> Option<LocalEndpoint> {
+    LocalEndpoint::of(config.smtp.listeners.iter().zip(addresses.iter().map(ToString::to_string)))
 }
 
 #[tokio::test]
@@ -300,17 +300,17 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     let environment = Environment::of([("SIGNL4_TEAM_SECRET".to_owned(), "team".to_owned())]);
     let gateway = Gateway::start(&config, &environment, clock.clone()).await.unwrap();
     let minute = Duration::from_secs(60);
-    let heart = |door| {
+    let check = |endpoint| {
         let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-        Heart::new(Vitals::new(door, gateway.intake().context().clone()), pinger, minute)
+        HealthCheck::new(Vitals::new(endpoint, gateway.intake().context().clone()), pinger, minute)
     };
-    let mut beating = heart(door(&config, gateway.addresses()));
+    let mut beating = check(endpoint(&config, gateway.addresses()));
     assert!(beating.beat().await);
     assert_eq!(*pings.borrow(), 1);
 
     // Nobody opens: the port was given back.
     let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let mut deaf = heart(door(&config, &[gone]));
+    let mut deaf = check(endpoint(&config, &[gone]));
     assert!(!deaf.beat().await);
     assert_eq!(deaf.check().await.unwrap_err().part, "accept");
     assert_eq!(*pings.borrow(), 1, "no ping without a client that is greeted");
@@ -347,10 +347,10 @@ async fn the_heart_beats_while_accept_spool_and_delivery_work_and_names_the_part
     assert_eq!(*pings.borrow(), 4);
 
     let context = gateway.intake().context().clone();
-    let door = door(&config, gateway.addresses());
+    let endpoint = endpoint(&config, gateway.addresses());
     context.spool.close().await;
     let pinger = Pinger::new(&config.connection, &Secret::new(&url)).unwrap();
-    let mut full = Heart::new(Vitals::new(door, context), pinger, minute);
+    let mut full = HealthCheck::new(Vitals::new(endpoint, context), pinger, minute);
     assert_eq!(full.check().await.unwrap_err().part, "spool");
     gateway.stop().await;
 }

@@ -3,9 +3,9 @@
 use base64ct::{Base64, Encoding};
 use smtp2signl4::smtp;
 use smtp2signl4::smtp::auth::Login;
-use smtp2signl4::smtp::logins::Verdict;
+use smtp2signl4::smtp::logins::LoginVerdict;
 
-use super::session::{LENIENT, LMTP, PUBLIC, SAFE, at_entrance};
+use super::session::{LENIENT, LMTP, PUBLIC, SAFE, at_listener};
 use super::talk::{Talk, by_chance, same_however_cut, start, talk, whole};
 
 /// A password that nothing else can be taken for. It is right.
@@ -21,10 +21,10 @@ const LONGEST: usize = 3000;
 /// Any name and any password come to the verifier as they are, and what is said depends on no more of them
 /// than its verdict.
 pub fn auth(input: &[u8]) {
-    let (mut config, script) = at_entrance(input, LMTP | LENIENT | PUBLIC | SAFE);
+    let (mut config, script) = at_listener(input, LMTP | LENIENT | PUBLIC | SAFE);
     config.max_errors = 20;
-    let entrance = &mut config.entrances[0];
-    (entrance.auth, entrance.auth_without_tls, entrance.require_auth) = (true, true, true);
+    let listener = &mut config.listeners[0];
+    (listener.auth, listener.auth_without_tls, listener.require_auth) = (true, true, true);
 
     let (plain, password) = (base64(&format!("\0hive\0{PASSWORD}")), base64(PASSWORD));
     let mut dialogue = Vec::new();
@@ -41,7 +41,8 @@ pub fn auth(input: &[u8]) {
     }
     for (envelope, _) in &talk.mails {
         let user = envelope.client.user.as_ref().expect("a mail without a login");
-        let is_right = |(login, found): &(Login, Verdict)| login.name == *user && *found == Verdict::Right;
+        let is_right =
+            |(login, found): &(Login, LoginVerdict)| login.name == *user && *found == LoginVerdict::Right;
         assert!(talk.logins.iter().any(is_right), "logged in as another");
     }
     line_by_line(&config, &dialogue);
@@ -70,7 +71,7 @@ fn line_by_line(config: &smtp::Config, dialogue: &[u8]) {
             assert!(!(asked && *byte == b'\n') || talk.closed.is_some(), "a line of a login has no reply");
             continue;
         };
-        let found = talk.logins[logins..].iter().any(|(_, found)| *found == Verdict::Right);
+        let found = talk.logins[logins..].iter().any(|(_, found)| *found == LoginVerdict::Right);
         assert_eq!(code == "235", found, "logged in by another than the verifier");
         if asked {
             assert_eq!((replies, *byte), (1, b'\n'), "a reply, but not to a line");

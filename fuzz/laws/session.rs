@@ -2,22 +2,22 @@
 
 use smtp2signl4::smtp;
 use smtp2signl4::smtp::Protocol;
-use smtp2signl4::smtp::entrance::TlsMode;
+use smtp2signl4::smtp::listener_config::TlsMode;
 
 use super::talk::{Talk, config, is_known, same_however_cut, start};
 
-/// What the first byte of an input asks for, if it is less than 32: the sum of the rules of the entrance.
+/// What the first byte of an input asks for, if it is less than 32: the sum of the rules of the listener.
 pub const LMTP: u8 = 1;
 pub const XCLIENT: u8 = 2;
 pub const LENIENT: u8 = 4;
 pub const PUBLIC: u8 = 8;
 pub const SAFE: u8 = 16;
 
-/// Any bytes come from a client, at any entrance: each command and each message has one reply, in the form of
+/// Any bytes come from a client, at any listener: each command and each message has one reply, in the form of
 /// RFC 5321, or in LMTP as many as it has recipients; mails are no more than what came; and it is all the same
 /// however the bytes are cut.
 pub fn session(input: &[u8]) {
-    let (config, input) = at_entrance(input, LMTP | XCLIENT | LENIENT | PUBLIC | SAFE);
+    let (config, input) = at_listener(input, LMTP | XCLIENT | LENIENT | PUBLIC | SAFE);
     let at_once = same_however_cut(&config, input);
     let contents: usize = at_once.mails.iter().map(|(_, content)| content.len()).sum();
     assert!(contents <= input.len(), "more comes out than came in");
@@ -29,26 +29,26 @@ pub fn session(input: &[u8]) {
     one_reply_each(&config, input);
 }
 
-/// The entrance that the first byte of `input` asks for, as far as `possible`, and what comes in there.
-pub fn at_entrance(input: &[u8], possible: u8) -> (smtp::Config, &[u8]) {
+/// The listener that the first byte of `input` asks for, as far as `possible`, and what comes in there.
+pub fn at_listener(input: &[u8], possible: u8) -> (smtp::Config, &[u8]) {
     let (wanted, input) = match input {
         [first @ ..32, rest @ ..] => (first & possible, rest),
         _ => (0, input),
     };
     let mut config = config();
     let is = |rule: u8| wanted & rule != 0;
-    let entrance = &mut config.entrances[0];
+    let listener = &mut config.listeners[0];
     if is(LMTP) {
-        entrance.protocol = Protocol::Lmtp;
+        listener.protocol = Protocol::Lmtp;
     }
     if is(XCLIENT) {
-        entrance.xclient = vec!["203.0.113.0/24".parse().expect("this is a network")];
+        listener.xclient = vec!["203.0.113.0/24".parse().expect("this is a network")];
     }
     if is(SAFE) {
-        (entrance.tls, entrance.auth) = (TlsMode::Starttls, true);
+        (listener.tls, listener.auth) = (TlsMode::Starttls, true);
     }
-    entrance.lenient = is(LENIENT);
-    entrance.public = is(PUBLIC);
+    listener.lenient = is(LENIENT);
+    listener.public = is(PUBLIC);
     (config, input)
 }
 
@@ -64,7 +64,7 @@ fn one_reply_each(config: &smtp::Config, input: &[u8]) {
         let (mails, recipients) = (talk.mails.len(), talk.recipients);
         let replies = talk.hear(&mut session, &[*byte]);
         let ended = if in_content { !session.in_message() } else { *byte == b'\n' } && !session.in_chunk();
-        let each = match config.entrances[0].protocol {
+        let each = match config.listeners[0].protocol {
             Protocol::Lmtp if talk.mails.len() > mails => recipients,
             // A mail that was lost has as many, all else has one.
             Protocol::Lmtp if replies != 1 => recipients,

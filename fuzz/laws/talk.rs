@@ -9,7 +9,7 @@ use smtp2signl4::mail::{Client, Envelope, Mail, MailId, Tls};
 use smtp2signl4::smtp;
 use smtp2signl4::smtp::Refusal;
 use smtp2signl4::smtp::auth::Login;
-use smtp2signl4::smtp::logins::Verdict;
+use smtp2signl4::smtp::logins::LoginVerdict;
 use smtp2signl4::smtp::reply;
 use smtp2signl4::smtp::reply::Reply;
 use smtp2signl4::smtp::session::{Session, Step};
@@ -60,7 +60,7 @@ pub struct Talk {
     pub replies: usize,
     pub mails: Vec<(Envelope, Vec<u8>)>,
     /// The logins that came to be checked, and what they were found to be.
-    pub logins: Vec<(Login, Verdict)>,
+    pub logins: Vec<(Login, LoginVerdict)>,
     /// How many recipients of the mail in hand are known.
     pub recipients: usize,
     pub closed: Option<bool>,
@@ -68,9 +68,9 @@ pub struct Talk {
 
 pub fn start(config: &smtp::Config) -> Session {
     let clock = Arc::new(Manual::new(Timestamp::UNIX_EPOCH));
-    let entrance = Arc::new(config.entrances[0].clone());
+    let listener = Arc::new(config.listeners[0].clone());
     let client = Client { address: Some(STRANGER), ..Client::default() };
-    Session::new(Arc::new(config.clone()), entrance, clock, client)
+    Session::new(Arc::new(config.clone()), listener, clock, client)
 }
 
 pub fn is_known(recipient: &str) -> bool {
@@ -78,12 +78,12 @@ pub fn is_known(recipient: &str) -> bool {
 }
 
 /// What a login is found to be: it is its password that says so.
-pub fn verdict(login: &Login) -> Verdict {
+pub fn verdict(login: &Login) -> LoginVerdict {
     match login.password.expose().as_bytes().first() {
-        Some(b'r') => Verdict::Right,
-        Some(b'w') => Verdict::Wrong(Duration::ZERO),
-        Some(b'm') => Verdict::TooMany,
-        _ => Verdict::Later,
+        Some(b'r') => LoginVerdict::Right,
+        Some(b'w') => LoginVerdict::Wrong(Duration::ZERO),
+        Some(b'm') => LoginVerdict::TooMany,
+        _ => LoginVerdict::Later,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::delivery::{Fault, Finding, probe, probe_way};
 use crate::diagnostic::Diagnostic;
 use crate::event::bounded;
 use crate::gateway;
-use crate::smtp::{Credentials, Entrance};
+use crate::smtp::{Credentials, ListenerConfig};
 use crate::spool::{Reader, Spool};
 use crate::time::duration_text;
 use crate::watch::notices::Smarthost;
@@ -57,7 +57,7 @@ pub(super) fn check(site: &Site, arguments: &Arguments) -> Exit {
             let own =
                 if folders.is_empty() { "none of the site's own".to_owned() } else { folders.join(", ") };
             let watch: String = watched(&config).iter().map(|line| format!("  {line}\n")).collect();
-            let listen: Vec<String> = config.smtp.entrances.iter().map(entrance).collect();
+            let listen: Vec<String> = config.smtp.listeners.iter().map(listener).collect();
             let odd = config.smtp.warnings.iter().map(ToString::to_string);
             for warning in odd.chain(config.exposed_secrets()).chain(credentials.warnings(System.now())) {
                 eprintln!("warning: {warning}\n");
@@ -155,15 +155,15 @@ impl Report {
     }
 }
 
-/// An entrance in a few words: its address, and what is not the default.
-fn entrance(entrance: &Entrance) -> String {
-    let mut text = entrance.address.to_string();
-    let defaults = Entrance::new(entrance.address.clone());
-    if entrance.protocol != defaults.protocol {
-        text += &format!(" {}", entrance.protocol);
+/// A listener in a few words: its address, and what is not the default.
+fn listener(listener: &ListenerConfig) -> String {
+    let mut text = listener.address.to_string();
+    let defaults = ListenerConfig::new(listener.address.clone());
+    if listener.protocol != defaults.protocol {
+        text += &format!(" {}", listener.protocol);
     }
-    if entrance.tls != defaults.tls {
-        text += &format!(" {} TLS", entrance.tls);
+    if listener.tls != defaults.tls {
+        text += &format!(" {} TLS", listener.tls);
     }
     text
 }

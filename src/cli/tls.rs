@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, System};
 use crate::smtp::tls::{Certificate, Facts};
-use crate::smtp::{Credentials, Entrance, TlsMode};
+use crate::smtp::{Credentials, ListenerConfig, TlsMode};
 
 use super::{Exit, Site, print, tell_all};
 
@@ -34,9 +34,9 @@ pub(super) fn tls(site: &Site, _: &Arguments) -> Exit {
         Err(problems) => return tell_all(&problems),
     };
     let mut text = String::new();
-    for entrance in config.smtp.entrances.iter().filter(|entrance| entrance.tls != TlsMode::Off) {
+    for listener in config.smtp.listeners.iter().filter(|listener| listener.tls != TlsMode::Off) {
         text += &describe(
-            entrance,
+            listener,
             config.smtp.tls.client_ca.as_ref().map(|file| file.path.display().to_string()),
         );
     }
@@ -52,14 +52,14 @@ pub(super) fn tls(site: &Site, _: &Arguments) -> Exit {
     Exit::Done
 }
 
-fn describe(entrance: &Entrance, client_ca: Option<String>) -> String {
-    let way = match entrance.tls {
+fn describe(listener: &ListenerConfig, client_ca: Option<String>) -> String {
+    let way = match listener.tls {
         TlsMode::Implicit => "TLS from the first byte",
-        _ if entrance.require_tls => "STARTTLS, required for mail",
+        _ if listener.require_tls => "STARTTLS, required for mail",
         _ => "STARTTLS, if the client wants",
     };
     let clients = client_ca.map_or_else(String::new, |ca| format!("; client certificates of {ca}"));
-    format!("{}  {}, {way}{clients}\n", entrance.address, entrance.protocol)
+    format!("{}  {}, {way}{clients}\n", listener.address, listener.protocol)
 }
 
 fn show(certificate: &Certificate, first: bool, now: jiff::Timestamp) -> String {

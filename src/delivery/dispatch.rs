@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::multipart::{self, Files};
-use super::scheduler::{Action, Index, Notice, Post, Scheduler, Verdict};
+use super::scheduler::{Action, Index, Notice, Post, PostVerdict, Scheduler};
 use super::webhook::{Answer, Endpoint, Reached, Webhook};
 use super::{Config, Message, Storage, StorageError, Target};
 use crate::clock::Clock;
@@ -69,7 +69,7 @@ struct Way {
 
 /// What a post is about.
 #[derive(Debug, Clone, Copy)]
-struct Errand {
+struct PostTask {
     /// The event, or none for the question whether the secret is right.
     seq: Option<u64>,
     /// The team that it is for.
@@ -81,8 +81,8 @@ struct Errand {
 }
 
 /// What a task was started for, to be told when it panics.
-enum Ticket {
-    Post(Errand),
+enum Task {
+    Post(PostTask),
     Page(Index),
     Reserve(usize),
     Record,
@@ -90,8 +90,8 @@ enum Ticket {
 }
 
 /// What a task has brought back.
-enum Done {
-    Posted(Errand, Answer, Option<Arc<Endpoint>>),
+enum TaskResult {
+    Posted(PostTask, Answer, Option<Arc<Endpoint>>),
     Paged(Index, Result<Vec<Queued>, StorageError>),
     Urgent(Index, Result<Vec<Urgent>, StorageError>),
     Reserved(usize, Result<(), StorageError>),
@@ -116,8 +116,8 @@ pub(super) struct Dispatch<S> {
     unknown: BTreeMap<String, u64>,
     /// What the spool was told that each account lets go.
     allowances: BTreeMap<usize, u64>,
-    tasks: JoinSet<Done>,
-    tickets: HashMap<task::Id, Ticket>,
+    tasks: JoinSet<TaskResult>,
+    running: HashMap<task::Id, Task>,
     /// Outcomes to be recorded, the last of each event.
     unrecorded: BTreeMap<u64, (Index, Outcome)>,
     /// Those that are being recorded.
@@ -144,7 +144,7 @@ impl<S: Storage> Dispatch<S> {
             unknown: BTreeMap::new(),
             allowances: BTreeMap::new(),
             tasks: JoinSet::new(),
-            tickets: HashMap::new(),
+            running: HashMap::new(),
             unrecorded: BTreeMap::new(),
             recording: Vec::new(),
             record_not_before: None,
@@ -232,21 +232,21 @@ impl<S: Storage> Dispatch<S> {
         let (handle, ticket) = match action {
             Action::Page { team, after, limit } => {
                 let name = name(team);
-                let read = async move { Done::Paged(team, storage.waiting(&name, after, limit).await) };
-                (self.tasks.spawn(read), Ticket::Page(team))
+                let read = async move { TaskResult::Paged(team, storage.waiting(&name, after, limit).await) };
+                (self.tasks.spawn(read), Task::Page(team))
             }
             Action::Urgent { team, after, limit } => {
                 let name = name(team);
-                let read = async move { Done::Urgent(team, storage.urgent(&name, after, limit).await) };
-                (self.tasks.spawn(read), Ticket::Page(team))
+                let read = async move { TaskResult::Urgent(team, storage.urgent(&name, after, limit).await) };
+                (self.tasks.spawn(read), Task::Page(team))
             }
             Action::Reserve { account, reservation } => {
-                let write = async move { Done::Reserved(account, storage.reserve(reservation).await) };
-                (self.tasks.spawn(write), Ticket::Reserve(account))
+                let write = async move { TaskResult::Reserved(account, storage.reserve(reservation).await) };
+                (self.tasks.spawn(write), Task::Reserve(account))
             }
             Action::Ask { team, account } => {
-                let errand = Errand { seq: None, team, by: team, account };
-                (self.send(errand, None, true), Ticket::Post(errand))
+                let task = PostTask { seq: None, team, by: team, account };
+                (self.send(task, None, true), Task::Post(task))
             }
             Action::Post(post) => {
                 self.hold(Some(post.seq));
@@ -257,12 +257,12 @@ impl<S: Storage> Dispatch<S> {
                     log::possible_double(&name, &post, mail);
                 }
                 let Post { seq, team, by, account, payload, files, probe, .. } = post;
-                let errand = Errand { seq: Some(seq), team, by, account };
+                let task = PostTask { seq: Some(seq), team, by, account };
                 let payload = if team == by { payload } else { teams::meant_for(&payload, &name) };
-                (self.send(errand, Some((payload, files)), probe), Ticket::Post(errand))
+                (self.send(task, Some((payload, files)), probe), Task::Post(task))
             }
         };
-        self.tickets.insert(handle.id(), ticket);
+        self.running.insert(handle.id(), ticket);
         self.hold(None);
     }
 
@@ -270,11 +270,11 @@ impl<S: Storage> Dispatch<S> {
     /// `fresh`.
     fn send(
         &mut self,
-        errand: Errand,
+        task: PostTask,
         event: Option<(Arc<str>, Option<Arc<Files>>)>,
         fresh: bool,
     ) -> AbortHandle {
-        let Way { target, endpoint, .. } = &self.ways[errand.by];
+        let Way { target, endpoint, .. } = &self.ways[task.by];
         let (webhook, target, endpoint) = (self.webhook.clone(), target.clone(), endpoint.clone());
         let storage = Arc::clone(&self.storage);
         self.tasks.spawn(async move {
@@ -291,69 +291,69 @@ impl<S: Storage> Dispatch<S> {
                         }
                         None => webhook.ask(&endpoint).await,
                     };
-                    Done::Posted(errand, answer, Some(endpoint))
+                    TaskResult::Posted(task, answer, Some(endpoint))
                 }
-                Err(reason) => Done::Posted(errand, Answer::NoSecret { reason }, None),
+                Err(reason) => TaskResult::Posted(task, Answer::NoSecret { reason }, None),
             }
         })
     }
 
-    fn finish(&mut self, done: Result<(task::Id, Done), JoinError>) {
+    fn finish(&mut self, done: Result<(task::Id, TaskResult), JoinError>) {
         let now = self.setup.clock.now();
         self.scheduler.has_run_for(self.setup.clock.up());
         let done = match done {
             Ok((id, done)) => {
-                self.tickets.remove(&id);
+                self.running.remove(&id);
                 done
             }
             // A panic in a task must not leave its event away for ever.
-            Err(failed) => match self.tickets.remove(&failed.id()) {
-                Some(Ticket::Post(errand)) => {
+            Err(failed) => match self.running.remove(&failed.id()) {
+                Some(Task::Post(task)) => {
                     let reason = "the post ended by a fault of our own".to_owned();
                     let (retry_after, reached) = (None, Reached::Perhaps);
-                    Done::Posted(errand, Answer::Unavailable { reason, retry_after, reached }, None)
+                    TaskResult::Posted(task, Answer::Unavailable { reason, retry_after, reached }, None)
                 }
-                Some(Ticket::Page(team)) => Done::Paged(team, Err(failed.into())),
-                Some(Ticket::Reserve(account)) => Done::Reserved(account, Err(failed.into())),
-                Some(Ticket::Record) => Done::Recorded(Err(failed.into())),
-                Some(Ticket::Note(team)) => Done::Noted(team, None, Err(failed.into())),
+                Some(Task::Page(team)) => TaskResult::Paged(team, Err(failed.into())),
+                Some(Task::Reserve(account)) => TaskResult::Reserved(account, Err(failed.into())),
+                Some(Task::Record) => TaskResult::Recorded(Err(failed.into())),
+                Some(Task::Note(team)) => TaskResult::Noted(team, None, Err(failed.into())),
                 None => return,
             },
         };
         match done {
-            Done::Posted(errand, answer, endpoint) => {
+            TaskResult::Posted(task, answer, endpoint) => {
                 if endpoint.is_some() {
-                    self.ways[errand.by].endpoint = endpoint;
+                    self.ways[task.by].endpoint = endpoint;
                 }
-                self.answered(errand, answer, now);
+                self.answered(task, answer, now);
             }
-            Done::Paged(team, Ok(rows)) => {
+            TaskResult::Paged(team, Ok(rows)) => {
                 for seq in self.scheduler.page(team, rows, now) {
                     debug!(team = &**self.scheduler.team(team).name(), seq, "no longer queued");
                     // Whoever waits for it learns that there is nothing to wait for.
                     self.waiters.remove(&seq);
                 }
             }
-            Done::Urgent(team, Ok(rows)) => self.scheduler.urgent(team, rows, now),
-            Done::Paged(team, Err(problem)) | Done::Urgent(team, Err(problem)) => {
+            TaskResult::Urgent(team, Ok(rows)) => self.scheduler.urgent(team, rows, now),
+            TaskResult::Paged(team, Err(problem)) | TaskResult::Urgent(team, Err(problem)) => {
                 self.scheduler.page_failed(team, now);
                 self.trouble(now, "cannot read the spool; new mails are tried again from there", &problem);
             }
-            Done::Reserved(account, answer) => {
+            TaskResult::Reserved(account, answer) => {
                 let change = self.scheduler.reserved(account, answer.is_ok(), now);
                 log::reservation(self.scheduler.account_name(account), change);
                 if let Err(problem) = answer {
                     self.trouble(now, "cannot note in the spool what is to be posted", &problem);
                 }
             }
-            Done::Noted(team, since, answer) => self.noted(team, since, answer, now),
-            Done::Recorded(Ok(())) => {
+            TaskResult::Noted(team, since, answer) => self.noted(team, since, answer, now),
+            TaskResult::Recorded(Ok(())) => {
                 self.record_not_before = None;
                 for (team, outcome) in std::mem::take(&mut self.recording) {
                     self.recorded(team, outcome, now);
                 }
             }
-            Done::Recorded(Err(problem)) => {
+            TaskResult::Recorded(Err(problem)) => {
                 self.record_not_before = Some(Instant::now() + RECORD_RETRY);
                 for (index, outcome) in std::mem::take(&mut self.recording) {
                     self.unrecorded.entry(seq_of(&outcome)).or_insert((index, outcome));
@@ -368,15 +368,15 @@ impl<S: Storage> Dispatch<S> {
     }
 
     /// A post has come to its end.
-    fn answered(&mut self, errand: Errand, answer: Answer, now: Timestamp) {
-        let Errand { team, by, account, .. } = errand;
-        self.hold(errand.seq);
-        let Some(seq) = errand.seq else {
+    fn answered(&mut self, task: PostTask, answer: Answer, now: Timestamp) {
+        let PostTask { team, by, account, .. } = task;
+        self.hold(task.seq);
+        let Some(seq) = task.seq else {
             let notices = self.scheduler.asked(team, account, &answer, now);
             self.tell_allowance(account);
             return self.tell(team, None, &notices);
         };
-        let Verdict { outcome, notices } = self.scheduler.answer((team, by, account), seq, answer, now);
+        let PostVerdict { outcome, notices } = self.scheduler.answer((team, by, account), seq, answer, now);
         self.tell_allowance(account);
         let event = self.scheduler.team(team).event(seq);
         self.tell(

@@ -27,7 +27,7 @@ pub(crate) use gate::Notice;
 use gate::Whose;
 pub(crate) use starved::Starving;
 use team::Taken;
-pub(crate) use team::{Limits, Team};
+pub(crate) use team::{Team, TeamLimits};
 
 use super::budget::{Budget, Share, Spent};
 use super::ledger::{Change, Ledger};
@@ -95,7 +95,7 @@ struct Account {
 
 /// What the answer to a post leads to.
 #[derive(Debug, Default)]
-pub(crate) struct Verdict {
+pub(crate) struct PostVerdict {
     /// To be recorded in the spool. After one that is final, [`Scheduler::recorded`] must be called when it is
     /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
     pub(crate) outcome: Option<Outcome>,
@@ -159,7 +159,7 @@ impl Scheduler {
     pub(crate) fn add_team(
         &mut self,
         place: (&str, usize, &str),
-        limits: Limits,
+        limits: TeamLimits,
         rng: Rng,
         now: Timestamp,
     ) -> Index {
@@ -343,7 +343,7 @@ impl Scheduler {
         seq: u64,
         answer: Answer,
         now: Timestamp,
-    ) -> Verdict {
+    ) -> PostVerdict {
         let plan = self.settle(account, &answer, now);
         if answer.spent() == Spent::Wrong
             && let Some(rank) = self.teams[team].own_rank(seq)
@@ -361,7 +361,7 @@ impl Scheduler {
             self.server_answers(by, was, now);
         }
         let notices = effects.notices.into_iter().chain(fate.notice).chain(plan).collect();
-        Verdict { outcome: fate.outcome, notices }
+        PostVerdict { outcome: fate.outcome, notices }
     }
 
     /// Takes in the answer to [`Action::Ask`].

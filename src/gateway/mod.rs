@@ -26,8 +26,8 @@ use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
 use crate::supervisor::{Ended, Supervisor};
 use crate::unix;
-use crate::watch::health::heartbeat::{self, Heart};
-use crate::watch::health::{Door, Vitals, disk, watchdog};
+use crate::watch::health::heartbeat::{self, HealthCheck};
+use crate::watch::health::{LocalEndpoint, Vitals, disk, watchdog};
 use crate::watch::{Lookout, lookout, notices, storm};
 
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
@@ -184,23 +184,24 @@ impl Gateway {
         let intake = Arc::new(Intake::new(context.clone(), lookout).under(supervisor.clone()));
         let (notices, told) = watch::channel(config.notices.clone());
         let hostname = &config.smtp.hostname;
-        let watchman = notices::Watchman::new(told, hostname, environment.clone(), context.clone(), failed);
-        supervisor.spawn("notices", watchman.run());
+        let monitor =
+            notices::OutageMonitor::new(told, hostname, environment.clone(), context.clone(), failed);
+        supervisor.spawn("notices", monitor.run());
         let addresses = listener.addresses();
-        let vitals = Vitals::new(Door::of(listener.sockets()), context);
+        let vitals = Vitals::new(LocalEndpoint::of(listener.sockets()), context);
         if let Some(heartbeat) = &config.heartbeat {
             let url = heartbeat
                 .url(environment)
                 .map_err(|problem| Failure::Config(vec![Diagnostic::about_file("[heartbeat]", problem)]))?;
             let pinger = Pinger::new(&config.connection, &url).map_err(Failure::Connection)?;
-            let heart = Heart::new(vitals.clone(), pinger, heartbeat.interval);
-            supervisor.spawn("heartbeat", heartbeat::run(heart, heartbeat.interval));
+            let check = HealthCheck::new(vitals.clone(), pinger, heartbeat.interval);
+            supervisor.spawn("heartbeat", heartbeat::run(check, heartbeat.interval));
         }
         if let Some(interval) = watchdog::interval(environment) {
             supervisor.spawn("watchdog", watchdog::run(vitals, environment.clone(), interval));
         }
-        for (entrance, address) in listener.sockets() {
-            info!(address, protocol = %entrance.protocol, tls = %entrance.tls, "listening");
+        for (listener, address) in listener.sockets() {
+            info!(address, protocol = %listener.protocol, tls = %listener.tls, "listening");
         }
         let credentials = Arc::clone(listener.credentials());
         let strangers = Strangers::new(config.smtp.rates.clone());

@@ -16,7 +16,7 @@ use crate::mail::{Envelope, Mail, MailId, Message, Trust, trace};
 use crate::rules::{Judgement, Subject};
 use crate::spool::{Entry, PutError, Queued};
 use crate::supervisor::Supervisor;
-use crate::watch::lookout::{Lookout, Sight};
+use crate::watch::lookout::{Lookout, Observed};
 
 pub use edge::Edge;
 
@@ -230,7 +230,7 @@ struct Judged {
     events: Vec<Event>,
     dropped: Option<String>,
     story: serde_json::Value,
-    sight: Sight,
+    sight: Observed,
 }
 
 /// The event of a mail that could not be judged: the start of it, unread.

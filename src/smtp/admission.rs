@@ -1,5 +1,5 @@
 //! Who may open a session: so many in all, and of one client so many at a time and so often, out of the networks
-//! of the entrance.
+//! of the listener.
 //!
 //! A connection gets its seat before anybody knows whose it is, for behind a proxy that takes a while. Clients that
 //! are exempt from the rates are not counted by themselves either, as in Postfix (`smtpd_client_event_limit_exceptions`,
@@ -17,7 +17,7 @@ use crate::network::holder;
 
 use super::rates::Rates;
 use super::reply::{self, Reply};
-use super::{Config, Entrance};
+use super::{Config, ListenerConfig};
 
 /// One in so many of all seats is kept for clients that are exempt from the rates, and for Unix sockets.
 const RESERVE: usize = 10;
@@ -72,17 +72,17 @@ impl Admission {
 }
 
 impl Seat {
-    /// Lets the client at `address` have the seat, who comes in by `entrance` at `now`.
+    /// Lets the client at `address` have the seat, who comes in by `listener` at `now`.
     ///
     /// # Errors
     /// What to say to it before it is closed.
     pub fn admit_client(
         &mut self,
         address: IpAddr,
-        entrance: &Entrance,
+        listener: &ListenerConfig,
         now: Timestamp,
     ) -> Result<(), &'static Reply> {
-        if !entrance.allow.as_ref().is_none_or(|allow| allow.iter().any(|network| network.contains(address)))
+        if !listener.allow.as_ref().is_none_or(|allow| allow.iter().any(|network| network.contains(address)))
         {
             return Err(&reply::NO_ACCESS);
         }
@@ -97,17 +97,17 @@ impl Seat {
     pub fn admit_unknown(
         &mut self,
         proxy: IpAddr,
-        entrance: &Entrance,
+        listener: &ListenerConfig,
         now: Timestamp,
     ) -> Result<(), &'static Reply> {
-        if entrance.allow.is_some() {
+        if listener.allow.is_some() {
             return Err(&reply::NO_ACCESS);
         }
         self.count(proxy, now)
     }
 
     /// Lets a proxy have the seat that comes for itself, to see whether anybody is here. That it is a proxy of the
-    /// entrance allows it.
+    /// listener allows it.
     ///
     /// # Errors
     /// What to say to it before it is closed.
@@ -164,21 +164,21 @@ mod tests {
 
     struct Door {
         admission: Arc<Admission>,
-        entrance: Entrance,
+        listener: ListenerConfig,
     }
 
     impl Door {
         fn new(text: &str) -> Self {
             let config = Arc::new(read(&Source::new("t.toml", text), Config::read).unwrap());
             let rates = Arc::new(Rates::new(config.rates.clone()));
-            let entrance = config.entrances[0].clone();
-            Self { admission: Admission::new(config, rates), entrance }
+            let listener = config.listeners[0].clone();
+            Self { admission: Admission::new(config, rates), listener }
         }
 
         fn admit(&self, client: &str) -> Result<Seat, &'static Reply> {
             let mut seat = self.admission.admit_connection()?;
             let now = "2026-11-20T17:04:05Z".parse().unwrap();
-            seat.admit_client(client.parse().unwrap(), &self.entrance, now).map(|()| seat)
+            seat.admit_client(client.parse().unwrap(), &self.listener, now).map(|()| seat)
         }
     }
 
@@ -277,7 +277,7 @@ mod tests {
         let [one, two] = ["192.0.2.1", "192.0.2.2"];
         let seat = || door.admission.admit_connection();
         let give = |seat: &mut Seat, client: &str| {
-            seat.admit_client(client.parse().unwrap(), &door.entrance, Timestamp::UNIX_EPOCH)
+            seat.admit_client(client.parse().unwrap(), &door.listener, Timestamp::UNIX_EPOCH)
         };
         let (mut first, mut second, third) = (seat().unwrap(), seat().unwrap(), seat().unwrap());
         assert_eq!(seat().unwrap_err(), &reply::TOO_MANY_SESSIONS);
@@ -298,19 +298,19 @@ mod tests {
         let now = Timestamp::UNIX_EPOCH;
         let mut seat = door.admission.admit_connection().unwrap();
         let proxy = "10.0.0.1".parse().unwrap();
-        assert_eq!(seat.admit_unknown(proxy, &door.entrance, now), Err(&reply::NO_ACCESS));
+        assert_eq!(seat.admit_unknown(proxy, &door.listener, now), Err(&reply::NO_ACCESS));
         assert_eq!(seat.admit_proxy("192.0.2.1".parse().unwrap(), now), Ok(()));
         let open = Door::new("");
         let mut seat = open.admission.admit_connection().unwrap();
-        assert_eq!(seat.admit_unknown(proxy, &open.entrance, now), Ok(()));
+        assert_eq!(seat.admit_unknown(proxy, &open.listener, now), Ok(()));
         let narrow = Door::new("max-sessions-per-client = 1\n");
         let mut seats = [(); 2].map(|()| narrow.admission.admit_connection().unwrap());
         let known = [(); 2].map(|()| narrow.admit("10.0.0.1"));
         assert!(known.iter().all(Result::is_ok), "the proxy itself is exempt");
-        assert_eq!(seats[0].admit_unknown(proxy, &narrow.entrance, now), Ok(()));
+        assert_eq!(seats[0].admit_unknown(proxy, &narrow.listener, now), Ok(()));
         let refused = Err(&reply::TOO_MANY_FROM_CLIENT);
         assert_eq!(
-            seats[1].admit_unknown(proxy, &narrow.entrance, now),
+            seats[1].admit_unknown(proxy, &narrow.listener, now),
             refused,
             "and who it cannot name is not"
         );

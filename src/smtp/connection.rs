@@ -23,15 +23,15 @@ use crate::clock::Clock;
 use crate::mail::Client;
 
 use super::auth::Login;
-use super::entrance::TlsMode;
-use super::logins::{Logins, Verdict};
+use super::listener_config::TlsMode;
+use super::logins::{LoginVerdict, Logins};
 use super::memory::{Budget, Share};
 use super::rates::Rates;
 use super::reply;
 use super::session::{Session, Step};
 use super::stream::Stream;
 use super::tls::Failure;
-use super::{Accept, Config, Credentials, Entrance};
+use super::{Accept, Config, Credentials, ListenerConfig};
 
 /// How much is read at a time.
 const CHUNK: usize = 16 << 10;
@@ -68,16 +68,21 @@ pub struct Edge<A> {
 /// When the sessions must be over, once it is known: those inside a message by then, all others at once.
 pub type Ending = watch::Receiver<Option<Instant>>;
 
-/// Serves `client`, who came in by `entrance`, on `stream` until either ends it. A panic ends this session and
+/// Serves `client`, who came in by `listener`, on `stream` until either ends it. A panic ends this session and
 /// no other.
-pub async fn serve<A, S>(edge: &Edge<A>, entrance: &Arc<Entrance>, stream: S, client: Client, ending: Ending)
-where
+pub async fn serve<A, S>(
+    edge: &Edge<A>,
+    listener: &Arc<ListenerConfig>,
+    stream: S,
+    client: Client,
+    ending: Ending,
+) where
     A: Accept,
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // On the heap once, as it would be in the future several times over.
     let session = Box::new(
-        Session::new(Arc::clone(&edge.config), Arc::clone(entrance), Arc::clone(&edge.clock), client)
+        Session::new(Arc::clone(&edge.config), Arc::clone(listener), Arc::clone(&edge.clock), client)
             .counted_by(Arc::clone(&edge.rates)),
     );
     let client = session.peer();
@@ -86,7 +91,7 @@ where
     let now = Instant::now();
     let mut connection = Connection {
         edge,
-        entrance,
+        listener,
         stream: &mut stream,
         session,
         share: edge.budget.share(),
@@ -115,7 +120,7 @@ where
 
 struct Connection<'a, A, S> {
     edge: &'a Edge<A>,
-    entrance: &'a Entrance,
+    listener: &'a ListenerConfig,
     stream: &'a mut Stream<S>,
     session: Box<Session>,
     share: Share,
@@ -155,7 +160,7 @@ enum Heard {
 impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
     async fn run(&mut self) -> io::Result<()> {
         // What few sessions do, and once, is on the heap, so that one that only waits has no room for it.
-        if self.entrance.tls == TlsMode::Implicit {
+        if self.listener.tls == TlsMode::Implicit {
             Box::pin(self.encrypt()).await?;
         }
         let mut input = Vec::new();
@@ -259,9 +264,9 @@ impl<A: Accept, S: AsyncRead + AsyncWrite + Unpin> Connection<'_, A, S> {
         let near = self.is_near();
         let verdict = match &self.edge.credentials.users {
             Some(users) => self.edge.logins.check(users.names(), login, address, near).await,
-            None => Verdict::Later,
+            None => LoginVerdict::Later,
         };
-        if let Verdict::Wrong(delay) = verdict {
+        if let LoginVerdict::Wrong(delay) = verdict {
             sleep(delay).await;
         }
         self.session.login_is(name, verdict);

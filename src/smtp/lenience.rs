@@ -2,15 +2,15 @@
 //! sender's habits.
 //!
 //! A blank at the colon, long text lines and raw 8-bit header fields and addresses leave no doubt where a mail ends, and
-//! are taken at every entrance. Commands that end in a bare LF are taken at every entrance but the public ones. The rest
-//! is repaired where the entrance is `lenient`; a public one cannot be.
+//! are taken at every listener. Commands that end in a bare LF are taken at every listener but the public ones. The rest
+//! is repaired where the listener is `lenient`; a public one cannot be.
 
 use super::command;
 use super::command::Command;
 use super::reply;
 use super::reply::Reply;
 
-/// The longest command line at a lenient entrance.
+/// The longest command line at a lenient listener.
 pub const MAX_LINE: usize = 12 << 10;
 
 /// The longest line of a text, with its line end (RFC 5321 section 4.5.3.1.6).
@@ -103,7 +103,7 @@ impl Repairs {
     }
 }
 
-/// Reads a command line as [`command::parse`] does, and if the entrance is `lenient`, one that legacy
+/// Reads a command line as [`command::parse`] does, and if the listener is `lenient`, one that legacy
 /// senders get wrong as it was meant. `straightened` is room for such a line.
 ///
 /// # Errors

@@ -27,7 +27,7 @@ use super::proxy::{self, Named};
 use super::rates::Rates;
 use super::reply::Reply;
 use super::socket::{Incoming, Inherited, Socket};
-use super::{Accept, Config, Credentials, Entrance, TlsMode, descriptors};
+use super::{Accept, Config, Credentials, ListenerConfig, TlsMode, descriptors};
 
 /// The first and the longest wait after an error that is not one of a connection.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -45,7 +45,7 @@ const WARN: Duration = Duration::from_secs(24 * 3600);
 pub struct Listener {
     config: Arc<Config>,
     credentials: Arc<Credentials>,
-    sockets: Vec<(Arc<Entrance>, Socket)>,
+    sockets: Vec<(Arc<ListenerConfig>, Socket)>,
 }
 
 impl Listener {
@@ -66,13 +66,13 @@ impl Listener {
     /// The first address that cannot be had, by name.
     pub fn open(config: &Config, credentials: Credentials, mut inherited: Inherited) -> io::Result<Self> {
         let mut sockets = Vec::new();
-        for entrance in &config.entrances {
+        for listener in &config.listeners {
             let named = |error: io::Error| {
-                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", entrance.address))
+                io::Error::new(error.kind(), format!("cannot listen on {}: {error}", listener.address))
             };
-            for socket in Socket::listen(entrance, &mut inherited).map_err(named)? {
-                let entrance = entrance.opened(socket.address()).map_err(named)?;
-                sockets.push((Arc::new(entrance), socket));
+            for socket in Socket::listen(listener, &mut inherited).map_err(named)? {
+                let listener = listener.opened(socket.address()).map_err(named)?;
+                sockets.push((Arc::new(listener), socket));
             }
         }
         for name in inherited.left() {
@@ -88,9 +88,9 @@ impl Listener {
         &self.credentials
     }
 
-    /// Every socket that it listens on: its entrance, and its address in words.
-    pub fn sockets(&self) -> impl Iterator<Item = (&Entrance, String)> {
-        self.sockets.iter().map(|(entrance, socket)| (&**entrance, socket.name()))
+    /// Every socket that it listens on: the config of its listener, and its address in words.
+    pub fn sockets(&self) -> impl Iterator<Item = (&ListenerConfig, String)> {
+        self.sockets.iter().map(|(listener, socket)| (&**listener, socket.name()))
     }
 
     /// The addresses of a network that it listens on, with the ports that the system chose where the config has 0.
@@ -117,9 +117,9 @@ impl Listener {
         upkeep.spawn(keep_up(Arc::clone(&edge.credentials), Arc::clone(&edge.clock)));
         let (end, ending) = watch::channel(None);
         let mut doors = JoinSet::new();
-        for (entrance, socket) in self.sockets {
+        for (listener, socket) in self.sockets {
             let (edge, admission) = (Arc::clone(&edge), Arc::clone(&admission));
-            doors.spawn(door(entrance, socket, edge, admission, ending.clone()));
+            doors.spawn(door(listener, socket, edge, admission, ending.clone()));
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -162,7 +162,7 @@ async fn keep_up(credentials: Arc<Credentials>, clock: Arc<dyn Clock>) {
 
 /// Lets clients in at one socket until the end is known, then waits for their sessions.
 async fn door<A: Accept>(
-    entrance: Arc<Entrance>,
+    listener: Arc<ListenerConfig>,
     socket: Socket,
     edge: Arc<Edge<A>>,
     admission: Arc<Admission>,
@@ -179,23 +179,23 @@ async fn door<A: Accept>(
             accepted = socket.accept() => match accepted {
                 Ok(incoming) => {
                     backoff = BACKOFF.0;
-                    let named = |peer| entrance.proxies.iter().any(|network| network.contains(peer));
+                    let named = |peer| listener.proxies.iter().any(|network| network.contains(peer));
                     let proxied = incoming.client().is_some_and(named);
                     let admitted = admission.admit_connection().and_then(|mut seat| {
                         // A proxy names its client only after the connection is accepted; a Unix socket has no address to count by.
                         if let Some(peer) = incoming.client()
                             && !proxied
                         {
-                            seat.admit_client(peer, &entrance, edge.clock.now())?;
+                            seat.admit_client(peer, &listener, edge.clock.now())?;
                         }
                         Ok(seat)
                     });
                     match admitted {
                         Ok(seat) => {
-                            let (edge, entrance, ending) = (Arc::clone(&edge), Arc::clone(&entrance), ending.clone());
-                            sessions.spawn(attend(edge, entrance, incoming, proxied, seat, ending));
+                            let (edge, listener, ending) = (Arc::clone(&edge), Arc::clone(&listener), ending.clone());
+                            sessions.spawn(attend(edge, listener, incoming, proxied, seat, ending));
                         }
-                        Err(reply) => turn_away(&entrance, incoming, reply),
+                        Err(reply) => turn_away(&listener, incoming, reply),
                     }
                 }
                 Err(error) if is_of_connection(&error) => debug!(%error, "connection lost before it was accepted"),
@@ -222,11 +222,11 @@ async fn ended(ending: &mut Ending) -> Instant {
     ending.wait_for(Option::is_some).await.ok().and_then(|at| *at).unwrap_or_else(Instant::now)
 }
 
-/// Serves a client, whatever it came by: a header of its proxy if there is one, TLS where the entrance has it from
+/// Serves a client, whatever it came by: a header of its proxy if there is one, TLS where the listener has it from
 /// the first byte, and the session.
 async fn attend<A: Accept>(
     edge: Arc<Edge<A>>,
-    entrance: Arc<Entrance>,
+    listener: Arc<ListenerConfig>,
     incoming: Incoming,
     proxied: bool,
     mut seat: Seat,
@@ -243,16 +243,16 @@ async fn attend<A: Accept>(
             if proxied {
                 let Some(named) = named_by(peer, &mut stream, &mut ending).await else { return };
                 let admitted;
-                (client, admitted) = admit_named(&mut seat, &entrance, peer, named, edge.clock.now());
+                (client, admitted) = admit_named(&mut seat, &listener, peer, named, edge.clock.now());
                 if let Err(reply) = admitted {
-                    turn_away(&entrance, Incoming::Tcp(stream, client.address.unwrap_or(peer)), reply);
+                    turn_away(&listener, Incoming::Tcp(stream, client.address.unwrap_or(peer)), reply);
                     return;
                 }
             }
-            connection::serve(&edge, &entrance, stream, client, ending).await;
+            connection::serve(&edge, &listener, stream, client, ending).await;
         }
         Incoming::Unix(stream) => {
-            connection::serve(&edge, &entrance, stream, Client::default(), ending).await;
+            connection::serve(&edge, &listener, stream, Client::default(), ending).await;
         }
     }
     drop(seat);
@@ -286,7 +286,7 @@ async fn named_by(proxy: IpAddr, stream: &mut TcpStream, ending: &mut Ending) ->
 /// Admits the client that `proxy` named, and returns what is known of it.
 fn admit_named(
     seat: &mut Seat,
-    entrance: &Entrance,
+    listener: &ListenerConfig,
     proxy: IpAddr,
     named: Named,
     now: Timestamp,
@@ -294,12 +294,12 @@ fn admit_named(
     match named {
         Named::Client(address) => {
             let client = Client { address: Some(address), relay: Some(proxy), ..Client::default() };
-            (client, seat.admit_client(address, entrance, now))
+            (client, seat.admit_client(address, listener, now))
         }
         // The client is unknown, but it is not the proxy: it must not get the proxy's trust.
         Named::Unknown => {
             let client = Client { relay: Some(proxy), ..Client::default() };
-            (client, seat.admit_unknown(proxy, entrance, now))
+            (client, seat.admit_unknown(proxy, listener, now))
         }
         Named::Local => (Client { address: Some(proxy), ..Client::default() }, seat.admit_proxy(proxy, now)),
     }
@@ -308,11 +308,11 @@ fn admit_named(
 /// Closes a connection that cannot come in, and says why where that can be understood. Nothing waits for it: a fresh
 /// socket has room for a line. For QUIT, for which RFC 5321 section 3.1 would have us wait after 554, whoever may
 /// not come in could let us wait long.
-fn turn_away(entrance: &Entrance, incoming: Incoming, reply: &Reply) {
+fn turn_away(listener: &ListenerConfig, incoming: Incoming, reply: &Reply) {
     let client = incoming.client().map_or_else(|| "local".to_owned(), |client| client.to_string());
-    info!(client, listener = %entrance.address, %reply, "connection refused");
+    info!(client, listener = %listener.address, %reply, "connection refused");
     // A client that waits for a handshake would take a reply for a broken one.
-    if entrance.tls != TlsMode::Implicit {
+    if listener.tls != TlsMode::Implicit {
         incoming.tell(reply);
     }
 }
@@ -351,8 +351,8 @@ mod tests {
         }
     }
 
-    fn at(address: SocketAddr) -> Vec<Entrance> {
-        vec![Entrance::new(Address::Inet(address))]
+    fn at(address: SocketAddr) -> Vec<ListenerConfig> {
+        vec![ListenerConfig::new(Address::Inet(address))]
     }
 
     /// A listener that runs beside the test.
@@ -364,7 +364,7 @@ mod tests {
 
     impl Running {
         fn start(change: impl FnOnce(&mut Config)) -> Self {
-            let mut config = Config { entrances: at("127.0.0.1:0".parse().unwrap()), ..Config::default() };
+            let mut config = Config { listeners: at("127.0.0.1:0".parse().unwrap()), ..Config::default() };
             change(&mut config);
             let listener = Listener::bind(&config).unwrap();
             let address = listener.addresses()[0];
@@ -392,7 +392,7 @@ mod tests {
     async fn an_address_that_cannot_be_had_is_named() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let config = Config { entrances: at(address), ..Config::default() };
+        let config = Config { listeners: at(address), ..Config::default() };
         let error = Listener::bind(&config).unwrap_err();
         assert!(error.to_string().contains(&format!("cannot listen on {address}: ")), "{error}");
     }

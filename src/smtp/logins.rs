@@ -64,7 +64,7 @@ pub struct Logins {
 
 /// What became of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LoginVerdict {
     /// It is right.
     Right,
     /// It is wrong. The client is to be told after this time.
@@ -95,14 +95,14 @@ impl Logins {
         login: Login,
         address: Option<IpAddr>,
         trusted: bool,
-    ) -> Verdict {
+    ) -> LoginVerdict {
         let client = address.map(network);
         let account = self.hasher.hash_one(&login.name);
         if let Some(verdict) = self.refused(client, account, trusted, Instant::now()) {
             return verdict;
         }
         let Ok(place) = timeout(PATIENCE, Arc::clone(&self.places).acquire_owned()).await else {
-            return Verdict::Later;
+            return LoginVerdict::Later;
         };
         // Others of this client may have failed while this one waited.
         if let Some(verdict) = self.refused(client, account, trusted, Instant::now()) {
@@ -122,24 +122,30 @@ impl Logins {
         self.note(client, account, right, Instant::now())
     }
 
-    fn refused(&self, client: Option<IpAddr>, account: u64, trusted: bool, now: Instant) -> Option<Verdict> {
+    fn refused(
+        &self,
+        client: Option<IpAddr>,
+        account: u64,
+        trusted: bool,
+        now: Instant,
+    ) -> Option<LoginVerdict> {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let spent = |whom| memory.recent(whom, now) >= MAX_FAILURES;
         if memory.known.contains_key(&(client, account)) {
-            spent(Counted::Known(client, account)).then_some(Verdict::TooMany)
+            spent(Counted::Known(client, account)).then_some(LoginVerdict::TooMany)
         } else if spent(Counted::Client(client)) {
-            Some(Verdict::TooMany)
+            Some(LoginVerdict::TooMany)
         } else {
-            (!trusted && spent(Counted::Account(account))).then_some(Verdict::Later)
+            (!trusted && spent(Counted::Account(account))).then_some(LoginVerdict::Later)
         }
     }
 
-    fn note(&self, client: Option<IpAddr>, account: u64, right: bool, now: Instant) -> Verdict {
+    fn note(&self, client: Option<IpAddr>, account: u64, right: bool, now: Instant) -> LoginVerdict {
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         if right {
             make_room(&mut memory.known, |at| *at);
             memory.known.insert((client, account), now);
-            return Verdict::Right;
+            return LoginVerdict::Right;
         }
         let failures = if memory.known.contains_key(&(client, account)) {
             memory.fail(Counted::Known(client, account), now)
@@ -148,7 +154,7 @@ impl Logins {
             memory.fail(Counted::Client(client), now)
         };
         let delay = DELAY.0.saturating_mul(1 << (failures - 1).min(8));
-        Verdict::Wrong(delay.min(DELAY.1))
+        LoginVerdict::Wrong(delay.min(DELAY.1))
     }
 }
 
@@ -207,34 +213,34 @@ mod tests {
         let (logins, client, start) = (Logins::default(), address("192.0.2.1"), START());
         let mut delays = Vec::new();
         while logins.refused(client, 1, false, start).is_none() {
-            let Verdict::Wrong(delay) = logins.note(client, 1, false, start) else { panic!() };
+            let LoginVerdict::Wrong(delay) = logins.note(client, 1, false, start) else { panic!() };
             delays.push(delay.as_secs());
         }
         assert_eq!(delays, [1, 2, 4, 8, 8, 8, 8, 8, 8, 8]);
-        assert_eq!(logins.refused(client, 2, false, start), Some(Verdict::TooMany));
-        assert_eq!(logins.refused(address("192.0.2.2"), 1, false, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(client, 2, false, start), Some(LoginVerdict::TooMany));
+        assert_eq!(logins.refused(address("192.0.2.2"), 1, false, start), Some(LoginVerdict::Later));
         assert_eq!(logins.refused(address("192.0.2.2"), 2, false, start), None);
         let later = start + WINDOW;
         assert_eq!(logins.refused(client, 1, false, later), None);
-        assert_eq!(logins.note(client, 1, false, later), Verdict::Wrong(DELAY.0));
+        assert_eq!(logins.note(client, 1, false, later), LoginVerdict::Wrong(DELAY.0));
     }
 
     #[test]
     fn a_client_that_has_logged_in_is_not_locked_out_by_others() {
         let (logins, client, start) = (Logins::default(), address("192.0.2.1"), START());
-        assert_eq!(logins.note(client, 1, true, start), Verdict::Right);
+        assert_eq!(logins.note(client, 1, true, start), LoginVerdict::Right);
         for stranger in 0..20 {
             logins.note(address(&format!("198.51.100.{stranger}")), 1, false, start);
             logins.note(client, 2, false, start);
         }
-        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(Verdict::Later));
-        assert_eq!(logins.refused(client, 2, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(LoginVerdict::Later));
+        assert_eq!(logins.refused(client, 2, false, start), Some(LoginVerdict::TooMany));
         assert_eq!(logins.refused(client, 1, false, start), None);
         // It may not guess either.
         for _ in 0..MAX_FAILURES {
             logins.note(client, 1, false, start);
         }
-        assert_eq!(logins.refused(client, 1, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(client, 1, false, start), Some(LoginVerdict::TooMany));
     }
 
     #[test]
@@ -243,12 +249,12 @@ mod tests {
         for stranger in 0..20 {
             logins.note(address(&format!("198.51.100.{stranger}")), 1, false, start);
         }
-        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(Verdict::Later));
+        assert_eq!(logins.refused(address("192.0.2.9"), 1, false, start), Some(LoginVerdict::Later));
         assert_eq!(logins.refused(trusted, 1, true, start), None);
         for _ in 0..MAX_FAILURES {
             logins.note(trusted, 1, false, start);
         }
-        assert_eq!(logins.refused(trusted, 1, true, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(trusted, 1, true, start), Some(LoginVerdict::TooMany));
     }
 
     #[test]
@@ -258,7 +264,7 @@ mod tests {
         for host in 0..MAX_FAILURES {
             logins.note(address(&format!("2001:db8::{host}")), u64::from(host), false, start);
         }
-        assert_eq!(logins.refused(address("2001:db8::ffff"), 99, false, start), Some(Verdict::TooMany));
+        assert_eq!(logins.refused(address("2001:db8::ffff"), 99, false, start), Some(LoginVerdict::TooMany));
         assert_eq!(logins.refused(address("2001:db8:0:1::1"), 99, false, start), None);
     }
 

@@ -13,9 +13,9 @@
 //! Who comes in is looked at in this order, and each refusal has its reply and its line in the log:
 //!
 //! ```text
-//! connection   the sessions of all, the networks of the entrance, the sessions and the rate of the client
+//! connection   the sessions of all, the networks of the listener, the sessions and the rate of the client
 //! greeting     that it is one
-//! sender       TLS and a login where the entrance wants them, and its patterns
+//! sender       TLS and a login where the listener wants them, and its patterns
 //! recipient    that a team takes mail for it
 //! size         what MAIL declares and what comes
 //! rate         the mails of the client, of the sender and for the recipient
@@ -41,9 +41,9 @@ mod content;
 mod credentials;
 pub mod data;
 mod descriptors;
-pub mod entrance;
 pub mod lenience;
 mod listener;
+pub mod listener_config;
 pub mod logins;
 mod memory;
 pub mod proxy;
@@ -60,8 +60,8 @@ pub mod users;
 pub mod xclient;
 
 pub use credentials::Credentials;
-pub use entrance::{Address, Entrance, Protocol, TlsMode};
 pub use listener::Listener;
+pub use listener_config::{Address, ListenerConfig, Protocol, TlsMode};
 pub use rates::Limits;
 pub use senders::Senders;
 pub use socket::Inherited;
@@ -101,7 +101,7 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// `listen` and `[[listener]]`: where clients come in, and by which rules. `listen = ["127.0.0.1:2525"]`.
-    pub entrances: Vec<Entrance>,
+    pub listeners: Vec<ListenerConfig>,
     /// `[[certificate]]` and `client-ca`: the server's certificates, and the issuers of client certificates.
     pub tls: tls::Config,
     /// `users`: the file of users who may log in. Default: none.
@@ -153,7 +153,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            entrances: vec![Entrance::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 2525))))],
+            listeners: vec![ListenerConfig::new(Address::Inet(SocketAddr::from(([127, 0, 0, 1], 2525))))],
             tls: tls::Config::default(),
             users: None,
             hostname: system_hostname(),
@@ -181,13 +181,13 @@ impl Config {
     pub fn read(table: &mut Table<'_>) -> Self {
         let (tls, users) = (tls::Config::read(table), table.file("users"));
         let mut config = Self { tls, users, ..Self::default() };
-        let site = entrance::Site {
+        let site = listener_config::Site {
             certificates: table.has("certificate"),
             client_ca: config.tls.client_ca.is_some(),
             users: config.users.is_some(),
         };
-        let default = std::mem::take(&mut config.entrances);
-        config.entrances = entrance::read(table, site, default, &mut config.warnings);
+        let default = std::mem::take(&mut config.listeners);
+        config.listeners = listener_config::read(table, site, default, &mut config.warnings);
         if let Some(hostname) = table.string("hostname") {
             if is_hostname(&hostname.value) {
                 config.hostname = hostname.value;
@@ -289,13 +289,13 @@ mod tests {
     #[test]
     fn by_default_only_this_machine_comes_in_and_nobody_is_believed() {
         let config = Config::default();
-        for entrance in &config.entrances {
-            let Address::Inet(address) = entrance.address else { panic!("{}", entrance.address) };
-            assert!(address.ip().is_loopback() && !entrance.public && !entrance.lenient);
-            assert!(entrance.proxies.is_empty() && entrance.xclient.is_empty());
-            assert!(entrance.accept_any_login.is_empty() && !entrance.auth_without_tls);
+        for listener in &config.listeners {
+            let Address::Inet(address) = listener.address else { panic!("{}", listener.address) };
+            assert!(address.ip().is_loopback() && !listener.public && !listener.lenient);
+            assert!(listener.proxies.is_empty() && listener.xclient.is_empty());
+            assert!(listener.accept_any_login.is_empty() && !listener.auth_without_tls);
         }
-        assert_eq!(config.entrances.len(), 1);
+        assert_eq!(config.listeners.len(), 1);
     }
 
     #[test]
@@ -306,8 +306,8 @@ mod tests {
              data-timeout = '2m'\nmessage-timeout = '3m'\ndrain = '4s'\nmax-hops = 50\nsession-timeout = '5m'\n",
         );
         let wanted = Config {
-            entrances: ["[::1]:25", "0.0.0.0:465"]
-                .map(|address| Entrance::new(Address::Inet(address.parse().unwrap())))
+            listeners: ["[::1]:25", "0.0.0.0:465"]
+                .map(|address| ListenerConfig::new(Address::Inet(address.parse().unwrap())))
                 .into(),
             hostname: "mx".into(),
             tls: tls::Config::default(),
@@ -337,11 +337,11 @@ mod tests {
              [[listener]]\naddress = '[::1]:27'\nsenders-allow = 'a@spam.example'\nsenders-deny = []\n",
         )
         .unwrap();
-        let admits = |at: usize, sender: &str| found.entrances[at].senders.admit(sender);
+        let admits = |at: usize, sender: &str| found.listeners[at].senders.admit(sender);
         assert_eq!([0, 1, 2].map(|at| admits(at, "a@spam.example")), [false, false, true]);
         assert_eq!([0, 1, 2].map(|at| admits(at, "b@site.example")), [true, true, false]);
         let unnamed = config("senders-allow = 'a@b'\n").unwrap();
-        assert!(!unnamed.entrances[0].senders.admit("c@d"));
+        assert!(!unnamed.listeners[0].senders.admit("c@d"));
     }
 
     #[test]

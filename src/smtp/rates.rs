@@ -88,7 +88,7 @@ impl Limits {
                 *limit = found;
             }
         }
-        if let Some(networks) = super::entrance::networks(&mut table, "exempt") {
+        if let Some(networks) = super::listener_config::networks(&mut table, "exempt") {
             limits.exempt = networks;
         }
         table.finish();

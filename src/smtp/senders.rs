@@ -1,11 +1,11 @@
-//! Which senders may hand in mails at an entrance: patterns for the reverse-path.
+//! Which senders may hand in mails at a listener: patterns for the reverse-path.
 //!
 //! Anybody can write any sender, so that this keeps noise out and not an attacker.
 
 use crate::address::Pattern;
 use crate::document::Table;
 
-/// The senders of an entrance.
+/// The senders of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Senders {
     /// `senders-allow`: those that may come. None is given, and everybody may.

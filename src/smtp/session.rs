@@ -23,7 +23,7 @@ use super::lenience::{self, Repairs};
 use super::rates::Rates;
 use super::reply::{self, Reply};
 use super::xclient::Said;
-use super::{Config, Entrance, Protocol};
+use super::{Config, ListenerConfig, Protocol};
 
 use naming::Naming;
 
@@ -68,8 +68,8 @@ pub enum Step {
 /// A session with one client.
 pub struct Session {
     config: Arc<Config>,
-    /// The rules of the entrance that the client came in by.
-    entrance: Arc<Entrance>,
+    /// The rules of the listener that the client came in by.
+    listener: Arc<ListenerConfig>,
     clock: Arc<dyn Clock>,
     /// Counts its mails; none if they are not counted.
     rates: Option<Arc<Rates>>,
@@ -155,10 +155,15 @@ struct Transaction {
 impl Session {
     /// A session with `client`, as far as it is known before it says anything: its address (none if it did
     /// not come over the network), and the proxy that named it. The greeting is the first output.
-    pub fn new(config: Arc<Config>, entrance: Arc<Entrance>, clock: Arc<dyn Clock>, client: Client) -> Self {
+    pub fn new(
+        config: Arc<Config>,
+        listener: Arc<ListenerConfig>,
+        clock: Arc<dyn Clock>,
+        client: Client,
+    ) -> Self {
         let mut session = Self {
             config,
-            entrance,
+            listener,
             clock,
             rates: None,
             speaker: client.address,
@@ -187,7 +192,7 @@ impl Session {
 
     /// The server's greeting.
     fn greet_client(&mut self) {
-        self.answer(&reply::greeting(&self.config.hostname, self.entrance.protocol));
+        self.answer(&reply::greeting(&self.config.hostname, self.listener.protocol));
     }
 
     /// Goes on with `input`, from whose front it takes what it uses, up to the next step.
@@ -322,7 +327,7 @@ impl Session {
         }
         if let Phase::LongLine { verb, last } = &mut self.phase {
             let before_end = head.len().checked_sub(2).and_then(|at| head.get(at)).unwrap_or(last);
-            let bare = *before_end != b'\r' && self.entrance.public;
+            let bare = *before_end != b'\r' && self.listener.public;
             *last = *head.last().unwrap_or(last);
             end?;
             let verb = *verb;
@@ -349,12 +354,12 @@ impl Session {
 
     /// Obeys a command line. `followed` says whether more input is in hand behind it.
     fn obey(&mut self, line: &[u8], followed: bool) -> Option<Step> {
-        if self.entrance.public && !line.ends_with(b"\r\n") {
+        if self.listener.public && !line.ends_with(b"\r\n") {
             self.not_a_command(line, &reply::BARE_LF, followed);
             return None;
         }
         let mut straightened = Vec::new();
-        let (command, repairs) = match lenience::read(line, self.entrance.lenient, &mut straightened) {
+        let (command, repairs) = match lenience::read(line, self.listener.lenient, &mut straightened) {
             Ok(read) => read,
             Err(reply) => {
                 self.not_a_command(line, reply, followed);
@@ -369,7 +374,7 @@ impl Session {
         if !matches!(command, Command::Xclient(_)) {
             self.end_naming();
         }
-        match (command, self.entrance.protocol) {
+        match (command, self.listener.protocol) {
             (Command::Ehlo(name), Protocol::Smtp) | (Command::Lhlo(name), Protocol::Lmtp) => {
                 let more = self.extensions();
                 let reply = reply::offers(&self.config.hostname, self.config.max_message_size, &more);

@@ -1,4 +1,4 @@
-//! The sockets that an entrance listens on: a TCP port, a Unix socket, or whatever systemd opened.
+//! The sockets that a listener listens on: a TCP port, a Unix socket, or whatever systemd opened.
 
 use std::collections::HashMap;
 use std::env;
@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream};
 use crate::unix::{self, Place};
 
 use super::reply::Reply;
-use super::{Address, Entrance};
+use super::{Address, ListenerConfig};
 
 /// How many connections the system may hold until they are accepted: a storm of alerts comes in bursts,
 /// and what does not fit comes back a second later or not at all. The system may allow less.
@@ -105,14 +105,14 @@ impl Inherited {
 }
 
 impl Socket {
-    /// Listens at `entrance`. There may be several sockets of one name in `inherited`.
+    /// Listens at `listener`. There may be several sockets of one name in `inherited`.
     ///
     /// # Errors
     /// The address cannot be had.
-    pub fn listen(entrance: &Entrance, inherited: &mut Inherited) -> io::Result<Vec<Self>> {
-        match &entrance.address {
+    pub fn listen(listener: &ListenerConfig, inherited: &mut Inherited) -> io::Result<Vec<Self>> {
+        match &listener.address {
             Address::Inet(address) => tcp(*address).map(|socket| vec![Self::Tcp(socket)]),
-            Address::Unix(path) => unix::bind(path, entrance.mode, None)
+            Address::Unix(path) => unix::bind(path, listener.mode, None)
                 .map(|(socket, place)| vec![Self::Unix(socket, Some(place))]),
             Address::Inherited(name) => inherited.take(name),
         }

@@ -22,7 +22,7 @@ const BUFFER: usize = 16 << 10;
 pub enum Stream<S> {
     /// As it came.
     Plain(S),
-    /// Encrypted. On the heap, as most clients of a plain entrance never need its room.
+    /// Encrypted. On the heap, as most clients of a plain listener never need its room.
     Encrypted(Box<TlsStream<S>>),
     /// Neither: the handshake is under way or failed.
     Lost,

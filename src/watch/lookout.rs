@@ -39,7 +39,7 @@ pub struct Lookout {
 
 /// What was seen in a mail.
 #[derive(Debug, Default)]
-pub struct Sight {
+pub struct Observed {
     /// The labels of what mutes events of it.
     muting: Vec<String>,
     /// The names of those that expect it.
@@ -73,7 +73,7 @@ impl Lookout {
         envelope: &Envelope,
         teams: &[String],
         events: &mut [Event],
-    ) -> Sight {
+    ) -> Observed {
         let subject = |team| Subject { message, envelope, team };
         let expected = self.expects.of(trust, &subject(""), teams, events);
         let mut muting = Vec::new();
@@ -84,18 +84,18 @@ impl Lookout {
                 muting.push(found.label);
             }
         }
-        Sight { muting, expected }
+        Observed { muting, expected }
     }
 
     /// What is to be remembered with the mail `id`, in which `sight` was seen at `at`.
-    pub fn memos(&self, sight: &Sight, id: MailId, at: Timestamp) -> Vec<Memo> {
+    pub fn memos(&self, sight: &Observed, id: MailId, at: Timestamp) -> Vec<Memo> {
         let seen = Seen { at, mail: id };
         let expected = sight.expected.iter().map(|name| expect::seen_memo(name, seen));
         sight.muting.iter().map(|label| self.mutes.note(label, at)).chain(expected).collect()
     }
 
     /// Notes that the mail is in the spool.
-    pub fn kept(&self, sight: &Sight, id: MailId, at: Timestamp) {
+    pub fn kept(&self, sight: &Observed, id: MailId, at: Timestamp) {
         let seen = Seen { at, mail: id };
         if sight.expected.iter().filter(|name| self.expects.saw(name, seen)).count() > 0 {
             self.wake();

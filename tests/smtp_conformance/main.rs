@@ -78,7 +78,7 @@ fn run_all(scripts: &[Script]) -> Results {
     let mut runs = Vec::new();
     for (at, script) in scripts.iter().enumerate() {
         // What takes longest first: where mailin does not answer.
-        if script.config.is_empty() && script.entrance.is_empty() && script.over.contains(&Over::Plain) {
+        if script.config.is_empty() && script.listener.is_empty() && script.over.contains(&Over::Plain) {
             runs.insert(0, (at, Server::Mailin));
         }
         runs.extend(script.over.iter().map(|&over| (at, Server::Ours(over))));

@@ -47,15 +47,15 @@ impl Site {
         runtime: &Runtime,
         stop: CancellationToken,
     ) -> (SocketAddr, Receiver<Taken>) {
-        let mut entrance = over.entrance().to_owned();
-        entrance += &script.entrance;
-        let certificate = if entrance.contains("tls = \"") {
+        let mut listener = over.listener().to_owned();
+        listener += &script.listener;
+        let certificate = if listener.contains("tls = \"") {
             "[[certificate]]\ncertificate = \"certificate.pem\"\nkey = \"key.pem\"\n"
         } else {
             ""
         };
         let config = format!(
-            "hostname = \"mx.example\"\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n{entrance}{certificate}",
+            "hostname = \"mx.example\"\n{}[[listener]]\naddress = \"127.0.0.1:0\"\n{listener}{certificate}",
             script.config
         );
         let path = self.folder.path().join(format!("{}.toml", script.name));

@@ -42,7 +42,7 @@ impl Over {
     }
 
     /// What the listener must be told for it.
-    pub fn entrance(self) -> &'static str {
+    pub fn listener(self) -> &'static str {
         match self {
             Self::Plain | Self::Bytes => "",
             Self::Starttls => "tls = \"starttls\"\n",

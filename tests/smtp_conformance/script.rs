@@ -11,7 +11,7 @@ pub struct Script {
     /// Lines of the `[smtp]` section that the server gets.
     pub config: String,
     /// Lines of its `[[smtp.listener]]`.
-    pub entrance: String,
+    pub listener: String,
     /// The ways that it goes.
     pub over: Vec<Over>,
     pub steps: Vec<Step>,
@@ -70,7 +70,7 @@ impl Script {
         let mut script = Self {
             name,
             config: String::new(),
-            entrance: String::new(),
+            listener: String::new(),
             over: Over::ALL.to_vec(),
             steps: Vec::new(),
             mails: Vec::new(),
@@ -80,8 +80,8 @@ impl Script {
                 script.config += setting;
                 script.config.push('\n');
             } else if let Some(setting) = line.strip_prefix("at ") {
-                script.entrance += setting;
-                script.entrance.push('\n');
+                script.listener += setting;
+                script.listener.push('\n');
             } else if let Some(ways) = line.strip_prefix("over ") {
                 script.over = ways.split(", ").flat_map(Over::named).copied().collect();
             } else if let Some(ways) = line.strip_prefix("not over ") {

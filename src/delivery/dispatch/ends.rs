@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::super::Storage;
 use super::super::scheduler::Index;
-use super::{Dispatch, Done, Errand, REMEMBERED, Ticket};
+use super::{Dispatch, PostTask, REMEMBERED, Task, TaskResult};
 use crate::spool::Outcome;
 
 /// How long the last reservations may take when the service stops.
@@ -25,8 +25,8 @@ impl<S: Storage> Dispatch<S> {
         self.recording = std::mem::take(&mut self.unrecorded).into_values().collect();
         let outcomes = self.recording.iter().map(|(_, outcome)| outcome.clone()).collect();
         let storage = Arc::clone(&self.storage);
-        let handle = self.tasks.spawn(async move { Done::Recorded(storage.record(outcomes).await) });
-        self.tickets.insert(handle.id(), Ticket::Record);
+        let handle = self.tasks.spawn(async move { TaskResult::Recorded(storage.record(outcomes).await) });
+        self.running.insert(handle.id(), Task::Record);
     }
 
     /// An outcome is durable: a final one lets the next of its lane go.
@@ -47,13 +47,13 @@ impl<S: Storage> Dispatch<S> {
     }
 
     pub(super) fn is_drained(&self) -> bool {
-        let posting = self.tickets.values().any(|ticket| matches!(ticket, Ticket::Post(_)));
+        let posting = self.running.values().any(|ticket| matches!(ticket, Task::Post(_)));
         !posting && self.unrecorded.is_empty() && self.recording.is_empty()
     }
 
     /// The time to drain is over.
     pub(super) fn give_in(&self) {
-        let posts = self.tickets.values().filter(|ticket| matches!(ticket, Ticket::Post(_))).count();
+        let posts = self.running.values().filter(|ticket| matches!(ticket, Task::Post(_))).count();
         let unrecorded = self.unrecorded.len() + self.recording.len();
         if posts + unrecorded > 0 {
             warn!(
@@ -103,8 +103,8 @@ impl<S: Storage> Dispatch<S> {
             .map(|(_, outcome)| outcome)
             .collect();
         let now = self.setup.clock.now();
-        for ticket in self.tickets.values() {
-            if let Ticket::Post(Errand { seq: Some(seq), team, .. }) = *ticket
+        for ticket in self.running.values() {
+            if let Task::Post(PostTask { seq: Some(seq), team, .. }) = *ticket
                 && let Some((.., attempts)) = self.scheduler.team(team).event(seq)
             {
                 outcomes.push(Outcome::Deferred {

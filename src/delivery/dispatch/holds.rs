@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::super::Storage;
 use super::super::scheduler::Index;
-use super::{Dispatch, Done, Ticket};
+use super::{Dispatch, Task, TaskResult};
 
 /// The wait after a note that could not be written.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
@@ -54,9 +54,9 @@ impl<S: Storage> Dispatch<S> {
             }
             note.writing = true;
             let (storage, name) = (Arc::clone(&self.storage), Arc::clone(queue.name()));
-            let write = async move { Done::Noted(team, since, storage.note_hold(&name, since).await) };
+            let write = async move { TaskResult::Noted(team, since, storage.note_hold(&name, since).await) };
             let handle = self.tasks.spawn(write);
-            self.tickets.insert(handle.id(), Ticket::Note(team));
+            self.running.insert(handle.id(), Task::Note(team));
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::task;
 use tracing::error;
 
-use super::super::scheduler::{Limits, Starving};
+use super::super::scheduler::{Starving, TeamLimits};
 use super::super::webhook::Endpoint;
 use super::super::{Starved, State, Status, Storage, Target};
 use super::{Dispatch, Note, Way, log};
@@ -73,7 +73,7 @@ impl<S: Storage> Dispatch<S> {
     fn add(&mut self, target: Target, account: usize) {
         let now = self.setup.clock.now();
         let config = &self.setup.config;
-        let limits = Limits {
+        let limits = TeamLimits {
             concurrency: config.concurrency,
             give_up_after: signed(config.give_up_after),
             fallback_after: signed(config.fallback_after),

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Index, Limits};
+use super::{Action, Index, TeamLimits};
 use crate::delivery::window::{Rank, Window};
 use crate::spool::{QUIET, Queued, Urgent, rank};
 
@@ -66,7 +66,7 @@ pub(super) struct Reading {
 /// What a team has queued.
 #[derive(Debug)]
 pub(super) struct Backlog {
-    limits: Limits,
+    limits: TeamLimits,
     /// What is in memory.
     pub(super) window: Window,
     /// Everything queued up to here is in the window.
@@ -90,7 +90,7 @@ pub(super) struct Backlog {
 
 impl Backlog {
     /// One of which all is on disk.
-    pub(super) fn new(limits: Limits, now: Timestamp) -> Self {
+    pub(super) fn new(limits: TeamLimits, now: Timestamp) -> Self {
         Self {
             limits,
             window: Window::default(),

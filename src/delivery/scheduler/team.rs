@@ -25,7 +25,7 @@ const ASKING: Rank = 2;
 
 /// The bounds of a team.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub(crate) struct TeamLimits {
     /// Posts at the same time.
     pub(crate) concurrency: usize,
     /// The age at which an event that fails is given up.
@@ -110,7 +110,7 @@ pub(crate) struct Team {
     pub(super) fallback: Option<Index>,
     /// Where its target is: the scheme, the host and the port of its URL.
     pub(super) host: Arc<str>,
-    pub(super) limits: Limits,
+    pub(super) limits: TeamLimits,
     pub(super) gate: Gate,
     backlog: Backlog,
     in_flight: usize,
@@ -128,7 +128,7 @@ impl Team {
     /// A team whose backlog is on disk.
     pub(crate) fn new(
         (name, account, host): (&str, usize, &str),
-        limits: Limits,
+        limits: TeamLimits,
         mut rng: Rng,
         now: Timestamp,
     ) -> Self {

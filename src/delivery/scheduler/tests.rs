@@ -8,7 +8,7 @@ use crate::event::{Severity, Status};
 use crate::mail::MailId;
 use crate::spool::{Outcome, rank};
 
-const LIMITS: Limits = Limits {
+const LIMITS: TeamLimits = TeamLimits {
     concurrency: 4,
     give_up_after: SignedDuration::from_hours(5 * 24),
     fallback_after: SignedDuration::from_mins(10),

@@ -324,9 +324,8 @@ fn the_other_machine_of_a_pair_closes_the_only_incident_of_its_domain_and_the_li
         let ruling = world.take(&pair("zbx2").with(|identity| identity.trust = trust).closes());
         assert_eq!((ruling.verdict, ruling.external_id.as_deref()), (Verdict::Pass, Some("4711")));
         let told = crate::incident::advice(&ruling.note.expect("a remark")).expect("advice");
-        for part in ["a mail closed", "[rules.instances]", "zbx1@a.example", "zbx2@a.example"] {
-            assert!(told.contains(part), "{told}");
-        }
+        let parts = ["a mail closed", "[rules.instances]", "zbx1@a.example", "zbx2@a.example"];
+        assert!(parts.iter().all(|part| told.contains(part)), "{told}");
     }
     let mut world = World::new();
     world.take(&pair("zbx1"));

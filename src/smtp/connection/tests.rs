@@ -46,8 +46,8 @@ fn edge(change: impl FnOnce(&mut Config)) -> Arc<Edge<Taker>> {
     })
 }
 
-fn entrance() -> Arc<Entrance> {
-    Arc::new(Config::default().entrances.remove(0))
+fn listener() -> Arc<ListenerConfig> {
+    Arc::new(Config::default().listeners.remove(0))
 }
 
 /// A client of a session that runs beside the test.
@@ -61,15 +61,15 @@ struct Dialogue {
 
 impl Dialogue {
     fn start(edge: Arc<Edge<Taker>>) -> Self {
-        Self::at(edge, entrance())
+        Self::at(edge, listener())
     }
 
-    fn at(edge: Arc<Edge<Taker>>, entrance: Arc<Entrance>) -> Self {
+    fn at(edge: Arc<Edge<Taker>>, listener: Arc<ListenerConfig>) -> Self {
         let (stream, ours) = tokio::io::duplex(1024);
         let (end, ending) = watch::channel(None);
         let task = Arc::clone(&edge);
         let served =
-            tokio::spawn(async move { serve(&task, &entrance, ours, Client::default(), ending).await });
+            tokio::spawn(async move { serve(&task, &listener, ours, Client::default(), ending).await });
         Self { edge, stream, end, served, began: Instant::now() }
     }
 
@@ -143,7 +143,7 @@ async fn each_reply_is_one_write_and_so_are_those_to_pipelined_commands() {
         writes: Vec::new(),
     };
     let (_end, ending) = watch::channel(None);
-    serve(&edge(|_| ()), &entrance(), &mut script, Client::default(), ending).await;
+    serve(&edge(|_| ()), &listener(), &mut script, Client::default(), ending).await;
     assert_eq!(
         script.writes,
         [
@@ -368,8 +368,8 @@ async fn a_client_that_waits_costs_little() {
     let (_client, stream) = tokio::io::duplex(64);
     let edge = edge(|_| ());
     let (_end, ending) = watch::channel(None);
-    let entrance = entrance();
-    let future = serve(&edge, &entrance, stream, Client::default(), ending);
+    let listener = listener();
+    let future = serve(&edge, &listener, stream, Client::default(), ending);
     assert!(size_of_val(&future) < 4096, "{} bytes", size_of_val(&future));
 }
 
@@ -389,22 +389,22 @@ fn credible() -> (Arc<Edge<Taker>>, tempfile::TempDir) {
     (Arc::new(edge), folder)
 }
 
-fn entrance_with(change: impl FnOnce(&mut Entrance)) -> Arc<Entrance> {
-    let mut entrance = Entrance::clone(&entrance());
-    change(&mut entrance);
-    Arc::new(entrance)
+fn entrance_with(change: impl FnOnce(&mut ListenerConfig)) -> Arc<ListenerConfig> {
+    let mut listener = ListenerConfig::clone(&listener());
+    change(&mut listener);
+    Arc::new(listener)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_begins_no_handshake_is_closed() {
     let (edge, _folder) = credible();
-    let starttls = entrance_with(|entrance| entrance.tls = TlsMode::Starttls);
+    let starttls = entrance_with(|listener| listener.tls = TlsMode::Starttls);
     let mut asked = Dialogue::at(Arc::clone(&edge), starttls);
     asked.says("STARTTLS\r\n").await;
     assert!(asked.rest().await.ends_with("220 2.0.0 ready for TLS\r\n"));
     assert_eq!(asked.passed(), HANDSHAKE);
 
-    let implicit = entrance_with(|entrance| entrance.tls = TlsMode::Implicit);
+    let implicit = entrance_with(|listener| listener.tls = TlsMode::Implicit);
     let mut silent = Dialogue::at(edge, implicit);
     assert_eq!(silent.rest().await, "");
     assert_eq!(silent.passed(), HANDSHAKE);
@@ -413,7 +413,7 @@ async fn a_client_that_begins_no_handshake_is_closed() {
 #[tokio::test(start_paused = true)]
 async fn a_handshake_does_not_hold_up_the_end_of_the_service() {
     let (edge, _folder) = credible();
-    let mut dialogue = Dialogue::at(edge, entrance_with(|entrance| entrance.tls = TlsMode::Implicit));
+    let mut dialogue = Dialogue::at(edge, entrance_with(|listener| listener.tls = TlsMode::Implicit));
     dialogue.end.send_replace(Some(Instant::now() + Duration::from_secs(10)));
     assert_eq!(dialogue.rest().await, "");
     assert_eq!(dialogue.passed(), Duration::ZERO);
@@ -422,9 +422,9 @@ async fn a_handshake_does_not_hold_up_the_end_of_the_service() {
 #[tokio::test(start_paused = true)]
 async fn a_wrong_login_is_answered_later_each_time_and_a_right_one_at_once() {
     let (edge, _folder) = credible();
-    let plain = entrance_with(|entrance| {
-        entrance.auth = true;
-        entrance.auth_without_tls = true;
+    let plain = entrance_with(|listener| {
+        listener.auth = true;
+        listener.auth_without_tls = true;
     });
     let mut dialogue = Dialogue::at(Arc::clone(&edge), Arc::clone(&plain));
     dialogue.hears().await;
@@ -469,8 +469,8 @@ async fn what_the_next_read_brings_behind_a_refused_data_is_never_obeyed() {
     let (mut client, ours) = tokio::io::duplex(4 * CHUNK);
     client.write_all((one_read() + MAIL).as_bytes()).await.unwrap();
     let (_end, ending) = watch::channel(None);
-    let entrance = entrance();
-    let server = serve(&edge, &entrance, ours, Client::default(), ending);
+    let listener = listener();
+    let server = serve(&edge, &listener, ours, Client::default(), ending);
     let mut replies = String::new();
     let (_, read) = tokio::join!(server, client.read_to_string(&mut replies));
     read.unwrap();
@@ -486,7 +486,7 @@ async fn a_client_that_hears_that_its_data_is_refused_may_go_on() {
     let (end, ending) = watch::channel(None);
     let task = Arc::clone(&edge);
     let served =
-        tokio::spawn(async move { serve(&task, &entrance(), ours, Client::default(), ending).await });
+        tokio::spawn(async move { serve(&task, &listener(), ours, Client::default(), ending).await });
     let mut dialogue = Dialogue { edge, stream, end, served, began: Instant::now() };
     for commands in [one_read().as_str(), "DATA\r\n"] {
         dialogue.says(commands).await;

@@ -35,7 +35,7 @@ impl Session {
     /// looked for before the client gets the refusal, because no client may go on before that.
     pub(super) fn data(&mut self, followed: bool) {
         // Only a client that ends its commands so ends its mails so.
-        let bare_lf = self.entrance.bare_lf && self.ends_by_bare_lf();
+        let bare_lf = self.listener.bare_lf && self.ends_by_bare_lf();
         let refusal = match &self.transaction {
             None => &reply::NEED_MAIL,
             Some(mail) if mail.chunks.is_some() => &reply::CHUNKS_BEGUN,
@@ -99,7 +99,7 @@ impl Session {
     /// The content of the mail is there, or is lost.
     pub(super) fn complete(&mut self, content: Result<Vec<u8>, Lost>) -> Option<Step> {
         let mut transaction = self.transaction.take()?;
-        self.replies = match self.entrance.protocol {
+        self.replies = match self.listener.protocol {
             Protocol::Smtp => 1,
             Protocol::Lmtp => transaction.accepted,
         };
@@ -153,7 +153,7 @@ impl Session {
 
     /// The reply to a client that sends content without an accepted recipient.
     pub(super) fn no_recipients(&self, mail: &Transaction) -> &'static Reply {
-        match self.entrance.protocol {
+        match self.listener.protocol {
             _ if mail.asked == 0 => &reply::NEED_RCPT,
             Protocol::Smtp => &reply::NO_VALID_RECIPIENTS,
             Protocol::Lmtp => &reply::NO_RECIPIENTS,

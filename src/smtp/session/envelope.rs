@@ -36,7 +36,7 @@ impl Session {
             self.refuse(reply);
         } else if self.transaction.is_some() {
             self.refuse(&reply::NESTED_MAIL);
-        } else if !self.entrance.senders.admit(path) {
+        } else if !self.listener.senders.admit(path) {
             if self.strange < MAX_LINES {
                 info!(client = %self.peer(), helo = ?self.client.helo, sender = ?path, "sender refused: not allowed");
             }

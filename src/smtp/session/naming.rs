@@ -1,6 +1,6 @@
 //! XCLIENT in a session (Postfix's XCLIENT_README): a relay says whose mail it brings.
 //!
-//! Only those of the entrance's `xclient` may, by the address that they themselves have, whichever they
+//! Only those of the listener's `xclient` may, by the address that they themselves have, whichever they
 //! have named. From then on the client is the one that they name: for the rules, for the log, and
 //! for what it may do. What the relay itself proved, by AUTH or a certificate, proves nothing of its client.
 //!
@@ -36,7 +36,7 @@ impl Session {
 
     /// Whether who speaks may name its client.
     pub(super) fn may_name_client(&self) -> bool {
-        self.speaker.is_some_and(|speaker| self.entrance.xclient.iter().any(|relay| relay.contains(speaker)))
+        self.speaker.is_some_and(|speaker| self.listener.xclient.iter().any(|relay| relay.contains(speaker)))
     }
 
     pub(super) fn name_client(&mut self, said: Option<Said>) {

@@ -1,4 +1,4 @@
-//! The part of a session that makes it safe: STARTTLS (RFC 3207), AUTH (RFC 4954), and what an entrance asks of
+//! The part of a session that makes it safe: STARTTLS (RFC 3207), AUTH (RFC 4954), and what a listener asks of
 //! both before it takes a mail.
 
 use tracing::info;
@@ -9,9 +9,9 @@ use std::net::IpAddr;
 use crate::smtp::auth;
 use crate::smtp::auth::{Exchange, Mechanism, Turn};
 use crate::smtp::command;
-use crate::smtp::entrance::TlsMode;
 use crate::smtp::lenience::{self, Repairs};
-use crate::smtp::logins::Verdict;
+use crate::smtp::listener_config::TlsMode;
+use crate::smtp::logins::LoginVerdict;
 use crate::smtp::reply;
 use crate::smtp::reply::Reply;
 use crate::smtp::xclient;
@@ -54,25 +54,25 @@ impl Session {
     }
 
     /// The answer to [`Step::Authenticate`] with the login of `name`.
-    pub fn login_is(&mut self, name: String, verdict: Verdict) {
+    pub fn login_is(&mut self, name: String, verdict: LoginVerdict) {
         // A name that is longer than any user's is not worth more of the log.
         let shown: String = name.chars().take(MAX_SHOWN).collect();
         match verdict {
-            Verdict::Right => {
+            LoginVerdict::Right => {
                 info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login");
                 self.client.user = Some(name);
                 self.logged_in = true;
                 self.answer(&reply::LOGGED_IN);
             }
-            Verdict::Wrong(_) => {
+            LoginVerdict::Wrong(_) => {
                 info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login refused");
                 self.refuse(&reply::LOGIN_REFUSED);
             }
-            Verdict::Later => {
+            LoginVerdict::Later => {
                 info!(client = %self.peer(), helo = ?self.client.helo, user = ?shown, "login not checked");
                 self.refuse(&reply::LOGIN_LATER);
             }
-            Verdict::TooMany => self.close(&reply::TOO_MANY_LOGINS),
+            LoginVerdict::TooMany => self.close(&reply::TOO_MANY_LOGINS),
         }
     }
 
@@ -93,9 +93,9 @@ impl Session {
 
     /// What a client has to do before its first mail.
     pub(super) fn unready(&self) -> Option<&'static Reply> {
-        if self.entrance.require_tls && self.client.tls.is_none() {
+        if self.listener.require_tls && self.client.tls.is_none() {
             Some(&reply::NEED_TLS)
-        } else if self.entrance.require_auth && !self.is_authenticated() && !self.logged_in {
+        } else if self.listener.require_auth && !self.is_authenticated() && !self.logged_in {
             Some(&reply::NEED_LOGIN)
         } else {
             None
@@ -137,7 +137,7 @@ impl Session {
                 Some(mechanism) => return self.go_on(mechanism.begin(initial)),
                 None => &reply::UNKNOWN_MECHANISM,
             }
-        } else if self.entrance.auth {
+        } else if self.listener.auth {
             &reply::LOGIN_NEEDS_TLS
         } else {
             &reply::NOT_IMPLEMENTED
@@ -148,7 +148,7 @@ impl Session {
 
     /// Goes on with a login by a line of the client.
     pub(super) fn converse(&mut self, exchange: Exchange, line: &[u8]) -> Option<Step> {
-        if self.entrance.public && !line.ends_with(b"\r\n") {
+        if self.listener.public && !line.ends_with(b"\r\n") {
             self.close(&reply::BARE_LF);
             return None;
         }
@@ -161,7 +161,7 @@ impl Session {
         let start = self.partial.iter().chain(head).take(AUTH.len()).map(u8::to_ascii_uppercase);
         if self.exchange.is_some() || start.eq(AUTH.iter().copied()) {
             auth::MAX_LINE
-        } else if self.entrance.lenient {
+        } else if self.listener.lenient {
             lenience::MAX_LINE
         } else {
             command::MAX_LINE
@@ -192,17 +192,17 @@ impl Session {
 
     fn offers_tls(&self) -> bool {
         let may = self.client.tls.is_none() && self.naming == Naming::Open;
-        may && self.entrance.tls == TlsMode::Starttls
+        may && self.listener.tls == TlsMode::Starttls
     }
 
     fn offers_auth(&self) -> bool {
-        let safe = self.client.tls.is_some() || self.entrance.auth_without_tls;
-        (self.entrance.auth && safe) || self.takes_any_login()
+        let safe = self.client.tls.is_some() || self.listener.auth_without_tls;
+        (self.listener.auth && safe) || self.takes_any_login()
     }
 
     /// Whether the client is in a network whose senders must log in somewhere but have nothing to log in with.
     fn takes_any_login(&self) -> bool {
-        let own = &self.entrance.accept_any_login;
+        let own = &self.listener.accept_any_login;
         self.client.address.is_some_and(|address| own.iter().any(|network| network.contains(address)))
     }
 }
@@ -211,7 +211,7 @@ impl Session {
 mod tests {
     use super::super::tests::Talk;
     use super::*;
-    use crate::smtp::Entrance;
+    use crate::smtp::ListenerConfig;
 
     const GREETED: &str = "220, 250";
     /// `hive` with the password `right`, for PLAIN.
@@ -219,15 +219,15 @@ mod tests {
     const WRONG: &str = "AGhpdmUAd3Jvbmc=";
     const MAIL: &str = "MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nx\r\n.\r\n";
 
-    fn talk(change: impl FnOnce(&mut Entrance)) -> Talk {
+    fn talk(change: impl FnOnce(&mut ListenerConfig)) -> Talk {
         Talk::at(change)
     }
 
     /// A session with STARTTLS and users.
     fn safe() -> Talk {
-        talk(|entrance| {
-            entrance.tls = TlsMode::Starttls;
-            entrance.auth = true;
+        talk(|listener| {
+            listener.tls = TlsMode::Starttls;
+            listener.auth = true;
         })
     }
 
@@ -248,10 +248,10 @@ mod tests {
 
     #[test]
     fn nothing_said_before_the_handshake_is_true_after_it() {
-        let mut talk = talk(|entrance| {
-            entrance.tls = TlsMode::Starttls;
-            entrance.auth = true;
-            entrance.auth_without_tls = true;
+        let mut talk = talk(|listener| {
+            listener.tls = TlsMode::Starttls;
+            listener.auth = true;
+            listener.auth_without_tls = true;
         });
         talk.says(format!("EHLO evil\r\nAUTH PLAIN {RIGHT}\r\n"));
         assert_eq!(
@@ -268,9 +268,9 @@ mod tests {
 
     #[test]
     fn a_relay_names_its_client_after_the_handshake_and_no_handshake_follows() {
-        let mut talk = talk(|entrance| {
-            entrance.tls = TlsMode::Starttls;
-            entrance.xclient = vec!["192.0.2.7".parse().unwrap()];
+        let mut talk = talk(|listener| {
+            listener.tls = TlsMode::Starttls;
+            listener.xclient = vec!["192.0.2.7".parse().unwrap()];
         });
         assert_eq!(talk.codes("STARTTLS\r\n"), "220, 220 2.0.0");
         talk.codes("XCLIENT ADDR=10.0.0.2\r\n");
@@ -284,11 +284,11 @@ mod tests {
 
     #[test]
     fn a_login_of_the_relay_is_not_that_of_its_client() {
-        let mut talk = talk(|entrance| {
-            entrance.auth = true;
-            entrance.auth_without_tls = true;
-            entrance.require_auth = true;
-            entrance.xclient = vec!["192.0.2.7".parse().unwrap()];
+        let mut talk = talk(|listener| {
+            listener.auth = true;
+            listener.auth_without_tls = true;
+            listener.require_auth = true;
+            listener.xclient = vec!["192.0.2.7".parse().unwrap()];
         });
         let auth = format!("AUTH PLAIN {RIGHT}\r\n");
         assert_eq!(
@@ -300,10 +300,10 @@ mod tests {
 
     #[test]
     fn a_bare_lf_ends_no_line_of_a_login_where_anybody_may_come() {
-        let mut talk = talk(|entrance| {
-            entrance.auth = true;
-            entrance.auth_without_tls = true;
-            entrance.public = true;
+        let mut talk = talk(|listener| {
+            listener.auth = true;
+            listener.auth_without_tls = true;
+            listener.public = true;
         });
         assert_eq!(talk.codes("AUTH LOGIN\r\naGl2ZQ==\n"), "220, 334, 500 5.5.2");
         assert_eq!(talk.closed, Some(false));
@@ -350,11 +350,11 @@ mod tests {
 
     #[test]
     fn no_mail_comes_before_what_the_entrance_requires() {
-        let mut talk = talk(|entrance| {
-            entrance.tls = TlsMode::Starttls;
-            entrance.auth = true;
-            entrance.require_tls = true;
-            entrance.require_auth = true;
+        let mut talk = talk(|listener| {
+            listener.tls = TlsMode::Starttls;
+            listener.auth = true;
+            listener.require_tls = true;
+            listener.require_auth = true;
         });
         assert_eq!(
             talk.says("MAIL FROM:<a>\r\n").lines().last(),
@@ -369,9 +369,9 @@ mod tests {
 
     #[test]
     fn a_client_certificate_is_as_good_as_a_login() {
-        let mut talk = talk(|entrance| {
-            entrance.tls = TlsMode::Starttls;
-            entrance.require_auth = true;
+        let mut talk = talk(|listener| {
+            listener.tls = TlsMode::Starttls;
+            listener.require_auth = true;
         });
         talk.tls.subject = Some("CN=hive.example".into());
         assert_eq!(talk.codes("MAIL FROM:<a>\r\nSTARTTLS\r\n"), "220, 530 5.7.0, 220 2.0.0");
@@ -387,9 +387,9 @@ mod tests {
             talk.codes("EHLO a\r\nAUTH LOGIN\r\nNOOP\r\n"),
             format!("{GREETED}, 538 5.7.11, 250 2.0.0")
         );
-        let mut without = super::tests::talk(|entrance| {
-            entrance.auth = true;
-            entrance.auth_without_tls = true;
+        let mut without = super::tests::talk(|listener| {
+            listener.auth = true;
+            listener.auth_without_tls = true;
         });
         without.says("");
         assert_eq!(offered(&mut without), ["AUTH PLAIN LOGIN"]);
@@ -447,9 +447,9 @@ mod tests {
 
     #[test]
     fn a_network_that_may_say_anything_is_let_in_as_nobody() {
-        let mut talk = talk(|entrance| {
-            entrance.accept_any_login = vec!["192.0.2.0/24".parse().unwrap()];
-            entrance.require_auth = true;
+        let mut talk = talk(|listener| {
+            listener.accept_any_login = vec!["192.0.2.0/24".parse().unwrap()];
+            listener.require_auth = true;
         });
         talk.says("");
         assert_eq!(offered(&mut talk), ["AUTH PLAIN LOGIN"]);
@@ -459,8 +459,8 @@ mod tests {
         talk.says(MAIL);
         assert_eq!(talk.mails[0].envelope.client.user, None);
 
-        let mut stranger = super::tests::talk(|entrance| {
-            entrance.accept_any_login = vec!["198.51.100.0/24".parse().unwrap()];
+        let mut stranger = super::tests::talk(|listener| {
+            listener.accept_any_login = vec!["198.51.100.0/24".parse().unwrap()];
         });
         stranger.says("");
         assert_eq!(offered(&mut stranger), [""; 0]);
@@ -470,8 +470,8 @@ mod tests {
     #[test]
     fn a_client_whose_logins_are_not_looked_at_is_told_to_come_again_or_goes() {
         let mut talk = encrypted();
-        talk.session_login_is(Verdict::Later);
-        talk.session_login_is(Verdict::TooMany);
+        talk.session_login_is(LoginVerdict::Later);
+        talk.session_login_is(LoginVerdict::TooMany);
         assert_eq!(talk.codes("NOOP\r\n"), "454 4.7.0, 421 4.7.0");
     }
 }

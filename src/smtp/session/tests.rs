@@ -9,7 +9,7 @@ use crate::document;
 use crate::mail::{Envelope, MailId, Origin, Tls};
 use crate::smtp::Refusal;
 use crate::smtp::command;
-use crate::smtp::logins::Verdict;
+use crate::smtp::logins::LoginVerdict;
 
 mod chunking;
 mod entry;
@@ -49,20 +49,20 @@ impl Talk {
         talk
     }
 
-    /// At an entrance with other rules.
-    pub(super) fn at(change: impl FnOnce(&mut Entrance)) -> Self {
-        Self::with(|config| change(&mut config.entrances[0]))
+    /// At a listener with other rules.
+    pub(super) fn at(change: impl FnOnce(&mut ListenerConfig)) -> Self {
+        Self::with(|config| change(&mut config.listeners[0]))
     }
 
     fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { hostname: "mx.example".into(), ..Config::default() };
         change(&mut config);
         let tls = Tls { version: "TLSv1.3".into(), cipher: "TLS_AES_256_GCM_SHA384".into(), subject: None };
-        let entrance = Arc::new(config.entrances[0].clone());
+        let listener = Arc::new(config.listeners[0].clone());
         let clock = Arc::new(Manual::new("2026-11-20T17:04:05Z".parse().unwrap()));
         let rates = Arc::new(Rates::new(config.rates.clone()));
         let time = Arc::clone(&clock);
-        let session = Session::new(Arc::new(config), entrance, time, client()).counted_by(rates);
+        let session = Session::new(Arc::new(config), listener, time, client()).counted_by(rates);
         Self { session, clock, mails: Vec::new(), outcome: Ok(id()), closed: None, tls }
     }
 
@@ -96,7 +96,8 @@ impl Talk {
                 }
                 Step::Authenticate(login) => {
                     let right = login.password.expose() == "right";
-                    let verdict = if right { Verdict::Right } else { Verdict::Wrong(Duration::ZERO) };
+                    let verdict =
+                        if right { LoginVerdict::Right } else { LoginVerdict::Wrong(Duration::ZERO) };
                     self.session.login_is(login.name, verdict);
                 }
             }
@@ -128,7 +129,7 @@ impl Talk {
         self.session.encrypted(self.tls.clone());
     }
 
-    pub(super) fn session_login_is(&mut self, verdict: Verdict) {
+    pub(super) fn session_login_is(&mut self, verdict: LoginVerdict) {
         self.session.login_is("hive".into(), verdict);
     }
 

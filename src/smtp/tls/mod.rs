@@ -1,4 +1,4 @@
-//! TLS at the entrances (RFC 8446, RFC 5246 with the suites that are still good): what is presented to clients,
+//! TLS at the listeners (RFC 8446, RFC 5246 with the suites that are still good): what is presented to clients,
 //! and whose certificates are taken from them.
 //!
 //! It promises that the files are read anew when they change, without an end of any session; that files which do

@@ -18,7 +18,7 @@ use crate::time::signed;
 
 use super::{Fault, Vitals};
 
-/// For how many beats a team may be held or out of reach before that stops the heart: a lost connection is found
+/// For how many beats a team may be held or out of reach before that stops the check: a lost connection is found
 /// and made anew within one.
 const BEATS: u32 = 3;
 
@@ -54,7 +54,7 @@ impl Flow {
 }
 
 /// What beats.
-pub struct Heart {
+pub struct HealthCheck {
     vitals: Vitals,
     pinger: Pinger,
     flow: Flow,
@@ -64,8 +64,8 @@ pub struct Heart {
     unheard: bool,
 }
 
-impl Heart {
-    /// A heart that beats every `interval`.
+impl HealthCheck {
+    /// A check that beats every `interval`.
     pub fn new(vitals: Vitals, pinger: Pinger, interval: Duration) -> Self {
         let patience = signed(interval * BEATS);
         let flow = Flow { patience, stuck: HashMap::new() };
@@ -112,13 +112,13 @@ impl Heart {
     }
 }
 
-/// Lets `heart` beat every `interval`.
-pub async fn run(mut heart: Heart, interval: Duration) {
+/// Lets `check` beat every `interval`.
+pub async fn run(mut check: HealthCheck, interval: Duration) {
     let mut beats = tokio::time::interval(interval);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         beats.tick().await;
-        _ = heart.beat().await;
+        _ = check.beat().await;
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::context::Context;
 use crate::delivery::Status;
-use crate::smtp::{Entrance, TlsMode};
+use crate::smtp::{ListenerConfig, TlsMode};
 use crate::spool::Memo;
 
 /// How long each part may take to answer.
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where our own client comes in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Door {
+pub struct LocalEndpoint {
     address: Place,
     /// Whether it must be greeted there with 220. Where only others are let in, or TLS comes first, any answer shows
     /// that somebody opens.
@@ -36,13 +36,13 @@ enum Place {
     Unix(PathBuf),
 }
 
-impl Door {
-    /// The first of these sockets, each with its entrance and its address in words, that greets a plain client of
+impl LocalEndpoint {
+    /// The first of these sockets, each with its listener and its address in words, that greets a plain client of
     /// this machine; or else the first.
-    pub fn of<'a>(sockets: impl IntoIterator<Item = (&'a Entrance, String)>) -> Option<Self> {
-        let doors: Vec<Self> = sockets
+    pub fn of<'a>(sockets: impl IntoIterator<Item = (&'a ListenerConfig, String)>) -> Option<Self> {
+        let endpoints: Vec<Self> = sockets
             .into_iter()
-            .filter_map(|(entrance, name)| {
+            .filter_map(|(listener, name)| {
                 let (address, own) = match name.strip_prefix("unix:") {
                     Some(path) => (Place::Unix(path.into()), None),
                     None => {
@@ -53,12 +53,12 @@ impl Door {
                 let among = |networks: &[crate::network::Network]| {
                     own.is_some_and(|own| networks.iter().any(|network| network.contains(own)))
                 };
-                let let_in = own.is_none() || entrance.allow.as_deref().is_none_or(among);
-                let greets = entrance.tls != TlsMode::Implicit && let_in && !among(&entrance.proxies);
+                let let_in = own.is_none() || listener.allow.as_deref().is_none_or(among);
+                let greets = listener.tls != TlsMode::Implicit && let_in && !among(&listener.proxies);
                 Some(Self { address, greets })
             })
             .collect();
-        doors.iter().find(|door| door.greets).or(doors.first()).cloned()
+        endpoints.iter().find(|endpoint| endpoint.greets).or(endpoints.first()).cloned()
     }
 
     /// Comes in as a client would.
@@ -116,14 +116,14 @@ pub struct Fault {
 /// What is looked at.
 #[derive(Clone)]
 pub struct Vitals {
-    door: Option<Door>,
+    endpoint: Option<LocalEndpoint>,
     pub(super) context: Context,
 }
 
 impl Vitals {
-    /// Those of the gateway of `context`, whose listener is reached by `door`.
-    pub fn new(door: Option<Door>, context: Context) -> Self {
-        Self { door, context }
+    /// Those of the gateway of `context`, whose listener is reached by `endpoint`.
+    pub fn new(endpoint: Option<LocalEndpoint>, context: Context) -> Self {
+        Self { endpoint, context }
     }
 
     /// Comes in as a client.
@@ -131,8 +131,8 @@ impl Vitals {
     /// # Errors
     /// The listener does not greet.
     pub async fn accept(&self) -> Result<(), Fault> {
-        match &self.door {
-            Some(door) => door.try_it().await,
+        match &self.endpoint {
+            Some(endpoint) => endpoint.try_it().await,
             None => Err(Fault { part: "accept", problem: "nothing listens".to_owned(), silent: true }),
         }
     }
@@ -181,21 +181,22 @@ mod tests {
 
     #[test]
     fn the_door_is_the_first_entrance_that_greets_a_client_of_this_machine() {
-        let inet = |text: &str| Entrance::new(Address::Inet(text.parse().unwrap()));
+        let inet = |text: &str| ListenerConfig::new(Address::Inet(text.parse().unwrap()));
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
-        let submissions = Entrance { tls: TlsMode::Implicit, ..inet("0.0.0.0:465") };
-        let relays = Entrance { allow: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..inet("0.0.0.0:25") };
+        let submissions = ListenerConfig { tls: TlsMode::Implicit, ..inet("0.0.0.0:465") };
+        let relays =
+            ListenerConfig { allow: Some(vec!["192.0.2.0/24".parse().unwrap()]), ..inet("0.0.0.0:25") };
         let any = inet("[::]:0");
         let sockets = [(&submissions, "0.0.0.0:465"), (&relays, "0.0.0.0:25"), (&any, "[::]:2525")];
-        let door = |sockets: &[(&Entrance, &str)]| {
-            Door::of(sockets.iter().map(|(entrance, name)| (*entrance, (*name).to_owned())))
+        let endpoint = |sockets: &[(&ListenerConfig, &str)]| {
+            LocalEndpoint::of(sockets.iter().map(|(listener, name)| (*listener, (*name).to_owned())))
         };
-        let open = door(&sockets).unwrap();
-        assert_eq!(open, Door { address: Place::Tcp(at("[::1]:2525")), greets: true });
-        let shut = door(&sockets[..1]).unwrap();
-        assert_eq!(shut, Door { address: Place::Tcp(at("127.0.0.1:465")), greets: false });
-        let unix = door(&[(&any, "unix:/run/lmtp")]).unwrap();
-        assert_eq!(unix, Door { address: Place::Unix("/run/lmtp".into()), greets: true });
-        assert_eq!(door(&[]), None);
+        let open = endpoint(&sockets).unwrap();
+        assert_eq!(open, LocalEndpoint { address: Place::Tcp(at("[::1]:2525")), greets: true });
+        let shut = endpoint(&sockets[..1]).unwrap();
+        assert_eq!(shut, LocalEndpoint { address: Place::Tcp(at("127.0.0.1:465")), greets: false });
+        let unix = endpoint(&[(&any, "unix:/run/lmtp")]).unwrap();
+        assert_eq!(unix, LocalEndpoint { address: Place::Unix("/run/lmtp".into()), greets: true });
+        assert_eq!(endpoint(&[]), None);
     }
 }

@@ -40,7 +40,7 @@ const BATCH: usize = 256;
 const LOOK_BACK: usize = 1_000;
 
 /// The one that looks after the deliveries.
-pub struct Watchman {
+pub struct OutageMonitor {
     context: Context,
     /// The config's word, which a reload may change.
     settings: watch::Receiver<Notices>,
@@ -56,7 +56,7 @@ pub struct Watchman {
     status_line: String,
 }
 
-impl Watchman {
+impl OutageMonitor {
     /// One for the gateway of `context`, named `hostname`, that goes by `settings` and hears what `failed`.
     pub fn new(
         settings: watch::Receiver<Notices>,
@@ -65,7 +65,7 @@ impl Watchman {
         context: Context,
         failed: mpsc::UnboundedReceiver<u64>,
     ) -> Self {
-        let mut watchman = Self {
+        let mut monitor = Self {
             settings,
             smarthost: None,
             team: None,
@@ -78,8 +78,8 @@ impl Watchman {
             since: BTreeMap::new(),
             status_line: String::new(),
         };
-        watchman.adopt();
-        watchman
+        monitor.adopt();
+        monitor
     }
 
     /// Goes by what the config says now.

@@ -22,7 +22,7 @@ struct World {
     rng: Rng,
     now: Timestamp,
     scheduler: Scheduler,
-    limits: Limits,
+    limits: TeamLimits,
     weather: Weather,
     next_seq: u64,
     spool: BTreeMap<u64, Queued>,
@@ -51,7 +51,7 @@ fn nature(seq: u64) -> u16 {
     }
 }
 
-fn one_team(limits: Limits, rng: &mut Rng, now: Timestamp) -> Scheduler {
+fn one_team(limits: TeamLimits, rng: &mut Rng, now: Timestamp) -> Scheduler {
     let mut scheduler = Scheduler::new(Plan::Unlimited, SignedDuration::from_secs(30));
     let account = scheduler.add_account("default", Some(&[]), now);
     scheduler.add_team(("soc", account, ""), limits, rng.fork(), now);
@@ -62,7 +62,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let window = rng.usize(10..60);
-        let limits = Limits {
+        let limits = TeamLimits {
             fallback_after: SignedDuration::MAX,
             probe: rng.bool(),
             urgent: window / 4,

@@ -3,7 +3,7 @@
 use super::*;
 
 fn lmtp() -> Talk {
-    Talk::at(|entrance| entrance.protocol = Protocol::Lmtp)
+    Talk::at(|listener| listener.protocol = Protocol::Lmtp)
 }
 
 #[test]

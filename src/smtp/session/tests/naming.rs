@@ -8,7 +8,7 @@ use super::*;
 
 /// A talk with the relay at 192.0.2.7, who may name its client.
 fn relay() -> Talk {
-    Talk::at(|entrance| entrance.xclient = vec!["192.0.2.0/29".parse().unwrap()])
+    Talk::at(|listener| listener.xclient = vec!["192.0.2.0/29".parse().unwrap()])
 }
 
 fn address(text: &str) -> Option<IpAddr> {
@@ -50,7 +50,7 @@ fn nobody_else_names_a_client_and_nobody_is_made_one_who_may() {
     assert_eq!(talk.codes("XCLIENT ADDR=203.0.113.9\r\nXCLIENT LOGIN=a\r\n"), "220, 220, 220");
     assert_eq!(talk.session.client.address, address("203.0.113.9"));
     assert_eq!(talk.session.client.relay, address("192.0.2.7"));
-    let mut outside = Talk::at(|entrance| entrance.xclient = vec!["203.0.113.0/24".parse().unwrap()]);
+    let mut outside = Talk::at(|listener| listener.xclient = vec!["203.0.113.0/24".parse().unwrap()]);
     assert_eq!(outside.codes("XCLIENT ADDR=203.0.113.9\r\n"), "220, 550 5.7.0");
     let mut local = relay();
     local.session.speaker = None;
@@ -121,9 +121,9 @@ fn a_client_whose_bytes_are_piped_on_names_itself_nothing() {
 
 #[test]
 fn a_client_that_was_named_cannot_make_the_relay_of_itself_by_a_handshake() {
-    let mut talk = Talk::at(|entrance| {
-        entrance.xclient = vec!["192.0.2.0/29".parse().unwrap()];
-        entrance.tls = crate::smtp::entrance::TlsMode::Starttls;
+    let mut talk = Talk::at(|listener| {
+        listener.xclient = vec!["192.0.2.0/29".parse().unwrap()];
+        listener.tls = crate::smtp::listener_config::TlsMode::Starttls;
     });
     assert!(talk.says("EHLO relay\r\n").contains("STARTTLS"));
     talk.says("XCLIENT ADDR=203.0.113.9\r\n");
@@ -132,9 +132,9 @@ fn a_client_that_was_named_cannot_make_the_relay_of_itself_by_a_handshake() {
     assert_eq!(talk.codes("STARTTLS\r\nXCLIENT ADDR=127.0.0.1\r\n"), "503 5.5.1, 503 5.5.1");
     assert_eq!(talk.session.client.address, address("203.0.113.9"));
     // Within TLS that the relay began itself it names its client, after the handshake.
-    let mut talk = Talk::at(|entrance| {
-        entrance.xclient = vec!["192.0.2.0/29".parse().unwrap()];
-        entrance.tls = crate::smtp::entrance::TlsMode::Starttls;
+    let mut talk = Talk::at(|listener| {
+        listener.xclient = vec!["192.0.2.0/29".parse().unwrap()];
+        listener.tls = crate::smtp::listener_config::TlsMode::Starttls;
     });
     talk.says("STARTTLS\r\n");
     assert_eq!(talk.codes("XCLIENT ADDR=203.0.113.9\r\n"), "220");

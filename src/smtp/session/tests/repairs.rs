@@ -3,7 +3,7 @@
 use super::*;
 
 fn lenient() -> Talk {
-    Talk::at(|entrance| entrance.lenient = true)
+    Talk::at(|listener| listener.lenient = true)
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_bare_lf_behind_a_command_ends_a_session_with_a_stranger() {
     for line in ["NOOP\n", "MAIL FROM:<a>\n", "\n", &long] {
         let near_an_end = |at: &usize| *at < 5 || line.len() - at < 5;
         for at in (0..line.len()).filter(near_an_end) {
-            let mut talk = Talk::at(|entrance| entrance.public = true);
+            let mut talk = Talk::at(|listener| listener.public = true);
             talk.says("EHLO a\r\n");
             let said = talk.codes(&line[..at]) + &talk.codes(&line[at..]);
             assert_eq!((said.as_str(), talk.closed), ("500 5.5.2", Some(false)), "{line:?} cut at {at}");
@@ -63,14 +63,14 @@ fn a_bare_lf_behind_a_command_ends_a_session_with_a_stranger() {
     }
     let long = "x".repeat(9999) + "\r\nNOOP\r\n";
     for at in [0, 1, command::MAX_LINE, 9999, 10_000, 10_001] {
-        let mut talk = Talk::at(|entrance| entrance.public = true);
+        let mut talk = Talk::at(|listener| listener.public = true);
         talk.says("");
         let said = [talk.codes(&long[..at]), talk.codes(&long[at..])];
         assert_eq!(said.join(", ").trim_start_matches(", "), "500 5.5.2, 250 2.0.0", "cut at {at}");
     }
     // The line is too long by its last octet alone.
     let edge = "x".repeat(command::MAX_LINE - 1) + "\r\nNOOP\r\n";
-    let mut talk = Talk::at(|entrance| entrance.public = true);
+    let mut talk = Talk::at(|listener| listener.public = true);
     talk.says("");
     assert_eq!(talk.codes(&edge[..command::MAX_LINE]), "");
     assert_eq!(talk.codes(&edge[command::MAX_LINE..]), "500 5.5.2, 250 2.0.0");

@@ -1,4 +1,4 @@
-//! Whether the rules of an entrance make sense: what no client could do, what everybody could, and what works and
+//! Whether the rules of a listener make sense: what no client could do, what everybody could, and what works and
 //! is most likely not meant so. Each is told at its place in the config.
 
 use std::ops::Range;
@@ -7,9 +7,9 @@ use crate::diagnostic::{Diagnostic, Source};
 use crate::document::Table;
 use crate::network::hold_everything;
 
-use super::{Address, Entrance, TlsMode};
+use super::{Address, ListenerConfig, TlsMode};
 
-/// What the rest of `[smtp]` has to offer to an entrance.
+/// What the rest of `[smtp]` has to offer to a listener.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::smtp) struct Site {
     /// Whether there are certificates to present.
@@ -20,7 +20,7 @@ pub(in crate::smtp) struct Site {
     pub users: bool,
 }
 
-impl Entrance {
+impl ListenerConfig {
     /// Reports what is asked of clients and cannot be done by any.
     pub(super) fn refuse_what_cannot_be(&self, table: &mut Table<'_>, site: Site) {
         let encrypted = self.tls != TlsMode::Off;
@@ -156,7 +156,7 @@ mod tests {
             listener("address = 'systemd:smtp'\nmode = '0660'").unwrap_err(),
             ["3:8: a socket of systemd has the mode that its unit gives it"]
         );
-        assert_eq!(listener("address = 'unix:/s'\nmode = '0666'").unwrap().entrances[0].mode, 0o666);
+        assert_eq!(listener("address = 'unix:/s'\nmode = '0666'").unwrap().listeners[0].mode, 0o666);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! An entrance: an address to listen on, with its own rules of entry.
+//! A listener: an address to listen on, with its own rules of entry.
 //!
-//! `listen` in `[smtp]` makes entrances with the default rules; each `[[smtp.listener]]` is one with its own.
+//! `listen` in `[smtp]` makes listeners with the default rules; each `[[smtp.listener]]` is one with its own.
 
 use std::fmt;
 use std::io;
@@ -16,9 +16,9 @@ use crate::network::hold_everything;
 
 use super::Senders;
 
-mod sense;
+mod validate;
 
-pub(super) use sense::Site;
+pub(super) use validate::Site;
 
 /// What an operator may write for an address.
 const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.0.0.0:25` or `[::1]:2525`; `unix:/PATH`; \
@@ -26,7 +26,7 @@ const ADDRESS_HELP: &str = "an address and a port, such as `127.0.0.1:2525`, `0.
 
 /// An address to listen on and who comes in there, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entrance {
+pub struct ListenerConfig {
     /// `address`.
     pub address: Address,
     /// `protocol`: what is spoken. SMTP.
@@ -68,7 +68,7 @@ pub struct Entrance {
     pub declared: bool,
 }
 
-/// Where an entrance is.
+/// Where a listener is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
     /// A TCP port.
@@ -142,10 +142,10 @@ impl Address {
     }
 }
 
-impl Entrance {
-    /// An entrance at `address` with the default rules.
+impl ListenerConfig {
+    /// A listener at `address` with the default rules.
     pub fn new(address: Address) -> Self {
-        let mut entrance = Self {
+        let mut listener = Self {
             address,
             protocol: Protocol::Smtp,
             tls: TlsMode::Off,
@@ -164,8 +164,8 @@ impl Entrance {
             public: false,
             declared: false,
         };
-        entrance.public = entrance.public_by_default();
-        entrance
+        listener.public = listener.public_by_default();
+        listener
     }
 
     /// Whether anybody may reach it, as far as the config tells.
@@ -189,13 +189,13 @@ impl Entrance {
     /// # Errors
     /// An inherited socket turns out to be public, and may not be lenient.
     pub(super) fn opened(&self, address: Option<SocketAddr>) -> io::Result<Self> {
-        let mut entrance = self.clone();
+        let mut listener = self.clone();
         let far = address.filter(|address| !address.ip().is_loopback());
         if let (Address::Inherited(_), Some(address)) = (&self.address, far)
             && !self.declared
             && !self.is_fenced()
         {
-            entrance.public = true;
+            listener.public = true;
             if self.bare_lf {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -212,7 +212,7 @@ impl Entrance {
                 ));
             }
         }
-        Ok(entrance)
+        Ok(listener)
     }
 
     /// Reads a `[[smtp.listener]]`; none if it has no address.
@@ -225,11 +225,11 @@ impl Entrance {
                 None
             }
         };
-        let mut entrance = Self::new(address?);
+        let mut listener = Self::new(address?);
         let protocol = table.value("protocol").map(|value| value.span());
-        entrance.protocol = table.word("protocol").unwrap_or_default();
+        listener.protocol = table.word("protocol").unwrap_or_default();
         if let (Some(span), Protocol::Lmtp, Address::Inet(address)) =
-            (protocol, entrance.protocol, &entrance.address)
+            (protocol, listener.protocol, &listener.address)
             && address.port() == 25
         {
             table.error(
@@ -238,17 +238,17 @@ impl Entrance {
                 "a mail server that comes here expects SMTP (RFC 2033 section 5): choose another port, or a socket",
             );
         }
-        entrance.tls = table.word("tls").unwrap_or_default();
-        entrance.require_tls = table.boolean("require-tls").unwrap_or_default();
-        entrance.require_auth = table.boolean("require-auth").unwrap_or_default();
-        entrance.auth = table.boolean("auth").unwrap_or(site.users);
-        entrance.auth_without_tls = table.boolean("auth-without-tls").unwrap_or_default();
-        entrance.accept_any_login = networks(table, "accept-any-login").unwrap_or_default();
+        listener.tls = table.word("tls").unwrap_or_default();
+        listener.require_tls = table.boolean("require-tls").unwrap_or_default();
+        listener.require_auth = table.boolean("require-auth").unwrap_or_default();
+        listener.auth = table.boolean("auth").unwrap_or(site.users);
+        listener.auth_without_tls = table.boolean("auth-without-tls").unwrap_or_default();
+        listener.accept_any_login = networks(table, "accept-any-login").unwrap_or_default();
         if let Some(mode) = table.string("mode") {
             match u32::from_str_radix(&mode.value, 8) {
                 Ok(bits) if bits <= 0o777 => {
-                    entrance.mode = bits;
-                    entrance.refuse_mode(table, mode.span);
+                    listener.mode = bits;
+                    listener.refuse_mode(table, mode.span);
                 }
                 _ => table.error(
                     mode.span,
@@ -257,18 +257,18 @@ impl Entrance {
                 ),
             }
         }
-        entrance.refuse_what_cannot_be(table, site);
-        entrance.allow = networks(table, "allow");
-        entrance.senders = Senders::read(table, senders);
-        entrance.proxies = networks(table, "proxies").unwrap_or_default();
-        entrance.xclient = networks(table, "xclient").unwrap_or_default();
+        listener.refuse_what_cannot_be(table, site);
+        listener.allow = networks(table, "allow");
+        listener.senders = Senders::read(table, senders);
+        listener.proxies = networks(table, "proxies").unwrap_or_default();
+        listener.xclient = networks(table, "xclient").unwrap_or_default();
         let lenient = table.value("lenient").map(|value| value.span());
-        entrance.lenient = table.boolean("lenient").unwrap_or_default();
-        entrance.refuse_everybodys_word(table);
+        listener.lenient = table.boolean("lenient").unwrap_or_default();
+        listener.refuse_everybodys_word(table);
         let public = table.boolean("public");
-        entrance.declared = public.is_some();
-        entrance.public = public.unwrap_or_else(|| entrance.public_by_default());
-        if let (Some(span), true, true) = (lenient, entrance.lenient, entrance.public) {
+        listener.declared = public.is_some();
+        listener.public = public.unwrap_or_else(|| listener.public_by_default());
+        if let (Some(span), true, true) = (lenient, listener.lenient, listener.public) {
             table.error(
                 span,
                 "a public listener cannot be lenient",
@@ -276,8 +276,8 @@ impl Entrance {
                  legacy senders in `allow`, or give them a listener of their own",
             );
         }
-        entrance.refuse_bare_lf(table);
-        Some(entrance)
+        listener.refuse_bare_lf(table);
+        Some(listener)
     }
 
     /// Reads `bare-lf`. It is allowed only where the client itself writes the mail: elsewhere LF.LF in a text would
@@ -304,11 +304,11 @@ const BARE_LF_HELP: &str = "where others write into what a client sends, LF.LF i
 pub(super) fn read(
     table: &mut Table<'_>,
     site: Site,
-    default: Vec<Entrance>,
+    default: Vec<ListenerConfig>,
     warnings: &mut Vec<Diagnostic>,
-) -> Vec<Entrance> {
+) -> Vec<ListenerConfig> {
     let senders = Senders::read(table, &Senders::default());
-    let plain = |entrance| Entrance { senders: senders.clone(), auth: site.users, ..entrance };
+    let plain = |listener| ListenerConfig { senders: senders.clone(), auth: site.users, ..listener };
     let span = table.value("listen").map(|value| value.span());
     let listen = table.strings("listen");
     let listeners = table.tables("listener");
@@ -324,16 +324,16 @@ pub(super) fn read(
     for text in listen.into_iter().flatten() {
         let span = text.span.clone();
         let Some(address) = Address::read(table, text) else { continue };
-        let entrance = plain(Entrance::new(address));
-        warnings.extend(entrance.openness(table.source(), span));
-        found.push(entrance);
+        let listener = plain(ListenerConfig::new(address));
+        warnings.extend(listener.openness(table.source(), span));
+        found.push(listener);
     }
-    for mut listener in listeners {
-        let entrance = Entrance::read(&mut listener, site, &senders);
-        let span = listener.value("address").map_or_else(|| listener.span(), |address| address.span());
-        warnings.extend(entrance.as_ref().and_then(|entrance| entrance.openness(listener.source(), span)));
-        found.extend(entrance);
-        listener.finish();
+    for mut table in listeners {
+        let listener = ListenerConfig::read(&mut table, site, &senders);
+        let span = table.value("address").map_or_else(|| table.span(), |address| address.span());
+        warnings.extend(listener.as_ref().and_then(|listener| listener.openness(table.source(), span)));
+        found.extend(listener);
+        table.finish();
     }
     found
 }
@@ -360,7 +360,7 @@ mod tests {
     use crate::diagnostic::Source;
     use crate::document;
 
-    fn listeners(text: &str) -> Result<Vec<Entrance>, Vec<String>> {
+    fn listeners(text: &str) -> Result<Vec<ListenerConfig>, Vec<String>> {
         let site = Site { certificates: false, client_ca: false, users: false };
         let read = |table: &mut Table<'_>| read(table, site, Vec::new(), &mut Vec::new());
         document::read(&Source::new("t.toml", text), read).map_err(|found| {
@@ -383,15 +383,15 @@ mod tests {
 
     #[test]
     fn only_an_entrance_that_is_not_public_may_be_lenient() {
-        let entrance = |rest: &str| listeners(&format!("[[listener]]\nlenient = true\n{rest}\n"));
+        let listener = |rest: &str| listeners(&format!("[[listener]]\nlenient = true\n{rest}\n"));
         let refused = Err(vec!["2:11: a public listener cannot be lenient".to_owned()]);
-        assert_eq!(entrance("address = '0.0.0.0:25'"), refused);
-        assert_eq!(entrance("address = '127.0.0.1:25'\npublic = true"), refused);
-        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
-        assert_eq!(entrance("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8', '0.0.0.0/0']"), refused);
-        assert_eq!(entrance("address = '[::]:25'\nallow = ['::/0']"), refused);
-        assert_eq!(entrance("address = '127.0.0.1:25'\nproxies = ['127.0.0.1']"), refused);
-        assert_eq!(entrance("address = 'systemd:smtp'\nproxies = ['127.0.0.1']"), refused);
+        assert_eq!(listener("address = '0.0.0.0:25'"), refused);
+        assert_eq!(listener("address = '127.0.0.1:25'\npublic = true"), refused);
+        assert_eq!(listener("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']\npublic = true"), refused);
+        assert_eq!(listener("address = '0.0.0.0:25'\nallow = ['10.0.0.0/8', '0.0.0.0/0']"), refused);
+        assert_eq!(listener("address = '[::]:25'\nallow = ['::/0']"), refused);
+        assert_eq!(listener("address = '127.0.0.1:25'\nproxies = ['127.0.0.1']"), refused);
+        assert_eq!(listener("address = 'systemd:smtp'\nproxies = ['127.0.0.1']"), refused);
         for good in [
             "address = '127.0.0.1:25'",
             "address = '0.0.0.0:25'\nallow = ['10.0.0.0/8']",
@@ -400,7 +400,7 @@ mod tests {
             "address = 'systemd:smtp'",
             "address = 'unix:/s'",
         ] {
-            assert!(entrance(good).unwrap()[0].lenient, "{good}");
+            assert!(listener(good).unwrap()[0].lenient, "{good}");
         }
     }
 

@@ -11,6 +11,7 @@ mod kept;
 mod listings;
 mod order;
 mod storms;
+mod tests;
 mod urgency;
 
 use super::record::{Millis, Post, Record};

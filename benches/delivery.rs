@@ -157,7 +157,7 @@ async fn closes(events: u64) {
             };
             let entry = entry(events + 1 + n, close);
             let begin = Instant::now();
-            let queued = spool.put(entry).await.unwrap();
+            let queued = spool.put(entry, Vec::new()).await.unwrap().queued;
             waits.push(begin.elapsed());
             assert_eq!(queued.len(), 1);
         }
@@ -248,7 +248,7 @@ async fn put_all(folder: &Path, entries: impl Iterator<Item = Entry>) {
     let mut puts = Vec::new();
     for entry in entries {
         let spool = spool.clone();
-        puts.push(tokio::spawn(async move { spool.put(entry).await.unwrap() }));
+        puts.push(tokio::spawn(async move { spool.put(entry, Vec::new()).await.unwrap() }));
         if puts.len() == 512 {
             for put in puts.drain(..) {
                 put.await.unwrap();

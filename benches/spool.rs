@@ -120,7 +120,7 @@ async fn put_all(spool: &Spool, sessions: u32, next: Option<&mpsc::Sender<Vec<Qu
                 let mut waits = Vec::new();
                 for n in (session..mails()).step_by(sessions as usize) {
                     let begin = Instant::now();
-                    let queued = spool.put(entry(n)).await.unwrap();
+                    let queued = spool.put(entry(n), Vec::new()).await.unwrap().queued;
                     waits.push(begin.elapsed());
                     if let Some(next) = &next {
                         next.send(queued).await.unwrap();
@@ -241,7 +241,7 @@ async fn purge(folder: &Path) {
         let begin = Instant::now();
         tokio::select! {
             purged = &mut purging => break purged.unwrap(),
-            put = spool.put(entry(n)) => put.unwrap(),
+            put = spool.put(entry(n), Vec::new()) => put.unwrap().queued,
         };
         waits.push(begin.elapsed());
         n += 1;
@@ -258,7 +258,7 @@ async fn restart(folder: &Path) {
             let spool = spool.clone();
             tokio::spawn(async move {
                 for n in (session..BACKLOG).step_by(64) {
-                    spool.put(entry(n)).await.unwrap();
+                    spool.put(entry(n), Vec::new()).await.unwrap();
                 }
             })
         })
@@ -298,7 +298,7 @@ async fn close(spool: &Spool) {
         entry.id = MailId::from_number(entry.id.number() + u64::from(BACKLOG)).unwrap();
         entry.events[0].status = Status::Resolved;
         let begin = Instant::now();
-        spool.put(entry).await.unwrap();
+        spool.put(entry, Vec::new()).await.unwrap();
         waits.push(begin.elapsed());
     }
     waits.sort_unstable();

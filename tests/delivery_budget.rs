@@ -97,7 +97,7 @@ impl Rig {
             events: vec![event],
             dropped: None,
         };
-        self.spool.admit(entry).await.unwrap()
+        self.spool.put(entry, Vec::new()).await.unwrap()
     }
 }
 

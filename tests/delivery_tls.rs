@@ -167,7 +167,7 @@ impl Rig {
             events: vec![event],
             dropped: None,
         };
-        self.spool.put(entry).await.unwrap()[0].seq
+        self.spool.put(entry, Vec::new()).await.unwrap().queued[0].seq
     }
 
     async fn delivered(&self, seq: u64) {

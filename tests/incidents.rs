@@ -20,7 +20,7 @@ use smtp2signl4::rules::RuleSet;
 use smtp2signl4::spool::{Config, Entry, Filter, Outcome, Queued, Reader, Spool, Sync};
 use smtp2signl4::standin::{Fault, Options, Request, Standin};
 use smtp2signl4::watch::storm::tell_due;
-use support::{PATIENCE, Site, Smtp};
+use support::{Enqueue, PATIENCE, Site, Smtp};
 
 /// Sends a mail in SIGNL4's own format.
 fn send(smtp: &mut Smtp, title: &str, key: &str, status: &str) {
@@ -221,7 +221,7 @@ impl Model {
             events: vec![event],
             dropped: None,
         };
-        self.context.spool.put(entry).await.unwrap();
+        self.context.spool.enqueue(entry).await.unwrap();
     }
 
     /// Tells what is due and posts all that waits.

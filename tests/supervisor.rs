@@ -19,7 +19,7 @@ use smtp2signl4::mail::{Envelope, MailId};
 use smtp2signl4::secret::Secret;
 use smtp2signl4::spool::{Config, Entry, Outcome, Queued, Reservation, Spool, Urgent};
 use smtp2signl4::standin::{self, Options, Standin};
-use support::{PATIENCE, Site, Smtp};
+use support::{Enqueue, PATIENCE, Site, Smtp};
 use tokio_util::sync::CancellationToken;
 
 /// Every task that lives as long as the service, but the thread of the spool.
@@ -216,7 +216,7 @@ async fn the_event_at_which_delivery_panics_is_known() {
         events: vec![event],
         dropped: None,
     };
-    let queued = spool.put(entry).await.unwrap();
+    let queued = spool.enqueue(entry).await.unwrap();
     let seq = queued[0].seq;
     delivery.offer(queued);
     let run = tokio::time::timeout(PATIENCE, run).await.unwrap();

@@ -71,7 +71,7 @@ mod tests {
             events: events.into(),
             dropped: None,
         };
-        let [a, b] = spool.put(entry).await.unwrap().try_into().unwrap();
+        let [a, b] = spool.put(entry, vec![]).await.unwrap().queued.try_into().unwrap();
         let states = async || -> Vec<State> {
             let listed = spool.reader().list(Filter::default()).await.unwrap();
             listed.into_iter().rev().map(|event| event.state).collect()

@@ -139,7 +139,7 @@ impl Intake {
         let entry = Entry { id: MailId::new(at, 0), envelope, content, story, events, dropped };
         let put = |id| {
             let memos = self.lookout.memos(&sight, id, at);
-            self.context.spool.admit_with(Entry { id, ..entry.clone() }, memos)
+            self.context.spool.put(Entry { id, ..entry.clone() }, memos)
         };
         let (id, admitted) = self.context.keep(at, put).await?;
         // It is on disk. If a part has ended meanwhile, the sender hears nothing that could be wrong.

@@ -133,28 +133,12 @@ impl Spool {
         }
     }
 
-    /// Takes a mail for good. `Ok` when it is on disk: then those of its events that are to be sent are queued,
-    /// and returned.
+    /// Takes a mail for good, and with it `memos` are [remembered](Spool::remember): both or neither, whatever happens.
+    /// `Ok` when it is on disk: then those of its events that are to be sent are queued.
     ///
     /// # Errors
     /// The mail is not taken, or not for sure.
-    pub async fn put(&self, entry: Entry) -> Result<Vec<Queued>, PutError> {
-        Ok(self.admit(entry).await?.queued)
-    }
-
-    /// The same, with what became of the events that are not sent.
-    ///
-    /// # Errors
-    /// As those of [`Spool::put`].
-    pub async fn admit(&self, entry: Entry) -> Result<Admission, PutError> {
-        self.admit_with(entry, Vec::new()).await
-    }
-
-    /// The same, and with it `memos` are [remembered](Spool::remember): both or neither, whatever happens.
-    ///
-    /// # Errors
-    /// As those of [`Spool::put`].
-    pub async fn admit_with(&self, entry: Entry, memos: Vec<Memo>) -> Result<Admission, PutError> {
+    pub async fn put(&self, entry: Entry, memos: Vec<Memo>) -> Result<Admission, PutError> {
         let parcel = Parcel { memos, ..Parcel::new(entry, self.clock.now()) };
         let applied = self.take(parcel).await?;
         let Applied { queued, counted, muted, folded, .. } = applied.ok_or(PutError::Full)?;
@@ -485,10 +469,10 @@ mod tests {
             events: Vec::new(),
             dropped: None,
         };
-        assert_eq!(spool.put(entry.clone()).await, Err(PutError::Io("disk I/O error".to_owned())));
+        assert_eq!(spool.put(entry.clone(), vec![]).await, Err(PutError::Io("disk I/O error".to_owned())));
         assert_eq!(&*spool.failed().await, "disk I/O error");
         let refused = Err(PutError::Io("the spool has failed: disk I/O error".to_owned()));
-        assert_eq!(spool.put(entry).await, refused);
+        assert_eq!(spool.put(entry, vec![]).await, refused);
         spool.close().await;
     }
 }

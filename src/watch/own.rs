@@ -29,7 +29,7 @@ pub(super) fn entry(context: &Context, id: MailId, mut events: Vec<Event>, story
 /// The spool could not take them; nothing was kept.
 pub(super) async fn keep(context: &Context, events: Vec<Event>, memos: Vec<Memo>) -> Result<(), PutError> {
     let count = events.len();
-    let put = |id| context.spool.admit_with(entry(context, id, events.clone(), Value::Null), memos.clone());
+    let put = |id| context.spool.put(entry(context, id, events.clone(), Value::Null), memos.clone());
     let (id, _) = context.keep(context.now(), put).await?;
     info!(mail = %id, events = count, "kept a notice of the gateway's own");
     Ok(())

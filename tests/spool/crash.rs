@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use smtp2signl4::spool::{Filter, Outcome, State};
 
+use crate::support::Enqueue;
 use crate::{content, id, open, sized, start};
 
 /// Tells the test binary that it is the process to be killed: the folder of the spool.
@@ -42,7 +43,8 @@ fn put_until_killed() {
                 let spool = spool.clone();
                 tokio::spawn(async move {
                     for n in (first + session..).step_by(SESSIONS as usize) {
-                        let queued = spool.put(sized(n, &format!("team{session}"), size(n))).await.unwrap();
+                        let queued =
+                            spool.enqueue(sized(n, &format!("team{session}"), size(n))).await.unwrap();
                         say("put", n);
                         if n % 3 == 0 {
                             let seq = queued[0].seq;

@@ -11,6 +11,7 @@ use smtp2signl4::spool::{
     Config, Entry, Filter, IncidentFilter, Listed, News, Outcome, Selection, Spool, State,
 };
 
+use crate::support::Enqueue;
 use crate::{clock, id, mail, start};
 
 /// A spool whose mails are numbered.
@@ -48,7 +49,7 @@ impl Site {
     pub(super) async fn entry(&mut self, entry: Entry) -> Vec<Listed> {
         self.next += 1;
         let id = id(self.next);
-        self.spool.put(Entry { id, ..entry }).await.unwrap();
+        self.spool.enqueue(Entry { id, ..entry }).await.unwrap();
         let shown = self.spool.reader().show(id).await.unwrap().unwrap();
         shown.events.into_iter().map(|event| event.listed).collect()
     }
@@ -148,7 +149,7 @@ async fn two_mails_of_one_incident_in_one_batch_are_judged_in_their_order() {
         .map(|n| {
             let spool = site.spool.clone();
             let entry = Entry { events: vec![open(), open()], ..mail(n, "soc") };
-            tokio::spawn(async move { spool.put(entry).await.unwrap().len() })
+            tokio::spawn(async move { spool.enqueue(entry).await.unwrap().len() })
         })
         .collect();
     let mut queued = 0;

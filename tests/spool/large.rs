@@ -6,6 +6,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use smtp2signl4::spool::{Config, Entry, Outcome, PutError, Spool};
 
+use crate::support::Enqueue;
 use crate::{clock, config, content, id, mail, open, open_at, sized, start};
 
 const SIZE: usize = 3 << 20;
@@ -19,7 +20,7 @@ fn files(folder: &Path) -> Vec<String> {
 async fn a_large_mail_comes_back_byte_for_byte_and_stays_out_of_the_log() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    spool.put(sized(1, "soc", 25 << 20)).await.unwrap();
+    spool.enqueue(sized(1, "soc", 25 << 20)).await.unwrap();
     assert!(fs::metadata(folder.path().join("spool.db-wal")).unwrap().len() < 1 << 20);
     spool.close().await;
     let spool = open(folder.path());
@@ -31,9 +32,9 @@ async fn a_large_mail_comes_back_byte_for_byte_and_stays_out_of_the_log() {
 async fn a_large_mail_whose_id_is_taken_leaves_the_other_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    spool.put(sized(1, "soc", SIZE)).await.unwrap();
+    spool.enqueue(sized(1, "soc", SIZE)).await.unwrap();
     let second = Entry { id: id(1), ..sized(2, "soc", SIZE) };
-    assert_eq!(spool.put(second).await, Err(PutError::IdTaken));
+    assert_eq!(spool.enqueue(second).await, Err(PutError::IdTaken));
     assert!(spool.reader().content(id(1)).await.unwrap() == Some(content(1, SIZE)));
     assert_eq!(files(folder.path()).len(), 1);
 }
@@ -43,10 +44,10 @@ async fn a_large_mail_that_does_not_fit_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { max_size: Some(5 << 20), ..config(folder.path()) };
     let spool = Spool::open(&config, clock()).unwrap();
-    spool.put(sized(1, "soc", SIZE)).await.unwrap();
-    assert_eq!(spool.put(sized(2, "soc", SIZE)).await, Err(PutError::Full));
+    spool.enqueue(sized(1, "soc", SIZE)).await.unwrap();
+    assert_eq!(spool.enqueue(sized(2, "soc", SIZE)).await, Err(PutError::Full));
     assert_eq!(files(folder.path()).len(), 1);
-    assert!(spool.put(mail(3, "soc")).await.is_ok());
+    assert!(spool.enqueue(mail(3, "soc")).await.is_ok());
 }
 
 #[tokio::test]
@@ -54,8 +55,8 @@ async fn a_file_goes_with_its_mail_and_not_before() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
     let spool = open_at(folder.path(), &clock);
-    let seq = spool.put(sized(1, "soc", SIZE)).await.unwrap()[0].seq;
-    spool.put(sized(2, "soc", SIZE)).await.unwrap();
+    let seq = spool.enqueue(sized(1, "soc", SIZE)).await.unwrap()[0].seq;
+    spool.enqueue(sized(2, "soc", SIZE)).await.unwrap();
     clock.advance(SignedDuration::from_hours(8 * 24));
     assert_eq!(spool.purge().await, Ok(0));
     spool.record(vec![Outcome::Delivered { seq, event_id: None, at: start(), by_way: None }]).await.unwrap();
@@ -69,7 +70,7 @@ async fn a_file_goes_with_its_mail_and_not_before() {
 async fn what_a_crash_left_without_a_mail_is_removed_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    spool.put(sized(1, "soc", SIZE)).await.unwrap();
+    spool.enqueue(sized(1, "soc", SIZE)).await.unwrap();
     spool.close().await;
     let kept = files(folder.path());
     let large = folder.path().join("large");

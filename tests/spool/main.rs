@@ -15,6 +15,9 @@ mod storms;
 mod upkeep;
 mod urgent;
 
+#[path = "../support/spool.rs"]
+mod support;
+
 use std::iter;
 use std::path::Path;
 use std::sync::Arc;

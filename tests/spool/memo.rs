@@ -30,8 +30,8 @@ async fn a_memo_outlives_a_restart_until_it_is_forgotten() {
 async fn a_memo_is_kept_with_its_mail_or_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    spool.admit_with(mail(1, "soc"), vec![memo("taken", Some(1))]).await.unwrap();
-    let refused = spool.admit_with(mail(1, "soc"), vec![memo("refused", Some(1)), memo("taken", None)]).await;
+    spool.put(mail(1, "soc"), vec![memo("taken", Some(1))]).await.unwrap();
+    let refused = spool.put(mail(1, "soc"), vec![memo("refused", Some(1)), memo("taken", None)]).await;
     assert_eq!(refused.err(), Some(PutError::IdTaken));
     assert_eq!(kept(&spool).await, [("taken".to_owned(), json!(1))]);
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use smtp2signl4::spool::{Config, Filter, OpenError, Reader, Spool, Sync};
 
+use crate::support::Enqueue;
 use crate::{clock, config, content, id, mail, open, sized};
 
 /// The database and its log, byte for byte; an empty log is none.
@@ -39,7 +40,7 @@ async fn filled(mails: u32) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
     for n in 0..mails {
-        spool.put(sized(n, "soc", 4096)).await.unwrap();
+        spool.enqueue(sized(n, "soc", 4096)).await.unwrap();
     }
     spool.close().await;
     folder
@@ -56,7 +57,7 @@ async fn the_folder_and_its_files_are_for_the_owner_only() {
     let parent = tempfile::tempdir().unwrap();
     let folder = parent.path().join("a/b");
     let spool = open(&folder);
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder), 0o700);
     for name in ["lock", "spool.db", "spool.db-wal", "spool.db-shm"] {
@@ -71,7 +72,7 @@ async fn a_second_process_is_refused_and_told_who_has_the_spool() {
     let error = Spool::open(&config(folder.path()), clock()).err().unwrap();
     assert!(matches!(error, OpenError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
     assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())));
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
 }
 
 #[tokio::test]
@@ -81,14 +82,14 @@ async fn a_holder_that_lets_go_soon_does_not_keep_the_next_one_out() {
     let path = folder.path().to_owned();
     let second = tokio::task::spawn_blocking(move || open(&path));
     first.close().await;
-    second.await.unwrap().put(mail(1, "soc")).await.unwrap();
+    second.await.unwrap().enqueue(mail(1, "soc")).await.unwrap();
 }
 
 #[tokio::test]
 async fn the_last_handle_that_goes_closes_the_spool() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
     drop(spool.clone());
     drop(spool);
     assert_eq!(open(folder.path()).reader().waiting("soc", 0, 10).await.unwrap().len(), 1);
@@ -135,7 +136,7 @@ async fn a_log_without_its_database_is_refused_and_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let running = tempfile::tempdir().unwrap();
     let spool = open(running.path());
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
     copy(running.path(), folder.path());
     fs::write(folder.path().join("spool.db"), "").unwrap();
     assert!(matches!(refusal(folder.path()), OpenError::Corrupt { .. }));
@@ -150,7 +151,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
     // How long the log was when each mail had been answered.
     let mut acknowledged = Vec::new();
     for n in 0..MAILS {
-        spool.put(sized(n, "soc", 3_000)).await.unwrap();
+        spool.enqueue(sized(n, "soc", 3_000)).await.unwrap();
         acknowledged.push(fs::metadata(&log).unwrap().len());
     }
     assert!(acknowledged.is_sorted_by(|a, b| a < b), "one log holds them all: {acknowledged:?}");
@@ -180,7 +181,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
             assert!(spool.reader().content(id(n)).await.unwrap() == Some(content(n, 3_000)));
         }
         // And it takes mail as before.
-        spool.put(mail(100, "soc")).await.unwrap();
+        spool.enqueue(mail(100, "soc")).await.unwrap();
     }
     assert!(lost > 0, "no cut hit anything");
 }
@@ -189,7 +190,7 @@ async fn a_log_with_a_torn_or_garbled_end_keeps_what_was_acknowledged_before_it(
 async fn a_spool_can_be_read_beside_its_owner_and_when_it_has_none() {
     let running = tempfile::tempdir().unwrap();
     let spool = open(running.path());
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
     let list =
         async |folder: &Path| Reader::open(folder).unwrap().list(Filter::default()).await.unwrap().len();
     assert_eq!(list(running.path()).await, 1);

@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::spool::{Entry, Error, Filter, Outcome, PutError, Queued, Selection, Spool, State};
 
+use crate::support::Enqueue;
 use crate::{clock, event, id, mail, open, open_at, start};
 
 fn delivered(seq: u64) -> Outcome {
@@ -25,7 +26,7 @@ fn failed(seq: u64) -> Outcome {
 }
 
 async fn put(spool: &Spool, n: u32, team: &str) -> Queued {
-    spool.put(mail(n, team)).await.unwrap().remove(0)
+    spool.enqueue(mail(n, team)).await.unwrap().remove(0)
 }
 
 async fn titles(spool: &Spool, team: &str) -> Vec<String> {
@@ -50,7 +51,7 @@ async fn what_was_put_waits_after_a_restart_exactly_as_it_was_answered() {
     let mut entry = mail(1, "soc");
     entry.events[0].severity = Some(Severity::High);
     entry.events.push(event(2, "soc"));
-    let answered = spool.put(entry.clone()).await.unwrap();
+    let answered = spool.enqueue(entry.clone()).await.unwrap();
     assert_eq!(answered.len(), 2);
     assert_eq!(*answered[0].payload, entry.events[0].payload());
     spool.close().await;
@@ -75,8 +76,8 @@ async fn a_listing_tells_how_urgent_an_event_is_and_whether_an_earlier_one_of_it
         let event = Event { status, severity, external_id: Some("a".into()), ..event(n, "soc") };
         Entry { events: vec![event], ..mail(n, "soc") }
     };
-    let open = spool.put(of_incident(1, Status::New, Some(Severity::High))).await.unwrap();
-    spool.put(of_incident(2, Status::Resolved, None)).await.unwrap();
+    let open = spool.enqueue(of_incident(1, Status::New, Some(Severity::High))).await.unwrap();
+    spool.enqueue(of_incident(2, Status::Resolved, None)).await.unwrap();
     put(&spool, 3, "soc").await;
     let listed = async || {
         let listed = spool.reader().list(Filter::default()).await.unwrap();
@@ -95,7 +96,7 @@ async fn numbers_grow_in_the_order_in_which_mails_were_put_also_after_a_restart(
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
     // Ids tell nothing about the order.
-    let early: Vec<_> = [5, 3, 4].iter().map(|&n| spool.put(mail(n, "soc"))).collect();
+    let early: Vec<_> = [5, 3, 4].iter().map(|&n| spool.enqueue(mail(n, "soc"))).collect();
     let mut seqs = Vec::new();
     for put in early {
         seqs.push(put.await.unwrap()[0].seq);
@@ -113,7 +114,7 @@ async fn an_id_that_is_taken_is_refused_and_the_mail_that_has_it_stays() {
     let spool = open(folder.path());
     put(&spool, 1, "soc").await;
     let second = Entry { id: id(1), ..mail(2, "soc") };
-    assert_eq!(spool.put(second).await, Err(PutError::IdTaken));
+    assert_eq!(spool.enqueue(second).await, Err(PutError::IdTaken));
     assert_eq!(titles(&spool, "soc").await, ["event 1"]);
 }
 
@@ -209,14 +210,14 @@ async fn a_mail_that_a_rule_dropped_is_kept_and_listed() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
     let entry = Entry { events: vec![], dropped: Some("rule `noise`".into()), ..mail(1, "soc") };
-    assert_eq!(spool.put(entry).await, Ok(vec![]));
+    assert_eq!(spool.enqueue(entry).await, Ok(vec![]));
     let listed = &spool.reader().list(Filter::default()).await.unwrap()[0];
     assert_eq!((listed.state, listed.team.as_deref()), (State::Dropped, None));
     assert_eq!(listed.reason.as_deref(), Some("rule `noise`"));
     assert!(spool.reader().content(id(1)).await.unwrap().is_some());
 
     // Nor is one that no rule cared for lost.
-    spool.put(Entry { events: vec![], ..mail(2, "soc") }).await.unwrap();
+    spool.enqueue(Entry { events: vec![], ..mail(2, "soc") }).await.unwrap();
     assert_eq!(states(&spool).await, [State::Dropped, State::Dropped]);
 }
 
@@ -287,8 +288,10 @@ async fn a_mail_with_more_events_than_a_block_holds_is_taken_whole() {
     let folder = tempfile::tempdir().unwrap();
     let spool = open(folder.path());
     let events: Vec<Event> = (0..1024).map(|n| event(n, "soc")).collect();
-    let queued =
-        spool.put(Entry { events, dropped: Some("for one team".into()), ..mail(1, "soc") }).await.unwrap();
+    let queued = spool
+        .enqueue(Entry { events, dropped: Some("for one team".into()), ..mail(1, "soc") })
+        .await
+        .unwrap();
     assert_eq!(queued.len(), 1024);
     spool.close().await;
     let spool = open(folder.path());
@@ -329,7 +332,7 @@ async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
         .map(|n| {
             tokio::spawn({
                 let spool = spool.clone();
-                async move { spool.put(mail(n, "soc")).await.is_ok() }
+                async move { spool.enqueue(mail(n, "soc")).await.is_ok() }
             })
         })
         .collect();
@@ -338,7 +341,7 @@ async fn after_closing_nothing_is_taken_and_everything_before_is_there() {
     for put in puts {
         taken += usize::from(put.await.unwrap());
     }
-    assert!(matches!(spool.put(mail(200, "soc")).await, Err(PutError::Io(_))));
+    assert!(matches!(spool.enqueue(mail(200, "soc")).await, Err(PutError::Io(_))));
     let spool = open(folder.path());
     assert_eq!(spool.reader().waiting("soc", 0, 1000).await.unwrap().len(), taken);
 }
@@ -375,7 +378,7 @@ async fn a_mails_events_go_to_another_team_each_once_and_what_is_under_way_is_to
     entry.events.push(event(1, "net"));
     entry.events.push(event(2, "net"));
     entry.events.push(event(3, "soc"));
-    let put = spool.put(entry).await.unwrap();
+    let put = spool.enqueue(entry).await.unwrap();
     spool.record(vec![failed(put[0].seq), delivered(put[3].seq)]).await.unwrap();
 
     let moved = spool.retarget(id(1), "ops").await.unwrap();

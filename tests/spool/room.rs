@@ -8,6 +8,7 @@ use smtp2signl4::clock::{Clock, Manual};
 use smtp2signl4::mail::Trust;
 use smtp2signl4::spool::{Config, Entry, Filter, Outcome, PutError, Spool, State};
 
+use crate::support::Enqueue;
 use crate::{clock, config, sized, start};
 
 const MIB: usize = 1 << 20;
@@ -31,7 +32,7 @@ fn of(n: u32, trust: Trust, size: usize) -> Entry {
 /// Puts mails until one is refused: how many were taken. Each is delivered at `at`, if there is one.
 async fn fill(spool: &Spool, from: u32, trust: Trust, at: Option<Timestamp>) -> u32 {
     for n in from.. {
-        match spool.put(large(n, trust)).await {
+        match spool.enqueue(large(n, trust)).await {
             Ok(queued) => {
                 if let Some(at) = at {
                     let seq = queued[0].seq;
@@ -59,15 +60,15 @@ async fn strangers_fill_their_share_and_leave_the_rest_to_others() {
     let clock = clock();
     let spool = open(folder.path(), &clock);
     assert_eq!(fill(&spool, 0, Trust::Stranger, Some(start())).await, 4, "a quarter of 48 MiB");
-    spool.put(of(50, Trust::Proven, 1000)).await.unwrap();
+    spool.enqueue(of(50, Trust::Proven, 1000)).await.unwrap();
     let others = fill(&spool, 100, Trust::Trusted, None).await;
     assert!(others >= 12, "{others}");
     assert_eq!(
-        spool.put(of(200, Trust::Stranger, 1000)).await,
+        spool.enqueue(of(200, Trust::Stranger, 1000)).await,
         Err(PutError::Full),
         "the last tenth is not theirs"
     );
-    spool.put(of(300, Trust::Trusted, 1000)).await.unwrap();
+    spool.enqueue(of(300, Trust::Trusted, 1000)).await.unwrap();
     // What they fill is known after a restart.
     spool.close().await;
     drop(spool);
@@ -80,13 +81,13 @@ async fn under_pressure_what_is_delivered_goes_and_that_of_strangers_first() {
     let folder = tempfile::tempdir().unwrap();
     let clock = clock();
     let spool = open(folder.path(), &clock);
-    let waiting = spool.put(of(0, Trust::Trusted, 1000)).await.unwrap();
+    let waiting = spool.enqueue(of(0, Trust::Trusted, 1000)).await.unwrap();
     assert_eq!(fill(&spool, 1, Trust::Stranger, Some(start())).await, 4);
     let known = fill(&spool, 100, Trust::Trusted, Some(start())).await;
     assert_eq!(count(&spool, State::Delivered).await, known as usize + 4, "within a day nothing goes");
 
     clock.advance(SignedDuration::from_hours(25));
-    spool.put(large(1000, Trust::Trusted)).await.unwrap();
+    spool.enqueue(large(1000, Trust::Trusted)).await.unwrap();
     let strangers = async || {
         let listed = spool.reader().list(Filter { limit: 1_000, ..Filter::default() }).await.unwrap();
         listed
@@ -96,7 +97,7 @@ async fn under_pressure_what_is_delivered_goes_and_that_of_strangers_first() {
     };
     assert_eq!(strangers().await, 1 + 3, "the oldest of a stranger went, and no other");
     for n in 1001..1010 {
-        spool.put(large(n, Trust::Trusted)).await.unwrap();
+        spool.enqueue(large(n, Trust::Trusted)).await.unwrap();
     }
     assert_eq!(strangers().await, 1, "then the other three, and the oldest of those that are known");
     assert_eq!(count(&spool, State::Delivered).await, known as usize + 4 - 10);

@@ -6,12 +6,13 @@ use std::path::Path;
 use rusqlite::Connection;
 use smtp2signl4::spool::{Config, OpenError, Reader, Spool};
 
+use crate::support::Enqueue;
 use crate::{clock, mail, open};
 
 /// A spool whose schema was changed by `sql`.
 async fn changed(folder: &Path, sql: &str) -> Vec<u8> {
     let spool = open(folder);
-    spool.put(mail(1, "soc")).await.unwrap();
+    spool.enqueue(mail(1, "soc")).await.unwrap();
     spool.close().await;
     let db = Connection::open(folder.join("spool.db")).unwrap();
     db.execute_batch(sql).unwrap();

@@ -7,6 +7,7 @@ use smtp2signl4::mail::{Envelope, Origin};
 use smtp2signl4::spool::{Entry, Filter, State, StormState, Told};
 
 use crate::incidents::{Site, defaults, other};
+use crate::support::Enqueue;
 use crate::{id, mail, start};
 
 fn stormy() -> incident::Config {
@@ -139,7 +140,7 @@ async fn a_mail_that_was_refused_leaves_no_trace_in_what_storms_are_measured_by(
     let mut site = Site::new(folder.path(), stormy());
     site.put(other(0)).await;
     let taken = Entry { id: id(1), events: (1..9).map(other).collect(), ..mail(0, "soc") };
-    assert!(site.spool.put(taken).await.is_err());
+    assert!(site.spool.enqueue(taken).await.is_err());
     assert_eq!(site.state(other(1)).await, State::Queued);
     assert_eq!(site.spool.reader().storms().await.unwrap(), []);
 }

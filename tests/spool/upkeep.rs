@@ -7,6 +7,7 @@ use std::process::Command;
 use jiff::{SignedDuration, Timestamp};
 use smtp2signl4::spool::{Config, Filter, Outcome, PutError, Spool, State, Sync};
 
+use crate::support::Enqueue;
 use crate::{clock, config, id, mail, open_at, sized, start};
 
 fn unsynced(folder: &Path) -> Spool {
@@ -27,7 +28,7 @@ async fn relay(spool: &Spool, numbers: std::ops::Range<u32>, size: usize) {
         .map(|n| {
             let spool = spool.clone();
             tokio::spawn(async move {
-                let queued = spool.put(sized(n, "soc", size)).await.unwrap();
+                let queued = spool.enqueue(sized(n, "soc", size)).await.unwrap();
                 spool.record(vec![delivered(queued[0].seq, start())]).await.unwrap();
             })
         })
@@ -68,7 +69,7 @@ async fn what_was_settled_long_enough_ago_is_purged_and_nothing_else() {
     let spool = open_at(folder.path(), &clock);
     let mut seqs = Vec::new();
     for n in 0..6 {
-        seqs.push(spool.put(mail(n, "soc")).await.unwrap()[0].seq);
+        seqs.push(spool.enqueue(mail(n, "soc")).await.unwrap()[0].seq);
     }
     let day = |days: i64| start() + SignedDuration::from_hours(24 * days);
     spool
@@ -116,14 +117,14 @@ async fn a_number_is_never_given_twice_even_if_all_mail_is_purged() {
     let spool = open_at(folder.path(), &clock);
     let mut last = 0;
     for n in 0..3 {
-        last = spool.put(mail(n, "soc")).await.unwrap()[0].seq;
+        last = spool.enqueue(mail(n, "soc")).await.unwrap()[0].seq;
         spool.record(vec![delivered(last, start())]).await.unwrap();
     }
     clock.advance(SignedDuration::from_hours(24 * 365));
     assert_eq!(spool.purge().await, Ok(2), "the newest stays");
     spool.close().await;
     let spool = open_at(folder.path(), &clock);
-    assert!(spool.put(mail(9, "soc")).await.unwrap()[0].seq > last);
+    assert!(spool.enqueue(mail(9, "soc")).await.unwrap()[0].seq > last);
     assert_eq!(spool.purge().await, Ok(1));
 }
 
@@ -141,7 +142,7 @@ async fn after_an_outage_the_space_goes_back_to_the_disk() {
     let spool = Spool::open(&config, clock.clone()).unwrap();
     clock.advance(SignedDuration::from_hours(8 * 24));
     // Mail that comes meanwhile is taken, and the purge leaves it alone.
-    let (purged, put) = tokio::join!(spool.purge(), spool.put(mail(1_000, "soc")));
+    let (purged, put) = tokio::join!(spool.purge(), spool.enqueue(mail(1_000, "soc")));
     assert!(purged.unwrap() >= 299);
     put.unwrap();
     spool.purge().await.unwrap();
@@ -160,7 +161,7 @@ async fn a_full_spool_refuses_mail_notes_deliveries_and_takes_mail_again_when_th
     let mut seqs = Vec::new();
     let mut n = 0;
     let error = loop {
-        match spool.put(sized(n, "soc", 100 << 10)).await {
+        match spool.enqueue(sized(n, "soc", 100 << 10)).await {
             Ok(queued) => seqs.push(queued[0].seq),
             Err(error) => break error,
         }
@@ -169,13 +170,13 @@ async fn a_full_spool_refuses_mail_notes_deliveries_and_takes_mail_again_when_th
     };
     assert_eq!(error, PutError::Full);
     assert!(seqs.len() > 10);
-    assert!(spool.put(mail(200, "soc")).await.is_ok(), "a small one still fits");
+    assert!(spool.enqueue(mail(200, "soc")).await.is_ok(), "a small one still fits");
 
     let all = seqs.iter().map(|&seq| delivered(seq, start())).collect();
     spool.record(all).await.unwrap();
     clock.advance(SignedDuration::from_hours(8 * 24));
     assert_eq!(spool.purge().await, Ok(seqs.len()));
-    assert!(spool.put(sized(n, "soc", 100 << 10)).await.is_ok());
+    assert!(spool.enqueue(sized(n, "soc", 100 << 10)).await.is_ok());
 }
 
 #[tokio::test]
@@ -183,7 +184,7 @@ async fn the_reserve_of_the_disk_is_not_touched() {
     let folder = tempfile::tempdir().unwrap();
     let config = Config { min_free: u64::MAX, ..config(folder.path()) };
     let spool = Spool::open(&config, clock()).unwrap();
-    assert_eq!(spool.put(mail(1, "soc")).await, Err(PutError::Full));
+    assert_eq!(spool.enqueue(mail(1, "soc")).await, Err(PutError::Full));
 }
 
 /// A small file system that goes with the test.
@@ -224,7 +225,7 @@ async fn a_full_disk_refuses_mail_loses_nothing_and_takes_mail_again_when_there_
         let puts: Vec<_> = numbers
             .map(|n| {
                 let spool = spool.clone();
-                tokio::spawn(async move { (n, spool.put(sized(n, "soc", 60 << 10)).await) })
+                tokio::spawn(async move { (n, spool.enqueue(sized(n, "soc", 60 << 10)).await) })
             })
             .collect();
         let (mut taken, mut refused) = (Vec::new(), Vec::new());

@@ -6,6 +6,7 @@ use jiff::SignedDuration;
 use smtp2signl4::event::{Event, Severity, Status};
 use smtp2signl4::spool::{Entry, Outcome, QUIET, Reservation, Spool, rank};
 
+use crate::support::Enqueue;
 use crate::{clock, event, mail, open, open_at, start};
 
 /// The `n`th mail, whose event does that, is as bad as that and of that incident.
@@ -40,7 +41,7 @@ async fn the_most_urgent_incidents_are_told_first_each_by_its_oldest_event() {
         let severity = severities[rng.usize(0..severities.len())];
         let status = if rng.u8(0..4) == 0 { Status::Resolved } else { Status::New };
         let entry = severe(n, (status, severity), incident.as_deref());
-        let Some(event) = spool.put(entry).await.unwrap().pop() else { continue };
+        let Some(event) = spool.enqueue(entry).await.unwrap().pop() else { continue };
         if rng.u8(0..4) == 0 {
             let (seq, at) = (event.seq, start());
             spool.record(vec![Outcome::Delivered { seq, event_id: None, at, by_way: None }]).await.unwrap();

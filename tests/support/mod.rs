@@ -7,11 +7,13 @@
 mod gateway;
 mod process;
 mod smtp;
+mod spool;
 pub mod tls;
 
 pub use gateway::{Gateway, Site, program};
 pub use process::{Process, run};
 pub use smtp::Smtp;
+pub use spool::Enqueue;
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -183,6 +183,8 @@ fn decoder(name: &str) -> Option<Decoder> {
                 "big5eten" | "big5hkscs2004" | "tcabig5" => "big5",
                 "gb2312" | "euccn" | "gb23121980" => "gbk",
                 "jis" | "jis7" => "iso-2022-jp",
+                // The letters of western languages are the same in it.
+                "cp437" | "ibm437" | "437" | "cp858" | "ibm858" | "ibm00858" => "ibm850",
                 _ => return None,
             };
             known(more)
@@ -350,6 +352,11 @@ mod tests {
     fn shifts_with_nothing_between_leave_no_mark() {
         assert_eq!(read(b"\x1b$BDd\x1b(B\x1b$B;_\x1b(B", "iso-2022-jp").0, "停止");
         assert_eq!(read(b"\x1b(B\x1b(Ba\x1b$B\x1b(B\x1b", "iso-2022-jp").0, "a\u{fffd}");
+    }
+
+    #[test]
+    fn the_first_code_page_of_the_pc_has_its_letters() {
+        assert_eq!(read(b"Ger\x84t gest\x94rt", "cp437").0, "Gerät gestört");
     }
 
     #[test]

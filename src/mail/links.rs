@@ -23,7 +23,7 @@ pub(super) fn restored(text: &str) -> Option<String> {
     let (mut from, mut seen) = (0, 0);
     for (at, _) in text.match_indices("https://") {
         let rest = &text[at..];
-        if at < seen || !rest.as_bytes()[8..].iter().take(100).any(|byte| *byte == b'/') {
+        if at < seen || !rest.as_bytes()[8..].iter().take(100).any(|byte| matches!(byte, b'/' | b'?')) {
             continue;
         }
         let rest = &rest[..rest.floor_char_boundary(LIMIT)];
@@ -80,8 +80,10 @@ fn is_link(text: &str) -> bool {
 /// The link inside of one that was rewritten once.
 fn inner(link: &str) -> Option<String> {
     let rest = link.strip_prefix("https://").or(link.strip_prefix("http://"))?;
-    let (host, path) = rest.split_once('/')?;
-    let host = host.to_ascii_lowercase();
+    // A query may stand right behind the host, and a port before it.
+    let (host, path) = rest.split_at(rest.find(['/', '?'])?);
+    let path = path.strip_prefix('/').unwrap_or(path);
+    let host = host.strip_suffix(":443").unwrap_or(host).to_ascii_lowercase();
     let within = |domain: &str| {
         host.strip_suffix(domain).is_some_and(|below| below.is_empty() || below.ends_with('.'))
     };
@@ -243,6 +245,14 @@ mod tests {
             ("https://url.avanan.click/v2/___https://hive.example/a___.YXAz", "https://hive.example/a"),
             (
                 "https://eu-west-1.protection.sophos.com/?d=hive.example&u=aHR0cHM6Ly9oaXZlLmV4YW1wbGUvYQ==&i=x",
+                "https://hive.example/a",
+            ),
+            (
+                "https://us-west-2.protection.sophos.com?d=hive.example&u=aHR0cHM6Ly9oaXZlLmV4YW1wbGUvYQ==&i=x",
+                "https://hive.example/a",
+            ),
+            (
+                "https://imsva91-ctp.trendmicro.com:443/wis/clicktime/v1/query?url=https%3A%2F%2Fhive.example%2Fa&umid=1",
                 "https://hive.example/a",
             ),
             ("https://www.google.com/url?q=https://hive.example/a&sa=D", "https://hive.example/a"),

@@ -36,7 +36,7 @@ impl Heartbeat {
                 .diagnostic(inline.span(), "the address of a heartbeat does not belong in this file");
             table.report(
                 problem.masked().help(
-                    "whoever knows it can keep the heartbeat alive: put it in a file of its own and name that by `url-file`",
+                    "anyone who knows it can keep the heartbeat alive: put it in a separate file and name that file in `url-file`",
                 ),
             );
         }

@@ -131,7 +131,7 @@ fn read_mail(table: &mut Table<'_>, folder: &Path) -> Option<NoticeMail> {
     if to.is_empty() && !table.has("to") {
         table.error(table.span(), "`to` is missing", "who is to be told, such as to = [\"ops@example.org\"]");
     } else if to.is_empty() {
-        table.error(table.span(), "the mail goes to nobody", "write addresses into `to`");
+        table.error(table.span(), "`to` is empty", "write addresses into `to`");
     }
     let bounce = table.string("bounce").and_then(|text| mailbox(table, text));
     let ca_file = table.string("ca-file").map(|file| folder.join(file.value));

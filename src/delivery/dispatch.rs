@@ -330,7 +330,7 @@ impl<S: Storage> Dispatch<S> {
             TaskResult::Paged(team, Ok(rows)) => {
                 for seq in self.scheduler.page(team, rows, now) {
                     debug!(team = &**self.scheduler.team(team).name(), seq, "no longer queued");
-                    // Whoever waits for it learns that there is nothing to wait for.
+                    // Clients that wait for it learn that there is nothing to wait for.
                     self.waiters.remove(&seq);
                 }
             }
@@ -418,7 +418,7 @@ impl<S: Storage> Dispatch<S> {
                         Some(&team) => _ = self.scheduler.withdraw(team, withdrawn.seq, now),
                         None => self.unknown_left(&withdrawn.team),
                     }
-                    // Whoever waits for it learns that there is nothing to wait for.
+                    // Clients that wait for it learn that there is nothing to wait for.
                     self.waiters.remove(&withdrawn.seq);
                 }
             }

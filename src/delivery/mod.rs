@@ -62,7 +62,7 @@ pub const DEFAULT_ACCOUNT: &str = "default";
 pub struct Config {
     /// What each account may post.
     pub plan: Plan,
-    /// Whether a team's secret may be tried by a question that pages nobody.
+    /// Whether a team's secret may be tried by a non-paging question.
     pub probe: bool,
     /// Posts at the same time for one team.
     pub concurrency: usize,

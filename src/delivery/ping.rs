@@ -1,4 +1,4 @@
-//! Asks for an address now and then, to say that all is well. Whoever waits for it pages when it stays away.
+//! Requests an address at intervals, to say that all is well. The monitor there pages when the requests stop.
 //!
 //! The address is a credential, as SIGNL4's heartbeat address is
 //! (<https://docs.signl4.com/integrations/heartbeat-monitoring/heartbeat-monitoring.html>): no error shows it.

@@ -1,6 +1,6 @@
-//! Tries the way to SIGNL4 without paging anybody: the name, the connection, and each team's secret. A close
-//! never pages (<https://docs.signl4.com/integrations/webhook/webhook.html>, `X-S4-Status`), so a close for an
-//! alert that never was is posted, and what comes back tells whether the secret is right.
+//! Checks the connection to SIGNL4 without a page: the name, the connection, and each team's secret. A close
+//! never pages (<https://docs.signl4.com/integrations/webhook/webhook.html>, `X-S4-Status`), so it posts a close for
+//! an alert that does not exist, and the answer shows whether the secret is right.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub enum Finding {
     Proven(String),
     /// This does not, and what is at fault.
     Failed(Fault, String),
-    /// Nobody can say.
+    /// It cannot be known.
     Unclear(String),
 }
 
@@ -123,7 +123,7 @@ pub async fn probe(
     let over = if tls { "over TLS" } else { "without TLS" };
     Ok(match webhook.ask(&endpoint).await {
         Answer::Accepted { .. } => Finding::Proven(format!(
-            "the secret: SIGNL4 took, {over}, a close for an alert that never was, which pages nobody"
+            "the secret: SIGNL4 took, {over}, a close for an alert that does not exist, which never pages"
         )),
         Answer::Foreign { reason } => {
             Finding::Failed(Fault::Way, format!("another answers than SIGNL4: {reason}"))

@@ -3,8 +3,8 @@
 //!
 //! Teams of one account share its budget. Within it order is by severity, then by age, over all teams of the
 //! account and whether an event is in memory or on disk; but within one incident events keep the order of
-//! acceptance, and the first of them goes with the urgency of the most urgent. What pages nobody goes behind
-//! all that pages, but has a share of the posts, so that no storm of pages keeps a close away for long. No
+//! acceptance, and the first of them goes with the urgency of the most urgent. Non-paging events go behind
+//! all paging ones, but have a share of the posts, so that no storm of pages delays a close for long. No
 //! event is posted without room in the budget and a token that the spool has noted.
 //!
 //! A team that is held for long hands its events to its fallback team, while its own secret goes on being
@@ -89,7 +89,7 @@ struct Account {
     starving: Option<Timestamp>,
     /// Whether that was told.
     told_starving: Option<Timestamp>,
-    /// Pages that were posted while something waited that pages nobody, since the last of that went.
+    /// Number of paging events posted since the last non-paging event, while a non-paging event was waiting.
     passing: u32,
 }
 
@@ -381,8 +381,8 @@ impl Scheduler {
         effects.notices.into_iter().chain(plan).collect()
     }
 
-    /// A post by the target of `team`, whose state `was` that, has got through: the others that found nobody there
-    /// need not wait for their own time to look.
+    /// A post by the target of `team`, whose state `was` that, has got through: other teams of the same server that are
+    /// not reached are tried at once.
     fn server_answers(&mut self, team: Index, was: State, now: Timestamp) {
         let Team { account, host, .. } = &self.teams[team];
         let (account, host) = (*account, Arc::clone(host));

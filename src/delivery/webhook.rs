@@ -87,7 +87,7 @@ pub enum Answer {
         /// Why not.
         reason: String,
     },
-    /// Nobody could say yes or no; the same post may do later. Also what is not understood.
+    /// No decision; the same post may succeed later. An answer that is not understood counts as this too.
     Unavailable {
         /// What happened.
         reason: String,
@@ -196,7 +196,7 @@ impl Webhook {
         }
     }
 
-    /// Asks whether the secret of `endpoint` is right, by closing an alert that never was: that pages nobody.
+    /// Asks whether the secret of `endpoint` is right, by closing an alert that does not exist, which never pages.
     pub async fn ask(&self, endpoint: &Endpoint) -> Answer {
         self.post(endpoint, Arc::from(QUESTION)).await
     }

@@ -1,7 +1,7 @@
 //! The part of a team's backlog that is in memory: which event of which lane may go next.
 //!
 //! Events of one incident are a lane and leave it strictly in the order of acceptance, one at a time;
-//! an event that is about none is a lane of its own. A lane whose head waits holds up nobody else. Payloads are
+//! an event that is about none is a lane of its own. A lane whose head waits holds up no other lane. Payloads are
 //! kept up to a bound in bytes; the others are fetched from the spool when their turn has come. A lane has a
 //! bounded share of the window: the rest of it is left on disk, so that a storm of one incident fills no
 //! place that others need.
@@ -228,7 +228,7 @@ impl Window {
         self.ready.first().copied()
     }
 
-    /// The next event that may go and pages nobody, nor does any of its lane.
+    /// The next event that may go whose lane has no paging event.
     pub(super) fn next_quiet(&self) -> Option<(Rank, u64)> {
         self.ready.range((QUIET, 0)..(QUIET + 1, 0)).next().copied()
     }

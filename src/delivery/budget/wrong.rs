@@ -1,5 +1,5 @@
-//! Requests that SIGNL4 found wrong. It bears ten in a minute and blocks the account then; nobody can tell beforehand
-//! whether an event is one.
+//! Requests that SIGNL4 found invalid. It tolerates ten a minute, then blocks the account. Validity is unknown before
+//! posting.
 //!
 //! Promised: what was wrong within a minute and what is under way, which may be wrong too, are never ten. Left out:
 //! to find the good ones among events that look like those that were wrong. So the last of what SIGNL4 bears is kept

@@ -4,8 +4,8 @@
 //! the rest. Events are taken from the gateway's hands only while nothing older is still on disk.
 //!
 //! Pages are read in the order of acceptance while there is room. Beside them the most urgent incidents are
-//! read, so that what goes next is always in memory, however much lies before it. What pages nobody has its
-//! own share of the posts, so the first of it is read as well, however many that page lie before it.
+//! read, so that what goes next is always in memory, however much lies before it. Non-paging events have
+//! their own share of the posts, so the first of them is read as well, however many paging ones lie before it.
 
 use std::collections::BTreeSet;
 
@@ -22,10 +22,10 @@ const PAGE_RETRY: SignedDuration = SignedDuration::from_secs(1);
 /// before the next look.
 const ENOUGH: usize = 32;
 
-/// The same of events that page nobody, of which fewer leave.
+/// The same for non-paging events, of which fewer leave.
 const ENOUGH_QUIET: usize = 8;
 
-/// What is looked for beside the pages: the most urgent of what pages, and the first of what pages nobody.
+/// What is looked for beside the pages of rows: the most urgent paging event, and the first non-paging one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Paging,
@@ -78,7 +78,7 @@ pub(super) struct Backlog {
     /// From where on there may be incidents on disk that are more urgent than what is in the window. None
     /// if there are none.
     urgent_from: Option<Place>,
-    /// The same of what pages nobody.
+    /// The same for non-paging events.
     quiet_from: Option<Place>,
     /// Whether anything was read since the start.
     begun: bool,
@@ -215,8 +215,8 @@ impl Backlog {
         urgent.or_else(|| quiet.map(|from| (Kind::Quiet, from)))
     }
 
-    /// Whether it is not known yet what goes first. A spool that cannot be read holds up nothing that is
-    /// here, and what pages nobody nothing that pages.
+    /// Whether it is not known yet what goes first. A spool that cannot be read does not hold up what is in
+    /// memory, and non-paging events do not hold up paging ones.
     pub(super) fn holds_back(&self) -> bool {
         let unknown = || match self.lacks() {
             Some((Kind::Paging, _)) => true,

@@ -7,10 +7,10 @@ use super::{Index, Scheduler};
 use crate::delivery::status::State;
 use crate::delivery::window::Rank;
 
-/// So many pages pass what pages nobody before one of it goes: it has every fourth post.
+/// Number of paging events that pass a waiting non-paging event before it goes: it has every fourth post.
 const PASSING: u32 = 3;
 
-/// The same of critical pages, which are late if anything is: it has every sixteenth post.
+/// The same for critical events, which must not be late: a non-paging event has every sixteenth post.
 const PASSING_CRITICAL: u32 = 15;
 
 /// What may be posted now, beside the events of known senders.
@@ -28,7 +28,7 @@ pub(super) struct May {
 type Choice = (Index, Index, Pick);
 
 impl Scheduler {
-    /// What is to be posted next with `account`, and whether something waits that pages nobody while others page.
+    /// What is to be posted next with `account`, and whether a non-paging event waits while others page.
     pub(super) fn choose(&self, account: usize, may: May, now: Timestamp) -> (Option<Choice>, bool) {
         let limited = self.accounts[account].budget.is_limited();
         let best = self.best(account, limited, may, now);
@@ -94,7 +94,7 @@ impl Scheduler {
         own.sum::<u64>().clamp(1, most)
     }
 
-    /// The first event of what pages nobody to post with `account`, while others page.
+    /// The first non-paging event to post with `account`, while others page.
     fn best_quiet(&self, account: usize, now: Timestamp) -> Option<Choice> {
         let queues = self.teams.iter().enumerate();
         let picks = queues.filter_map(|(team, queue)| {

@@ -3,7 +3,7 @@
 //!
 //! The gate is open while SIGNL4 answers. It is shut at the start, and shuts when the secret is refused, when the
 //! account is throttled and when nothing answers. Behind a shut gate one post at a time goes out as a probe: an event,
-//! or while the secret is refused a question that pages nobody. The probe that gets through opens the gate.
+//! or a non-paging question while the secret is refused. The probe that gets through opens the gate.
 
 mod learn;
 
@@ -299,8 +299,8 @@ impl Gate {
         self.probe_again();
     }
 
-    /// Others got through to the server that the target is at: what found nobody there is tried at once. They may
-    /// get through all the time, so unless it `is_back` just now that is believed once.
+    /// Other teams reach the server of this team's target, so a team that did not is tried at once. They may reach it all
+    /// the time, so that counts only once, unless the server `is_back` just now.
     pub(super) fn server_answers(&mut self, is_back: bool, now: Timestamp) {
         if let Position::Shut { why: Why::Down { hinted, .. }, probe_at, .. } = &mut self.position
             && (is_back || !*hinted)

@@ -22,7 +22,7 @@ pub(super) struct Attempt {
     pub(super) by_way: Option<Arc<str>>,
     /// How often the event was refused although others were taken, if it is at fault and not the secret.
     pub(super) blamed: Option<u32>,
-    /// Whether the gate is open. What holds up a team was told; whom it hits is no news.
+    /// Whether the gate is open. The log has said why a team waits, so it does not say so again for each event.
     pub(super) is_open: bool,
     /// The age at which an event that fails is given up.
     pub(super) give_up_after: SignedDuration,

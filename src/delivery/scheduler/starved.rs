@@ -1,5 +1,5 @@
-//! Accounts whose events wait since they have posted what they may: for how long, until when, and whether that is so
-//! long that somebody must know.
+//! Accounts whose events wait because the account limit is used up: for how long, until when, and whether that is so
+//! long that the operator must know.
 
 use jiff::{SignedDuration, Timestamp};
 

@@ -32,7 +32,7 @@ pub(crate) struct TeamLimits {
     pub(crate) give_up_after: SignedDuration,
     /// How long a team is held before its events go to its fallback.
     pub(crate) fallback_after: SignedDuration,
-    /// Whether a question that pages nobody may be asked to find out whether the secret is right.
+    /// Whether a non-paging question may be posted to find out whether the secret is right.
     pub(crate) probe: bool,
     /// Events in memory.
     pub(crate) window: usize,
@@ -76,7 +76,7 @@ impl Pick {
         self.seq.is_none()
     }
 
-    /// Whether it is an event that pages nobody, nor does any that waits behind it.
+    /// Whether neither the event nor any that waits behind it pages.
     pub(super) fn is_quiet(&self) -> bool {
         self.rank == QUIET
     }
@@ -309,8 +309,8 @@ impl Team {
         .or_else(|| self.wants_to_ask().then(ask))
     }
 
-    /// What it wants to post at `now` of what pages nobody, by its own target. Behind a shut gate only one event is
-    /// tried, and that is one of those where there is nothing else.
+    /// The non-paging event to post at `now` by the team's own target. Behind a shut gate only one event is tried,
+    /// and a non-paging one only if there is no other.
     pub(super) fn pick_quiet(&self, now: Timestamp) -> Option<Pick> {
         match self.gate.allows(now) {
             Allowed::Events => self.has_place().then(|| self.backlog.window.next_quiet())?.map(Pick::from),
@@ -328,7 +328,7 @@ impl Team {
         }
     }
 
-    /// The same of what pages nobody.
+    /// The same for non-paging events.
     pub(super) fn pick_quiet_diverted(&self) -> Option<Pick> {
         let may = self.diverted && self.has_place();
         may.then(|| self.backlog.window.next_quiet())?.map(Pick::from)
@@ -344,8 +344,8 @@ impl Team {
     }
 
     /// How urgent the event is that waits for nothing but an answer: to one of the posts that take up every place, or
-    /// to the first of all, which shows whether others may go. Where nobody was found to answer, the next try may hang
-    /// for as long as the last: others do not wait for it.
+    /// to the first of all, which shows whether others may go. If the last try found no answer, the next may hang
+    /// as long: others do not wait for it.
     pub(super) fn waits_for_answer(&self) -> Option<Rank> {
         let full = self.state() == State::Open && !self.has_place();
         (full || self.gate.awaits_first_answer()).then(|| self.next_rank())?

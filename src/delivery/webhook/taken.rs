@@ -1,5 +1,5 @@
 //! Whether a yes is SIGNL4's own. A login page of a network, a firewall and many a proxy answer 200 to anything, and
-//! what they swallow pages nobody.
+//! an event that they swallow is never a page.
 //!
 //! SIGNL4 documents 201 and a body with the event's id. A 201 without one counts all the same, and is warned of once:
 //! the vendor may change the body, and alerts must not wait for that.

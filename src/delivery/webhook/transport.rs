@@ -60,7 +60,7 @@ pub enum Reached {
     No,
     /// It did, and was not taken.
     Yes,
-    /// Nobody knows: it left, and no answer of SIGNL4's own came. If it was taken, the next try makes it a
+    /// Unknown: the request left, and no answer of SIGNL4's own came. If SIGNL4 has taken it, the next try makes a
     /// double.
     Perhaps,
 }
@@ -212,7 +212,7 @@ pub(in crate::delivery) fn client(
     builder.build().map_err(|error| SetupError(format!("cannot set up TLS: {}", causes(error))))
 }
 
-/// Makes ring the process's TLS provider, unless somebody has chosen one: reqwest panics without.
+/// Makes ring the process's TLS provider, unless the process has one already: reqwest panics without.
 fn install_ring() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| _ = rustls::crypto::ring::default_provider().install_default());

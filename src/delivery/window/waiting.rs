@@ -73,9 +73,9 @@ impl Waiting {
         self.attempts
     }
 
-    /// Whether it was tried for as `long` as that, the process having run for `up`. A clock that jumps makes an event
-    /// old that nobody has tried: what counts is the time that this process has run since the first try, or more tries
-    /// than go into a shorter time, for those are noted across restarts.
+    /// Whether the event was tried for as `long` as that, in a process that has run for `up`. A clock that jumps makes an
+    /// untried event look old. So the time counts that this process has run since the first try, or a number of tries
+    /// that needs that time: tries are noted across restarts.
     pub(in crate::delivery) fn is_tried_for(&self, long: SignedDuration, up: SignedDuration) -> bool {
         let enough = long.as_secs() / backoff::CAP.as_secs();
         let tried_for = self.failed_first.map_or(SignedDuration::ZERO, |first| up - first);

@@ -35,7 +35,7 @@ impl ListenerConfig {
         let login = self.auth && site.users && (encrypted || self.auth_without_tls);
         if self.auth && !site.users {
             let help = "name the file of users by `users` in [smtp], or leave `auth` out";
-            refuse(table, "auth", "nobody can log in: there are no users", help);
+            refuse(table, "auth", "no client can log in: there are no users", help);
         } else if self.require_auth
             && !login
             && !(encrypted && site.client_ca)
@@ -44,11 +44,11 @@ impl ListenerConfig {
             let help = "clients need `users` or `client-ca` in [smtp], and `tls` here";
             refuse(table, "require-auth", "no mail can come in: a login is required and not offered", help);
         } else if self.auth && !login && table.has("auth") {
-            let help = "add tls = \"starttls\", or auth-without-tls = true where nobody can listen in";
+            let help = "add tls = \"starttls\", or auth-without-tls = true on a network that is safe from eavesdropping";
             refuse(
                 table,
                 "auth",
-                "nobody can log in: AUTH is offered under TLS only, and there is none",
+                "no client can log in: AUTH is offered under TLS only, and there is none",
                 help,
             );
         }

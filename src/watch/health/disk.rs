@@ -13,10 +13,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// That the disk has not answered since `since`, for an operator.
 pub fn told(since: Timestamp) -> String {
-    format!(
-        "a write to the spool does not come back since {}: the disk hangs, and senders wait",
-        local(since)
-    )
+    format!("a write to the spool has not returned since {}: the disk hangs, and senders wait", local(since))
 }
 
 /// Tells once when a write does not come back, and when it has.

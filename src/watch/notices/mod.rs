@@ -261,11 +261,11 @@ fn letter(
     let (subject, mut text) = match word {
         Word::Stuck { since } => (
             format!("SIGNL4 gets no events from {hostname} since {}: {many}", shown(since)),
-            "Nobody is paged: the events below do not get to SIGNL4.\n".to_owned(),
+            "No page goes out: SIGNL4 does not receive the events below.\n".to_owned(),
         ),
         Word::StillStuck { since } => (
             format!("SIGNL4 still gets no events from {hostname}, since {}: {many}", shown(since)),
-            "Still nobody is paged: the events below do not get to SIGNL4.\n".to_owned(),
+            "Still no page goes out: SIGNL4 does not receive the events below.\n".to_owned(),
         ),
         Word::Over { since, until } => (
             format!("SIGNL4 gets events from {hostname} again"),

@@ -30,7 +30,7 @@ impl Gate {
                 self.successes += u64::from(!matches!(whose, Whose::Lent(_)));
                 self.open(is_probe, &mut effects);
             }
-            // The question itself is not understood, as by a stand-in of somebody's own: events must do.
+            // The server, such as a stand-in, does not understand the question: an event must be the probe.
             Answer::Refused { .. } if whose == Whose::Question => {
                 self.may_ask = false;
                 self.probe_now(now);
@@ -163,7 +163,7 @@ impl Gate {
             }
         }
         if is_open && self.may_ask && whose != Whose::Question {
-            // The question tells whether it is the secret or the event: till then nothing goes out, and nobody is told.
+            // The question shows whether the secret or the event is at fault. Until then nothing is posted, logged or mailed.
             self.shut_as_held(true, foreign, reason, now, effects);
         } else {
             self.hold(is_probe, reason, foreign, now, effects);
@@ -213,7 +213,7 @@ impl Gate {
         }
     }
 
-    /// Nobody answered, or nobody who could. They asked for nothing before `earliest`, if they asked for anything.
+    /// No answer came, or none that decides. The server asked for no post before `earliest`, if it asked at all.
     fn miss(
         &mut self,
         seq: Option<u64>,

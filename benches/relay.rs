@@ -1,14 +1,16 @@
 //! What the whole relay does: mails a second accepted durably and relayed, the time from the end of DATA to
-//! the POST, CPU and memory of the gateway and what it writes to the disk; and the same with fsync off, so that the
-//! cost of the promise is seen.
+//! the POST, CPU and memory of the gateway, what it writes to the disk and what is left there; and the same with fsync
+//! off, so that the cost of the promise is seen. Beside it Postfix's smtp-sink, which keeps nothing, under the same load
+//! in the same run: the limit that load and machine set.
 //!
 //! ```text
-//! cargo bench --bench relay                    20 sessions, 1 session, a steady 500 mails/s
-//! cargo bench --bench relay -- --mails 50000   longer
+//! cargo bench --bench relay                           20 sessions, 1 session, a steady 500 mails/s
+//! cargo bench --bench relay -- --mails 50000          longer
+//! cargo bench --bench relay -- --connections each     a connection for each mail; `kept` is the default
 //! ```
 //!
-//! The load, the sink and the gateway share the machine. A session is one kept-open SMTP connection that
-//! sends mails of 4 KiB one after the other and waits for each reply. The sink answers 201 at once.
+//! The load, the sink and the gateway share the machine. A session sends mails of 4 KiB one after the other and waits
+//! for each reply. The sink answers 201 at once.
 
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
@@ -31,21 +33,80 @@ const SIZE: usize = 4096;
 /// How long a run may take before it counts as hung.
 const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What is sent, and how.
+#[derive(Clone, Copy)]
+struct Load {
+    name: &'static str,
+    sessions: usize,
+    mails: usize,
+    /// Mails a second in all; as many as are taken without.
+    rate: Option<u32>,
+    /// Whether each mail has a connection of its own.
+    each: bool,
+}
+
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let mails = arguments
-        .iter()
-        .position(|argument| argument == "--mails")
-        .map_or(20_000, |at| arguments[at + 1].parse().expect("a number behind --mails"));
+    let value = |name: &str| {
+        let at = arguments.iter().position(|argument| argument == name)?;
+        Some(arguments.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")))
+    };
+    let mails = value("--mails").map_or(20_000, |mails| mails.parse().expect("--mails is a number"));
+    let each = match value("--connections").map(String::as_str) {
+        None | Some("kept") => false,
+        Some("each") => true,
+        Some(other) => panic!("--connections is `each` or `kept`, not `{other}`"),
+    };
+    let many = Load { name: "20 sessions", sessions: 20, mails, rate: None, each };
+    let one = Load { name: "1 session", sessions: 1, mails: mails / 4, ..many };
+    let steady = Load { name: "500 mails/s", mails: mails.min(5_000), rate: Some(500), ..many };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
+        let limits = limits(&[many, one]).await;
         println!("{}", Report::HEAD);
         for sync in ["full", "off"] {
-            run("20 sessions", sync, 20, mails, None).await.print();
-            run("1 session", sync, 1, mails / 4, None).await.print();
-            run("500 mails/s", sync, 20, 5_000, Some(500)).await.print();
+            for load in [many, one, steady] {
+                let limit = limits.iter().find(|(name, _)| *name == load.name).map(|(_, limit)| *limit);
+                run(load, sync).await.print(limit);
+            }
         }
     });
+}
+
+/// How many mails a second smtp-sink takes under each load; none where Postfix is not there.
+async fn limits(loads: &[Load]) -> Vec<(&'static str, f64)> {
+    let Some(program) =
+        ["/usr/sbin/smtp-sink", "/usr/bin/smtp-sink"].iter().find(|path| Path::new(path).exists())
+    else {
+        println!("smtp-sink is not here: the ratio to it is left out");
+        return Vec::new();
+    };
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut sink = Command::new(program).args([&address.to_string(), "100"]).spawn().unwrap();
+    while TcpStream::connect(address).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut limits = Vec::new();
+    for load in loads {
+        let taken = send(*load, address, &Sink::start().await).await;
+        limits.push((load.name, load.mails as f64 / taken.as_secs_f64()));
+    }
+    sink.kill().unwrap();
+    sink.wait().unwrap();
+    limits
+}
+
+/// Sends all of `load`; how long that took.
+async fn send(load: Load, address: SocketAddr, sink: &Arc<Sink>) -> Duration {
+    let start = Instant::now();
+    let next = Arc::new(AtomicUsize::new(0));
+    let sessions: Vec<_> = (0..load.sessions)
+        .map(|_| tokio::spawn(session(address, Arc::clone(&next), load, start, Arc::clone(sink))))
+        .collect();
+    for one in sessions {
+        one.await.unwrap();
+    }
+    start.elapsed()
 }
 
 /// What one run showed.
@@ -58,6 +119,8 @@ struct Report {
     p99: Duration,
     mails: usize,
     usage: Usage,
+    /// Bytes of the spool after a stop in order.
+    kept: u64,
 }
 
 /// What the gateway has used since its start.
@@ -68,56 +131,44 @@ struct Usage {
 }
 
 impl Report {
-    const HEAD: &'static str = "run          sync  accepted/s  relayed/s  to POST p50 ms  p99 ms  CPU s  CPU us/mail  peak RSS MiB  KB written/mail";
+    const HEAD: &'static str = "run          sync  accepted/s  relayed/s  of smtp-sink  to POST p50 ms  p99 ms  CPU us/mail  peak RSS MiB  KB written/mail  KB kept/mail";
 
-    fn print(&self) {
+    /// `limit` is what smtp-sink takes a second.
+    fn print(&self, limit: Option<f64>) {
+        let ratio = limit.map_or("-".to_owned(), |limit| format!("{:.2}", self.accepted / limit));
         println!(
-            "{:<12} {:<4} {:>11.0} {:>10.0} {:>15.2} {:>7.2} {:>6.2} {:>12.0} {:>13.1} {:>16.1}",
+            "{:<12} {:<4} {:>11.0} {:>10.0} {ratio:>13} {:>15.2} {:>7.2} {:>12.0} {:>13.1} {:>16.1} {:>13.1}",
             self.name,
             self.sync,
             self.accepted,
             self.relayed,
             self.p50.as_secs_f64() * 1e3,
             self.p99.as_secs_f64() * 1e3,
-            self.usage.cpu,
             self.usage.cpu * 1e6 / self.mails as f64,
             self.usage.peak_kib as f64 / 1024.0,
             self.usage.written as f64 / 1e3 / self.mails as f64,
+            self.kept as f64 / 1e3 / self.mails as f64,
         );
     }
 }
 
-async fn run(
-    name: &'static str,
-    sync: &'static str,
-    sessions: usize,
-    mails: usize,
-    rate: Option<u32>,
-) -> Report {
+async fn run(load: Load, sync: &'static str) -> Report {
     let sink = Sink::start().await;
     let folder = tempfile::tempdir().unwrap();
     let mut gateway = Gateway::start(folder.path(), sink.address, sync);
-
     let start = Instant::now();
-    let next = Arc::new(AtomicUsize::new(0));
-    let load: Vec<_> = (0..sessions)
-        .map(|_| {
-            tokio::spawn(session(gateway.address, Arc::clone(&next), mails, rate, start, Arc::clone(&sink)))
-        })
-        .collect();
-    for one in load {
-        one.await.unwrap();
-    }
-    let accepted = start.elapsed();
+    let accepted = send(load, gateway.address, &sink).await;
+    let mails = load.mails;
     tokio::time::timeout(PATIENCE, sink.wait_for(mails)).await.expect("every mail that got 250 is relayed");
     let relayed = start.elapsed();
     let usage = gateway.usage();
-    gateway.kill();
+    gateway.stop();
+    let kept = std::fs::metadata(folder.path().join("spool/spool.db")).unwrap().len();
 
     let mut times = sink.times.lock().unwrap().latencies.clone();
     times.sort();
     Report {
-        name,
+        name: load.name,
         sync,
         accepted: mails as f64 / accepted.as_secs_f64(),
         relayed: mails as f64 / relayed.as_secs_f64(),
@@ -125,31 +176,25 @@ async fn run(
         p99: times[times.len() * 99 / 100],
         mails,
         usage,
+        kept,
     }
 }
 
-/// One kept-open connection that sends until `mails` are sent by all.
-async fn session(
-    address: SocketAddr,
-    next: Arc<AtomicUsize>,
-    mails: usize,
-    rate: Option<u32>,
-    start: Instant,
-    sink: Arc<Sink>,
-) {
-    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
-    stream.get_ref().set_nodelay(true).unwrap();
-    expect(&mut stream, b"220").await;
-    stream.get_mut().write_all(b"EHLO bench.example\r\n").await.unwrap();
-    expect(&mut stream, b"250").await;
+/// One session that sends until the mails of `load` are sent by all.
+async fn session(address: SocketAddr, next: Arc<AtomicUsize>, load: Load, start: Instant, sink: Arc<Sink>) {
+    let mut kept = None;
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        if number >= mails {
+        if number >= load.mails {
             break;
         }
-        if let Some(rate) = rate {
+        if let Some(rate) = load.rate {
             tokio::time::sleep_until((start + Duration::from_secs(1) / rate * number as u32).into()).await;
         }
+        let mut stream = match kept.take() {
+            Some(stream) => stream,
+            None => greeted(address).await,
+        };
         stream
             .get_mut()
             .write_all(b"MAIL FROM:<a@bench.example>\r\nRCPT TO:<soc@bench.example>\r\nDATA\r\n")
@@ -162,8 +207,25 @@ async fn session(
         sink.times.lock().unwrap().sent.insert(number, Instant::now());
         stream.get_mut().write_all(content.as_bytes()).await.unwrap();
         expect(&mut stream, b"250").await;
+        if load.each {
+            stream.get_mut().write_all(b"QUIT\r\n").await.unwrap();
+        } else {
+            kept = Some(stream);
+        }
     }
-    stream.get_mut().write_all(b"QUIT\r\n").await.unwrap();
+    if let Some(mut stream) = kept {
+        stream.get_mut().write_all(b"QUIT\r\n").await.unwrap();
+    }
+}
+
+/// A connection that has said EHLO.
+async fn greeted(address: SocketAddr) -> BufReader<TcpStream> {
+    let mut stream = BufReader::new(TcpStream::connect(address).await.unwrap());
+    stream.get_ref().set_nodelay(true).unwrap();
+    expect(&mut stream, b"220").await;
+    stream.get_mut().write_all(b"EHLO bench.example\r\n").await.unwrap();
+    expect(&mut stream, b"250").await;
+    stream
 }
 
 /// Reads one reply, which must begin with `code`.
@@ -179,15 +241,29 @@ async fn expect(stream: &mut BufReader<TcpStream>, code: &[u8]) {
     }
 }
 
-/// A mail whose subject ends in its number, each of an incident of its own.
+/// A mail whose subject ends in its number, each of an incident of its own, with a text as monitoring writes them: the
+/// words repeat from line to line, the times, hosts and numbers do not.
 fn mail(number: usize) -> String {
+    const LINES: [&str; 8] = [
+        "sshd: Failed password for invalid user admin from",
+        "kernel: EXT4-fs error (device sda1): ext4_find_entry, inode",
+        "systemd: nginx.service: Main process exited, code=killed, status=9/KILL, pid",
+        "postfix/smtpd: NOQUEUE: reject: RCPT from unknown, 554 5.7.1 Relay access denied, id",
+        "zabbix_agentd: Free disk space on volume /var is less than 5 percent, item",
+        "wazuh: Rule 5712 (level 10): brute force trying to get access to the system, event",
+        "dockerd: health check of container web exceeded its timeout, container",
+        "cron: (root) CMD (/usr/local/bin/backup --all) finished with exit code 2, job",
+    ];
+    let mut random = fastrand::Rng::with_seed(number as u64);
     let mut text = format!(
         "From: monitoring@bench.example\r\nTo: soc@bench.example\r\nDate: Fri, 20 Nov 2026 18:04:05 +0100\r\n\
          Message-ID: <{number}@bench.example>\r\nX-S4-ExternalID: bench-{number}\r\n\
          Subject: Disk is almost full, number {number}\r\n\r\n"
     );
     while text.len() < SIZE {
-        text.push_str("The disk of this machine is almost full; somebody should look at it soon.\r\n");
+        let (line, host, id) = (LINES[random.usize(..LINES.len())], random.u8(1..100), random.u64(..1 << 40));
+        let (minute, second) = (random.u8(..60), random.u8(..60));
+        text.push_str(&format!("Nov 20 18:{minute:02}:{second:02} web{host:02} {line} {id:x}\r\n"));
     }
     text.push_str(".\r\n");
     text
@@ -333,8 +409,10 @@ impl Gateway {
         }
     }
 
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+    /// Stops it in order, so that the log of the spool is in its database.
+    fn stop(&mut self) {
+        let process = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
     }
 }

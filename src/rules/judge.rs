@@ -495,8 +495,6 @@ impl RuleTrace {
 }
 
 fn clip(text: &str) -> String {
-    if text.len() <= TRACE_LIMIT {
-        return text.to_owned();
-    }
-    format!("{}…", &text[..text.floor_char_boundary(TRACE_LIMIT)])
+    let kept = &text[..text.floor_char_boundary(TRACE_LIMIT)];
+    if kept.len() == text.len() { text.to_owned() } else { format!("{kept}…") }
 }

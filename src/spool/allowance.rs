@@ -1,4 +1,4 @@
-//! How many events the account of each team lets go in 15 seconds, as far as anybody knows: what a storm is measured
+//! How many events the account of each team lets go in 15 seconds, as far as is known: what a storm is measured
 //! by. What was learnt outlives a restart, so that what is no storm before it is none after it.
 
 use std::collections::HashMap;
@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use super::entry::Memo;
 
-/// What SIGNL4 takes in 15 seconds from an account of the free plan, as far as nobody knows better.
+/// What SIGNL4 takes in 15 seconds from an account of the free plan: the value until the real one is known.
 const FREE: u32 = 10;
 
 /// The kind of the memos that keep it, each by the name of its team.

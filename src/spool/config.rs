@@ -19,7 +19,7 @@ pub struct Config {
     /// drops it before.
     pub dead_letter_retention: Duration,
     /// Bytes that stay free on the disk: mail that would take them is refused with 452, so that outcomes
-    /// can still be written and nobody else on the machine is starved.
+    /// can still be written and no other program on the machine lacks space.
     pub min_free: u64,
     /// Bytes that the spool may use; none for no bound but the disk's.
     pub max_size: Option<u64>,

@@ -131,13 +131,13 @@ pub(super) struct Fresh {
     pub repeat: Option<Repeat>,
     pub quiet: Option<SignedDuration>,
     pub muted: Option<String>,
-    /// What it is about and who says so.
+    /// What it is about, and the evidence about its sender.
     pub identity: Identity,
     /// What another team's incident is called at SIGNL4, if it follows an event of that.
     pub posted_as: Option<String>,
 }
 
-/// The source of mails of whose product nobody knows.
+/// The source of mails whose product is not known.
 pub(super) fn sender(envelope: &Envelope) -> String {
     envelope.reverse_path.to_lowercase()
 }
@@ -288,7 +288,7 @@ pub(super) struct Applied {
     pub withdrawn: Vec<Withdrawn>,
     /// The events that failed for good.
     pub failed: Vec<u64>,
-    /// How many events were kept and not sent, as repeats and the like, since somebody wants quiet, and in
+    /// How many events were kept and not sent, as repeats and the like, as muted, and in
     /// the digest of a storm.
     pub counted: usize,
     pub muted: usize,
@@ -345,7 +345,7 @@ pub(super) trait Writer: Send + 'static {
     fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure>;
 
     /// Called when the waiters of a batch have been answered, for upkeep that must not delay them; `idle`
-    /// if nobody else waits either.
+    /// if no other change waits.
     fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
 
     /// After a panic in [`Writer::apply`]: forgets what was noted of the batch that is not made.
@@ -370,7 +370,7 @@ pub(super) trait Writer: Send + 'static {
     fn close(self: Box<Self>);
 }
 
-/// The engine's side of everybody else.
+/// The engine's side that answers questions.
 pub(super) trait Store: Send + Sync + 'static {
     /// Keeps a large content before its mail is put, so that no other mail waits for it.
     fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure>;
@@ -391,7 +391,7 @@ pub(super) trait Store: Send + Sync + 'static {
     /// The mails from `from` on by what their stories say of trust.
     fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Failure>;
     fn counts(&self) -> Result<Vec<Count>, Failure>;
-    /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
+    /// The open incidents that were never posted, of those that were muted since `since` for
     /// the reason `label`, with or without a colon and more behind it.
     fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure>;
     /// The names and values of the memos of a kind, in the order of the names.

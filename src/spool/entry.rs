@@ -1,6 +1,6 @@
 //! What goes into the spool and what comes out of it. Plain data.
 //!
-//! Nothing here is redacted: who makes a story or a reason keeps secrets out of it, since both are shown
+//! Nothing here is redacted: the code that makes a story or a reason keeps secrets out of it, since both are shown
 //! by `queue`.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub struct Memo {
     pub value: Option<serde_json::Value>,
 }
 
-/// An incident that is open and that nobody was told of, as its mails were muted.
+/// An open incident that was never posted, as its mails were muted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unheard {
     /// Its team.
@@ -76,7 +76,7 @@ pub struct Queued {
     pub severity: Option<Severity>,
     /// What it does.
     pub status: Status,
-    /// Whether nobody vouches for the mail that it was made of.
+    /// Whether the mail that it was made of is a stranger's.
     pub stranger: bool,
     /// When it came into the queue, to the millisecond: when the mail was accepted, or an operator put the
     /// event back. How long delivery keeps trying counts from here.
@@ -103,7 +103,7 @@ pub struct Admission {
     pub queued: Vec<Queued>,
     /// How many were kept and not sent: repeats of what was paged, and closes of what never was.
     pub counted: usize,
-    /// How many were kept and not sent, since somebody wants quiet.
+    /// How many were kept and not sent, as a mute or a maintenance window was on.
     pub muted: usize,
     /// How many are told in the digest of a storm.
     pub folded: usize,
@@ -187,7 +187,7 @@ pub enum State {
     Dropped,
     /// Kept and not sent, since the incident is told already or was closed before it was.
     Counted,
-    /// Kept and not sent, since somebody wants quiet.
+    /// Kept and not sent, as a mute or a maintenance window was on.
     Muted,
     /// Kept, and told in the digest of a storm.
     Folded,
@@ -274,7 +274,7 @@ pub struct Shown {
     pub events: Vec<ShownEvent>,
 }
 
-/// A mail as it came, for those who judge it again.
+/// A mail as it came, to be judged again.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Past {
     /// The id.
@@ -327,7 +327,7 @@ pub struct Count {
     pub possible_doubles: u64,
 }
 
-/// Mails that were taken with the same word on who vouches for them.
+/// Mails that were taken with the same trust for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Vouched {
     /// The trust class, in its word.

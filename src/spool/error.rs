@@ -1,4 +1,4 @@
-//! What can go wrong with a spool, by who has to act on it.
+//! What can go wrong with a spool, by the party that has to act on it.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ pub enum OpenError {
     Locked {
         /// The folder of the spool.
         path: PathBuf,
-        /// The owner, if it has said who it is.
+        /// The owner, if it has named itself.
         pid: Option<u32>,
     },
     /// It was written by a version of this program that has other tables.

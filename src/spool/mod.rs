@@ -12,7 +12,7 @@
 //!   who was not told `250`, sends it again.
 //! - A full disk refuses mail and nothing else; it is taken again when there is space. Before that, mails that are done
 //!   go before their time, those of strangers first, and strangers fill no more than their share.
-//! - A flush that the disk does not confirm ends the spool for good ([`Spool::failed`]): nobody can know
+//! - A flush that the disk does not confirm ends the spool for good ([`Spool::failed`]): it is unknown
 //!   what the disk has, so the process must stop and open it anew. So does a spool that is taken away under it: what is
 //!   undelivered is saved in a file elsewhere, which the next start takes in.
 //! - A damaged database or one of a newer version is refused and not touched.
@@ -117,7 +117,7 @@ impl Spool {
     }
 
     /// Tells `listener` of all that goes into the queue or is withdrawn from it from now on, each batch once it
-    /// is safe and before anybody is answered, so that it hears of them in the order of the commits. It must
+    /// is safe and before any caller is answered, so that it hears of them in the order of the commits. It must
     /// not block. There is one; a second is not heard.
     pub fn tell(&self, listener: impl Fn(News) + Send + std::marker::Sync + 'static) {
         _ = self.listener.set(Box::new(listener));
@@ -167,7 +167,7 @@ impl Spool {
         }
         parcel.pack();
         let answer = self.change(Change::Put(Box::new(parcel))).await;
-        // If nobody knows what became of the mail, it may be there at the next start and need its content.
+        // If it is unknown what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside
             && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_) | Failure::Gone(_)))
         {
@@ -305,7 +305,7 @@ impl Spool {
         if memos.is_empty() { Ok(()) } else { self.remember(memos).await }
     }
 
-    /// Forgets the incidents that nobody asks for any more.
+    /// Forgets the incidents that are no longer needed.
     async fn forget(
         &self,
         now: Timestamp,

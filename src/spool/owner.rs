@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
-/// Gives `path`, just made, to the owner of the folder that it is in, if that is somebody else.
+/// Gives `path`, just made, to the owner of the folder that it is in, if that is another user.
 pub(super) fn give(path: &Path) -> io::Result<()> {
     let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) else { return Ok(()) };
     let (owner, made) = (fs::metadata(folder)?, fs::metadata(path)?);

@@ -132,7 +132,7 @@ impl Reader {
         self.ask(move |store| store.count_mails(from)).await
     }
 
-    /// The mails from `from` on by who vouches for them, those of a stranger by their domain.
+    /// The mails from `from` on by their trust, those of strangers by their domain.
     ///
     /// # Errors
     /// They cannot be counted.
@@ -148,7 +148,7 @@ impl Reader {
         self.ask(|store| store.counts()).await
     }
 
-    /// The incidents that are open and of which nobody was told, of those that were muted since `since` for
+    /// The open incidents that were never posted, of those that were muted since `since` for
     /// the reason `label`, with or without a colon and more behind it. Those that were paged and have become worse
     /// since are among them. In the order of their last mails.
     ///

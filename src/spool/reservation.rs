@@ -9,14 +9,14 @@ use crate::event::{Severity, Status};
 /// How many ranks there are.
 pub const RANKS: u8 = STRANGE + 1;
 
-/// The rank of what pages nobody: behind all that pages.
+/// The rank of non-paging events: behind all that page.
 pub const QUIET: u8 = 5;
 
 /// The rank of what strangers sent: the last.
 pub const STRANGE: u8 = 6;
 
 /// The rank of an event among those that wait; 0 goes first. One that pages goes by its severity, and with the medium
-/// ones if nobody told it. What closes or acknowledges goes behind all that pages, however bad it was: somebody waits
+/// ones if no severity is known. Non-paging events go behind all that page, however severe: the on-call waits
 /// for a page. What a stranger sent goes behind everything of known senders, whatever it says of itself.
 pub fn rank(status: Status, severity: Option<Severity>, stranger: bool) -> u8 {
     match (status, severity) {
@@ -39,7 +39,7 @@ pub struct Reservation {
     pub at: Timestamp,
     /// Posts that came to their end since the note before.
     pub spent: u64,
-    /// Posts that are under way or may be made before the next note. If there is none nobody knows which of them were.
+    /// Posts that are under way or may be made before the next note. If there is none, it is unknown which of them were.
     pub open: u64,
 }
 

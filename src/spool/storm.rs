@@ -48,7 +48,7 @@ pub struct Storm {
     pub folded: u64,
     /// How many incidents that were folded are open.
     pub open: u64,
-    /// How many folded events have no external id, so that nobody will know when they are over.
+    /// How many folded events have no external id: no mail can tell when they are over.
     pub keyless: u64,
     /// How many of the folded events the last digest told.
     pub told: u64,

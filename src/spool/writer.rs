@@ -1,6 +1,6 @@
 //! The one thread that writes: group commit.
 //!
-//! It takes what waits, makes it one transaction, and answers everybody once that is safe. While the disk
+//! It takes what waits, makes it one transaction, and answers all callers once that is safe. While the disk
 //! flushes one batch the next one gathers, so that the load itself makes the batches and no delay is
 //! needed: at one writer a batch is one mail, at sixty-four it is dozens.
 
@@ -145,7 +145,7 @@ fn take_leave(
     }
 }
 
-/// The changes that wait, `first` before all, and who asked for them.
+/// The changes that wait, `first` before all, and their callers.
 fn gather(
     first: Request,
     inbox: &mut mpsc::Receiver<Request>,
@@ -183,7 +183,7 @@ fn applied(engine: &mut dyn Writer, changes: &[Change]) -> Result<Vec<Result<App
 }
 
 /// Commits a batch and answers its waiters. If there is no space for it as a whole, or a fault in it, its halves are tried
-/// in order, so that a change that does not fit takes no other with it. Any other error is everybody's, and
+/// in order, so that a change that does not fit takes no other with it. Any other error is that of all callers, and
 /// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried, with the
 /// changes that were not made.
 fn commit(

@@ -36,7 +36,7 @@ pub(super) struct Work<'a> {
     pub incidents: &'a incident::Config,
     /// How long what is closed is remembered.
     pub retention: SignedDuration,
-    /// What floods whom.
+    /// The storms that are on, and what counts towards the next.
     pub storms: &'a mut Storms,
     /// How many events the account of each team lets go in 15 seconds.
     pub allowances: &'a Allowances,

@@ -52,11 +52,11 @@ const FILE: &str = "spool.db";
 /// The folder in it for large contents.
 const LARGE: &str = "large";
 
-/// Pages in the log from which on they are copied into the database when nobody waits: 4 MiB. More would
+/// Pages in the log from which on they are copied into the database when no change waits: 4 MiB. More would
 /// make the copying rarer and longer, less would flush more often.
 const CHECKPOINT_IDLE: i64 = 1_000;
 
-/// Pages in the log from which on they are copied even if somebody waits: 16 MiB.
+/// Pages in the log from which on they are copied even if changes wait: 16 MiB.
 const CHECKPOINT_BUSY: i64 = 4_000;
 
 /// Pages in the log from which on the next batch waits until every reader has left it, so that it can
@@ -103,7 +103,7 @@ pub(super) struct Writer {
     disk: Disk,
     room: Room,
     files: Arc<Files>,
-    /// Files to be removed when nobody waits for it.
+    /// Files to be removed when no change waits.
     unnamed: Vec<String>,
     /// The first number of the next mail's block.
     next_seq: i64,

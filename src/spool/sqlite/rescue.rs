@@ -71,7 +71,7 @@ fn write_to(db: &Connection, files: &Files, spool: &Path, folder: &Path) -> Told
     match written {
         Ok(mails) => Ok(Rescue { path, mails }),
         Err(problem) => {
-            // What is left there is of no use to anybody.
+            // An unfinished file is of no use.
             let _ = fs::remove_file(&part);
             Err(problem)
         }

@@ -139,7 +139,7 @@ impl Work<'_> {
     }
 }
 
-/// What an event of an incident is about and who says so, as far as the incident knows.
+/// What an event of an incident is about, and the evidence about its sender, as far as the incident has them.
 fn identity(row: &incident::Row) -> Identity {
     let source = &row.source;
     let guessed = source.key_source == KeySource::Guess;

@@ -1,8 +1,8 @@
 //! The room that mail may take: the bounds of the disk and of the spool, the share of strangers, and what is deleted
 //! before its time so that mail can still be taken.
 //!
-//! Mail whose events are all of strangers fills only its share, and never the last tenth, which is for senders who are
-//! known. Under pressure mails go that are done and old enough, strangers' before others', the oldest first. What waits,
+//! Mail whose events are all of strangers fills only its share, and never the last tenth, which is for known
+//! senders. Under pressure mails go that are done and old enough, strangers' before others', the oldest first. What waits,
 //! failed, is held, muted or told in a digest stays, and so does all that is no mail.
 
 use std::ops::AddAssign;
@@ -26,7 +26,7 @@ const LOOK: usize = 64;
 /// How long nothing is looked for after nothing was found.
 const REST: SignedDuration = SignedDuration::from_secs(10);
 
-/// The most that is kept for senders who are known.
+/// The most that is kept for known senders.
 const RESERVE: u64 = 512 << 20;
 
 /// What a mail is to the room.
@@ -134,12 +134,12 @@ impl Room {
             && (!need.stranger || self.strangers.saturating_add(need.growth) <= share)
     }
 
-    /// What is kept for senders who are known.
+    /// What is kept for known senders.
     fn reserve(&self) -> u64 {
         (self.limit / 10).min(RESERVE)
     }
 
-    /// Whether no more room is left than what is kept for senders who are known.
+    /// Whether no more room is left than what is kept for known senders.
     fn is_tight(&self) -> bool {
         let reserve = self.reserve();
         self.disk < reserve || self.quota < reserve

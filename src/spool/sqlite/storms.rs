@@ -184,7 +184,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Takes out of the queue what still waits there of the digests before `event`. A close pages nobody, so that
+    /// Takes out of the queue what still waits there of the digests before `event`. A close does not page, so that
     /// it takes the place of none.
     pub fn replace_digests(&self, event: &Fresh, applied: &mut Applied) -> rusqlite::Result<()> {
         if event.status != Status::New {

@@ -82,8 +82,13 @@ async fn limits(loads: &[Load]) -> Vec<(&'static str, f64)> {
         return Vec::new();
     };
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut sink = Command::new(program).args([&address.to_string(), "100"]).spawn().unwrap();
+    let mut command = Command::new(program);
+    if rustix::process::geteuid().is_root() {
+        command.args(["-u", "nobody"]);
+    }
+    let mut sink = command.args([&address.to_string(), "100"]).spawn().unwrap();
     while TcpStream::connect(address).await.is_err() {
+        assert_eq!(sink.try_wait().unwrap(), None, "smtp-sink ended");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let mut limits = Vec::new();

@@ -241,7 +241,7 @@ fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
     db.pragma_update(None, "wal_autocheckpoint", 0)?;
     db.pragma_update_and_check(None, "journal_size_limit", LOG_LIMIT, |_| Ok(()))?;
     db.set_prepared_statement_cache_capacity(64);
-    rows::add_part(&db)?;
+    rows::make_ready(&db)?;
     if version > 0 {
         check_pages(path, &db)?;
     }

@@ -18,7 +18,7 @@ use super::known::known;
 use super::known::message;
 use super::reserve;
 use super::rows::{
-    LISTED, QUEUED, add_part, attachments, json, listed, mail_id, number, payload, queued, text, time, word,
+    LISTED, QUEUED, attachments, json, listed, mail_id, make_ready, number, payload, queued, text, time, word,
 };
 use super::storms::{STORM, storm};
 use super::urgent::urgent;
@@ -61,7 +61,7 @@ impl Store {
         db.busy_timeout(BUSY)?;
         db.pragma_update(None, "cell_size_check", true)?;
         db.pragma_update(None, "cache_size", -CACHE)?;
-        add_part(&db)?;
+        make_ready(&db)?;
         Ok(db)
     }
 

@@ -90,3 +90,17 @@ fn the_queue_is_read_by_its_index_without_sorting() {
         ["SEARCH event USING INDEX event_queued (team=? AND seq>?)", "SEARCH pack USING INTEGER PRIMARY KEY"];
     assert!(plan[0] == found[0] && plan[2].starts_with(found[1]) && plan.len() == 3, "{plan:?}");
 }
+
+#[test]
+fn a_question_is_planned_once_whatever_it_asks_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
+    for n in 0..10 {
+        let mut question = writer.db.prepare_cached(incidents::OF_KEY).unwrap();
+        let mut rows =
+            question.query(rusqlite::params!["soc", format!("incident {n}"), n % 2 == 0, 256]).unwrap();
+        assert!(rows.next().unwrap().is_none());
+    }
+    let question = writer.db.prepare_cached(incidents::OF_KEY).unwrap();
+    assert_eq!(question.get_status(rusqlite::StatementStatus::RePrepare), 0);
+}

@@ -3,6 +3,7 @@
 
 use std::sync::LazyLock;
 
+use aho_corasick::AhoCorasick;
 use regex::{Regex, RegexSet};
 
 /// Longest sentence of a banner.
@@ -53,6 +54,31 @@ static ORIGIN: LazyLock<RegexSet> = LazyLock::new(|| {
         format!(r"^{LEAD}quest[ao] (?:e-?mail|mail|messaggio)\b.{{0,60}}\bestern[oa]\b"),
         format!(r"^{LEAD}(?:deze|dit) (?:e-?mail|mail|bericht)\b.{{0,60}}\b(?:extern\w*|buiten)\b"),
     ])
+});
+
+/// Words of which each sentence of [`ORIGIN`] has one, up to case: most texts have none and are no banner.
+static OUTSIDE: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    let words = [
+        "outside",
+        "extern",
+        "exterior",
+        "rieur",
+        "estern",
+        "fuera",
+        "buiten",
+        "erhalb",
+        "unknown",
+        "unbekannt",
+        "unverified",
+        "untrusted",
+        "unusual",
+        "often",
+        "souvent",
+        "suele",
+        "sender is not",
+        "erhalten nicht",
+    ];
+    AhoCorasick::builder().ascii_case_insensitive(true).build(words).expect("the words are few")
 });
 
 /// Sentences that say what to do with such a mail, and words that only draw attention.
@@ -109,6 +135,9 @@ static LINK: LazyLock<Regex> =
 
 /// Whether `text` is a banner from its first sentence to its last.
 pub(super) fn is_banner(text: &str) -> bool {
+    if !OUTSIDE.is_match(text) {
+        return false;
+    }
     let mut from_outside = false;
     let text = LINK.replace_all(text, "");
     let mut rest = text.trim();
@@ -135,4 +164,41 @@ pub(super) fn is_banner(text: &str) -> bool {
 /// Whether a paragraph begins as one below a mail does.
 pub(super) fn is_footer(paragraph: &str) -> bool {
     FOOTER.is_match(&LINK.replace_all(paragraph, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The literals of which a match of `hir` has one; none if it can be without.
+    fn required(hir: &regex_syntax::hir::Hir) -> Vec<String> {
+        use regex_syntax::hir::HirKind;
+        match hir.kind() {
+            HirKind::Literal(literal) => vec![String::from_utf8_lossy(&literal.0).to_lowercase()],
+            HirKind::Capture(capture) => required(&capture.sub),
+            HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
+            HirKind::Concat(parts) => {
+                parts.iter().map(required).max_by_key(|words| known(words)).unwrap_or_default()
+            }
+            HirKind::Alternation(ways) => {
+                let ways: Vec<_> = ways.iter().map(required).collect();
+                if ways.iter().any(Vec::is_empty) { Vec::new() } else { ways.concat() }
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// Whether each of these literals has a word that is looked for.
+    fn known(words: &[String]) -> bool {
+        !words.is_empty() && words.iter().all(|word| OUTSIDE.is_match(word))
+    }
+
+    #[test]
+    fn each_sentence_about_the_outside_has_a_word_that_is_looked_for() {
+        for pattern in ORIGIN.patterns() {
+            // Without the folding of case, which takes each literal apart.
+            let hir = regex_syntax::parse(pattern.strip_prefix("(?i)").unwrap()).unwrap();
+            assert!(known(&required(&hir)), "{pattern}");
+        }
+    }
 }

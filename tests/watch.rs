@@ -166,7 +166,7 @@ async fn an_expected_mail_that_does_not_come_pages_at_its_deadline_and_is_closed
     assert_eq!(closed["X-S4-Status"], "resolved");
     assert_eq!(closed["X-S4-ExternalID"], "smtp2signl4:expect:nightly backup");
     assert!(
-        closed["Message"].as_str().unwrap().contains("the first since 2026-11-20 15:00:00 UTC"),
+        closed["Message"].as_str().unwrap().contains("the first since Fri 2026-11-20 15:00:00 UTC"),
         "{closed}"
     );
     assert_eq!(bench.attend().await, Some(bench.clock.now() + hours(26)));

@@ -70,47 +70,43 @@ fn word_before<'t>(atoms: &[Atom<'t>], at: usize) -> Option<&'t str> {
 /// A list of words in lower case, in the order of their first letters.
 struct Lexicon {
     words: &'static [&'static str],
-    /// The words of each letter: from the first to before the second. Most words of a text are none by their letter.
-    ranges: [(u8, u8); 26],
-    /// The lengths that the words of each letter have, a bit each.
-    lengths: [u32; 26],
+    /// Of each letter the place of its first word, how many it has, and their lengths, a bit each: most words of a text
+    /// are none of them by that.
+    letters: [(u8, u8, u32); 26],
 }
 
 impl Lexicon {
     const fn new(words: &'static [&'static str]) -> Self {
-        let (mut ranges, mut lengths) = ([(0, 0); 26], [0; 26]);
+        let mut letters = [(0, 0, 0); 26];
         let mut at = 0;
         while at < words.len() {
             let word = words[at].as_bytes();
             if word[0].is_ascii_lowercase() {
-                let letter = (word[0] - b'a') as usize;
-                if lengths[letter] == 0 {
-                    ranges[letter].0 = at as u8;
-                } else {
-                    assert!(ranges[letter].1 as usize == at, "words of one letter stand together");
+                let (first, count, lengths) = &mut letters[(word[0] - b'a') as usize];
+                if *count == 0 {
+                    *first = at as u8;
                 }
-                ranges[letter].1 = at as u8 + 1;
-                lengths[letter] |= 1 << word.len();
+                assert!(*first as usize + *count as usize == at, "words of one letter stand together");
+                *count += 1;
+                *lengths |= 1 << word.len();
             }
             at += 1;
         }
-        Self { words, ranges, lengths }
+        Self { words, letters }
     }
 
     /// Whether `word` is in the list, in any case.
     fn has(&self, word: &str) -> bool {
         let Some(first) = word.bytes().next() else { return false };
-        let letter = usize::from((first | 0x20).wrapping_sub(b'a'));
-        let words = match self.lengths.get(letter) {
-            // A character beyond ASCII can be a letter of another length in lower case.
-            Some(lengths) if word.len() > 31 || lengths >> word.len() & 1 == 0 => {
-                return !word.is_ascii() && self.words.contains(&word.to_lowercase().as_str());
-            }
-            Some(_) => &self.words[usize::from(self.ranges[letter].0)..usize::from(self.ranges[letter].1)],
+        if !word.is_ascii() {
+            return self.words.contains(&word.to_lowercase().as_str());
+        }
+        let near = match self.letters.get(usize::from((first | 0x20).wrapping_sub(b'a'))) {
+            Some((_, _, lengths)) if word.len() > 31 || lengths >> word.len() & 1 == 0 => return false,
+            Some((first, count, _)) => &self.words[usize::from(*first)..usize::from(first + count)],
             None => self.words,
         };
-        words.iter().any(|known| known.eq_ignore_ascii_case(word))
-            || !word.is_ascii() && self.words.contains(&word.to_lowercase().as_str())
+        near.iter().any(|known| known.eq_ignore_ascii_case(word))
     }
 }
 

@@ -268,18 +268,13 @@ impl Line {
 fn is_plain(text: &str) -> bool {
     let mut last = '\0';
     let mut run = 0;
-    if text.is_ascii() {
-        return text.bytes().all(|byte| {
-            run = if char::from(byte) == last { run + 1 } else { 1 };
-            last = byte.into();
-            run <= RUN_LIMIT && matches!(byte, b' '..=b'~' | b'\n' | b'\t')
-        });
-    }
-    text.chars().all(|c| {
+    let mut plain = |c: char| {
         run = if c == last { run + 1 } else { 1 };
         last = c;
         run <= RUN_LIMIT && !is_hidden(c)
-    })
+    };
+    // ASCII needs no decoding.
+    if text.is_ascii() { text.bytes().all(|byte| plain(byte.into())) } else { text.chars().all(plain) }
 }
 
 /// Characters without a shape of their own: Unicode's Cc but for LF and TAB, its Cf, the separators of

@@ -28,16 +28,8 @@ pub(super) fn id(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
 /// The atom behind the label that begins at `at`: `event_id`, `X-Request-Id`, `Message ID`.
 fn label(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let first = atoms[at].text;
-    // Most words are none by their first letter.
-    let begins = |byte: u8| {
-        matches!(byte | 0x20, b'e' | b'm' | b'n' | b'r' | b't' | b'x') || matches!(byte, b'_' | b'-')
-    };
-    if !first.bytes().next().is_some_and(begins) {
-        return None;
-    }
-    if first.len() > LONGEST_LABEL
-        || !first.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-'))
-    {
+    let may_be = may_begin_an_owner(first) && first.len() <= LONGEST_LABEL;
+    if !may_be || !first.bytes().all(|b| b.is_ascii_alphabetic() || matches!(b, b'_' | b'-')) {
         return None;
     }
     let mut letters = [0; LONGEST_LABEL];
@@ -56,6 +48,14 @@ fn label(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let [blank, suffix, ..] = atoms.get(at + 1..)? else { return None };
     let two = owner(plain) && blank.kind == Kind::Blank && SUFFIXES.has(suffix.text);
     two.then_some(at + 3)
+}
+
+/// Whether `word` begins as an owner does, or as `x-` before one: most words do not.
+fn may_begin_an_owner(word: &str) -> bool {
+    let begins = |letter: u8| letter == b'x' || OWNERS.iter().any(|owner| owner.as_bytes()[0] == letter);
+    word.bytes()
+        .next()
+        .is_some_and(|first| matches!(first, b'_' | b'-') || begins(first.to_ascii_lowercase()))
 }
 
 /// Whether `id` can be that of one mail or event alone. A short number or word may as well name a kind of event,

@@ -73,9 +73,6 @@ static WEEKDAYS: Lexicon = Lexicon::new(&[
     "wednesday",
 ]);
 
-/// Length of the longest weekday and month, `Donnerstag`, in bytes.
-const LONGEST_NAME: usize = 10;
-
 /// Words behind which numbers with a colon or dots between are names of parts and versions, and no times.
 static NAMED: Lexicon = Lexicon::new(&[
     "bay",
@@ -116,9 +113,7 @@ fn pattern(text: &str) -> Regex {
     Regex::new(&format!("^(?:{text})$")).expect("the pattern is fixed")
 }
 
-const CLOCK: &str = r"(?i-u:(?:[01]?[0-9]|2[0-4]):[0-5][0-9](?::[0-5][0-9](?:[.,][0-9]{1,9})?)?(?:am|pm|z|[+-][0-9]{2}:?[0-9]{2})?)";
-
-/// A date and perhaps a time, in one word.
+/// A date, and what stands behind it in the place of a time, in one word.
 static DATE_WORD: LazyLock<Regex> = LazyLock::new(|| {
     let year_first =
         r"(?:19|20)[0-9]{2}(?:-[01]?[0-9]-[0-3]?[0-9]|/[01]?[0-9]/[0-3]?[0-9]|\.[01]?[0-9]\.[0-3]?[0-9])";
@@ -126,7 +121,7 @@ static DATE_WORD: LazyLock<Regex> = LazyLock::new(|| {
     let month =
         r"[0-3]?[0-9][-/](?i-u:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[-/](?:(?:19|20)[0-9]{2})";
     let compact = r"(?:19|20)[0-9]{6}T[0-9]{4}(?:[0-9]{2})?(?:[.,][0-9]{1,9})?(?:Z|[+-][0-9]{2}:?[0-9]{2})?";
-    pattern(&format!("(?:{year_first}|{year_last}|{month})(?:[Tt_,:-]{CLOCK})?|{compact}"))
+    pattern(&format!("(?:{year_first}|{year_last}|{month})(?:[Tt_,:-](?<time>.+))?|{compact}"))
 });
 
 /// A date with a year of two digits: one only if a time follows.
@@ -152,8 +147,6 @@ fn date(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
         if is_epoch(atoms, at) {
             return Some(1);
         }
-    } else if word.len() > LONGEST_NAME {
-        return None;
     } else if WEEKDAYS.has(word) {
         next = behind(atoms, at)?;
     } else if !MONTHS.has(word) {
@@ -190,7 +183,13 @@ fn date_word(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     }
     let short =
         || SHORT_DATE.is_match(word) && behind(atoms, at).is_some_and(|next| clock(atoms, next).is_some());
-    (DATE_WORD.is_match(word) || short()).then_some(1)
+    (is_date(word) || short()).then_some(1)
+}
+
+/// Whether `word` is a date, with or without a time.
+fn is_date(word: &str) -> bool {
+    let time = |found: regex::Captures<'_>| found.name("time").is_none_or(|time| is_clock(time.as_str()));
+    DATE_WORD.captures(word).is_some_and(time)
 }
 
 /// A date with the name of its month. Without a year it is one only if a time follows.
@@ -236,11 +235,12 @@ fn is_day(word: &str) -> bool {
     digits < 3 && matches!(number.parse(), Ok(1..=31)) && (ordinal.is_empty() || ORDINALS.has(ordinal))
 }
 
-/// Whether `hour` and what stands `behind` its colon are a time of the day: `10:20`, `10:20:30.5+01:00`, `10:20pm`.
-fn is_clock(hour: &str, behind: &str) -> bool {
+/// Whether `word` is a time of the day: `10:20`, `10:20:30.5+01:00`, `10:20pm`.
+fn is_clock(word: &str) -> bool {
+    let Some((hour, behind)) = word.split_once(':') else { return false };
     let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
     let sixty = |text: &str| digits(text) >= 2 && text.as_bytes()[0] < b'6';
-    if digits(hour) != hour.len() || !matches!(hour.parse(), Ok(0..=24)) || !sixty(behind) {
+    if hour.len() > 2 || digits(hour) != hour.len() || !matches!(hour.parse(), Ok(0..=24)) || !sixty(behind) {
         return false;
     }
     let mut rest = &behind[2..];
@@ -263,16 +263,13 @@ fn is_clock(hour: &str, behind: &str) -> bool {
 /// How many atoms the clock time takes.
 fn clock(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms.get(at)?.text;
-    let colon = word.as_bytes().iter().take(3).position(|byte| *byte == b':').filter(|colon| *colon > 0)?;
-    if !is_clock(&word[..colon], &word[colon + 1..]) {
-        return None;
-    }
+    let (hour, behind) = word.split_once(':').filter(|_| is_clock(word))?;
     let half = atoms.get(at + 1).filter(|atom| atom.kind == Kind::Blank).and_then(|_| atoms.get(at + 2));
     let half = half.is_some_and(|atom| HALVES.has(atom.text));
     // No name of a part looks like a time with seconds or a half of the day.
-    let behind = &word[colon + 3..];
+    let behind = &behind[2..];
     let sure = half || behind.starts_with(':') || HALVES.has(behind);
-    if !sure && (colon == 1 || is_named(atoms, at)) {
+    if !sure && (hour.len() == 1 || is_named(atoms, at)) {
         return None;
     }
     Some(if half { 3 } else { 1 })

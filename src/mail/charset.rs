@@ -165,9 +165,9 @@ fn decoder(name: &str) -> Option<Decoder> {
     let number = squeezed.trim_start_matches(|c: char| !c.is_ascii_digit());
     let prefix = &squeezed[..squeezed.len() - number.len()];
     if matches!(prefix, "" | "cp" | "ms" | "win" | "windows" | "ibm" | "dos" | "oem" | "codepage")
-        && let Some(encoding) = number.parse().ok().and_then(codepage)
+        && let Some(decoder) = number.parse().ok().and_then(codepage)
     {
-        return Some(Decoder::Encoding(encoding));
+        return Some(decoder);
     }
     let same = |encoding: &&'static Encoding| {
         let own =
@@ -183,8 +183,6 @@ fn decoder(name: &str) -> Option<Decoder> {
                 "big5eten" | "big5hkscs2004" | "tcabig5" => "big5",
                 "gb2312" | "euccn" | "gb23121980" => "gbk",
                 "jis" | "jis7" => "iso-2022-jp",
-                // The letters of western languages are the same in it.
-                "cp437" | "ibm437" | "437" | "cp858" | "ibm858" | "ibm00858" => "ibm850",
                 _ => return None,
             };
             known(more)
@@ -236,8 +234,10 @@ static ENCODINGS: [&Encoding; 39] = [
 ];
 
 /// The charset of a code page by its number, as Microsoft's registry has them.
-fn codepage(number: u32) -> Option<&'static Encoding> {
+fn codepage(number: u32) -> Option<Decoder> {
     let label = match number {
+        // The letters of western languages are the same in both.
+        437 | 858 => return charset_decoder(b"ibm850").map(Decoder::Other),
         866 => "ibm866",
         874 => "windows-874",
         932 | 943 => "shift_jis",
@@ -246,21 +246,21 @@ fn codepage(number: u32) -> Option<&'static Encoding> {
         950 | 951 => "big5",
         1200 => "utf-16le",
         1201 => "utf-16be",
-        1250..=1258 => return Encoding::for_label(format!("windows-{number}").as_bytes()),
+        1250..=1258 => &format!("windows-{number}"),
         10000 => "macintosh",
         10007 => "x-mac-cyrillic",
         20127 | 28591 => "windows-1252",
         20866 => "koi8-r",
         21866 => "koi8-u",
         20932 | 51932 => "euc-jp",
-        28592..=28606 => return Encoding::for_label(format!("iso-8859-{}", number - 28590).as_bytes()),
+        28592..=28606 => &format!("iso-8859-{}", number - 28590),
         38598 => "iso-8859-8-i",
         50220..=50222 => "iso-2022-jp",
         54936 => "gb18030",
         65001 => "utf-8",
         _ => return None,
     };
-    Encoding::for_label(label.as_bytes())
+    Encoding::for_label(label.as_bytes()).map(Decoder::Encoding)
 }
 
 /// Whether the bytes are text that shifts to Japanese by RFC 1468, which nothing else does.

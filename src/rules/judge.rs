@@ -48,8 +48,7 @@ pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m Ground<'m>) -> (Vec<&'m 
         if run.cannot_hold(sheet.gate.as_ref()) {
             continue;
         }
-        run.names = vec![None; sheet.slots];
-        run.bounds = sheet.lines.as_ref();
+        run.begin(sheet);
         if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
             continue;
         }
@@ -105,27 +104,27 @@ impl<'g> Run<'g> {
         }
     }
 
+    /// Nothing is known of the file `sheet` yet.
+    fn begin(&mut self, sheet: &'g Sheet) {
+        self.names.clear();
+        self.names.resize(sheet.slots, None);
+        self.lines = OnceCell::new();
+        self.bounds = sheet.lines.as_ref();
+    }
+
     /// Runs every file. `split` is the file that made this piece: it speaks about it.
     pub(super) fn judge(mut self, split: Option<usize>) -> (Draft, Piece) {
         let rules = self.rules;
         let mut piece = Piece::default();
         for (file, sheet) in rules.sheets.iter().enumerate() {
             // A reply is no product's mail, whatever it quotes.
-            if sheet.shipped && self.ground.message.reply && split != Some(file) {
+            let replied = sheet.shipped && self.ground.message.reply;
+            if split != Some(file) && (replied || self.cannot_hold(sheet.gate.as_ref())) {
                 continue;
             }
-            if split != Some(file) && self.cannot_hold(sheet.gate.as_ref()) {
-                continue;
-            }
-            self.names.clear();
-            self.names.resize(sheet.slots, None);
-            self.lines = OnceCell::new();
-            self.bounds = sheet.lines.as_ref();
-            let held = match &sheet.when {
-                None => true,
-                // The piece alone may not say all that the whole did; captures are taken where they can be.
-                Some(when) => self.holds(when) || split == Some(file),
-            };
+            self.begin(sheet);
+            // The piece alone may not say all that the whole did; captures are taken where they can be.
+            let held = sheet.when.as_ref().is_none_or(|when| self.holds(when)) || split == Some(file);
             let conditions = std::mem::take(&mut self.tested);
             if !held && !self.full {
                 continue;

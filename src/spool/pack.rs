@@ -3,6 +3,8 @@
 //!
 //! Layout: the number of parts and the length of each as little-endian u32, then all parts in one LZ4 block.
 
+use std::ops::Range;
+
 /// The place of the content among the parts.
 pub(super) const CONTENT: usize = 0;
 
@@ -30,43 +32,40 @@ pub(super) fn pack(parts: &[Option<&[u8]>]) -> Vec<u8> {
 
 /// The part at `place` of `pack`; none if it is absent or the pack is damaged.
 pub(super) fn part(pack: &[u8], place: usize) -> Option<Vec<u8>> {
-    let mut parts = unpack(pack)?;
-    (place < parts.len()).then(|| parts.swap_remove(place)).flatten()
+    let (whole, parts) = unpack(pack)?;
+    Some(whole[parts.get(place)?.clone()?].to_vec())
 }
 
 /// `pack` with `content` as its content.
 pub(super) fn with_content(pack: &[u8], content: &[u8]) -> Vec<u8> {
-    let parts = unpack(pack).unwrap_or_default();
-    let payloads = parts.iter().skip(CONTENT + 1).map(Option::as_deref);
+    let (whole, parts) = unpack(pack).unwrap_or_default();
+    let payloads = parts.into_iter().skip(CONTENT + 1).map(|part| part.map(|part| &whole[part]));
     self::pack(&[Some(content)].into_iter().chain(payloads).collect::<Vec<_>>())
 }
 
-fn unpack(pack: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+/// All parts in one, and where each stands in it.
+type Unpacked = (Vec<u8>, Vec<Option<Range<usize>>>);
+
+fn unpack(pack: &[u8]) -> Option<Unpacked> {
     let number = |at: usize| {
         let bytes = pack.get(at * 4..at * 4 + 4)?;
         Some(u32::from_le_bytes(bytes.try_into().ok()?))
     };
     let count = usize::try_from(number(0)?).ok()?;
     let block = pack.get(count.checked_add(1)?.checked_mul(4)?..)?;
-    let lengths = (1..=count).map(number).collect::<Option<Vec<_>>>()?;
-    let present = lengths.iter().filter(|length| **length != ABSENT);
-    let whole = present.map(|length| *length as usize).sum::<usize>();
-    if whole > block.len().saturating_mul(MOST_GROWTH) {
+    let mut end = 0;
+    let mut parts = Vec::new();
+    for place in 1..=count {
+        let length = number(place)?;
+        let start = end;
+        end += if length == ABSENT { 0 } else { length as usize };
+        parts.push((length != ABSENT).then_some(start..end));
+    }
+    if end > block.len().saturating_mul(MOST_GROWTH) {
         return None;
     }
-    let whole = lz4_flex::block::decompress(block, whole).ok()?;
-    let mut rest = whole.as_slice();
-    lengths
-        .into_iter()
-        .map(|length| match length {
-            ABSENT => Some(None),
-            length => {
-                let (part, others) = rest.split_at_checked(length as usize)?;
-                rest = others;
-                Some(Some(part.to_vec()))
-            }
-        })
-        .collect()
+    let whole = lz4_flex::block::decompress(block, end).ok()?;
+    (whole.len() == end).then_some((whole, parts))
 }
 
 #[cfg(test)]

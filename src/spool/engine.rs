@@ -15,6 +15,7 @@ use super::reservation::{Reservation, Urgent};
 use super::storm::{Folded, Storm, Told};
 use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
 use crate::mail::{self, Envelope, MailId, Origin, Trust};
+use crate::time::signed;
 
 /// A change, with everything computed that does not need the engine.
 #[derive(Debug)]
@@ -227,9 +228,7 @@ impl Judged {
                 part: None,
                 source: event.source_system.unwrap_or_default(),
                 repeat: event.repeat,
-                quiet: event
-                    .quiet
-                    .map(|quiet| SignedDuration::try_from(quiet).unwrap_or(SignedDuration::MAX)),
+                quiet: event.quiet.map(signed),
                 muted: event.muted,
                 identity: event.identity,
                 posted_as: None,

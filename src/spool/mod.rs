@@ -51,6 +51,7 @@ pub use storm::{Folded, Storm, StormState, Told};
 use crate::clock::Clock;
 use crate::event::Event;
 use crate::mail::MailId;
+use crate::time::signed;
 use allowance::Allowances;
 use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
 use writer::{Busy, Listener, Request, Status};
@@ -268,7 +269,7 @@ impl Spool {
     pub async fn purge(&self) -> Result<usize, Error> {
         let now = self.clock.now();
         let before = |retention| {
-            let retention = SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX);
+            let retention = signed(retention);
             now.checked_sub(retention).unwrap_or(Timestamp::MIN)
         };
         let horizon = Horizon {

@@ -2,7 +2,7 @@
 //! that writes the event, so that two mails of one incident are judged in their order.
 
 use crate::words::Words;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row as SqlRow, ToSql, params};
 
 use super::changes::{Work, key};
@@ -419,9 +419,4 @@ pub(super) fn state_of(verdict: &Verdict, storm: Option<u64>) -> (State, Option<
         Verdict::Mute { reason } => (State::Muted, Some(reason.clone())),
         Verdict::Fold => (State::Folded, storm.map(|storm| format!("told in the digest of storm {storm}"))),
     }
-}
-
-/// How long what is closed is remembered.
-pub(super) fn retention(retention: std::time::Duration) -> SignedDuration {
-    SignedDuration::try_from(retention).unwrap_or(SignedDuration::MAX)
 }

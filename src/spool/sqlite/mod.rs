@@ -37,6 +37,7 @@ use super::engine::{self, Applied, Change, Failure, Refused};
 use super::error::OpenError;
 use super::lock::Lock;
 use crate::incident::{self, Storms};
+use crate::time::signed;
 use changes::{Work, key};
 use files::Files;
 use ground::Ground;
@@ -153,7 +154,7 @@ pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writ
         unnamed: Vec::new(),
         next_seq,
         incidents: config.incidents.clone(),
-        retention: incidents::retention(config.retention),
+        retention: signed(config.retention),
         allowances,
         ground,
         name,

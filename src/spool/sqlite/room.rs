@@ -16,6 +16,7 @@ use super::changes::{Work, key};
 use crate::mail::MailId;
 use crate::spool::config::Config;
 use crate::spool::engine::{Applied, Content, Parcel};
+use crate::time::signed;
 
 /// The kind of the memos that count the mails that were deleted early, one for each day on which they came.
 pub(in crate::spool) const REMOVED: &str = "removed-early";
@@ -90,7 +91,7 @@ impl Room {
         let mut room = Self {
             max_size: config.max_size,
             share: u64::from(config.stranger_share),
-            keep_at_least: SignedDuration::try_from(config.keep_at_least).unwrap_or(SignedDuration::MAX),
+            keep_at_least: signed(config.keep_at_least),
             disk: 0,
             quota: 0,
             limit: 0,

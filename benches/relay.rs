@@ -27,6 +27,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 
+mod support;
+
 /// Bytes of a mail.
 const SIZE: usize = 4096;
 
@@ -75,22 +77,10 @@ fn main() {
 
 /// How many mails a second smtp-sink takes under each load; none where Postfix is not there.
 async fn limits(loads: &[Load]) -> Vec<(&'static str, f64)> {
-    let Some(program) =
-        ["/usr/sbin/smtp-sink", "/usr/bin/smtp-sink"].iter().find(|path| Path::new(path).exists())
-    else {
-        println!("smtp-sink is not here: the ratio to it is left out");
+    let Some((mut sink, address)) = support::smtp_sink().await else {
+        println!("{} is not there: the ratio to it is left out", support::SMTP_SINK);
         return Vec::new();
     };
-    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut command = Command::new(program);
-    if rustix::process::geteuid().is_root() {
-        command.args(["-u", "nobody"]);
-    }
-    let mut sink = command.args([&address.to_string(), "100"]).spawn().unwrap();
-    while TcpStream::connect(address).await.is_err() {
-        assert_eq!(sink.try_wait().unwrap(), None, "smtp-sink ended");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
     let mut limits = Vec::new();
     for load in loads {
         let taken = send(*load, address, &Sink::start().await).await;

@@ -16,6 +16,8 @@
 #![allow(clippy::unwrap_used, reason = "a run that cannot go on has nothing to tell")]
 
 mod server;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
@@ -57,9 +59,6 @@ const ALONE: &str = "--listen";
 /// A certificate and its key, in the folder of a server.
 const CERTIFICATE: &str = "certificate.pem";
 const KEY: &str = "key.pem";
-
-/// Where Debian has it.
-const SMTP_SINK: &str = "/usr/sbin/smtp-sink";
 
 fn main() {
     have_descriptors();
@@ -151,7 +150,7 @@ async fn speed(mails: usize) {
         ] {
             // A server for each load, so that none has to work off what the last one left.
             let Some(server) = Server::start(server).await else {
-                println!("{SMTP_SINK} is not there; Debian's package postfix has it");
+                println!("{} is not there; Debian's package postfix has it", support::SMTP_SINK);
                 break;
             };
             let before = server.usage().cpu;

@@ -1,17 +1,12 @@
 //! The servers that are measured, each in a process of its own.
 
 use std::io::{self, BufRead};
-use std::net::SocketAddr;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use smtp2signl4::standin::{Options, Standin};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::{ALONE, SMTP_SINK, Way, certificate, smtp_section};
+use super::{ALONE, Way, certificate, smtp_section, support};
 
 /// A server in a process of its own.
 pub struct Server {
@@ -83,19 +78,7 @@ impl Server {
     }
 
     async fn smtp_sink(folder: tempfile::TempDir) -> Option<Self> {
-        if !Path::new(SMTP_SINK).exists() {
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let mut command = Command::new(SMTP_SINK);
-        if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
-            command.args(["-u", "nobody"]);
-        }
-        let child = command.arg(format!("127.0.0.1:{port}")).arg("1024").spawn().unwrap();
-        while TcpStream::connect(address).await.is_err() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        let (child, address) = support::smtp_sink().await?;
         Some(Self { name: "smtp-sink", child, way: Way { address, tls: None }, _behind: (None, folder) })
     }
 

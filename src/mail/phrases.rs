@@ -56,9 +56,13 @@ static ORIGIN: LazyLock<RegexSet> = LazyLock::new(|| {
     ])
 });
 
+fn words(words: &[&str]) -> AhoCorasick {
+    AhoCorasick::builder().ascii_case_insensitive(true).build(words).expect("the words are few")
+}
+
 /// Words of which each sentence of [`ORIGIN`] has one, up to case: most texts have none and are no banner.
 static OUTSIDE: LazyLock<AhoCorasick> = LazyLock::new(|| {
-    let words = [
+    words(&[
         "outside",
         "extern",
         "exterior",
@@ -77,8 +81,7 @@ static OUTSIDE: LazyLock<AhoCorasick> = LazyLock::new(|| {
         "suele",
         "sender is not",
         "erhalten nicht",
-    ];
-    AhoCorasick::builder().ascii_case_insensitive(true).build(words).expect("the words are few")
+    ])
 });
 
 /// Sentences that say what to do with such a mail, and words that only draw attention.
@@ -129,6 +132,37 @@ static FOOTER: LazyLock<RegexSet> = LazyLock::new(|| {
     ])
 });
 
+/// Words of which each paragraph of [`FOOTER`] has one, up to case: most texts have none and no footer.
+static BELOW: LazyLock<AhoCorasick> = LazyLock::new(|| {
+    words(&[
+        "confiden",
+        "privileged",
+        "intended",
+        "addressee",
+        "recipient",
+        "proprietary",
+        "disclaimer",
+        "legal notice",
+        "if you",
+        "environment",
+        "print",
+        "vertraulich",
+        "ausschlie",
+        "secured",
+        "scanned",
+        "virus",
+        "checked",
+        "protected",
+        "filtered by",
+        "virenfrei",
+        "sent from my",
+        "get outlook",
+        "subscribe",
+        "a member",
+        "mailing list",
+    ])
+});
+
 /// A link behind the words that it is on, as mail programs show it.
 static LINK: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"\s*[<\[(]\s*https?://[^\s<>]*[>\])]").expect("the pattern is fixed"));
@@ -163,42 +197,44 @@ pub(super) fn is_banner(text: &str) -> bool {
 
 /// Whether a paragraph begins as one below a mail does.
 pub(super) fn is_footer(paragraph: &str) -> bool {
-    FOOTER.is_match(&LINK.replace_all(paragraph, ""))
+    BELOW.is_match(paragraph) && FOOTER.is_match(&LINK.replace_all(paragraph, ""))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The literals of which a match of `hir` has one; none if it can be without.
-    fn required(hir: &regex_syntax::hir::Hir) -> Vec<String> {
+    /// The literals of which a match of `hir` has one, if each of them has one of `words`; else none.
+    fn required(hir: &regex_syntax::hir::Hir, words: &AhoCorasick) -> Vec<String> {
         use regex_syntax::hir::HirKind;
         match hir.kind() {
             HirKind::Literal(literal) => vec![String::from_utf8_lossy(&literal.0).to_lowercase()],
-            HirKind::Capture(capture) => required(&capture.sub),
-            HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub),
+            HirKind::Capture(capture) => required(&capture.sub, words),
+            HirKind::Repetition(repetition) if repetition.min > 0 => required(&repetition.sub, words),
             HirKind::Concat(parts) => {
-                parts.iter().map(required).max_by_key(|words| known(words)).unwrap_or_default()
+                let parts = parts.iter().map(|part| required(part, words));
+                parts.max_by_key(|literals| known(literals, words)).unwrap_or_default()
             }
             HirKind::Alternation(ways) => {
-                let ways: Vec<_> = ways.iter().map(required).collect();
+                let ways: Vec<_> = ways.iter().map(|way| required(way, words)).collect();
                 if ways.iter().any(Vec::is_empty) { Vec::new() } else { ways.concat() }
             }
             _ => Vec::new(),
         }
     }
 
-    /// Whether each of these literals has a word that is looked for.
-    fn known(words: &[String]) -> bool {
-        !words.is_empty() && words.iter().all(|word| OUTSIDE.is_match(word))
+    fn known(literals: &[String], words: &AhoCorasick) -> bool {
+        !literals.is_empty() && literals.iter().all(|literal| words.is_match(literal))
     }
 
     #[test]
-    fn each_sentence_about_the_outside_has_a_word_that_is_looked_for() {
-        for pattern in ORIGIN.patterns() {
-            // Without the folding of case, which takes each literal apart.
-            let hir = regex_syntax::parse(pattern.strip_prefix("(?i)").unwrap()).unwrap();
-            assert!(known(&required(&hir)), "{pattern}");
+    fn each_sentence_of_a_banner_and_a_footer_has_a_word_that_is_looked_for() {
+        for (set, words) in [(&*ORIGIN, &*OUTSIDE), (&*FOOTER, &*BELOW)] {
+            for pattern in set.patterns() {
+                // Without the folding of case, which takes each literal apart.
+                let hir = regex_syntax::parse(pattern.strip_prefix("(?i)").unwrap()).unwrap();
+                assert!(known(&required(&hir, words), words), "{pattern}");
+            }
         }
     }
 }

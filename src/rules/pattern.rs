@@ -90,14 +90,18 @@ impl Pattern {
             },
             other => Fault::whole(text, other.to_string()),
         })?;
+        Ok(Self::of(regex, &hir))
+    }
+
+    fn of(regex: Regex, hir: &Hir) -> Self {
         let mut captures = Vec::new();
-        named_groups(&hir, false, &mut captures);
+        named_groups(hir, false, &mut captures);
         let mut required = Vec::new();
-        required_literals(&hir, &mut required);
+        required_literals(hir, &mut required);
         // The longest tell most; more than a few only cost.
         required.sort_by_key(|group| std::cmp::Reverse(shortest(group)));
         required.truncate(3);
-        Ok(Self { regex, captures, required, gate: Vec::new() })
+        Self { regex, captures, required, gate: Vec::new() }
     }
 
     /// A pattern for a whole word in any case. A word may hold blanks and signs.
@@ -116,6 +120,13 @@ impl Pattern {
             })
             .collect();
         Self::new(&alternatives.join("|"))
+    }
+}
+
+impl From<Regex> for Pattern {
+    fn from(regex: Regex) -> Self {
+        let hir = regex_syntax::parse(regex.as_str()).expect("what compiles can be parsed");
+        Self::of(regex, &hir)
     }
 }
 

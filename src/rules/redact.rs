@@ -1,10 +1,12 @@
 //! Redaction: what must not leave the site is replaced in everything that does.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use regex::{Captures, Regex};
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
+use super::pattern::{Filter, Found, Pattern};
 use crate::event::{REDACTED, without};
 
 /// The name of a password, and what parts it from its value. The name may be part of a longer one, as in
@@ -26,7 +28,9 @@ pub enum RedactSet {
 /// What to replace.
 #[derive(Debug, Clone, Default)]
 pub struct Redaction {
-    patterns: Vec<(Regex, Option<RedactSet>)>,
+    patterns: Vec<(Pattern, Option<RedactSet>)>,
+    /// Finds the literals that the patterns require: most texts have none of them.
+    filter: Filter,
 }
 
 impl Redaction {
@@ -45,7 +49,7 @@ impl Redaction {
                     r"(://[^\s/?#@:]*:)[^\s/?#]+(?<after>@)".to_owned(),
                 ],
                 RedactSet::Tokens => vec![
-                    r#"((?i-u:\bbearer[ \t]+|\bauthorization["']?[ \t]*[:=][ \t]*["']?basic[ \t]+|(?:api[-_ ]?key|access[-_ ]?key|token)["']?[ \t]*[:=][ \t]*["']?))[A-Za-z0-9._~+/=-]{8,}|\b(?:AKIA[0-9A-Z]{16}|gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"#.to_owned(),
+                    r#"((?i-u:\bbearer[ \t]+|\bauthorization["']?[ \t]*[:=][ \t]*["']?basic[ \t]+|(?:api[-_ ]?key|access[-_ ]?key|token)["']?[ \t]*[:=][ \t]*["']?))[A-Za-z0-9._~+/=-]{8,}|\b(?:AKIA[0-9A-Z]{16}|(?:ghp_|gho_|ghu_|ghs_|ghr_)[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,}|glpat-[A-Za-z0-9_-]{20,}|[rs]k_(?:live|test)_[A-Za-z0-9]{10,}|xox[abprs]-[A-Za-z0-9-]{10,}|eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]*)|-----BEGIN [A-Z ]*PRIVATE KEY-----[A-Za-z0-9+/=\s]*(?:-----END [A-Z ]*PRIVATE KEY-----)?"#.to_owned(),
                 ],
                 RedactSet::Cards => vec![r"\b[3-6][0-9](?:[ -]?[0-9]){11,17}\b".to_owned()],
             };
@@ -53,14 +57,29 @@ impl Redaction {
                 (Regex::new(&pattern).expect("the shipped patterns are tested"), Some(*set))
             })
         });
-        Self { patterns: shipped.chain(own.into_iter().map(|own| (own, None))).collect() }
+        let all = shipped.chain(own.into_iter().map(|own| (own, None)));
+        let mut patterns: Vec<_> = all.map(|(regex, set)| (Pattern::from(regex), set)).collect();
+        let (mut filter, mut known) = (Filter::default(), HashMap::new());
+        patterns.iter_mut().for_each(|(pattern, _)| filter.take(pattern, &mut known));
+        filter.finish();
+        Self { patterns, filter }
+    }
+
+    fn found(&self, text: &str) -> Found {
+        let mut found = Found::default();
+        self.filter.scan(text, &mut found);
+        found
     }
 
     /// `text` without what must not leave.
     pub fn apply<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut found = self.found(text);
         let mut text = Cow::Borrowed(text);
         for (pattern, set) in &self.patterns {
-            let replaced = pattern.replace_all(&text, |found: &Captures<'_>| {
+            if !found.admits(&pattern.gate) {
+                continue;
+            }
+            let replaced = pattern.regex.replace_all(&text, |found: &Captures<'_>| {
                 if *set == Some(RedactSet::Cards) && !passes_luhn(&found[0]) {
                     return found[0].to_owned();
                 }
@@ -70,6 +89,7 @@ impl Redaction {
                 format!("{kept}{REDACTED}{after}")
             });
             if let Cow::Owned(replaced) = replaced {
+                found = self.found(&replaced);
                 text = Cow::Owned(replaced);
             }
         }
@@ -84,11 +104,15 @@ impl Redaction {
     /// What of `text` must not leave, as [`crate::event::Attachment::redactions`] has it; none if there are
     /// more than `most` such places.
     pub(super) fn ranges(&self, text: &str, most: usize) -> Option<Vec<Vec<(usize, usize)>>> {
+        let mut literals = self.found(text);
         let mut text = Cow::Borrowed(text);
         let (mut passes, mut count) = (Vec::new(), 0);
         for (pattern, set) in &self.patterns {
+            if !literals.admits(&pattern.gate) {
+                continue;
+            }
             let mut ranges = Vec::new();
-            for found in pattern.captures_iter(&text) {
+            for found in pattern.regex.captures_iter(&text) {
                 let whole = found.get_match();
                 if *set == Some(RedactSet::Cards) && !passes_luhn(whole.as_str()) {
                     continue;
@@ -106,6 +130,7 @@ impl Redaction {
             }
             if !ranges.is_empty() {
                 text = Cow::Owned(without(&text, &ranges)?);
+                literals = self.found(&text);
                 passes.push(ranges);
             }
         }
@@ -135,6 +160,8 @@ mod tests {
     #[test]
     fn what_must_not_leave_is_replaced_and_its_name_kept() {
         let all = Redaction::new(&[RedactSet::Passwords, RedactSet::Tokens, RedactSet::Cards], []);
+        let mut ungated = all.clone();
+        ungated.patterns.iter_mut().for_each(|(pattern, _)| pattern.gate.clear());
         for (text, expected) in [
             ("Password: hunter2, user: ada", "Password: [redacted] user: ada"),
             ("login pwd=\"a b\" ok", "login pwd=\"[redacted]\" ok"),
@@ -166,6 +193,7 @@ mod tests {
             ("mysql --password -h db", "mysql --password -h db"),
         ] {
             assert_eq!(all.apply(text), expected);
+            assert_eq!(ungated.apply(text), expected, "the literals hide nothing");
             let redactions = all.ranges(text, 9);
             let file = Attachment { redactions, ..Attachment::default() };
             assert_eq!(file.redacted(text).as_deref(), Some(expected), "a file is redacted as a text is");
@@ -186,8 +214,13 @@ mod tests {
         for _ in 0..2_000 {
             let pieces = rng.usize(..12);
             let text: String = (0..pieces).map(|_| PIECES[rng.usize(..PIECES.len())]).collect();
+            assert_eq!(all.apply(&text), ungated.apply(&text));
             let file = Attachment { redactions: all.ranges(&text, 99), ..Attachment::default() };
             assert_eq!(file.redacted(&text).as_deref(), Some(&*all.apply(&text)), "{text:?}");
+        }
+        let shipped = all.patterns.iter().filter(|(_, set)| *set != Some(RedactSet::Cards));
+        for (pattern, _) in shipped {
+            assert!(!pattern.gate.is_empty(), "asked of every text: {}", pattern.regex);
         }
         let own = Redaction::new(&[], [Regex::new(r"(Kunde )\S+").unwrap()]);
         assert_eq!(own.apply("Kunde Meier ruft an"), "Kunde [redacted] ruft an");

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::config::Mark;
-use super::phrases;
+use super::phrases::{self, joined};
 
 /// Most banners above a text, and most footers below.
 const TIMES: usize = 6;
@@ -187,7 +187,7 @@ fn shipped_below(tail: &str) -> Option<usize> {
     let is_footer = |from: usize| {
         let rest = tail[from..].trim_start_matches(RULER).trim_start_matches(['\n', ' ']);
         let first = paragraph(rest);
-        first.len() <= LIMIT && phrases::is_footer(&joined(first))
+        first.len() <= LIMIT && phrases::is_footer(first)
     };
     // Below a ruler all goes if it begins as a footer.
     let mut rulers: Vec<usize> = Vec::new();
@@ -224,10 +224,6 @@ fn line(text: &str) -> &str {
 
 fn paragraph(text: &str) -> &str {
     text.split("\n\n").next().unwrap_or_default()
-}
-
-fn joined(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// How a thing that was taken off is quoted.

@@ -10,8 +10,9 @@ use super::pattern::{Filter, Found, Pattern};
 use crate::event::{REDACTED, without};
 
 /// The name of a password, and what parts it from its value. The name may be part of a longer one, as in
-/// `DB_PASSWORD` and `secret-key`; `pass` may not, as in `bypass`, nor may `secret` begin `secretary`.
-const PASSWORD: &str = r#"(?i-u:(?:(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)(?:[_-][A-Za-z0-9_-]*|s?(?:key|value|hash)?[0-9]*)|\b(?:[A-Za-z0-9]+[_-])*pass)["']?[ \t]*[:=][ \t]*)"#;
+/// `DB_PASSWORD` and `secret-key`; `pass` may only behind a sign, as in `DB_PASS` and not in `bypass`, nor may `secret`
+/// begin `secretary`. It begins with letters, so that the search leaps to them.
+const PASSWORD: &str = r#"(?i-u:(?:(?:password|passwd|passphrase|pwd|passwort|kennwort|secret)(?:[_-][A-Za-z0-9_-]*|s?(?:key|value|hash)?[0-9]*)|(?:\b|_)pass)["']?[ \t]*[:=][ \t]*)"#;
 
 /// A shipped set of patterns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, IntoStaticStr, VariantArray)]

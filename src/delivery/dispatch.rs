@@ -37,6 +37,10 @@ const BATCH: usize = 256;
 /// at most would go out twice after a crash.
 const UNRECORDED: usize = 1_000;
 
+/// How long outcomes gather before they are recorded: one commit and one flush for many. Nobody waits for it but the next
+/// event of the same incident, and what a crash leaves unrecorded goes out again.
+const GATHER: Duration = Duration::from_millis(10);
+
 /// The wait after a record that failed.
 const RECORD_RETRY: Duration = Duration::from_secs(1);
 
@@ -348,7 +352,6 @@ impl<S: Storage> Dispatch<S> {
             }
             TaskResult::Noted(team, since, answer) => self.noted(team, since, answer, now),
             TaskResult::Recorded(Ok(())) => {
-                self.record_not_before = None;
                 for (team, outcome) in std::mem::take(&mut self.recording) {
                     self.recorded(team, outcome, now);
                 }
@@ -389,6 +392,7 @@ impl<S: Storage> Dispatch<S> {
                 log::outcome(self.scheduler.team(team).name(), &outcome, event, now);
             }
             self.unrecorded.insert(seq, (team, outcome));
+            self.record_not_before.get_or_insert_with(|| Instant::now() + GATHER);
         }
     }
 

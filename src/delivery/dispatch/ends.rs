@@ -16,12 +16,13 @@ use crate::spool::Outcome;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl<S: Storage> Dispatch<S> {
-    /// Records what has gathered while the last record was written: one commit for many.
+    /// Records what has gathered: one commit for many.
     pub(super) fn record(&mut self) {
         let early = self.record_not_before.is_some_and(|at| Instant::now() < at);
         if !self.recording.is_empty() || self.unrecorded.is_empty() || early {
             return;
         }
+        self.record_not_before = None;
         self.recording = std::mem::take(&mut self.unrecorded).into_values().collect();
         let outcomes = self.recording.iter().map(|(_, outcome)| outcome.clone()).collect();
         let storage = Arc::clone(&self.storage);

@@ -7,6 +7,7 @@
 //! cargo bench --bench relay                           20 sessions, 1 session, a steady 500 mails/s
 //! cargo bench --bench relay -- --mails 50000          longer
 //! cargo bench --bench relay -- --connections each     a connection for each mail; `kept` is the default
+//! cargo bench --bench relay -- --queued 100000        the time from a start with so many queued to the first POST
 //! ```
 //!
 //! The load, the sink and the gateway share the machine. A session sends mails of 4 KiB one after the other and waits
@@ -63,6 +64,10 @@ fn main() {
     let one = Load { name: "1 session", sessions: 1, mails: mails / 4, ..many };
     let steady = Load { name: "500 mails/s", mails: mails.min(5_000), rate: Some(500), ..many };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    if let Some(queued) = value("--queued") {
+        let mails = queued.parse().expect("--queued is a number");
+        return runtime.block_on(start_with_queued(Load { mails, ..many }));
+    }
     runtime.block_on(async {
         let limits = limits(&[many, one]).await;
         println!("{}", Report::HEAD);
@@ -89,6 +94,28 @@ async fn limits(loads: &[Load]) -> Vec<(&'static str, f64)> {
     sink.kill().unwrap();
     sink.wait().unwrap();
     limits
+}
+
+/// Takes in all of `load` while SIGNL4 is away, and starts the gateway again once it is back.
+async fn start_with_queued(load: Load) {
+    let folder = tempfile::tempdir().unwrap();
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut gateway = Gateway::start(folder.path(), away, "full");
+    send(load, gateway.address, &Sink::start().await).await;
+    gateway.stop();
+    let sink = Sink::start().await;
+    let start = Instant::now();
+    let mut gateway = Gateway::start(folder.path(), sink.address, "full");
+    let listening = start.elapsed();
+    tokio::time::timeout(PATIENCE, sink.arrived.notified()).await.expect("what was queued is posted");
+    println!(
+        "{} queued: listens {:.0} ms after the start, first POST after {:.0} ms, peak RSS {:.1} MiB",
+        load.mails,
+        listening.as_secs_f64() * 1e3,
+        start.elapsed().as_secs_f64() * 1e3,
+        gateway.usage().peak_kib as f64 / 1024.0,
+    );
+    gateway.stop();
 }
 
 /// Sends all of `load`; how long that took.

@@ -26,7 +26,6 @@ use crate::time::{duration_text, rounded_text};
 
 pub use claim::advice;
 pub use config::{Config, Storm};
-pub use follow::{Following, following};
 pub use row::{Row, Source};
 pub use rule::{Case, Further, Ruling, TEXTS, Will, rule};
 pub use storm::{Flood, Kind, MOST_COUNTED, STORM_WINDOW, Storms, Ticket};

@@ -75,6 +75,9 @@ pub struct Row {
     pub storm: Option<u64>,
     /// SIGNL4's ids of its opens, each with a space behind it.
     pub event_ids: String,
+    /// Other teams that a page of it went to, by way of a fallback or by an operator's word. What acknowledges or closes it
+    /// goes there as well, or an alert would stay open there for ever.
+    pub elsewhere: Vec<String>,
 }
 
 /// What happens to a row with one event.
@@ -149,6 +152,7 @@ impl Row {
                 close_seq,
                 storm,
                 event_ids: String::new(),
+                elsewhere: known.map(|row| row.elsewhere.clone()).unwrap_or_default(),
             },
         }
     }
@@ -184,6 +188,15 @@ impl Row {
             self.event_ids.push(' ');
         }
         self.close_seq.filter(|_| last)
+    }
+
+    /// A page of it goes to `team`. Whether anything has changed.
+    pub fn goes_elsewhere(&mut self, team: &str) -> bool {
+        let new = !self.elsewhere.iter().any(|known| known == team);
+        if new {
+            self.elsewhere.push(team.to_owned());
+        }
+        new
     }
 
     /// The event `seq` failed for good. If it was the last page, the on-call does not know of the incident, so its next open pages.

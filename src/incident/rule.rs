@@ -13,6 +13,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::claim::{self, Claim};
+use super::follow::follow;
 use super::row::{Row, Step};
 use super::storm::{Flood, Kind, Storms, Ticket};
 use super::{Config, Page, Report, Verdict, decide};
@@ -107,8 +108,12 @@ pub struct Ruling {
     pub withdraw: Vec<(u64, String)>,
     /// Further events.
     pub further: Vec<Further>,
+    /// The other teams that hear the same, each with what SIGNL4 is told there.
+    pub followers: Vec<(String, String)>,
     /// The storm that it belongs into. Its number goes into [`Ruling::fold_into`].
     pub ticket: Option<Ticket>,
+    /// The number of that storm.
+    pub storm: Option<u64>,
 }
 
 impl Ruling {
@@ -124,7 +129,9 @@ impl Ruling {
             rows: Vec::new(),
             withdraw: Vec::new(),
             further: Vec::new(),
+            followers: Vec::new(),
             ticket: None,
+            storm: None,
         }
     }
 
@@ -134,6 +141,7 @@ impl Ruling {
 
     /// The event is told in the digest of this storm.
     pub fn fold_into(&mut self, storm: u64) {
+        self.storm = Some(storm);
         if let Some(row) = self.rows.first_mut() {
             row.storm = Some(storm);
         }
@@ -145,6 +153,19 @@ impl Ruling {
 /// # Errors
 /// Those of `page`.
 pub fn rule<E>(
+    case: &Case<'_>,
+    page: impl Fn(&Row) -> Result<Page, E>,
+    storms: &mut Storms,
+    config: &Config,
+) -> Result<Ruling, E> {
+    let mut ruling = judge(case, page, storms, config)?;
+    if case.will != Will::Follow {
+        follow(case, &mut ruling);
+    }
+    Ok(ruling)
+}
+
+fn judge<E>(
     case: &Case<'_>,
     page: impl Fn(&Row) -> Result<Page, E>,
     storms: &mut Storms,

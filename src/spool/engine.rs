@@ -1,315 +1,28 @@
-//! What an engine of the spool must do, so that another one can stand in SQLite's place. It takes changes
-//! on one thread and answers questions on others; both may block.
+//! What an engine of the spool has to provide: rows that are loaded and stored within a transaction, and the answers to
+//! questions. A second engine is a folder with SQL in it. What becomes of an event, which number it gets, how full the
+//! spool may be and who hears of what is decided above it, in `keeper`.
 
-use std::sync::Arc;
+use std::ops::Range;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
+use super::change::Content;
 use super::entry::{
-    Count, Entry, Filter, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued, Selection,
-    Shown, Unheard, Vouched, Withdrawn,
+    Count, Filter, IncidentFilter, KnownIncident, Listed, Memo, Outcome, Past, Queued, Shown, State, Unheard,
+    Vouched,
 };
-use super::pack::{MOST_PAYLOADS, pack};
 use super::reservation::{Reservation, Urgent};
-use super::storm::{Folded, Storm, Told};
-use crate::event::{Attachment, Event, Identity, Repeat, Status, TITLE_LIMIT, bounded};
-use crate::mail::{self, Envelope, MailId, Origin, Trust};
-use crate::time::signed;
-
-/// A change, with everything computed that does not need the engine.
-#[derive(Debug)]
-pub(super) enum Change {
-    /// Takes a mail.
-    Put(Box<Parcel>),
-    /// Forgets incidents: the id, and the last event by which they were found to be old.
-    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp, now: Timestamp },
-    /// Notes how deliveries ended.
-    Record(Vec<Outcome>),
-    /// Puts those of these events that failed or were deferred back into the queue.
-    Requeue { seqs: Vec<u64>, now: Timestamp },
-    /// Replaces the events of a mail that were not delivered.
-    Rejudge { mail: MailId, judged: Judged, now: Timestamp },
-    /// Takes the events of a mail that were not delivered out of the queue.
-    Drop { mail: MailId, now: Timestamp },
-    /// Gives the events of a mail that were not delivered to another team.
-    Retarget { mail: MailId, team: String, now: Timestamp },
-    /// Looks at the next mails after `after` and deletes those that were kept long enough.
-    Purge { after: u64, horizon: Horizon },
-    /// Deletes a few of the mails that are done before their time, where there is hardly any room left.
-    Relieve(Timestamp),
-    /// Gives a little of the space that is no longer used back to the disk.
-    Shrink,
-    /// Keeps and forgets what must outlive a restart.
-    Remember(Vec<Memo>),
-    /// Notes what an account has posted and is about to post.
-    Reserve(Reservation),
-}
-
-/// Until when a mail must have been settled to be purged.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Horizon {
-    /// Delivered and dropped before this.
-    pub settled: Timestamp,
-    /// Failed before this.
-    pub failed: Timestamp,
-}
-
-/// A mail, ready to be written.
-#[derive(Debug)]
-pub(super) struct Parcel {
-    pub id: MailId,
-    pub received_at: Timestamp,
-    /// The envelope as JSON.
-    pub envelope: String,
-    pub content: Content,
-    /// Its content and the payloads of its events, [packed](Parcel::pack); empty before.
-    pub pack: Vec<u8>,
-    /// When it was taken.
-    pub taken_at: Timestamp,
-    /// Whether there are events, and all are of strangers.
-    pub stranger: bool,
-    pub judged: Judged,
-    /// What is remembered from the moment at which the mail is taken.
-    pub memos: Vec<Memo>,
-    /// What the same mail has again when it is handed in twice; none if that cannot be told.
-    pub fingerprint: Option<String>,
-    /// Whether its events are the gateway's own notices.
-    pub notice: bool,
-    /// What it tells of a storm, if it is a digest.
-    pub told: Option<Box<Told>>,
-}
-
-/// The content of a mail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Content {
-    /// The mail has none.
-    None,
-    /// To be written with the mail.
-    Here(Bytes),
-    /// Kept by the engine already, under this name.
-    Aside { name: String, size: usize },
-}
+use super::storm::{Folded, Storm};
+use crate::event::Status;
+use crate::incident::{Flood, Row};
+use crate::mail::{MailId, Trust};
 
 /// Bytes from which on a content is laid aside before the mail is put.
 pub(super) const LARGE: usize = 512 << 10;
 
 /// Bytes of content from which on a page of mails is full.
 pub(super) const PAGE: usize = 4 << 20;
-
-impl Content {
-    /// Its size in bytes.
-    pub fn size(&self) -> usize {
-        match self {
-            Self::None => 0,
-            Self::Here(content) => content.len(),
-            Self::Aside { size, .. } => *size,
-        }
-    }
-}
-
-/// What the rules made of a mail, ready to be written.
-#[derive(Debug)]
-pub(super) struct Judged {
-    /// The story as JSON.
-    pub story: String,
-    pub events: Vec<Fresh>,
-    /// Why there is no event, or not for every team.
-    pub dropped: Option<String>,
-}
-
-/// A new event.
-#[derive(Debug, Clone)]
-pub(super) struct Fresh {
-    /// All of it but its number.
-    pub queued: Queued,
-    /// The place of its payload in the pack of its mail.
-    pub part: Option<usize>,
-    pub status: Status,
-    pub title: String,
-    /// The product that the mail came from, or else its sender; empty if neither is known.
-    pub source: String,
-    pub repeat: Option<Repeat>,
-    pub quiet: Option<SignedDuration>,
-    pub muted: Option<String>,
-    /// What it is about, and the evidence about its sender.
-    pub identity: Identity,
-    /// What another team's incident is called at SIGNL4, if it follows an event of that.
-    pub posted_as: Option<String>,
-}
-
-/// The source of mails whose product is not known.
-pub(super) fn sender(envelope: &Envelope) -> String {
-    envelope.reverse_path.to_lowercase()
-}
-
-impl Parcel {
-    pub fn new(entry: Entry, now: Timestamp) -> Self {
-        let Entry { id, envelope, content, story, events, dropped } = entry;
-        let fingerprint =
-            content.as_ref().and_then(|content| mail::fingerprint(content, &envelope.recipients));
-        let content = content.map_or(Content::None, Content::Here);
-        let of_stranger = |event: &Event| event.identity.trust == Trust::Stranger;
-        let stranger = !events.is_empty() && events.iter().all(of_stranger);
-        let mut judged = Judged::new(id, &story, events, dropped, now);
-        // Two senders of products that no rule knows are two sources: the one that floods takes none of the other's
-        // pages along.
-        let sender = sender(&envelope);
-        judged.events.iter_mut().filter(|event| event.source.is_empty()).for_each(|event| {
-            event.source.clone_from(&sender);
-        });
-        Self {
-            id,
-            received_at: envelope.received_at,
-            envelope: serde_json::to_string(&envelope).expect("an envelope always serialises"),
-            content,
-            pack: Vec::new(),
-            taken_at: now,
-            stranger,
-            judged,
-            memos: Vec::new(),
-            fingerprint,
-            notice: envelope.origin == Origin::Gateway,
-            told: None,
-        }
-    }
-
-    /// Packs the content, if it is not kept elsewhere, with the payloads that find a place beside it.
-    pub fn pack(&mut self) {
-        let mut parts = vec![match &self.content {
-            Content::Here(content) => Some(&content[..]),
-            Content::None | Content::Aside { .. } => None,
-        }];
-        let mut room = MOST_PAYLOADS;
-        for event in &mut self.judged.events {
-            let payload = event.queued.payload.as_bytes();
-            let Some(left) = room.checked_sub(payload.len()) else { continue };
-            room = left;
-            event.part = Some(parts.len());
-            parts.push(Some(payload));
-        }
-        self.pack = pack(&parts);
-    }
-}
-
-impl Judged {
-    pub fn new(
-        mail: MailId,
-        story: &serde_json::Value,
-        events: Vec<Event>,
-        dropped: Option<String>,
-        now: Timestamp,
-    ) -> Self {
-        // A mail without any trace in the queue would be lost to every listing.
-        let dropped = dropped.or_else(|| events.is_empty().then(|| "no rule made an event".to_owned()));
-        let now = to_millisecond(now);
-        let events = events
-            .into_iter()
-            .map(|event| Fresh {
-                title: bounded(&event.title, TITLE_LIMIT).into_owned(),
-                status: event.status,
-                queued: Queued {
-                    seq: 0,
-                    mail,
-                    payload: Arc::from(event.payload()),
-                    team: event.team,
-                    incident: None,
-                    stranger: event.identity.trust.is_stranger(),
-                    external_id: event.external_id,
-                    severity: event.severity,
-                    status: event.status,
-                    accepted_at: now,
-                    attempts: 0,
-                    next_at: now,
-                    reason: None,
-                    unanswered: 0,
-                    attachments: event.attachments,
-                },
-                part: None,
-                source: event.source_system.unwrap_or_default(),
-                repeat: event.repeat,
-                quiet: event.quiet.map(signed),
-                muted: event.muted,
-                identity: event.identity,
-                posted_as: None,
-            })
-            .collect();
-        Self { story: story.to_string(), events, dropped }
-    }
-}
-
-impl Change {
-    /// About how many bytes the change writes.
-    pub fn size(&self) -> u64 {
-        /// A row and its places in the indexes, roughly.
-        const ROW: usize = 256;
-        let judged = |judged: &Judged| {
-            let files = |queued: &Queued| queued.attachments.iter().map(attachment_size).sum::<usize>();
-            let payloads: usize = judged
-                .events
-                .iter()
-                .map(|event| {
-                    let payload = if event.part.is_some() { 0 } else { event.queued.payload.len() };
-                    ROW + payload + files(&event.queued)
-                })
-                .sum();
-            judged.story.len() + payloads
-        };
-        let bytes = match self {
-            Self::Put(parcel) => ROW + parcel.envelope.len() + parcel.pack.len() + judged(&parcel.judged),
-            Self::Rejudge { judged: again, .. } => ROW + judged(again),
-            Self::Record(outcomes) => ROW * outcomes.len(),
-            Self::Requeue { seqs, .. } => ROW * seqs.len(),
-            Self::Remember(memos) => ROW * memos.len(),
-            Self::Forget { incidents, .. } => ROW * incidents.len(),
-            Self::Drop { .. } | Self::Purge { .. } | Self::Relieve(_) | Self::Shrink => ROW,
-            Self::Reserve(_) => ROW,
-            // About a mail's events, each with a payload of an ordinary length.
-            Self::Retarget { .. } => 16 * ROW,
-        };
-        bytes as u64
-    }
-}
-
-/// About how many bytes a file that goes along takes up: its name and its places, not its content.
-fn attachment_size(file: &Attachment) -> usize {
-    const PLACE: usize = 16;
-    let places: usize = file.redactions.iter().flatten().map(Vec::len).sum();
-    128 + file.name.len() + places * PLACE
-}
-
-/// What a change did.
-#[derive(Debug, Default)]
-pub(super) struct Applied {
-    /// The events that it put into the queue, in order.
-    pub queued: Vec<Queued>,
-    /// The events that it took out of the queue before they were tried.
-    pub withdrawn: Vec<Withdrawn>,
-    /// The events that failed for good.
-    pub failed: Vec<u64>,
-    /// How many events were kept and not sent, as repeats and the like, as muted, and in
-    /// the digest of a storm.
-    pub counted: usize,
-    pub muted: usize,
-    pub folded: usize,
-    /// Whether there is news of a storm.
-    pub storms: bool,
-    /// How many mails it deleted, or events it dropped.
-    pub count: usize,
-    /// Where to go on, if there is more to do.
-    pub next: Option<u64>,
-}
-
-/// Why one change of a batch was not made; the others were.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refused {
-    Full,
-    IdTaken,
-    NoSuchMail,
-    NoPlace,
-    /// The storm that the digest tells of has changed.
-    Outdated,
-}
 
 /// Why a batch was not made as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -338,82 +51,281 @@ impl Failure {
     }
 }
 
-/// The engine's side of the writer's thread.
-pub(super) trait Writer: Send + 'static {
-    /// Makes all changes in one transaction, but for those that it refuses. `Ok` once they are safe.
-    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure>;
+/// What comes of a load or a store.
+pub(super) type Done<T> = Result<T, Failure>;
 
+/// A mail as it is written.
+pub(super) struct MailRow<'a> {
+    pub id: MailId,
+    pub received_at: Timestamp,
+    /// The numbers that its events may have.
+    pub block: Range<u64>,
+    /// Bytes of its content.
+    pub size: usize,
+    /// The bytes that it takes of the share of strangers; none if an event of it is of a known sender.
+    pub stranger: Option<u64>,
+    /// The name of its content, if that was laid aside.
+    pub file: Option<&'a str>,
+    pub envelope: &'a str,
+    pub story: &'a str,
+    pub pack: &'a [u8],
+}
+
+/// A mail that may be deleted.
+#[derive(Debug, Clone)]
+pub(super) struct OldMail {
+    pub id: u64,
+    pub received_at: Timestamp,
+    pub block: Range<u64>,
+    pub stranger: Option<u64>,
+    /// Bytes of its content, if that was laid aside.
+    pub aside: u64,
+}
+
+/// An event as it is written.
+pub(super) struct EventRow<'a> {
+    pub queued: &'a Queued,
+    pub state: State,
+    pub settled_at: Option<Timestamp>,
+    pub reason: Option<&'a str>,
+    /// What the law of incidents remarked on it.
+    pub note: Option<&'a str>,
+    pub title: &'a str,
+    /// The storm whose digest tells it.
+    pub storm: Option<u64>,
+    /// The place of its payload in the pack of its mail; none if the payload is to be kept with the event.
+    pub part: Option<usize>,
+    /// The source for whose storm it counts, if it counts for one.
+    pub source: Option<&'a str>,
+}
+
+/// How an event stands.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EventState {
+    pub seq: u64,
+    pub state: State,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// An event that was not delivered.
+#[derive(Debug)]
+pub(super) struct Undelivered {
+    pub queued: Queued,
+    pub title: String,
+    pub part: Option<usize>,
+}
+
+/// An event of the time before the start.
+#[derive(Debug)]
+pub(super) struct PastEvent {
+    pub seq: u64,
+    pub team: Option<String>,
+    pub stranger: bool,
+    pub state: State,
+    pub source: Option<String>,
+    pub queued_at: Timestamp,
+}
+
+/// An event that failed, and its incident.
+#[derive(Debug)]
+pub(super) struct FailedEvent {
+    pub seq: u64,
+    pub status: Status,
+    pub incident: Option<Row>,
+    /// How the last page and the last event of the incident stand, if they are still kept.
+    pub page: Option<State>,
+    pub last: Option<State>,
+}
+
+impl FailedEvent {
+    /// Whether a later event of its incident has made it out of date.
+    pub fn is_overtaken(&self) -> bool {
+        // What was kept for long enough and is deleted was delivered.
+        let goes = matches!(self.page, None | Some(State::Queued | State::Delivered));
+        let stands = !matches!(self.last, Some(State::Failed | State::Dropped));
+        self.incident.as_ref().is_some_and(|row| row.overtakes(self.seq, self.status, goes, stands))
+    }
+}
+
+/// How full the engine and its disk are, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Space {
+    /// What the rows fill.
+    pub used: u64,
+    /// What other programs may still write to the disk as well.
+    pub available: u64,
+    /// What new rows can fill without taking more of the disk.
+    pub reusable: u64,
+    /// What rows that are written have yet to take of the disk.
+    pub pending: u64,
+}
+
+/// The mail or signature that was seen under a name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen {
+    pub mail: MailId,
+    pub trust: Trust,
+    pub at: Timestamp,
+}
+
+/// Which incidents of a team to load.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum By<'a> {
+    /// Those of a key, of strangers or of known senders; the latest first.
+    Key(&'a str, bool),
+    /// Those that are posted under this id and have another key.
+    PostedId(&'a str),
+    /// The open ones of the base of a guessed key; the latest first.
+    Base(&'a str),
+}
+
+/// The engine's side of the writer's thread. All but the transactions themselves is called within one.
+pub(super) trait Engine: Mails + Events + Incidents + Notes + Send {
+    fn begin(&mut self) -> Done<()>;
+    /// `Ok` once all that was stored is safe.
+    fn commit(&mut self) -> Done<()>;
+    /// Forgets what was stored since [`Engine::begin`], if anything was begun.
+    fn roll_back(&mut self);
+    fn space(&self) -> Done<Space>;
+    /// Gives a little of the space that is no longer used back to the disk. Whether there is more to give.
+    fn shrink(&mut self) -> Done<bool>;
     /// Called when the waiters of a batch have been answered, for upkeep that must not delay them; `idle`
     /// if no other change waits.
-    fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
-
-    /// After a panic in [`Writer::apply`]: forgets what was noted of the batch that is not made.
-    ///
-    /// # Errors
-    /// It cannot go on.
-    fn recover(&mut self) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. `changes` were not made; the
-    /// outcomes among them count. What was done, in words.
+    fn tidy(&mut self, idle: bool) -> Done<()>;
+    /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. What was done, in words.
     ///
     /// # Errors
     /// Why nothing could be kept, in words.
-    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
-        _ = changes;
-        Err("this engine has nothing to save".to_owned())
-    }
-
+    fn rescue(&mut self) -> Result<String, String>;
     /// Leaves everything in order. Not called after [`Failure::Lost`] or [`Failure::Gone`].
-    fn close(self: Box<Self>);
+    fn close(&mut self);
 }
 
-/// The engine's side that answers questions.
+/// Mails and their contents.
+pub(super) trait Mails {
+    /// False if the id is taken; then nothing is written.
+    fn insert_mail(&mut self, mail: &MailRow<'_>) -> Done<bool>;
+    fn set_story(&mut self, mail: MailId, story: &str) -> Done<()>;
+    /// The numbers that the events of a mail may have.
+    fn block(&self, mail: MailId) -> Done<Option<Range<u64>>>;
+    /// The next mails behind the id `after`, oldest first, or of them those of strangers alone.
+    fn mails_after(&self, after: u64, strangers: bool, limit: usize) -> Done<Vec<OldMail>>;
+    /// Deletes a mail with its content and its events.
+    fn delete_mail(&mut self, mail: &OldMail) -> Done<()>;
+    /// What the mails of strangers fill, and the contents that were laid aside, in bytes.
+    fn sums(&self) -> Done<(u64, u64)>;
+}
+
+/// Events.
+pub(super) trait Events {
+    fn insert_event(&mut self, event: &EventRow<'_>) -> Done<()>;
+    /// Writes the trace of a mail of which there is no event.
+    fn insert_dropped(&mut self, seq: u64, mail: MailId, at: Timestamp, reason: &str) -> Done<()>;
+    /// The greatest number that an event has.
+    fn last_seq(&self) -> Done<Option<u64>>;
+    /// The events with smaller numbers than `seq`, the greatest first.
+    fn events_before(&self, seq: u64, limit: usize) -> Done<Vec<PastEvent>>;
+    /// The events with these numbers, in order.
+    fn states(&self, seqs: &Range<u64>) -> Done<Vec<EventState>>;
+    /// Those of these events that wait or failed, in order.
+    fn undelivered(&self, seqs: &Range<u64>) -> Done<Vec<Undelivered>>;
+    /// How often an event was tried and when it is tried next, if it is queued.
+    fn attempts(&self, seq: u64) -> Done<Option<(u32, Timestamp)>>;
+    /// Notes how an attempt to deliver a queued event ended; that it was delivered, whatever its state. Its incident and
+    /// what it does, if it is noted.
+    fn record(&mut self, outcome: &Outcome) -> Done<Option<(Option<u64>, Status)>>;
+    /// Those of these events that are in one of the states `from` are in `to` from now on, for this reason. How many.
+    fn settle(
+        &mut self,
+        seqs: &Range<u64>,
+        from: &[State],
+        to: State,
+        at: Timestamp,
+        reason: &str,
+    ) -> Done<usize>;
+    /// Puts an event back into the queue that failed or was deferred, as if it had never been tried.
+    fn requeue(&mut self, seq: u64, at: Timestamp) -> Done<Option<Queued>>;
+    /// Puts an event into the queue that was counted.
+    fn release(&mut self, seq: u64, at: Timestamp) -> Done<Option<Queued>>;
+    /// The events of a key that wait and were not tried.
+    fn untried(&self, team: &str, key: &str) -> Done<Vec<u64>>;
+}
+
+/// Incidents and storms.
+pub(super) trait Incidents {
+    fn incidents(&self, team: &str, by: By<'_>, limit: usize) -> Done<Vec<Row>>;
+    fn incident(&self, id: u64) -> Done<Option<Row>>;
+    fn store_incident(&mut self, row: &Row) -> Done<()>;
+    /// Forgets an incident, unless an event came after `last_seq`. Whether it is forgotten.
+    fn forget_incident(&mut self, id: u64, last_seq: u64) -> Done<bool>;
+    /// How many incidents of a guessed key's base paged since then, that of `key` left out; `limit` at most.
+    fn texts(
+        &self,
+        team: &str,
+        base: &str,
+        stranger: bool,
+        since: Timestamp,
+        key: Option<&str>,
+        limit: usize,
+    ) -> Done<usize>;
+    /// Makes a storm that begins at `at`, and of which nothing is folded yet.
+    fn insert_storm(&mut self, team: &str, flood: &Flood, at: Timestamp) -> Done<Storm>;
+    fn storm(&self, id: u64) -> Done<Option<Storm>>;
+    fn store_storm(&mut self, storm: &Storm) -> Done<()>;
+    /// Forgets the storms that are over and of which nothing was folded since.
+    fn forget_storms(&mut self, before: Timestamp) -> Done<()>;
+}
+
+/// What was seen, memos and reservations.
+pub(super) trait Notes {
+    /// Notes what was seen under a name. False if something was already, and it is not to be replaced.
+    fn note_seen(&mut self, team: &str, name: &str, seen: &Seen, replace: bool) -> Done<bool>;
+    fn seen(&self, team: &str, name: &str) -> Done<Option<Seen>>;
+    /// Forgets what was seen before then under a name that begins with `prefix`.
+    fn forget_seen(&mut self, prefix: &str, before: Timestamp) -> Done<()>;
+    fn memo(&self, kind: &str, name: &str) -> Done<Option<String>>;
+    fn remember(&mut self, memo: &Memo) -> Done<()>;
+    /// Notes a reservation, and forgets those of its account from before `kept_since`, but for the last. The notes of an
+    /// account within one second may become one. What was noted by a clock that was ahead is of now at the latest.
+    fn reserve(&mut self, reservation: &Reservation, kept_since: Timestamp) -> Done<()>;
+}
+
+/// The engine's side that answers questions, on several threads.
 pub(super) trait Store: Send + Sync + 'static {
-    /// Keeps a large content before its mail is put, so that no other mail waits for it.
-    fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure>;
+    /// Keeps a large content before its mail is put, so that no other mail waits for it. There is no space for it where
+    /// fewer than `min_free` bytes of the disk would stay free.
+    fn lay_aside(&self, mail: MailId, content: Bytes, min_free: u64) -> Done<Content>;
     /// Forgets a content whose mail was not taken.
     fn forget(&self, content: &Content);
-    fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure>;
-    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure>;
-    fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure>;
-    /// The numbers of events that failed or were deferred; none if there is no such mail.
-    fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure>;
-    fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Failure>;
-    fn find(&self, seq: u64) -> Result<Option<Listed>, Failure>;
-    fn show(&self, mail: MailId) -> Result<Option<Shown>, Failure>;
-    fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure>;
+    fn waiting(&self, team: &str, after: u64, limit: usize) -> Done<Vec<Queued>>;
+    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Done<Vec<Urgent>>;
+    fn reservations(&self, account: &str) -> Done<Vec<Reservation>>;
+    /// The events that failed, in order.
+    fn failed(&self) -> Done<Vec<FailedEvent>>;
+    /// The numbers of the events that wait and were tried.
+    fn deferred(&self) -> Done<Vec<u64>>;
+    fn list(&self, filter: &Filter) -> Done<Vec<Listed>>;
+    fn show(&self, mail: MailId) -> Done<Option<Shown>>;
+    fn content(&self, mail: MailId) -> Done<Option<Bytes>>;
     /// A page of mails, latest first, that ends early where it holds [`PAGE`] bytes.
-    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure>;
-    fn count_mails(&self, from: MailId) -> Result<u64, Failure>;
+    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Done<Vec<Past>>;
+    fn count_mails(&self, from: MailId) -> Done<u64>;
     /// The mails from `from` on by what their stories say of trust.
-    fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Failure>;
-    fn counts(&self) -> Result<Vec<Count>, Failure>;
+    fn vouched(&self, from: MailId) -> Done<Vec<Vouched>>;
+    fn counts(&self) -> Done<Vec<Count>>;
     /// The open incidents that were never posted, of those that were muted since `since` for
     /// the reason `label`, with or without a colon and more behind it.
-    fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure>;
+    fn unheard(&self, label: &str, since: Timestamp) -> Done<Vec<Unheard>>;
     /// The names and values of the memos of a kind, in the order of the names.
-    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure>;
-    fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure>;
-    fn incident(&self, team: &str, external_id: &str) -> Result<Option<KnownIncident>, Failure>;
+    fn memos(&self, kind: &str) -> Done<Vec<(String, String)>>;
+    fn incidents(&self, filter: &IncidentFilter) -> Done<Vec<KnownIncident>>;
     /// The incidents to forget: the closed ones whose last mail came before `closed`, the others that were
     /// not heard of since `open` and of which no event is left. At most `limit`.
-    fn old_incidents(
-        &self,
-        closed: Timestamp,
-        open: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(u64, u64)>, Failure>;
+    fn old_incidents(&self, closed: Timestamp, open: Timestamp, limit: usize) -> Done<Vec<(u64, u64)>>;
     /// The storms that have news to come.
-    fn storms(&self) -> Result<Vec<Storm>, Failure>;
+    fn storms(&self) -> Done<Vec<Storm>>;
     /// What a storm has folded, in order.
-    fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure>;
+    fn folded(&self, storm: u64, after: u64, limit: usize) -> Done<Vec<Folded>>;
     /// Lets go of everything that is not in use.
     fn close(&self);
-}
-
-/// The time that the engine keeps: milliseconds are enough, and half the size.
-pub(super) fn to_millisecond(time: Timestamp) -> Timestamp {
-    Timestamp::from_millisecond(time.as_millisecond()).expect("a part of a timestamp is one")
 }

@@ -20,10 +20,12 @@
 //! Left out: when to try what again (delivery's), what to say to whom (the gateway's).
 
 mod allowance;
+mod change;
 mod config;
 mod engine;
 mod entry;
 mod error;
+mod keeper;
 mod lock;
 mod owner;
 mod pack;
@@ -53,7 +55,9 @@ use crate::event::Event;
 use crate::mail::MailId;
 use crate::time::signed;
 use allowance::Allowances;
-use engine::{Applied, Change, Content, Failure, Horizon, Judged, LARGE, Parcel, Refused};
+use change::{Applied, Change, Content, Horizon, Judged, PutRequest, Refused};
+use engine::{Failure, LARGE};
+use keeper::{Keeper, REMOVED};
 use writer::{Busy, Listener, Request, Status};
 
 /// How long a write may take before the disk is said to hang.
@@ -92,11 +96,17 @@ impl Spool {
             tracing::warn!("the spool does not wait for the disk: a power cut WILL LOSE accepted mail");
         }
         let allowances = Arc::default();
-        let (engine, store) = sqlite::open(config, Arc::clone(&allowances))?;
+        let (engine, store) = sqlite::open(config)?;
+        let store: Arc<dyn engine::Store> = Arc::new(store);
+        let keeper = Keeper::open(Box::new(engine), Arc::clone(&store), config, Arc::clone(&allowances));
+        let keeper = keeper.map_err(|failure| OpenError::Io {
+            path: config.path.clone(),
+            detail: Error::from(failure).to_string(),
+        })?;
         let listener = Arc::default();
-        let started = writer::start(Box::new(engine), Arc::clone(&listener));
+        let started = writer::start(Box::new(keeper), Arc::clone(&listener));
         let (inbox, status, busy) = started.map_err(|error| OpenError::io(&config.path, &error))?;
-        let reader = Reader::new(Arc::new(store));
+        let reader = Reader::new(store);
         Ok(Self {
             inbox,
             status,
@@ -140,8 +150,8 @@ impl Spool {
     /// # Errors
     /// The mail is not taken, or not for sure.
     pub async fn put(&self, entry: Entry, memos: Vec<Memo>) -> Result<Admission, PutError> {
-        let parcel = Parcel { memos, ..Parcel::new(entry, self.clock.now()) };
-        let applied = self.take(parcel).await?;
+        let request = PutRequest { memos, ..PutRequest::new(entry, self.clock.now()) };
+        let applied = self.take(request).await?;
         let Applied { queued, counted, muted, folded, .. } = applied.ok_or(PutError::Full)?;
         Ok(Admission { queued, counted, muted, folded })
     }
@@ -152,22 +162,22 @@ impl Spool {
     /// # Errors
     /// As those of [`Spool::put`].
     pub async fn put_digest(&self, entry: Entry, told: Told) -> Result<bool, PutError> {
-        let parcel = Parcel { told: Some(Box::new(told)), ..Parcel::new(entry, self.clock.now()) };
-        Ok(self.take(parcel).await?.is_some())
+        let request = PutRequest { told: Some(Box::new(told)), ..PutRequest::new(entry, self.clock.now()) };
+        Ok(self.take(request).await?.is_some())
     }
 
-    /// None if the parcel is a digest that is outdated.
-    async fn take(&self, mut parcel: Parcel) -> Result<Option<Applied>, PutError> {
+    /// None if it is a digest that is outdated.
+    async fn take(&self, mut request: PutRequest) -> Result<Option<Applied>, PutError> {
         let mut aside = None;
-        if let Content::Here(content) = &parcel.content
+        if let Content::Here(content) = &request.content
             && content.len() >= LARGE
         {
-            let (id, content) = (parcel.id, content.clone());
-            parcel.content = self.reader.block(move |store| store.lay_aside(id, content)).await?;
-            aside = Some(parcel.content.clone());
+            let (id, content, min_free) = (request.id, content.clone(), self.config.min_free);
+            request.content = self.reader.block(move |store| store.lay_aside(id, content, min_free)).await?;
+            aside = Some(request.content.clone());
         }
-        parcel.pack();
-        let answer = self.change(Change::Put(Box::new(parcel))).await;
+        request.pack();
+        let answer = self.change(Change::Put(Box::new(request))).await;
         // If it is unknown what became of the mail, it may be there at the next start and need its content.
         if let Some(content) = aside
             && !matches!(answer, Ok(Ok(_)) | Err(Failure::Lost(_) | Failure::Gone(_)))
@@ -210,7 +220,7 @@ impl Spool {
     /// # Errors
     /// There is no such mail, or some of the events are not put back.
     pub async fn retry(&self, selection: Selection) -> Result<Vec<Queued>, Error> {
-        let stuck = self.reader.ask(move |reader| reader.stuck(selection)).await?;
+        let stuck = self.reader.stuck(selection).await?;
         let seqs = match (stuck, selection) {
             (None, Selection::Mail(mail)) => return Err(Error::NoSuchMail(mail)),
             (stuck, _) => stuck.unwrap_or_default(),
@@ -298,11 +308,10 @@ impl Spool {
 
     /// Forgets how many mails were deleted early of the days before `before`.
     async fn forget_removed(&self, before: Timestamp) -> Result<(), Error> {
-        let days = self.reader.memos(sqlite::REMOVED).await?;
+        let days = self.reader.memos(REMOVED).await?;
         let kept = before.to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
         let old = days.into_iter().filter(|(day, _)| *day < kept);
-        let memos: Vec<Memo> =
-            old.map(|(name, _)| Memo { kind: sqlite::REMOVED, name, value: None }).collect();
+        let memos: Vec<Memo> = old.map(|(name, _)| Memo { kind: REMOVED, name, value: None }).collect();
         if memos.is_empty() { Ok(()) } else { self.remember(memos).await }
     }
 
@@ -421,10 +430,10 @@ mod tests {
     use crate::clock::System;
     use crate::mail::{Client, Envelope, Origin};
 
-    /// An engine on a disk that does not confirm.
+    /// A keeper on a disk that does not confirm.
     struct Lost;
 
-    impl engine::Writer for Lost {
+    impl writer::Committer for Lost {
         fn apply(&mut self, _changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
             Err(Failure::Lost("disk I/O error".to_owned()))
         }
@@ -442,7 +451,7 @@ mod tests {
     async fn after_a_flush_that_failed_every_mail_is_refused_and_the_process_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::at(folder.path());
-        let (_engine, store) = sqlite::open(&config, Arc::default()).unwrap();
+        let (_engine, store) = sqlite::open(&config).unwrap();
         let (inbox, status, busy) = writer::start(Box::new(Lost), Arc::default()).unwrap();
         let reader = Reader::new(Arc::new(store));
         let spool = Spool {

@@ -62,6 +62,54 @@ pub struct Storm {
     pub digests: u64,
 }
 
+impl Storm {
+    /// Whether it is on.
+    pub(super) fn rages(&self) -> bool {
+        self.state == StormState::Raging
+    }
+
+    /// Counts an event as folded; `excess` if there were too many pages with it. Whether that is news to tell: the first
+    /// piece, and what is worse than all that was told. Of more of it nobody need be told before the next digest is due.
+    pub(super) fn fold(
+        &mut self,
+        severity: Option<Severity>,
+        keyless: bool,
+        excess: bool,
+        now: Timestamp,
+    ) -> bool {
+        self.folded += 1;
+        self.keyless += u64::from(keyless);
+        self.last_at = now;
+        if excess {
+            self.excess_at = now;
+        }
+        let worse = severity > self.severity;
+        self.severity = self.severity.max(severity);
+        self.folded == self.told + 1 || worse && severity > self.told_severity
+    }
+
+    /// Counts an incident that its digest tells of, or no longer does. Whether that was the last.
+    pub(super) fn count_open(&mut self, opens: bool) -> bool {
+        self.open = if opens { self.open + 1 } else { self.open.saturating_sub(1) };
+        !opens && self.open == 0
+    }
+
+    /// Notes what a digest tells. False if it is no longer as the maker of the digest saw it.
+    pub(super) fn tell(&mut self, told: &Told, now: Timestamp) -> bool {
+        let as_seen = match told.state {
+            StormState::Raging => self.rages(),
+            StormState::Over => self.excess_at == told.excess_at,
+            StormState::Closed => self.excess_at == told.excess_at && self.open == 0,
+        };
+        if self.state == StormState::Closed || !as_seen {
+            return false;
+        }
+        (self.state, self.told, self.told_at) = (told.state, told.folded, Some(now));
+        (self.told_severity, self.digests) = (told.severity, self.digests + 1);
+        true
+    }
+}
+
 /// An event that a storm has folded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folded {

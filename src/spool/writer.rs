@@ -11,7 +11,8 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::engine::{Applied, Change, Failure, Refused, Writer};
+use super::change::{Applied, Change, Refused};
+use super::engine::Failure;
 use super::entry::News;
 
 /// Changes in a batch, and in the queue before it: more would only lengthen the wait of the first.
@@ -19,6 +20,37 @@ pub(super) const BATCH: usize = 512;
 
 /// Bytes after which a batch takes no more changes: about what a slow disk writes in a tenth of a second.
 const BATCH_BYTES: u64 = 8 << 20;
+
+/// What the thread asks of the keeper.
+pub(super) trait Committer: Send + 'static {
+    /// Makes all changes in one transaction, but for those that it refuses. `Ok` once they are safe.
+    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure>;
+
+    /// Called when the waiters of a batch have been answered, for upkeep that must not delay them; `idle`
+    /// if no other change waits.
+    fn tidy(&mut self, idle: bool) -> Result<(), Failure>;
+
+    /// After a panic in [`Committer::apply`]: forgets what was noted of the batch that is not made.
+    ///
+    /// # Errors
+    /// It cannot go on.
+    fn recover(&mut self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// After [`Failure::Gone`]: keeps what is undelivered elsewhere, for the next start. `changes` were not made; the
+    /// outcomes among them count. What was done, in words.
+    ///
+    /// # Errors
+    /// Why nothing could be kept, in words.
+    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
+        _ = changes;
+        Err("there is nothing to save".to_owned())
+    }
+
+    /// Leaves everything in order. Not called after [`Failure::Lost`] or [`Failure::Gone`].
+    fn close(self: Box<Self>);
+}
 
 /// Something for the thread to do.
 pub(super) enum Request {
@@ -45,9 +77,9 @@ pub(super) enum Status {
 /// Since when the batch that is just written is being written.
 pub(super) type Busy = Arc<Mutex<Option<Instant>>>;
 
-/// Starts the thread on `engine`.
+/// Starts the thread on `keeper`.
 pub(super) fn start(
-    engine: Box<dyn Writer>,
+    keeper: Box<dyn Committer>,
     listener: Arc<OnceLock<Listener>>,
 ) -> std::io::Result<(mpsc::Sender<Request>, watch::Receiver<Status>, Busy)> {
     let (sender, inbox) = mpsc::channel(BATCH);
@@ -57,7 +89,7 @@ pub(super) fn start(
     let theirs = Arc::clone(&busy);
     thread::Builder::new()
         .name("spool".to_owned())
-        .spawn(move || run(engine, &listener, inbox, last_words, &theirs))?;
+        .spawn(move || run(keeper, &listener, inbox, last_words, &theirs))?;
     Ok((sender, watcher, busy))
 }
 
@@ -80,7 +112,7 @@ impl Drop for LastWords {
 }
 
 fn run(
-    mut engine: Box<dyn Writer>,
+    mut keeper: Box<dyn Committer>,
     listener: &OnceLock<Listener>,
     mut inbox: mpsc::Receiver<Request>,
     mut last_words: LastWords,
@@ -92,12 +124,12 @@ fn run(
         let (changes, waiters) = gather(first, &mut inbox);
         let before = tidying.clone();
         note(Some(Instant::now()));
-        let committed = commit(engine.as_mut(), listener.get(), changes, waiters);
+        let committed = commit(keeper.as_mut(), listener.get(), changes, waiters);
         if let Err((Failure::Gone(what), unmade)) = committed {
-            last_words.failed = Some(take_leave(engine.as_mut(), &what, unmade, &mut inbox));
+            last_words.failed = Some(take_leave(keeper.as_mut(), &what, unmade, &mut inbox));
             return;
         }
-        tidying = committed.map_err(|(failure, _)| failure).and_then(|()| engine.tidy(inbox.is_empty()));
+        tidying = committed.map_err(|(failure, _)| failure).and_then(|()| keeper.tidy(inbox.is_empty()));
         note(None);
         match &tidying {
             Err(Failure::Lost(reason)) => {
@@ -111,13 +143,13 @@ fn run(
             _ => {}
         }
     }
-    engine.close();
+    keeper.close();
 }
 
-/// Has the engine save what is undelivered of a spool that was taken away. Whoever waits is refused. Why it ends, in
+/// Has the keeper save what is undelivered of a spool that was taken away. Whoever waits is refused. Why it ends, in
 /// words.
 fn take_leave(
-    engine: &mut dyn Writer,
+    keeper: &mut dyn Committer,
     what: &str,
     mut unmade: Vec<Change>,
     inbox: &mut mpsc::Receiver<Request>,
@@ -133,7 +165,7 @@ fn take_leave(
             let _ = waiter.send(Err(Failure::Gone(what.to_owned())));
         }
     }
-    match engine.rescue(&unmade) {
+    match keeper.rescue(&unmade) {
         Ok(saved) => {
             tracing::error!("{saved}: the next start takes it in");
             format!("{what}; {saved}, which the next start takes in")
@@ -168,16 +200,16 @@ fn gather(
     (changes, waiters)
 }
 
-/// Has the engine make `changes`. A panic in one of them is a fault of this program, and costs only that one.
-fn applied(engine: &mut dyn Writer, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
-    match catch_unwind(AssertUnwindSafe(|| engine.apply(changes))) {
+/// Has the keeper make `changes`. A panic in one of them is a fault of this program, and costs only that one.
+fn applied(keeper: &mut dyn Committer, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
+    match catch_unwind(AssertUnwindSafe(|| keeper.apply(changes))) {
         Ok(done) => done,
         Err(_) => {
             tracing::error!(
                 changes = changes.len(),
                 "a fault of this program in the spool: nothing of this batch is kept"
             );
-            engine.recover().and(Err(Failure::Fault))
+            keeper.recover().and(Err(Failure::Fault))
         }
     }
 }
@@ -187,7 +219,7 @@ fn applied(engine: &mut dyn Writer, changes: &[Change]) -> Result<Vec<Result<App
 /// may have taken seconds that must not be spent again on each. Fails only when nothing more may be tried, with the
 /// changes that were not made.
 fn commit(
-    engine: &mut dyn Writer,
+    keeper: &mut dyn Committer,
     listener: Option<&Listener>,
     mut changes: Vec<Change>,
     mut waiters: Vec<oneshot::Sender<Answer>>,
@@ -195,7 +227,7 @@ fn commit(
     if changes.is_empty() {
         return Ok(());
     }
-    match applied(engine, &changes) {
+    match applied(keeper, &changes) {
         Ok(answers) => {
             debug_assert_eq!(answers.len(), waiters.len());
             if let Some(listener) = listener {
@@ -210,8 +242,8 @@ fn commit(
         Err(Failure::Full | Failure::Fault) if changes.len() > 1 => {
             let half = changes.len() / 2;
             let (later, later_waiters) = (changes.split_off(half), waiters.split_off(half));
-            commit(engine, listener, changes, waiters)?;
-            commit(engine, listener, later, later_waiters)
+            commit(keeper, listener, changes, waiters)?;
+            commit(keeper, listener, later, later_waiters)
         }
         Err(failure) => {
             for waiter in waiters {
@@ -245,13 +277,13 @@ mod tests {
 
     use super::*;
 
-    /// An engine that commits when the test says so.
+    /// A keeper that commits when the test says so.
     struct Fake {
         batches: std_mpsc::Sender<usize>,
         results: std_mpsc::Receiver<Result<(), Failure>>,
     }
 
-    impl Writer for Fake {
+    impl Committer for Fake {
         fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
             self.batches.send(changes.len()).unwrap();
             let result = self.results.recv().unwrap();
@@ -343,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_at_which_the_engine_panics_costs_only_itself() {
+    fn a_change_at_which_the_keeper_panics_costs_only_itself() {
         let bench = bench();
         let first = bench.ask();
         assert_eq!(bench.batches.recv(), Ok(1));

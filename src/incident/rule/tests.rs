@@ -1,5 +1,7 @@
 //! The law of incidents, each sentence of it, without a database: rows are a list, and what waits is a set.
 
+mod followers;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
@@ -103,8 +105,7 @@ impl World {
     }
 
     fn with(config: Config) -> Self {
-        let (storms, waits) = Default::default();
-        Self { rows: Vec::new(), storms, config, waits, next: 1024, now: 0 }
+        Self { rows: vec![], storms: Storms::default(), config, waits: BTreeSet::new(), next: 1024, now: 0 }
     }
 
     /// What becomes of a mail that comes now.
@@ -142,9 +143,8 @@ impl World {
             retention: SignedDuration::from_hours(7 * 24),
             now: at(self.now),
         };
-        let waits = &self.waits;
         let page = |row: &Row| {
-            let waits = row.page_seq.is_some_and(|seq| waits.contains(&seq));
+            let waits = row.page_seq.is_some_and(|seq| self.waits.contains(&seq));
             Ok::<_, Infallible>(if waits { Page::Waits } else { Page::Gone })
         };
         let Ok(mut ruling) = rule(&case, page, &mut self.storms, &self.config);

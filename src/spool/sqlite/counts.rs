@@ -5,7 +5,7 @@
 
 use rusqlite::Connection;
 
-use super::rows::{number, time};
+use super::rows::{all, maybe_time, number};
 use crate::spool::entry::{Count, State, Vouched};
 
 /// Where to look for the events that have a possible double, and the condition for them: [`possible_doubles`] in SQL.
@@ -20,7 +20,8 @@ pub(super) fn possible_doubles(unanswered: u32, state: State) -> u32 {
 
 /// What is open, by team.
 pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {
-    db.prepare_cached(
+    all(
+        db,
         "SELECT team, queued, failed, doubles, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
          SELECT team, sum(queued) AS queued, sum(failed) AS failed, sum(doubles) AS doubles, \
          min(oldest) AS oldest FROM ( \
@@ -32,30 +33,31 @@ pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {
          FROM event INDEXED BY event_unanswered WHERE unanswered > 0 GROUP BY team) \
          WHERE team IS NOT NULL GROUP BY team) \
          WHERE queued + failed + doubles > 0 ORDER BY team",
-    )?
-    .query_map([], |row| {
-        Ok(Count {
-            team: row.get(0)?,
-            queued: number(row, 1)?,
-            failed: number(row, 2)?,
-            possible_doubles: number(row, 3)?,
-            oldest: row.get::<_, Option<i64>>(4)?.map(|_| time(row, 4)).transpose()?,
-        })
-    })?
-    .collect()
+        [],
+        |row| {
+            Ok(Count {
+                team: row.get(0)?,
+                queued: number(row, 1)?,
+                failed: number(row, 2)?,
+                possible_doubles: number(row, 3)?,
+                oldest: maybe_time(row, 4)?,
+            })
+        },
+    )
 }
 
 /// The mails from `from` on by what their stories say of trust. Reads the stories of these mails, and so is for an
 /// operator's question and not for each mail.
 pub(super) fn vouched(db: &Connection, from: i64) -> rusqlite::Result<Vec<Vouched>> {
-    db.prepare_cached(
+    all(
+        db,
         "SELECT class, domain, line, count(*) FROM ( \
          SELECT json_extract(story, '$.trust.class') AS class, json_extract(story, '$.trust.domain') AS domain, \
          json_extract(story, '$.trust.line') AS line FROM mail WHERE id >= ?1 AND json_valid(story)) \
          WHERE class IS NOT NULL GROUP BY class, domain, line",
-    )?
-    .query_map([from], |row| {
-        Ok(Vouched { class: row.get(0)?, domain: row.get(1)?, line: row.get(2)?, mails: number(row, 3)? })
-    })?
-    .collect()
+        [from],
+        |row| {
+            Ok(Vouched { class: row.get(0)?, domain: row.get(1)?, line: row.get(2)?, mails: number(row, 3)? })
+        },
+    )
 }

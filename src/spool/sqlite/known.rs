@@ -1,10 +1,9 @@
 //! An incident as an operator sees it: with what was kept of it and not sent.
 
-use rusqlite::{Connection, OptionalExtension, Row as SqlRow, params};
+use rusqlite::{Connection, Row as SqlRow, params};
 use serde::Deserialize;
 
-use super::changes::key;
-use super::rows::{json, mail_id, payload, text, time};
+use super::rows::{all, json, key, mail_id, one, payload, text, time};
 use crate::incident::Row;
 use crate::spool::entry::{KeptEvent, KnownIncident};
 
@@ -32,26 +31,17 @@ fn whole(row: &SqlRow<'_>, column: usize) -> rusqlite::Result<String> {
 
 /// A row with what else is known of its incident.
 pub(super) fn known(db: &Connection, row: Row) -> rusqlite::Result<KnownIncident> {
-    let page = db
-        .prepare_cached(concat!("SELECT ", payload!(), " FROM event WHERE seq = ?1"))?
-        .query_row([row.page_seq.map(key)], |row| whole(row, 0))
-        .optional()?;
-    let kept = db
-        .prepare_cached(concat!(
-            "SELECT mail, queued_at, reason, ",
-            payload!(),
-            " FROM event INDEXED BY event_untold WHERE incident = ?1 AND seq >= ?2 \
-                 AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3"
-        ))?
-        .query_map(params![key(row.id), key(row.first_seq), KEPT as i64], |row| {
-            Ok(KeptEvent {
-                id: mail_id(row, 0)?,
-                at: time(row, 1)?,
-                reason: text(row, 2)?,
-                text: whole(row, 3)?,
-            })
-        })?
-        .collect::<rusqlite::Result<_>>()?;
+    let sql = concat!("SELECT ", payload!(), " FROM event WHERE seq = ?1");
+    let page = one(db, sql, [row.page_seq.map(key)], |row| whole(row, 0))?;
+    let sql = concat!(
+        "SELECT mail, queued_at, reason, ",
+        payload!(),
+        " FROM event INDEXED BY event_untold WHERE incident = ?1 AND seq >= ?2 \
+         AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3"
+    );
+    let kept = all(db, sql, params![key(row.id), key(row.first_seq), KEPT as i64], |row| {
+        Ok(KeptEvent { id: mail_id(row, 0)?, at: time(row, 1)?, reason: text(row, 2)?, text: whole(row, 3)? })
+    })?;
     Ok(KnownIncident {
         id: row.id,
         key: row.key,

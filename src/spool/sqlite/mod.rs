@@ -4,24 +4,19 @@
 //! flushes the write-ahead log before it returns, and opening replays what is whole in the log and
 //! ignores a torn end. The log is copied into the database behind the waiters' backs, between batches.
 
-mod changes;
 mod counts;
-mod elsewhere;
+mod events;
 mod files;
 mod ground;
 mod incidents;
 mod known;
+mod mails;
+mod notes;
 mod place;
 mod rescue;
-mod reserve;
-mod retarget;
-mod room;
 mod rows;
 mod schema;
-mod seen;
 mod store;
-mod storms;
-mod upkeep;
 mod urgent;
 
 use std::path::{Path, PathBuf};
@@ -29,22 +24,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
+use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::allowance::Allowances;
 use super::config::{Config, Sync};
-use super::engine::{self, Applied, Change, Failure, Refused};
+use super::engine::{Done, Engine, Failure, Space};
 use super::error::OpenError;
 use super::lock::Lock;
-use crate::incident::{self, Storms};
-use crate::time::signed;
-use changes::{Work, key};
 use files::Files;
 use ground::Ground;
 pub(super) use place::check_folder as check;
 use place::{check_file, check_folder, check_pages, log_path, make_file, make_folder, sync_folder};
-pub(super) use room::REMOVED;
-use room::Room;
+use rows::key;
 pub(super) use store::Store;
 
 /// The database in the folder of the spool.
@@ -64,6 +54,12 @@ const CHECKPOINT_BUSY: i64 = 4_000;
 /// start over: 64 MiB.
 const CHECKPOINT_RESTART: i64 = 16_000;
 
+/// How many pages one step gives back to the disk: 1 MiB.
+const SHRINK_STEP: u64 = 256;
+
+/// Free pages that are kept for the mails to come, beside a tenth of the database: 4 MiB.
+const SHRINK_KEEP: u64 = 1_024;
+
 /// What the log is cut to when it starts over.
 const LOG_LIMIT: i64 = 16 << 20;
 
@@ -77,18 +73,13 @@ const CACHE: i64 = 16 << 10;
 #[derive(Clone)]
 struct Disk {
     folder: PathBuf,
-    min_free: u64,
 }
 
 impl Disk {
-    /// How many bytes new mail may take, where `free` are unused within the database.
-    fn room(&self, free: u64) -> u64 {
+    /// How many of its bytes are free.
+    fn available(&self) -> u64 {
         // A file system that does not tell is one that is not guarded.
-        rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| {
-            let available = disk.f_bavail * disk.f_frsize;
-            // The log of what is written still takes some of it.
-            if available < self.min_free / 2 { 0 } else { (available + free).saturating_sub(self.min_free) }
-        })
+        rustix::fs::statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize)
     }
 
     /// By how many bytes the file of the database has yet to grow to `size`, when the log is copied into it. A log that
@@ -99,20 +90,18 @@ impl Disk {
 }
 
 /// The connection that writes.
-pub(super) struct Writer {
+pub(super) struct Sqlite {
     db: Connection,
     disk: Disk,
-    room: Room,
+    /// The size of a page, which never changes.
+    page: u64,
     files: Arc<Files>,
-    /// Files to be removed when no change waits.
+    /// Files that no row names any more once the transaction is committed, and those to be removed behind it.
+    deleted: Vec<String>,
     unnamed: Vec<String>,
-    /// The first number of the next mail's block.
-    next_seq: i64,
-    incidents: incident::Config,
-    retention: jiff::SignedDuration,
-    storms: Storms,
-    allowances: Arc<Allowances>,
     ground: Ground,
+    /// Whether the database is no longer in its place: what is written now is for the rescue alone.
+    gone: bool,
     /// The folder as it is named by a rescue file, and where such files may lie.
     name: PathBuf,
     rescue: Vec<PathBuf>,
@@ -121,53 +110,48 @@ pub(super) struct Writer {
 }
 
 /// Opens the spool of `config`, and makes it if there is none.
-pub(super) fn open(config: &Config, allowances: Arc<Allowances>) -> Result<(Writer, Store), OpenError> {
+pub(super) fn open(config: &Config) -> Result<(Sqlite, Store), OpenError> {
+    let path = config.path.join(FILE);
+    open_at(config, &path).map_err(|unusable| unusable.at(&path))
+}
+
+fn open_at(config: &Config, path: &Path) -> Result<(Sqlite, Store), Unusable> {
     let folder = config.path.as_path();
     make_folder(folder)?;
     check_folder(folder)?;
     let lock = Lock::take(folder)?;
-    let path = folder.join(FILE);
-    make_file(&path)?;
-    let unusable = |error| match error {
-        Unusable::Refused(error) => error,
-        Unusable::Sqlite(error) => refuse(&path, &error),
-    };
-    let db = open_database(&path, config.sync).map_err(unusable)?;
+    make_file(path)?;
+    let db = open_database(path, config.sync)?;
     let name = rescue::name(folder);
     rescue::take_in(&db, &name, &config.rescue);
-    let next_seq = next_seq(&db).map_err(|error| refuse(&path, &error))?;
     let large = folder.join(LARGE);
     make_folder(&large)?;
     let files = Arc::new(Files::new(large.clone(), config.sync));
-    sweep(&db, &files, &large).map_err(unusable)?;
-    let disk = Disk { folder: folder.to_owned(), min_free: config.min_free };
-    let store = Store::new(path.clone(), disk.clone(), Arc::clone(&files));
-    storms::read_allowances(&db, &allowances).map_err(|error| refuse(&path, &error))?;
-    let room = Room::new(config, &db).map_err(|error| refuse(&path, &error))?;
-    let ground = Ground::of(folder, &path).map_err(|error| OpenError::io(&path, &error))?;
-    let writer = Writer {
-        storms: storms::remembered(&db).map_err(|error| refuse(&path, &error))?,
+    sweep(&db, &files, &large)?;
+    let disk = Disk { folder: folder.to_owned() };
+    let store = Store::new(path.to_owned(), disk.clone(), Arc::clone(&files));
+    let page = db.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?.cast_unsigned();
+    let ground = Ground::of(folder, path).map_err(|error| OpenError::io(path, &error))?;
+    let engine = Sqlite {
         db,
         disk,
-        room,
+        page,
         files,
+        deleted: Vec::new(),
         unnamed: Vec::new(),
-        next_seq,
-        incidents: config.incidents.clone(),
-        retention: signed(config.retention),
-        allowances,
         ground,
+        gone: false,
         name,
         rescue: config.rescue.clone(),
         _lock: lock,
     };
-    Ok((writer, store))
+    Ok((engine, store))
 }
 
 /// Removes the large contents that a crash left without a mail.
 fn sweep(db: &Connection, files: &Files, folder: &Path) -> Result<(), Unusable> {
-    let names = files.names().map_err(|error| Unusable::Refused(OpenError::io(folder, &error)))?;
-    let mut named = db.prepare("SELECT EXISTS (SELECT 1 FROM large WHERE mail = ?1 AND file = ?2)")?;
+    let names = files.names().map_err(|error| OpenError::io(folder, &error))?;
+    let mut named = db.prepare("SELECT EXISTS (SELECT 1 FROM mail WHERE id = ?1 AND file = ?2)")?;
     for (mail, name) in names {
         if !named.query_row((key(mail.number()), &name), |row| row.get::<_, bool>(0))? {
             files.remove(&name);
@@ -180,30 +164,46 @@ fn sweep(db: &Connection, files: &Files, folder: &Path) -> Result<(), Unusable> 
 pub(super) fn open_reader(folder: &Path) -> Result<Store, OpenError> {
     let path = folder.join(FILE);
     check_file(&path)?;
-    let disk = Disk { folder: folder.to_owned(), min_free: 0 };
+    let disk = Disk { folder: folder.to_owned() };
     let store = Store::new(path.clone(), disk, Arc::new(Files::new(folder.join(LARGE), Sync::Full)));
     let check = || -> Result<(), Unusable> {
         let db = store.connection()?;
-        let detail = match check_version(&path, &db)? {
-            0 => "there is no spool in it yet",
-            _ => "",
-        };
-        if !detail.is_empty() {
-            return Err(Unusable::Refused(OpenError::Io { path: path.clone(), detail: detail.to_owned() }));
+        if check_version(&path, &db)? == 0 {
+            let detail = "there is no spool in it yet".to_owned();
+            return Err(OpenError::Io { path: path.clone(), detail }.into());
         }
         store.give_back(db);
         Ok(())
     };
-    check().map_err(|error| match error {
-        Unusable::Refused(error) => error,
-        Unusable::Sqlite(error) => refuse(&path, &error),
-    })?;
+    check().map_err(|unusable| unusable.at(&path))?;
     Ok(store)
 }
 
 enum Unusable {
     Refused(OpenError),
     Sqlite(rusqlite::Error),
+}
+
+impl Unusable {
+    /// Why the database at `path` is refused.
+    fn at(self, path: &Path) -> OpenError {
+        let path = path.to_owned();
+        match self {
+            Self::Refused(error) => error,
+            Self::Sqlite(error) => match error.sqlite_error_code() {
+                Some(ffi::ErrorCode::DatabaseCorrupt | ffi::ErrorCode::NotADatabase) => {
+                    OpenError::Corrupt { path, detail: error.to_string() }
+                }
+                _ => OpenError::Io { path, detail: error.to_string() },
+            },
+        }
+    }
+}
+
+impl From<OpenError> for Unusable {
+    fn from(error: OpenError) -> Self {
+        Self::Refused(error)
+    }
 }
 
 impl From<rusqlite::Error> for Unusable {
@@ -232,7 +232,7 @@ fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
     let mode: String = db.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         let detail = "the file system cannot keep a write-ahead log (a network file system?)".to_owned();
-        return Err(Unusable::Refused(OpenError::Io { path: path.to_owned(), detail }));
+        return Err(OpenError::Io { path: path.to_owned(), detail }.into());
     }
     let synchronous = match sync {
         Sync::Full => "FULL",
@@ -252,12 +252,6 @@ fn open_database(path: &Path, sync: Sync) -> Result<Connection, Unusable> {
     Ok(db)
 }
 
-/// The first number that no event had.
-fn next_seq(db: &Connection) -> rusqlite::Result<i64> {
-    let last: Option<i64> = db.query_row("SELECT max(seq) FROM event", [], |row| row.get(0))?;
-    Ok(last.map_or(schema::BLOCK, |last| (last / schema::BLOCK + 1) * schema::BLOCK))
-}
-
 /// The schema version, if the database is a spool that this program can read.
 fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
     let number = |pragma| db.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
@@ -275,63 +269,21 @@ fn check_version(path: &Path, db: &Connection) -> Result<i64, Unusable> {
     } else {
         return Ok(version);
     };
-    Err(Unusable::Refused(refused))
+    Err(refused.into())
 }
 
-fn refuse(path: &Path, error: &rusqlite::Error) -> OpenError {
-    let path = path.to_owned();
-    match error.sqlite_error_code() {
-        Some(ffi::ErrorCode::DatabaseCorrupt | ffi::ErrorCode::NotADatabase) => {
-            OpenError::Corrupt { path, detail: error.to_string() }
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_extended_error_code() {
+            Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Self::Lost(error.to_string()),
+            // The log's index grows by writing to it, and that fails like this on a full disk.
+            Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Self::Full,
+            _ => Self::Io(error.to_string()),
         }
-        _ => OpenError::Io { path, detail: error.to_string() },
     }
 }
 
-/// What a failed statement means.
-fn failure(error: &rusqlite::Error) -> Failure {
-    match error.sqlite_extended_error_code() {
-        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC) => Failure::Lost(error.to_string()),
-        // The log's index grows by writing to it, and that fails like this on a full disk.
-        Some(ffi::SQLITE_FULL | ffi::SQLITE_IOERR_SHMSIZE) => Failure::Full,
-        _ => Failure::Io(error.to_string()),
-    }
-}
-
-impl Writer {
-    /// Does `act` in one transaction. Where the database is no longer in its place nothing is done, but for what is
-    /// `last`: that is for the rescue alone. Why it is not in its place, if so.
-    fn transact<T>(
-        &mut self,
-        last: bool,
-        act: impl FnOnce(&mut Work<'_>) -> rusqlite::Result<T>,
-    ) -> rusqlite::Result<Result<T, String>> {
-        let transaction = Transaction::new_unchecked(&self.db, TransactionBehavior::Immediate)?;
-        let mut work = Work {
-            db: &transaction,
-            next_seq: self.next_seq,
-            space: &self.disk,
-            room: &mut self.room,
-            unnamed: Vec::new(),
-            incidents: &self.incidents,
-            retention: self.retention,
-            storms: &mut self.storms,
-            allowances: &self.allowances,
-        };
-        let done = act(&mut work)?;
-        let Work { next_seq, unnamed, .. } = work;
-        // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
-        // that is.
-        let check = || if last { Ok(()) } else { self.ground.check() };
-        if let Err(what) = check() {
-            return Ok(Err(what));
-        }
-        transaction.commit()?;
-        self.next_seq = next_seq;
-        self.unnamed.extend(unnamed);
-        Ok(check().map(|()| done))
-    }
-
+impl Sqlite {
     /// Copies the log into the database, as far as `mode` goes. How many pages the log has, and how many
     /// of them are copied.
     fn checkpoint(&mut self, mode: &str) -> rusqlite::Result<(i64, i64)> {
@@ -344,41 +296,82 @@ impl Writer {
         }
         done
     }
+
+    /// Whether the database is in its place.
+    fn check_ground(&mut self) -> Done<()> {
+        let checked = if self.gone { Ok(()) } else { self.ground.check() };
+        self.gone |= checked.is_err();
+        checked.map_err(Failure::Gone)
+    }
+
+    /// The pages of the database, and those of them that are unused.
+    fn pages(&self) -> rusqlite::Result<(u64, u64)> {
+        let number = |sql| self.db.prepare_cached(sql)?.query_row([], |row| rows::number(row, 0));
+        Ok((number("PRAGMA page_count")?, number("PRAGMA freelist_count")?))
+    }
 }
 
-impl engine::Writer for Writer {
-    fn apply(&mut self, changes: &[Change]) -> Result<Vec<Result<Applied, Refused>>, Failure> {
-        let before = self.room.clone();
-        let mut apply = || {
-            self.room.measure(&self.db, &self.disk)?;
-            self.transact(false, |work| changes.iter().map(|change| work.change(change)).collect())
-        };
-        let applied = apply().map_err(|error| failure(&error));
-        applied.and_then(|done| done.map_err(Failure::Gone)).inspect_err(|_| {
-            self.room = before;
-            // What was counted and begun in the batch was not. A storm that cannot be read begins anew.
-            self.storms = storms::raging(&self.db).unwrap_or_default();
+impl Engine for Sqlite {
+    fn begin(&mut self) -> Done<()> {
+        rows::run(&self.db, "BEGIN IMMEDIATE", [])?;
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Done<()> {
+        // Before the commit, so that it is not made where it is lost, and after it, so that nobody is told of one
+        // that is.
+        self.check_ground()?;
+        rows::run(&self.db, "COMMIT", [])?;
+        self.unnamed.append(&mut self.deleted);
+        self.check_ground()
+    }
+
+    fn roll_back(&mut self) {
+        self.deleted.clear();
+        if !self.db.is_autocommit()
+            && let Err(error) = self.db.execute_batch("ROLLBACK")
+        {
+            tracing::warn!(%error, "cannot roll back a transaction of the spool");
+        }
+    }
+
+    fn space(&self) -> Done<Space> {
+        let (pages, free) = self.pages()?;
+        Ok(Space {
+            used: (pages - free) * self.page,
+            available: self.disk.available(),
+            reusable: free * self.page,
+            pending: self.disk.pending(pages * self.page),
         })
     }
 
-    fn recover(&mut self) -> Result<(), Failure> {
-        let mut recover = || {
-            self.storms = storms::raging(&self.db)?;
-            self.room.recount(&self.db)
-        };
-        recover().map_err(|error| failure(&error))
+    fn shrink(&mut self) -> Done<bool> {
+        let (pages, free) = self.pages()?;
+        let excess = free.saturating_sub((pages / 10).max(SHRINK_KEEP));
+        if excess > 0 {
+            let step = excess.min(SHRINK_STEP);
+            let mut statement = self.db.prepare(&format!("PRAGMA incremental_vacuum({step})"))?;
+            // Each row that is asked for frees a page.
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+        }
+        Ok(excess > SHRINK_STEP)
     }
 
-    fn rescue(&mut self, changes: &[Change]) -> Result<String, String> {
-        for change in changes {
-            // What is delivered need not be saved.
-            if let Change::Record(outcomes) = change
-                && let Err(problem) =
-                    self.transact(true, |work| work.change(&Change::Record(outcomes.clone())))
-            {
-                tracing::warn!(%problem, "what was delivered last is not noted: it may go out again");
-            }
+    fn tidy(&mut self, idle: bool) -> Done<()> {
+        for name in self.unnamed.drain(..) {
+            self.files.remove(&name);
         }
+        let (pages, copied) = self.checkpoint("NOOP")?;
+        let waiting = pages - copied;
+        if waiting >= CHECKPOINT_BUSY || idle && waiting >= CHECKPOINT_IDLE {
+            let mode = if pages >= CHECKPOINT_RESTART { "RESTART" } else { "PASSIVE" };
+            self.checkpoint(mode)?;
+        }
+        Ok(())
+    }
+
+    fn rescue(&mut self) -> Result<String, String> {
         let saved = rescue::write(&self.db, &self.files, &self.name, &self.rescue)?;
         if let Err(error) = self.ground.put_log_aside() {
             tracing::warn!(%error, "the -wal file of the spool that was taken away cannot be put aside");
@@ -386,23 +379,7 @@ impl engine::Writer for Writer {
         Ok(format!("what is undelivered, mails: {}, is saved in {}", saved.mails, saved.path.display()))
     }
 
-    fn tidy(&mut self, idle: bool) -> Result<(), Failure> {
-        for name in self.unnamed.drain(..) {
-            self.files.remove(&name);
-        }
-        let mut tidy = || {
-            let (pages, copied) = self.checkpoint("NOOP")?;
-            let waiting = pages - copied;
-            if waiting >= CHECKPOINT_BUSY || idle && waiting >= CHECKPOINT_IDLE {
-                let mode = if pages >= CHECKPOINT_RESTART { "RESTART" } else { "PASSIVE" };
-                self.checkpoint(mode)?;
-            }
-            Ok(())
-        };
-        tidy().map_err(|error| failure(&error))
-    }
-
-    fn close(mut self: Box<Self>) {
+    fn close(&mut self) {
         let closed = self
             .checkpoint("TRUNCATE")
             .and_then(|_| self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false));
@@ -413,5 +390,7 @@ impl engine::Writer for Writer {
     }
 }
 
+#[cfg(test)]
+mod statements;
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ fn copy_tables(db: &Connection, files: &Files, spool: &Path) -> rusqlite::Result
     for table in tables(db, "main")? {
         let which = match table.as_str() {
             "mail" => format!("WHERE id IN ({UNDONE})"),
-            "event" | "pack" | "large" | "stranger" => format!("WHERE mail IN ({UNDONE})"),
+            "event" | "pack" => format!("WHERE mail IN ({UNDONE})"),
             _ => String::new(),
         };
         db.execute_batch(&format!(
@@ -104,7 +104,7 @@ fn copy_tables(db: &Connection, files: &Files, spool: &Path) -> rusqlite::Result
     }
     // A large content is moved into the file, if it is still there.
     let large: Vec<(i64, String)> = db
-        .prepare("SELECT mail, file FROM rescue.large")?
+        .prepare("SELECT id, file FROM rescue.mail WHERE file IS NOT NULL")?
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<rusqlite::Result<_>>()?;
     for (mail, name) in large {
@@ -118,7 +118,7 @@ fn copy_tables(db: &Connection, files: &Files, spool: &Path) -> rusqlite::Result
             Err(error) => tracing::warn!(name, %error, "a large mail goes on without its content"),
         }
     }
-    db.execute("DELETE FROM rescue.large", [])?;
+    db.execute("UPDATE rescue.mail SET file = NULL", [])?;
     db.execute("CREATE TABLE rescue.rescue (spool TEXT NOT NULL, schema INTEGER NOT NULL)", [])?;
     db.execute(
         "INSERT INTO rescue.rescue VALUES (?1, ?2)",
@@ -258,10 +258,8 @@ fn copy_rows(db: &Connection) -> rusqlite::Result<usize> {
             .join(", ");
         let (how, which) = match table.as_str() {
             "mail" => ("OR IGNORE", ""),
-            "event" | "pack" | "large" | "stranger" if strange => {
-                ("OR IGNORE", "WHERE mail NOT IN (SELECT id FROM main.mail)")
-            }
-            "event" | "pack" | "large" | "stranger" => ("OR IGNORE", ""),
+            "event" | "pack" if strange => ("OR IGNORE", "WHERE mail NOT IN (SELECT id FROM main.mail)"),
+            "event" | "pack" => ("OR IGNORE", ""),
             // What a restored copy says of the time after it is older than this.
             _ if strange => continue,
             _ => ("OR REPLACE", ""),

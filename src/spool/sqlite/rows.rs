@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, OptionalExtension, Params, Row};
 
 use super::counts;
 use crate::event::Attachment;
@@ -11,6 +11,36 @@ use crate::mail::{Envelope, MailId, Trust};
 use crate::spool::entry::{Listed, Queued, State};
 use crate::spool::pack;
 use crate::words::Words;
+
+/// A mail id or sequence number as SQLite keeps it.
+pub(super) fn key(number: u64) -> i64 {
+    number.cast_signed()
+}
+
+/// Runs a statement: how many rows it has changed.
+pub(super) fn run(db: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<usize> {
+    db.prepare_cached(sql)?.execute(values)
+}
+
+/// The row that a statement finds or returns, if there is one.
+pub(super) fn one<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnOnce(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Option<T>> {
+    db.prepare_cached(sql)?.query_row(values, read).optional()
+}
+
+/// All rows that a statement finds.
+pub(super) fn all<T>(
+    db: &Connection,
+    sql: &str,
+    values: impl Params,
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<Vec<T>> {
+    db.prepare_cached(sql)?.query_map(values, read)?.collect()
+}
 
 /// The payload of an event: its own, or a part of its mail's pack.
 macro_rules! payload {
@@ -55,7 +85,7 @@ pub(super) fn queued(row: &Row<'_>) -> rusqlite::Result<Queued> {
         payload: text(row, 9)?.unwrap_or_default().into(),
         attachments: attachments(row, 11)?,
         unanswered: row.get(12)?,
-        incident: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
+        incident: maybe(row, 13)?,
         stranger: row.get(14)?,
     })
 }
@@ -83,10 +113,10 @@ pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         state,
         attempts: row.get(8)?,
         next_at: (state == State::Queued).then(|| time(row, 9)).transpose()?,
-        settled_at: row.get::<_, Option<i64>>(10)?.map(|_| time(row, 10)).transpose()?,
+        settled_at: maybe_time(row, 10)?,
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
-        digest: row.get::<_, Option<i64>>(13)?.map(i64::cast_unsigned),
+        digest: maybe(row, 13)?,
         possible_doubles: counts::possible_doubles(row.get(14)?, state),
         severity: word(row, 15)?,
         status: word(row, 16)?,
@@ -108,6 +138,15 @@ pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Stri
 /// The time of a column; one that cannot be is long ago.
 pub(super) fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+pub(super) fn maybe_time(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Timestamp>> {
+    row.get::<_, Option<i64>>(column)?.map(|_| time(row, column)).transpose()
+}
+
+/// The number of an event, an incident or a storm, if the column has one.
+pub(super) fn maybe(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(i64::cast_unsigned))
 }
 
 pub(super) fn mail_id(row: &Row<'_>, column: usize) -> rusqlite::Result<MailId> {

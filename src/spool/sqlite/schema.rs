@@ -8,20 +8,17 @@ pub const APPLICATION: i64 = 0x5334_5350;
 /// The schema version that this program reads and writes (`PRAGMA user_version`).
 pub const VERSION: i64 = 1;
 
-/// How many numbers a mail has for its events, those that it may get when it is judged again included:
-/// its block is this or a multiple, so that they keep its place in the order of acceptance.
-pub const BLOCK: i64 = 1024;
-
 /// All tables and indexes. Times are milliseconds since 1970.
 ///
 /// - `event`: the events of a mail are those with `first_seq <= seq < end_seq`: no index is needed to find them. A
 ///   mail that a rule dropped has an event without team and payload, so that every mail is in every listing. Its `rank`
 ///   is how urgent it is, [`crate::spool::rank`] in SQL; `event_urgent` is the queue in the order of delivery,
 ///   `event_lane` gives the most urgent event of an incident. `note` is what the law of incidents remarked on an event
-///   that is sent. Its `payload` is the part `part` of the pack, unless it was made otherwise later.
+///   that is sent. `source` is set where it counts for the storm of a source. Its `payload` is the part `part` of the pack, unless it was made otherwise later.
 /// - `pack`: the content and the payloads of a mail ([`crate::spool::pack`]), apart from the rows that change: noting
-///   a delivery writes a few hundred bytes, and lists do not read past it. A `large` content is a file.
-/// - `stranger`: the mails whose events are all of strangers, and what each takes of their share.
+///   a delivery writes a few hundred bytes, and lists do not read past it.
+/// - `mail`: `stranger` is what it takes of the share of strangers, if all its events are of strangers; `file` the name of
+///   its content, if that is a large one and so a file of its own.
 /// - `incident`: its id is the number of the event that made the row, so that none is given twice. `key` is what its
 ///   events share, `external_id` what SIGNL4 was told in its present life. It knows those of its events that matter,
 ///   and what SIGNL4 calls them, so that delivering an event writes to no further index.
@@ -35,20 +32,15 @@ const SCHEMA: &str = "
         end_seq INTEGER NOT NULL,
         size INTEGER NOT NULL,
         envelope TEXT NOT NULL,
-        story TEXT NOT NULL
+        story TEXT NOT NULL,
+        stranger INTEGER,
+        file TEXT
     ) STRICT;
+    CREATE INDEX mail_stranger ON mail (id, stranger) WHERE stranger IS NOT NULL;
+    CREATE INDEX mail_file ON mail (size) WHERE file IS NOT NULL;
     CREATE TABLE pack (
         mail INTEGER PRIMARY KEY,
         data BLOB NOT NULL
-    ) STRICT;
-    CREATE TABLE large (
-        mail INTEGER PRIMARY KEY,
-        size INTEGER NOT NULL,
-        file TEXT NOT NULL
-    ) STRICT;
-    CREATE TABLE stranger (
-        mail INTEGER PRIMARY KEY,
-        bytes INTEGER NOT NULL
     ) STRICT;
     CREATE TABLE event (
         seq INTEGER PRIMARY KEY,
@@ -74,6 +66,7 @@ const SCHEMA: &str = "
         payload TEXT,
         attachments TEXT,
         storm INTEGER,
+        source TEXT,
         rank INTEGER AS (CASE
             WHEN stranger THEN 6 WHEN status IN ('acknowledged', 'resolved') THEN 5
             WHEN severity = 'critical' THEN 0 WHEN severity = 'high' THEN 1
@@ -118,7 +111,8 @@ const SCHEMA: &str = "
         held_seq INTEGER,
         close_seq INTEGER,
         storm INTEGER,
-        event_ids TEXT NOT NULL
+        event_ids TEXT NOT NULL,
+        elsewhere TEXT
     ) STRICT;
     CREATE INDEX incident_key ON incident (team, key, stranger);
     CREATE INDEX incident_posted ON incident (team, external_id);

@@ -8,27 +8,27 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{Connection, OpenFlags, Row, params};
 
-use super::changes::key;
 use super::counts::{self, DOUBLED};
 use super::files::Files;
-use super::incidents::{ROW, not_overtaken, row};
+use super::incidents::{ROW, STORM, columns_of, row, storm};
 use super::known::known;
 use super::known::message;
-use super::reserve;
+use super::notes;
 use super::rows::{
-    LISTED, QUEUED, attachments, json, listed, mail_id, make_ready, number, payload, queued, text, time, word,
+    LISTED, QUEUED, all, attachments, json, key, listed, mail_id, make_ready, number, one, payload, queued,
+    text, time, word,
 };
-use super::storms::{STORM, storm};
 use super::urgent::urgent;
-use super::{BUSY, Disk, failure};
+use super::{BUSY, Disk};
 use crate::event::Severity;
 use crate::mail::MailId;
-use crate::spool::engine::{self, Content, Failure, PAGE};
+use crate::spool::change::Content;
+use crate::spool::engine::{self, Done, FailedEvent, Failure, PAGE};
 use crate::spool::entry::{
-    Count, Filter, IncidentFilter, KnownIncident, Listed, Past, Queued, Selection, Shown, ShownEvent, State,
-    Unheard, Vouched,
+    Count, Filter, IncidentFilter, KnownIncident, Listed, Past, Queued, Shown, ShownEvent, State, Unheard,
+    Vouched,
 };
 use crate::spool::pack::{self, CONTENT};
 use crate::spool::reservation::{Reservation, Urgent};
@@ -71,14 +71,11 @@ impl Store {
         }
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Failure> {
-        let ask = || {
-            let db = self.connection()?;
-            let answer = question(&db)?;
-            self.give_back(db);
-            Ok(answer)
-        };
-        ask().map_err(|error| failure(&error))
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Done<T> {
+        let db = self.connection()?;
+        let answer = question(&db)?;
+        self.give_back(db);
+        Ok(answer)
     }
 }
 
@@ -106,6 +103,11 @@ fn by_state(state: State) -> (&'static str, &'static str) {
     }
 }
 
+/// A limit as SQLite takes it.
+fn most(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 /// The question for the events of a team that wait.
 pub(super) fn waiting() -> String {
     format!(
@@ -115,9 +117,9 @@ pub(super) fn waiting() -> String {
 }
 
 impl engine::Store for Store {
-    fn lay_aside(&self, mail: MailId, content: Bytes) -> Result<Content, Failure> {
+    fn lay_aside(&self, mail: MailId, content: Bytes, min_free: u64) -> Done<Content> {
         let size = content.len();
-        if size as u64 > self.disk.room(0) {
+        if size as u64 > self.disk.available().saturating_sub(min_free) {
             return Err(Failure::Full);
         }
         // A flush that fails here is no reason to stop: the file is thrown away, not tried again.
@@ -134,53 +136,47 @@ impl engine::Store for Store {
         }
     }
 
-    fn waiting(&self, team: &str, after: u64, limit: usize) -> Result<Vec<Queued>, Failure> {
-        self.ask(|db| {
-            db.prepare_cached(&waiting())?
-                .query_map(params![team, key(after), i64::try_from(limit).unwrap_or(i64::MAX)], queued)?
-                .collect()
-        })
+    fn waiting(&self, team: &str, after: u64, limit: usize) -> Done<Vec<Queued>> {
+        self.ask(|db| all(db, &waiting(), params![team, key(after), most(limit)], queued))
     }
 
-    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Result<Vec<Urgent>, Failure> {
+    fn urgent(&self, team: &str, after: (u8, u64), limit: usize) -> Done<Vec<Urgent>> {
         self.ask(|db| urgent(db, team, after, limit))
     }
 
-    fn reservations(&self, account: &str) -> Result<Vec<Reservation>, Failure> {
-        self.ask(|db| reserve::reservations(db, account))
+    fn reservations(&self, account: &str) -> Done<Vec<Reservation>> {
+        self.ask(|db| notes::reservations(db, account))
     }
 
-    fn stuck(&self, selection: Selection) -> Result<Option<Vec<u64>>, Failure> {
-        let seqs = |db: &Connection, sql: &str, params: &[&dyn rusqlite::ToSql]| {
-            db.prepare_cached(sql)?
-                .query_map(params, |row| row.get::<_, i64>(0).map(i64::cast_unsigned))?
-                .collect::<rusqlite::Result<Vec<_>>>()
-        };
-        self.ask(|db| match selection {
-            Selection::Mail(mail) => {
-                let block: Option<(i64, i64)> = db
-                    .prepare_cached("SELECT first_seq, end_seq FROM mail WHERE id = ?1")?
-                    .query_row([key(mail.number())], |row| Ok((row.get(0)?, row.get(1)?)))
-                    .optional()?;
-                let Some((first, end)) = block else { return Ok(None) };
-                let sql = "SELECT seq FROM event WHERE seq >= ?1 AND seq < ?2 \
-                           AND (state = 'failed' OR state = 'queued' AND attempts > 0) ORDER BY seq";
-                seqs(db, sql, &[&first, &end]).map(Some)
-            }
-            Selection::All => {
-                let deferred = "SELECT seq FROM event INDEXED BY event_queued \
-                                WHERE state = 'queued' AND attempts > 0 ORDER BY seq";
-                let mut found = not_overtaken(db)?;
-                found.extend(seqs(db, deferred, &[])?);
-                found.sort_unstable();
-                Ok(Some(found))
-            }
+    fn failed(&self) -> Done<Vec<FailedEvent>> {
+        let sql = format!(
+            "SELECT {}, event.seq, event.status, page.state, last.state FROM event INDEXED BY event_failed \
+             LEFT JOIN incident ON incident.id = event.incident LEFT JOIN event AS page ON page.seq = page_seq \
+             LEFT JOIN event AS last ON last.seq = last_seq WHERE event.state = 'failed' ORDER BY event.seq",
+            columns_of("incident")
+        );
+        self.ask(|db| {
+            all(db, &sql, [], |found| {
+                let incident = found.get::<_, Option<i64>>(0)?.map(|_| row(found)).transpose()?;
+                Ok(FailedEvent {
+                    seq: number(found, 31)?,
+                    status: word(found, 32)?.unwrap_or_default(),
+                    incident,
+                    page: word(found, 33)?,
+                    last: word(found, 34)?,
+                })
+            })
         })
     }
 
-    fn list(&self, filter: &Filter) -> Result<Vec<Listed>, Failure> {
+    fn deferred(&self) -> Done<Vec<u64>> {
+        let sql = "SELECT seq FROM event INDEXED BY event_queued WHERE state = 'queued' AND attempts > 0";
+        self.ask(|db| all(db, sql, [], |row| number(row, 0)))
+    }
+
+    fn list(&self, filter: &Filter) -> Done<Vec<Listed>> {
         let before = filter.before.map_or(i64::MAX, key);
-        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+        let limit = most(filter.limit);
         // One question a state, since each has its own index but for the delivered, which are most.
         let pages = match (filter.digest, filter.states.is_empty()) {
             (Some(_), _) => vec![("INDEXED BY event_folded", "storm = ?4 AND")],
@@ -194,17 +190,14 @@ impl engine::Store for Store {
             let moment = db.unchecked_transaction()?;
             let mut found: Vec<Listed> = Vec::new();
             for (index, condition) in pages {
-                let rows = db
-                    .prepare_cached(&format!(
-                        "SELECT {LISTED} FROM (SELECT seq FROM event {index} WHERE {condition} seq < ?1 \
-                         AND (?2 IS NULL OR team = ?2) AND (?4 IS NULL OR storm = ?4) \
-                         ORDER BY seq DESC LIMIT ?3) AS page \
-                         JOIN event ON event.seq = page.seq JOIN mail ON mail.id = event.mail \
-                         ORDER BY event.seq DESC"
-                    ))?
-                    .query_map(params![before, filter.team, limit, storm], listed)?
-                    .collect::<rusqlite::Result<Vec<_>>>()?;
-                found.extend(rows);
+                let sql = format!(
+                    "SELECT {LISTED} FROM (SELECT seq FROM event {index} WHERE {condition} seq < ?1 \
+                     AND (?2 IS NULL OR team = ?2) AND (?4 IS NULL OR storm = ?4) \
+                     ORDER BY seq DESC LIMIT ?3) AS page \
+                     JOIN event ON event.seq = page.seq JOIN mail ON mail.id = event.mail \
+                     ORDER BY event.seq DESC"
+                );
+                found.extend(all(db, &sql, params![before, filter.team, limit, storm], listed)?);
             }
             moment.finish()?;
             found.sort_by_key(|event| std::cmp::Reverse(event.seq));
@@ -214,76 +207,56 @@ impl engine::Store for Store {
         })
     }
 
-    fn find(&self, seq: u64) -> Result<Option<Listed>, Failure> {
+    fn show(&self, mail: MailId) -> Done<Option<Shown>> {
         self.ask(|db| {
-            db.prepare_cached(&format!(
-                "SELECT {LISTED} FROM event JOIN mail ON mail.id = event.mail WHERE event.seq = ?1"
-            ))?
-            .query_row([key(seq)], listed)
-            .optional()
-        })
-    }
-
-    fn show(&self, mail: MailId) -> Result<Option<Shown>, Failure> {
-        self.ask(|db| {
-            let found = db
-                .prepare_cached("SELECT envelope, story, size, first_seq, end_seq FROM mail WHERE id = ?1")?
-                .query_row([key(mail.number())], |row| {
-                    let block: (i64, i64) = (row.get(3)?, row.get(4)?);
-                    let size = row.get::<_, i64>(2)?.cast_unsigned();
-                    let envelope = json(row, 0)?;
-                    let story = json(row, 1)?.unwrap_or_default();
-                    Ok((Shown { id: mail, size, envelope, story, events: Vec::new() }, block))
+            let sql = "SELECT envelope, story, size, first_seq, end_seq FROM mail WHERE id = ?1";
+            let found = one(db, sql, [key(mail.number())], |row| {
+                let block: [i64; 2] = [row.get(3)?, row.get(4)?];
+                let (envelope, story) = (json(row, 0)?, json(row, 1)?.unwrap_or_default());
+                Ok((Shown { id: mail, size: number(row, 2)?, envelope, story, events: Vec::new() }, block))
+            })?;
+            let Some((mut shown, block)) = found else { return Ok(None) };
+            let sql = format!(
+                "SELECT {LISTED}, external_id, {}, attachments FROM event JOIN mail ON mail.id = event.mail \
+                 WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq",
+                payload!()
+            );
+            shown.events = all(db, &sql, block, |row| {
+                Ok(ShownEvent {
+                    listed: listed(row)?,
+                    external_id: text(row, 18)?,
+                    payload: text(row, 19)?,
+                    attachments: attachments(row, 20)?,
                 })
-                .optional()?;
-            let Some((mut shown, (first, end))) = found else { return Ok(None) };
-            shown.events = db
-                .prepare_cached(&format!(
-                    "SELECT {LISTED}, external_id, {}, attachments \
-                     FROM event JOIN mail ON mail.id = event.mail \
-                     WHERE event.seq >= ?1 AND event.seq < ?2 ORDER BY event.seq",
-                    payload!()
-                ))?
-                .query_map([first, end], |row| {
-                    Ok(ShownEvent {
-                        listed: listed(row)?,
-                        external_id: text(row, 18)?,
-                        payload: text(row, 19)?,
-                        attachments: attachments(row, 20)?,
-                    })
-                })?
-                .collect::<rusqlite::Result<_>>()?;
+            })?;
             Ok(Some(shown))
         })
     }
 
-    fn content(&self, mail: MailId) -> Result<Option<Bytes>, Failure> {
-        let file: Option<String> = self.ask(|db| {
-            db.prepare_cached("SELECT file FROM large WHERE mail = ?1")?
-                .query_row([key(mail.number())], |row| row.get(0))
-                .optional()
-        })?;
-        if let Some(name) = file {
+    fn content(&self, mail: MailId) -> Done<Option<Bytes>> {
+        let sql = "SELECT file FROM mail WHERE id = ?1";
+        let file =
+            self.ask(|db| one(db, sql, [key(mail.number())], |row| row.get::<_, Option<String>>(0)))?;
+        if let Some(name) = file.flatten() {
             return match self.files.read(&name) {
                 Ok(content) => Ok(Some(content)),
                 Err(error) => Err(Failure::Io(format!("{}: {error}", self.files.path(&name).display()))),
             };
         }
         self.ask(|db| {
-            db.prepare_cached("SELECT data FROM pack WHERE mail = ?1")?
-                .query_row([key(mail.number())], |row| Ok(pack::part(row.get_ref(0)?.as_blob()?, CONTENT)))
-                .optional()
-                .map(|content| content.flatten().map(Bytes::from))
+            let read = |row: &Row<'_>| Ok(pack::part(row.get_ref(0)?.as_blob()?, CONTENT));
+            let content = one(db, "SELECT data FROM pack WHERE mail = ?1", [key(mail.number())], read)?;
+            Ok(content.flatten().map(Bytes::from))
         })
     }
 
-    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Result<Vec<Past>, Failure> {
+    fn mails(&self, from: MailId, before: Option<MailId>, limit: usize) -> Done<Vec<Past>> {
         let before = before.map_or(i64::MAX, |before| key(before.number()));
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let limit = most(limit);
         self.ask(|db| {
             let mut question = db.prepare_cached(
-                "SELECT mail.id, mail.envelope, pack.data, large.file FROM mail \
-                 LEFT JOIN pack ON pack.mail = mail.id LEFT JOIN large ON large.mail = mail.id \
+                "SELECT mail.id, mail.envelope, pack.data, mail.file FROM mail \
+                 LEFT JOIN pack ON pack.mail = mail.id \
                  WHERE mail.id >= ?1 AND mail.id < ?2 ORDER BY mail.id DESC LIMIT ?3",
             )?;
             let mut rows = question.query(params![key(from.number()), before, limit])?;
@@ -307,22 +280,22 @@ impl engine::Store for Store {
         })
     }
 
-    fn count_mails(&self, from: MailId) -> Result<u64, Failure> {
+    fn count_mails(&self, from: MailId) -> Done<u64> {
         self.ask(|db| {
-            db.prepare_cached("SELECT count(*) FROM mail WHERE id >= ?1")?
-                .query_row([key(from.number())], |row| row.get::<_, i64>(0).map(i64::cast_unsigned))
+            let sql = "SELECT count(*) FROM mail WHERE id >= ?1";
+            db.query_row(sql, [key(from.number())], |row| number(row, 0))
         })
     }
 
-    fn vouched(&self, from: MailId) -> Result<Vec<Vouched>, Failure> {
+    fn vouched(&self, from: MailId) -> Done<Vec<Vouched>> {
         self.ask(|db| counts::vouched(db, key(from.number())))
     }
 
-    fn counts(&self) -> Result<Vec<Count>, Failure> {
+    fn counts(&self) -> Done<Vec<Count>> {
         self.ask(counts::counts)
     }
 
-    fn unheard(&self, label: &str, since: Timestamp) -> Result<Vec<Unheard>, Failure> {
+    fn unheard(&self, label: &str, since: Timestamp) -> Done<Vec<Unheard>> {
         self.ask(|db| {
             let mut question = db.prepare_cached(
                 "SELECT event.team, event.external_id, event.title, coalesce(incident.severity, event.severity), \
@@ -355,85 +328,53 @@ impl engine::Store for Store {
         })
     }
 
-    fn memos(&self, kind: &str) -> Result<Vec<(String, String)>, Failure> {
-        self.ask(|db| {
-            db.prepare_cached("SELECT name, value FROM memo WHERE kind = ?1 ORDER BY name")?
-                .query_map([kind], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect()
-        })
+    fn memos(&self, kind: &str) -> Done<Vec<(String, String)>> {
+        let sql = "SELECT name, value FROM memo WHERE kind = ?1 ORDER BY name";
+        self.ask(|db| all(db, sql, [kind], |row| Ok((row.get(0)?, row.get(1)?))))
     }
 
-    fn incidents(&self, filter: &IncidentFilter) -> Result<Vec<KnownIncident>, Failure> {
-        let limit = i64::try_from(filter.limit).unwrap_or(i64::MAX);
+    fn incidents(&self, filter: &IncidentFilter) -> Done<Vec<KnownIncident>> {
+        let limit = most(filter.limit);
         self.ask(|db| {
-            let rows: Vec<_> = db
-                .prepare_cached(&format!(
-                    "SELECT {ROW} FROM incident WHERE (?1 IS NULL OR team = ?1) \
-                     AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
-                ))?
-                .query_map(params![filter.team, filter.open, limit], row)?
-                .collect::<rusqlite::Result<_>>()?;
+            let sql = format!(
+                "SELECT {ROW} FROM incident WHERE (?1 IS NULL OR team = ?1) \
+                 AND (NOT ?2 OR state != 'resolved') ORDER BY last_at DESC, last_seq DESC LIMIT ?3"
+            );
+            let rows = all(db, &sql, params![filter.team, filter.open, limit], row)?;
             rows.into_iter().map(|row| known(db, row)).collect()
         })
     }
 
-    fn incident(&self, team: &str, id: &str) -> Result<Option<KnownIncident>, Failure> {
+    fn old_incidents(&self, closed: Timestamp, open: Timestamp, limit: usize) -> Done<Vec<(u64, u64)>> {
+        let limit = most(limit);
         self.ask(|db| {
-            db.prepare_cached(&format!(
-                "SELECT {ROW} FROM incident WHERE team = ?1 AND (external_id = ?2 OR key = ?2) \
-                 ORDER BY external_id = ?2 DESC, stranger, last_seq DESC LIMIT 1"
-            ))?
-            .query_row([team, id], row)
-            .optional()?
-            .map(|row| known(db, row))
-            .transpose()
+            let sql = "SELECT id, last_seq FROM incident WHERE last_at < ?1 AND (state = 'resolved' OR last_at < ?2 \
+                       AND NOT EXISTS (SELECT 1 FROM event WHERE seq IN (last_seq, page_seq))) LIMIT ?3";
+            let values = params![closed.as_millisecond(), open.as_millisecond(), limit];
+            all(db, sql, values, |row| Ok((number(row, 0)?, number(row, 1)?)))
         })
     }
 
-    fn old_incidents(
-        &self,
-        closed: Timestamp,
-        open: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<(u64, u64)>, Failure> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.ask(|db| {
-            db.prepare_cached(
-                "SELECT id, last_seq FROM incident WHERE last_at < ?1 \
-                 AND (state = 'resolved' OR last_at < ?2 \
-                 AND NOT EXISTS (SELECT 1 FROM event WHERE seq IN (last_seq, page_seq))) LIMIT ?3",
-            )?
-            .query_map(params![closed.as_millisecond(), open.as_millisecond(), limit], |row| {
-                Ok((number(row, 0)?, number(row, 1)?))
-            })?
-            .collect()
-        })
+    fn storms(&self) -> Done<Vec<Storm>> {
+        let sql = format!("SELECT {STORM} FROM storm WHERE state != 'closed' ORDER BY id");
+        self.ask(|db| all(db, &sql, [], storm))
     }
 
-    fn storms(&self) -> Result<Vec<Storm>, Failure> {
+    fn folded(&self, storm: u64, after: u64, limit: usize) -> Done<Vec<Folded>> {
         self.ask(|db| {
-            db.prepare_cached(&format!("SELECT {STORM} FROM storm WHERE state != 'closed' ORDER BY id"))?
-                .query_map([], storm)?
-                .collect()
-        })
-    }
-
-    fn folded(&self, storm: u64, after: u64, limit: usize) -> Result<Vec<Folded>, Failure> {
-        self.ask(|db| {
-            db.prepare_cached(concat!(
+            let sql = concat!(
                 "SELECT seq, title, severity, ",
                 payload!(),
                 " FROM event INDEXED BY event_folded WHERE storm = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-            ))?
-            .query_map(params![key(storm), key(after), i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            );
+            all(db, sql, params![key(storm), key(after), most(limit)], |row| {
                 Ok(Folded {
                     seq: number(row, 0)?,
                     title: text(row, 1)?.unwrap_or_default(),
                     severity: word(row, 2)?,
                     message: message(row, 3)?,
                 })
-            })?
-            .collect()
+            })
         })
     }
 

@@ -7,10 +7,9 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::changes::key;
-use super::rows::{QUEUED, queued};
+use super::rows::{QUEUED, all, key, one, queued};
 use crate::spool::reservation::{RANKS, Urgent};
 
 /// Events that the walk passes in vain before the incidents are gone through.
@@ -102,13 +101,8 @@ impl Question<'_> {
     /// Goes through the incidents. None if they are too many.
     fn go_through(&self) -> rusqlite::Result<Option<Vec<Place>>> {
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
-        let mut found: Vec<Place> = self
-            .db
-            .prepare_cached(ALONE)?
-            .query_map(params![self.team, self.after.0, self.after.1, limit], |row| {
-                Ok((row.get(0)?, row.get(1)?, None))
-            })?
-            .collect::<rusqlite::Result<_>>()?;
+        let values = params![self.team, self.after.0, self.after.1, limit];
+        let mut found: Vec<Place> = all(self.db, ALONE, values, |row| Ok((row.get(0)?, row.get(1)?, None)))?;
         let mut next = self.db.prepare_cached(NEXT)?;
         let mut incident = Some(i64::MIN);
         for _ in 0..INCIDENTS {
@@ -128,10 +122,7 @@ impl Question<'_> {
     }
 
     fn worst(&self, id: i64) -> rusqlite::Result<Option<(i64, i64)>> {
-        self.db
-            .prepare_cached(WORST)?
-            .query_row(params![self.team, id], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()
+        one(self.db, WORST, params![self.team, id], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
     /// The event that must go first for the one at that place to go.
@@ -155,10 +146,7 @@ impl Question<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use rusqlite::StatementStatus;
-
     use strum::VariantArray;
 
     use super::*;
@@ -169,8 +157,8 @@ mod tests {
     /// A database with the tables of a spool.
     fn database() -> Connection {
         let folder = tempfile::tempdir().unwrap();
-        let (writer, _store) = open(&Config::at(folder.path()), Arc::default()).unwrap();
-        writer.db
+        let (engine, _store) = open(&Config::at(folder.path())).unwrap();
+        engine.db
     }
 
     fn insert(db: &Connection, seq: u64, id: Option<i64>, severity: Option<Severity>) {

@@ -9,36 +9,20 @@
 //! Left out: a clock that is set forward makes what was posted look older than it is.
 
 mod log;
+mod share;
 mod wrong;
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::plan::{COMMERCIAL, FREE, PAID, Plan};
+use super::rank::Rank;
 use super::webhook::Limits;
-use super::window::Rank;
 use log::Log;
+pub(crate) use share::Share;
 use wrong::Wrong;
 
 /// Windows from this length on are long: one that is used up keeps events waiting for so long that a page is late.
 const LONG: SignedDuration = SignedDuration::from_mins(10);
-
-/// How much of the account's windows may be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Share {
-    /// All: by what known senders have sent.
-    Whole,
-    /// The first half: by what strangers have sent, so that they never use up what a known sender's page needs.
-    Half,
-}
-
-impl Share {
-    fn of(self, limit: u64) -> u64 {
-        match self {
-            Self::Whole => limit,
-            Self::Half => limit.div_ceil(2),
-        }
-    }
-}
 
 /// One of the account's windows.
 #[derive(Debug, Clone)]

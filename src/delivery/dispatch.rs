@@ -4,6 +4,7 @@
 mod ends;
 mod holds;
 mod log;
+mod message;
 mod teams;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,16 +20,17 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
+use super::config::Config;
 use super::multipart::{self, Files};
 use super::scheduler::{Action, Index, Notice, Post, PostVerdict, Scheduler};
-use super::webhook::{Answer, Endpoint, Reached, Webhook};
-use super::{Config, Message, Storage, StorageError, Target};
+use super::storage::{Storage, StorageError};
+use super::target::{Target, endpoint_of, meant_for};
+use super::webhook::{Answer, Reached, Webhook};
 use crate::clock::Clock;
 use crate::mail::MailId;
-use crate::spool::{Outcome, Queued, Urgent};
-use ends::seq_of;
-use holds::Note;
-pub(super) use teams::endpoint_of;
+use crate::spool::Outcome;
+pub(super) use message::Message;
+use message::{PostTask, Task, TaskResult, seq_of};
 
 /// Messages taken from the channel at once.
 const BATCH: usize = 256;
@@ -62,47 +64,6 @@ pub(super) struct Setup {
     pub(super) in_hand: Arc<AtomicU64>,
 }
 
-/// The way to a team's target; the scheduler knows the team by the same index.
-struct Way {
-    target: Target,
-    /// The target with the secret as it was last read.
-    endpoint: Option<Arc<Endpoint>>,
-    /// Since when the spool has it that its secret is refused.
-    note: Note,
-}
-
-/// What a post is about.
-#[derive(Debug, Clone, Copy)]
-struct PostTask {
-    /// The event, or none for the question whether the secret is right.
-    seq: Option<u64>,
-    /// The team that it is for.
-    team: Index,
-    /// The team by whose target it goes.
-    by: Index,
-    /// The account that it costs.
-    account: usize,
-}
-
-/// What a task was started for, to be told when it panics.
-enum Task {
-    Post(PostTask),
-    Page(Index),
-    Reserve(usize),
-    Record,
-    Note(Index),
-}
-
-/// What a task has brought back.
-enum TaskResult {
-    Posted(PostTask, Answer, Option<Arc<Endpoint>>),
-    Paged(Index, Result<Vec<Queued>, StorageError>),
-    Urgent(Index, Result<Vec<Urgent>, StorageError>),
-    Reserved(usize, Result<(), StorageError>),
-    Recorded(Result<(), StorageError>),
-    Noted(Index, Option<Timestamp>, Result<(), StorageError>),
-}
-
 /// The loop and all that it holds.
 pub(super) struct Dispatch<S> {
     setup: Setup,
@@ -112,7 +73,6 @@ pub(super) struct Dispatch<S> {
     targets: Vec<Target>,
     rng: Rng,
     scheduler: Scheduler,
-    ways: Vec<Way>,
     names: BTreeMap<Arc<str>, Index>,
     /// Since when secrets were refused when the service ran before, by team.
     holds: BTreeMap<String, Timestamp>,
@@ -142,7 +102,6 @@ impl<S: Storage> Dispatch<S> {
             targets,
             scheduler: Scheduler::new(setup.config.plan.clone(), longest),
             rng: Rng::with_seed(setup.seed),
-            ways: Vec::new(),
             names: BTreeMap::new(),
             holds: BTreeMap::new(),
             unknown: BTreeMap::new(),
@@ -262,7 +221,7 @@ impl<S: Storage> Dispatch<S> {
                 }
                 let Post { seq, team, by, account, payload, files, probe, .. } = post;
                 let task = PostTask { seq: Some(seq), team, by, account };
-                let payload = if team == by { payload } else { teams::meant_for(&payload, &name) };
+                let payload = if team == by { payload } else { meant_for(&payload, &name) };
                 (self.send(task, Some((payload, files)), probe), Task::Post(task))
             }
         };
@@ -278,8 +237,8 @@ impl<S: Storage> Dispatch<S> {
         event: Option<(Arc<str>, Option<Arc<Files>>)>,
         fresh: bool,
     ) -> AbortHandle {
-        let Way { target, endpoint, .. } = &self.ways[task.by];
-        let (webhook, target, endpoint) = (self.webhook.clone(), target.clone(), endpoint.clone());
+        let by = self.scheduler.team(task.by);
+        let (webhook, target, endpoint) = (self.webhook.clone(), by.target.clone(), by.endpoint.clone());
         let storage = Arc::clone(&self.storage);
         self.tasks.spawn(async move {
             let endpoint = match endpoint {
@@ -327,7 +286,7 @@ impl<S: Storage> Dispatch<S> {
         match done {
             TaskResult::Posted(task, answer, endpoint) => {
                 if endpoint.is_some() {
-                    self.ways[task.by].endpoint = endpoint;
+                    self.scheduler.team_mut(task.by).endpoint = endpoint;
                 }
                 self.answered(task, answer, now);
             }

@@ -7,13 +7,12 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use memchr::memmem;
 use serde_json::{Map, Value};
 use tracing::warn;
 
-use super::Storage;
-use super::webhook::{Answer, Endpoint, Webhook};
+use super::storage::Storage;
+use super::webhook::{Answer, Endpoint, Form, Webhook};
 use crate::event::{ATTACHMENTS_TILE, Attachment, shown_size};
 use crate::mail::{FileContent, MailId, file_contents};
 
@@ -29,13 +28,6 @@ pub(super) struct Files {
     /// Posts of the event that failed so far.
     pub(super) attempts: u32,
     pub(super) attachments: Arc<[Attachment]>,
-}
-
-/// A body and the content type that says where its parts end.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Form {
-    pub(super) content_type: String,
-    pub(super) body: Bytes,
 }
 
 /// Posts the event whose JSON is `payload` with `files`, or without them if that is all that can be done.
@@ -183,6 +175,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn file(name: &str, media_type: &str, redactions: Option<Vec<Vec<(usize, usize)>>>) -> Attachment {

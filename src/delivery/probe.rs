@@ -10,9 +10,8 @@ use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
-use super::dispatch::endpoint_of;
-use super::webhook::{Answer, Connection, Endpoint, Net, Proxy, Webhook};
-use super::{SetupError, Target};
+use super::target::{Target, endpoint_of};
+use super::webhook::{Answer, Connection, Endpoint, Net, Proxy, SetupError, Webhook};
 use crate::clock::System;
 
 /// The longest wait for a name or a connection.

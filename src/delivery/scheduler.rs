@@ -10,9 +10,11 @@
 //! A team that is held for long hands its events to its fallback team, while its own secret goes on being
 //! tried.
 
+mod action;
 mod backlog;
 mod choice;
 mod gate;
+mod limits;
 mod retry;
 mod starved;
 mod team;
@@ -22,60 +24,21 @@ use std::sync::Arc;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
-use choice::May;
+pub(crate) use action::{Action, Index, Post};
 pub(crate) use gate::Notice;
 use gate::Whose;
+pub(crate) use limits::TeamLimits;
 pub(crate) use starved::Starving;
 use team::Taken;
-pub(crate) use team::{Team, TeamLimits};
+pub(crate) use team::Team;
 
 use super::budget::{Budget, Share, Spent};
 use super::ledger::{Change, Ledger};
-use super::multipart::Files;
 use super::plan::Plan;
 use super::status::State;
+use super::target::Target;
 use super::webhook::Answer;
-use super::window::Rank;
 use crate::spool::{Outcome, QUIET, Queued, Reservation, STRANGE, Urgent};
-
-/// The index of a team; teams are never removed.
-pub(crate) type Index = usize;
-
-/// What the loop is to do.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Post an event and bring the answer to [`Scheduler::answer`].
-    Post(Post),
-    /// Ask whether the team's secret is right and bring the answer to [`Scheduler::asked`].
-    Ask { team: Index, account: usize },
-    /// Read the queued events after `after` from the spool and bring them to [`Scheduler::page`].
-    Page { team: Index, after: u64, limit: usize },
-    /// Read the most urgent incidents behind `after` and bring them to [`Scheduler::urgent`].
-    Urgent { team: Index, after: (Rank, u64), limit: usize },
-    /// Write a reservation and tell [`Scheduler::reserved`].
-    Reserve { account: usize, reservation: Reservation },
-}
-
-/// A post to be made.
-#[derive(Debug)]
-pub(crate) struct Post {
-    /// The event.
-    pub(crate) seq: u64,
-    /// The team that it is for.
-    pub(crate) team: Index,
-    /// The team to whose target it goes: the same, or a fallback.
-    pub(crate) by: Index,
-    /// The account that it costs.
-    pub(crate) account: usize,
-    /// Its JSON.
-    pub(crate) payload: Arc<str>,
-    /// Files of its mail that go along.
-    pub(crate) files: Option<Arc<Files>>,
-    /// Whether the gate is shut, so that the secret may have been put right and is to be read again.
-    pub(crate) probe: bool,
-    /// Whether an earlier post of it may have been taken although no answer came.
-    pub(crate) possible_double: bool,
-}
 
 /// An account at SIGNL4.
 #[derive(Debug)]
@@ -154,16 +117,16 @@ impl Scheduler {
         self.accounts.len() - 1
     }
 
-    /// Adds a team whose backlog is on disk: its name, its account, and the host that its target is at, for what it
-    /// shares with others fails for all of them.
+    /// Adds a team whose backlog is on disk.
     pub(crate) fn add_team(
         &mut self,
-        place: (&str, usize, &str),
+        target: Target,
+        account: usize,
         limits: TeamLimits,
         rng: Rng,
         now: Timestamp,
     ) -> Index {
-        self.teams.push(Team::new(place, limits, rng, now));
+        self.teams.push(Team::new(target, account, limits, rng, now));
         self.teams.len() - 1
     }
 
@@ -175,6 +138,16 @@ impl Scheduler {
     /// The team's queue.
     pub(crate) fn team(&self, team: Index) -> &Team {
         &self.teams[team]
+    }
+
+    /// The team's queue, to be changed.
+    pub(crate) fn team_mut(&mut self, team: Index) -> &mut Team {
+        &mut self.teams[team]
+    }
+
+    /// All teams, in the order of their indexes.
+    pub(crate) fn teams(&self) -> &[Team] {
+        &self.teams
     }
 
     /// The secret of a team was refused since then, when the service ran before.
@@ -221,12 +194,8 @@ impl Scheduler {
     fn next_of(&mut self, account: usize, now: Timestamp) -> Option<Action> {
         let budget = &mut self.accounts[account].budget;
         let limited = budget.is_limited();
-        let may_probe = budget.free_for_probe_at(now).is_some_and(|at| at <= now);
-        let may_ask = budget.may_ask_idly(now);
-        let may_strange = budget.free_for(Share::Half, now).is_some_and(|at| at <= now);
         let (whole, half) = (budget.room(Share::Whole, now), budget.room(Share::Half, now));
-        let may = May { probe: may_probe, ask: may_ask, strange: may_strange };
-        let (best, quiet_waits) = self.choose(account, may, now);
+        let (best, quiet_waits) = self.choose(account, now);
         // Nothing is reserved that does not exist, or for which there is no room.
         let posts = match best {
             Some((.., pick)) if limited && pick.is_strange() => self.ready(account, STRANGE, half, now),

@@ -28,7 +28,6 @@ pub use transport::{
 pub(super) use transport::{causes, client};
 
 use super::budget::Spent;
-use super::multipart::Form;
 use crate::clock::Clock;
 use crate::time::signed;
 
@@ -46,6 +45,13 @@ const SLOW_UPLOAD: usize = 100_000;
 
 /// The longest that the body of a form may take so.
 const LONGEST_UPLOAD: Duration = Duration::from_secs(200);
+
+/// A body and the content type that says where its parts end.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) content_type: String,
+    pub(super) body: Bytes,
+}
 
 /// What came of one post.
 #[derive(Debug, Clone, PartialEq, Eq)]

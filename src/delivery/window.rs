@@ -14,14 +14,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::rank::Rank;
 use crate::spool::{QUIET, Queued, RANKS, STRANGE, rank};
 use waiting::{Place, Waiting};
 
 /// So many tries more than a stranger's event an event of a known sender has before that is tried in its place.
 const STRANGE_HANDICAP: u32 = 3;
-
-/// What goes first among lanes that could all go: the smaller, as [`crate::spool::rank`] has it.
-pub(super) type Rank = u8;
 
 /// The events of one incident.
 #[derive(Debug, Default)]

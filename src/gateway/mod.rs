@@ -350,7 +350,7 @@ pub fn targets(config: &Config, environment: &Environment) -> Vec<Target> {
 fn target(config: &Config, team: &crate::config::Team, environment: &Environment) -> Target {
     let (source, environment) = (team.secret.clone(), environment.clone());
     Target {
-        team: team.name.clone(),
+        team: team.name.as_str().into(),
         url: config.url.clone(),
         secret: Arc::new(move || source.secret(&environment)),
         account: team.account.clone(),

@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Share;
 use super::log::Log;
-use crate::delivery::window::Rank;
+use super::share::Share;
+use crate::delivery::rank::Rank;
 
 /// Wrong requests that we allow ourselves in a minute, posts under way included. SIGNL4 bears ten.
 const MOST: u64 = 9;

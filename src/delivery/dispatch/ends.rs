@@ -7,9 +7,10 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::super::Storage;
-use super::super::scheduler::Index;
-use super::{Dispatch, PostTask, REMEMBERED, Task, TaskResult};
+use super::message::{PostTask, Task, TaskResult, seq_of};
+use super::{Dispatch, REMEMBERED};
+use crate::delivery::scheduler::Index;
+use crate::delivery::storage::Storage;
 use crate::spool::Outcome;
 
 /// How long the last reservations may take when the service stops.
@@ -118,12 +119,5 @@ impl<S: Storage> Dispatch<S> {
             }
         }
         outcomes
-    }
-}
-
-/// The event that an outcome is of.
-pub(super) fn seq_of(outcome: &Outcome) -> u64 {
-    match outcome {
-        Outcome::Delivered { seq, .. } | Outcome::Deferred { seq, .. } | Outcome::Failed { seq, .. } => *seq,
     }
 }

@@ -5,22 +5,13 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::super::Storage;
-use super::super::scheduler::Index;
-use super::{Dispatch, Task, TaskResult};
+use super::Dispatch;
+use super::message::{Task, TaskResult};
+use crate::delivery::scheduler::Index;
+use crate::delivery::storage::{Storage, StorageError};
 
 /// The wait after a note that could not be written.
 const RETRY: SignedDuration = SignedDuration::from_secs(5);
-
-/// What is noted of a team.
-#[derive(Debug, Default)]
-pub(super) struct Note {
-    /// What the spool has.
-    since: Option<Timestamp>,
-    /// Whether another is being written.
-    writing: bool,
-    not_before: Option<Timestamp>,
-}
 
 impl<S: Storage> Dispatch<S> {
     /// Takes over what was noted when the service ran before. A note that cannot be read costs the time so far.
@@ -38,16 +29,16 @@ impl<S: Storage> Dispatch<S> {
     pub(super) fn recall_hold(&mut self, team: Index, now: Timestamp) {
         if let Some(&since) = self.holds.get(&**self.scheduler.team(team).name()) {
             self.scheduler.was_held(team, since, now);
-            self.ways[team].note.since = Some(since);
+            self.scheduler.team_mut(team).note.since = Some(since);
         }
     }
 
     /// Writes down what has changed.
     pub(super) fn note_holds(&mut self, now: Timestamp) {
-        for team in 0..self.ways.len() {
-            let queue = self.scheduler.team(team);
+        for team in 0..self.scheduler.teams().len() {
+            let queue = self.scheduler.team_mut(team);
             let since = queue.held_since();
-            let note = &mut self.ways[team].note;
+            let note = &mut queue.note;
             let waits = note.not_before.is_some_and(|at| now < at);
             if note.writing || waits || note.since == since {
                 continue;
@@ -65,10 +56,10 @@ impl<S: Storage> Dispatch<S> {
         &mut self,
         team: Index,
         since: Option<Timestamp>,
-        answer: Result<(), super::StorageError>,
+        answer: Result<(), StorageError>,
         now: Timestamp,
     ) {
-        let note = &mut self.ways[team].note;
+        let note = &mut self.scheduler.team_mut(team).note;
         note.writing = false;
         match answer {
             Ok(()) => (note.since, note.not_before) = (since, None),

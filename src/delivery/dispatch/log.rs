@@ -4,8 +4,8 @@
 use jiff::Timestamp;
 use tracing::{debug, error, info, warn};
 
-use super::super::ledger::Change;
-use super::super::scheduler::{Notice, Post, Starving, Team};
+use crate::delivery::ledger::Change;
+use crate::delivery::scheduler::{Notice, Post, Starving, Team};
 use crate::mail::MailId;
 use crate::spool::Outcome;
 

@@ -1,14 +1,12 @@
 //! Which teams there are, where their events go, and how it stands with each.
 
-use std::sync::Arc;
-
-use tokio::task;
 use tracing::error;
 
-use super::super::scheduler::{Starving, TeamLimits};
-use super::super::webhook::Endpoint;
-use super::super::{Starved, State, Status, Storage, Target};
-use super::{Dispatch, Note, Way, log};
+use super::{Dispatch, log};
+use crate::delivery::scheduler::{Starving, TeamLimits};
+use crate::delivery::status::{Starved, State, Status};
+use crate::delivery::storage::Storage;
+use crate::delivery::target::Target;
 use crate::time::signed;
 
 /// Events in memory per team: enough that reading keeps ahead of posting, some megabytes.
@@ -33,8 +31,14 @@ impl<S: Storage> Dispatch<S> {
             let account = self.account(&target.account).await;
             self.add(target, account);
         }
-        for (team, way) in self.ways.iter().enumerate() {
-            let fallback = way.target.fallback.as_deref().and_then(|name| self.names.get(name).copied());
+        for team in 0..self.scheduler.teams().len() {
+            let fallback = self
+                .scheduler
+                .team(team)
+                .target
+                .fallback
+                .as_deref()
+                .and_then(|name| self.names.get(name).copied());
             self.scheduler.set_fallback(team, fallback);
         }
     }
@@ -46,8 +50,8 @@ impl<S: Storage> Dispatch<S> {
             return;
         }
         let name = self.scheduler.account_name(account);
-        for Way { target, .. } in self.ways.iter().filter(|way| way.target.account == name) {
-            self.storage.allow(&target.team, u32::try_from(events).unwrap_or(u32::MAX));
+        for team in self.scheduler.teams().iter().filter(|team| team.target.account == name) {
+            self.storage.allow(team.name(), u32::try_from(events).unwrap_or(u32::MAX));
         }
     }
 
@@ -84,10 +88,9 @@ impl<S: Storage> Dispatch<S> {
             page: PAGE,
             payload_bytes: PAYLOAD_BYTES,
         };
-        let place = (target.team.as_str(), account, &*Endpoint::host(&target.url));
-        let team = self.scheduler.add_team(place, limits, self.rng.fork(), now);
-        self.names.insert(Arc::from(target.team.as_str()), team);
-        self.ways.push(Way { target, endpoint: None, note: Note::default() });
+        let name = target.team.clone();
+        let team = self.scheduler.add_team(target, account, limits, self.rng.fork(), now);
+        self.names.insert(name, team);
         self.recall_hold(team, now);
     }
 
@@ -187,38 +190,5 @@ impl<S: Storage> Dispatch<S> {
         let mut all: Vec<Status> = known.chain(unknown).collect();
         all.sort_by(|a, b| a.team.cmp(&b.team));
         all
-    }
-}
-
-/// Asks for the secret of `target`, which may read a file.
-pub(in crate::delivery) async fn endpoint_of(target: Target) -> Result<Arc<Endpoint>, String> {
-    let ask = move || {
-        let secret =
-            (target.secret)().map_err(|problem| format!("cannot read the team secret: {problem}"))?;
-        Endpoint::new(&target.url, &secret).map(Arc::new)
-    };
-    task::spawn_blocking(ask).await.unwrap_or_else(|_| Err("reading the team secret failed".to_owned()))
-}
-
-/// The payload of an event for `team` that goes to another one, with a tile that says so.
-pub(super) fn meant_for(payload: &Arc<str>, team: &str) -> Arc<str> {
-    let Ok(serde_json::Value::Object(mut tiles)) = serde_json::from_str(payload) else {
-        return Arc::clone(payload);
-    };
-    tiles.insert("Meant for".to_owned(), team.into());
-    serde_json::Value::Object(tiles).to_string().into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_payload_that_goes_to_another_team_says_whom_it_is_for_and_keeps_its_order() {
-        let payload: Arc<str> = r#"{"Title":"disk full","Message":"b","A":"1"}"#.into();
-        let expected = r#"{"Title":"disk full","Message":"b","A":"1","Meant for":"soc"}"#;
-        assert_eq!(&*meant_for(&payload, "soc"), expected);
-        let other: Arc<str> = "no JSON".into();
-        assert_eq!(meant_for(&other, "soc"), other);
     }
 }

@@ -11,8 +11,10 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Index, TeamLimits};
-use crate::delivery::window::{Rank, Window};
+use super::action::{Action, Index};
+use super::limits::TeamLimits;
+use crate::delivery::rank::Rank;
+use crate::delivery::window::Window;
 use crate::spool::{QUIET, Queued, Urgent, rank};
 
 /// The wait after the spool could not be read.

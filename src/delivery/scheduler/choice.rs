@@ -2,10 +2,12 @@
 
 use jiff::Timestamp;
 
+use super::Scheduler;
+use super::action::Index;
 use super::team::Pick;
-use super::{Index, Scheduler};
+use crate::delivery::budget::Share;
+use crate::delivery::rank::Rank;
 use crate::delivery::status::State;
-use crate::delivery::window::Rank;
 
 /// Number of paging events that pass a waiting non-paging event before it goes: it has every fourth post.
 const PASSING: u32 = 3;
@@ -15,13 +17,13 @@ const PASSING_CRITICAL: u32 = 15;
 
 /// What may be posted now, beside the events of known senders.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct May {
+struct May {
     /// What may well earn an error.
-    pub(super) probe: bool,
+    probe: bool,
     /// A question that no event waits for.
-    pub(super) ask: bool,
+    ask: bool,
     /// An event of a stranger.
-    pub(super) strange: bool,
+    strange: bool,
 }
 
 /// What is to be posted: of which team, and by whose target.
@@ -29,8 +31,14 @@ type Choice = (Index, Index, Pick);
 
 impl Scheduler {
     /// What is to be posted next with `account`, and whether a non-paging event waits while others page.
-    pub(super) fn choose(&self, account: usize, may: May, now: Timestamp) -> (Option<Choice>, bool) {
-        let limited = self.accounts[account].budget.is_limited();
+    pub(super) fn choose(&mut self, account: usize, now: Timestamp) -> (Option<Choice>, bool) {
+        let budget = &mut self.accounts[account].budget;
+        let limited = budget.is_limited();
+        let may = May {
+            probe: budget.free_for_probe_at(now).is_some_and(|at| at <= now),
+            ask: budget.may_ask_idly(now),
+            strange: budget.free_for(Share::Half, now).is_some_and(|at| at <= now),
+        };
         let best = self.best(account, limited, may, now);
         let Some((.., first)) = &best else { return (None, false) };
         let quiet = if first.is_quiet() { None } else { self.best_quiet(account, now) };

@@ -3,7 +3,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Index, Scheduler};
+use super::Scheduler;
+use super::action::Index;
 
 /// An account that posts nothing for so long although events wait is starved. The shortest window is over sooner:
 /// where events go out as fast as it lets them, nothing is wrong.

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use fastrand::Rng;
 use jiff::{SignedDuration, Timestamp};
 
+use super::action::{Action, Index};
 use super::backlog::Backlog;
 use super::gate::{Allowed, Effects, Gate, Whose};
+use super::limits::TeamLimits;
 use super::retry::{Attempt, Fate};
-use super::{Action, Index};
 use crate::delivery::multipart::Files;
+use crate::delivery::rank::Rank;
 use crate::delivery::status::State;
-use crate::delivery::webhook::Answer;
-use crate::delivery::window::Rank;
+use crate::delivery::target::Target;
+use crate::delivery::webhook::{Answer, Endpoint};
 use crate::mail::MailId;
 use crate::spool::{QUIET, Queued, RANKS, STRANGE, Urgent};
 
@@ -22,29 +24,6 @@ const SET_BACK: SignedDuration = SignedDuration::from_secs(60);
 
 /// How urgent it is at least to find out whether a secret is right: more than what can wait.
 const ASKING: Rank = 2;
-
-/// The bounds of a team.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TeamLimits {
-    /// Posts at the same time.
-    pub(crate) concurrency: usize,
-    /// The age at which an event that fails is given up.
-    pub(crate) give_up_after: SignedDuration,
-    /// How long a team is held before its events go to its fallback.
-    pub(crate) fallback_after: SignedDuration,
-    /// Whether a non-paging question may be posted to find out whether the secret is right.
-    pub(crate) probe: bool,
-    /// Events in memory.
-    pub(crate) window: usize,
-    /// Those of them that may be read before their turn, since they are urgent.
-    pub(crate) urgent: usize,
-    /// Events of one lane in memory.
-    pub(crate) lane: usize,
-    /// Events read from the spool at once.
-    pub(crate) page: usize,
-    /// Bytes of payloads in memory.
-    pub(crate) payload_bytes: usize,
-}
 
 /// What a team wants to post.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,10 +79,24 @@ pub(super) enum Taken {
     Nothing,
 }
 
-/// A team that has a target.
+/// Since when the spool has it that a team's secret is refused.
+#[derive(Debug, Default)]
+pub(crate) struct HoldNote {
+    /// What the spool has.
+    pub(crate) since: Option<Timestamp>,
+    /// Whether another is being written.
+    pub(crate) writing: bool,
+    pub(crate) not_before: Option<Timestamp>,
+}
+
+/// What delivery knows of a team.
 #[derive(Debug)]
 pub(crate) struct Team {
-    pub(super) name: Arc<str>,
+    /// What the config says of it.
+    pub(crate) target: Target,
+    /// The target with the secret as it was last read.
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) note: HoldNote,
     /// The account that its posts cost.
     pub(super) account: usize,
     /// The team that its events go to while its secret is refused for long.
@@ -127,16 +120,19 @@ pub(crate) struct Team {
 impl Team {
     /// A team whose backlog is on disk.
     pub(crate) fn new(
-        (name, account, host): (&str, usize, &str),
+        target: Target,
+        account: usize,
         limits: TeamLimits,
         mut rng: Rng,
         now: Timestamp,
     ) -> Self {
         Self {
-            name: Arc::from(name),
+            host: Endpoint::host(&target.url).into(),
+            target,
+            endpoint: None,
+            note: HoldNote::default(),
             account,
             fallback: None,
-            host: Arc::from(host),
             limits,
             gate: Gate::new(limits.probe, rng.fork(), now),
             backlog: Backlog::new(limits, now),
@@ -151,7 +147,7 @@ impl Team {
 
     /// Its name.
     pub(crate) fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.target.team
     }
 
     /// How it stands: never [`State::Starved`] or [`State::Unknown`].

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::delivery::rank::Rank;
 use crate::delivery::webhook::{self, Reached};
 use crate::event::{Severity, Status};
 use crate::mail::MailId;
+use crate::secret::Secret;
 use crate::spool::{Outcome, rank};
 
 const LIMITS: TeamLimits = TeamLimits {
@@ -49,6 +51,10 @@ fn queued(seq: u64, lane: Option<&str>) -> Queued {
         payload: seq.to_string().into(),
         attachments: Vec::new(),
     }
+}
+
+fn target(name: &str) -> Target {
+    Target::fixed(name, "", Secret::new(""))
 }
 
 fn accepted() -> Answer {
@@ -119,7 +125,7 @@ impl Bench {
             let known = scheduler.account(account);
             let account = known.unwrap_or_else(|| scheduler.add_account(account, Some(&[]), at(0)));
             let name = format!("soc{}", scheduler.teams.len());
-            scheduler.add_team((&name, account, ""), LIMITS, Rng::with_seed(7), at(0));
+            scheduler.add_team(target(&name), account, LIMITS, Rng::with_seed(7), at(0));
         }
         Self {
             scheduler,

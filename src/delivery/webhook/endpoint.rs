@@ -1,5 +1,7 @@
 //! The address of a webhook with its secret, and texts that may hold it.
 
+use std::fmt;
+
 use reqwest::Url;
 
 use crate::secret::Secret;
@@ -7,11 +9,18 @@ use crate::secret::Secret;
 /// Most characters of a foreign text in a reason.
 const EXCERPT_LIMIT: usize = 200;
 
-/// Where a team's events go: the address with the secret in it, which has no `Debug` to print it by.
+/// Where a team's events go: the address with the secret in it, which `Debug` leaves out.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint {
     pub(super) url: Url,
     secret: Secret,
+}
+
+impl fmt::Debug for Endpoint {
+    /// Only the host: the rest holds the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Endpoint").field("host", &self.url.host_str()).finish_non_exhaustive()
+    }
 }
 
 impl Endpoint {

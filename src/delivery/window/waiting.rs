@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Rank;
 use crate::delivery::backoff;
 use crate::delivery::multipart::Files;
+use crate::delivery::rank::Rank;
 use crate::event::Attachment;
 use crate::mail::MailId;
 use crate::spool::{Queued, RANKS};

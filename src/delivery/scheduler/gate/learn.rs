@@ -18,7 +18,12 @@ const OUTAGE: usize = 3;
 
 impl Gate {
     /// Takes in what `answer` says of the way to SIGNL4.
-    pub(in super::super) fn learn(&mut self, answer: &Answer, whose: Whose, now: Timestamp) -> Effects {
+    pub(in crate::delivery::scheduler) fn learn(
+        &mut self,
+        answer: &Answer,
+        whose: Whose,
+        now: Timestamp,
+    ) -> Effects {
         let mut effects = Effects::default();
         let probe = self.probe.take_if(|probe| probe.seq == whose.seq());
         let is_probe = probe.is_some();

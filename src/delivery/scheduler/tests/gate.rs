@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::gate::EAGER_INTERVAL;
 use super::*;
+use crate::delivery::scheduler::gate::EAGER_INTERVAL;
 
 #[test]
 fn a_new_team_is_tried_with_one_event_before_the_others() {

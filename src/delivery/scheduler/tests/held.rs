@@ -19,7 +19,7 @@ fn what_is_held_is_no_probe_at_the_start_and_goes_when_its_time_has_come() {
 
     let limits = TeamLimits { probe: false, ..LIMITS };
     let mut bench = Bench::new();
-    bench.scheduler.teams[0] = Team::new(("soc", 0, ""), limits, Rng::with_seed(7), at(0));
+    bench.scheduler.teams[0] = Team::new(target("soc"), 0, limits, Rng::with_seed(7), at(0));
     bench.commit(held(1, "a"), at(0));
     assert!(bench.posts(at(59)).is_empty() && bench.asks.is_empty());
     assert_eq!(bench.next_posts(at(59)), (at(60), vec![1]));

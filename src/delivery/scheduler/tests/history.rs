@@ -54,7 +54,7 @@ fn nature(seq: u64) -> u16 {
 fn one_team(limits: TeamLimits, rng: &mut Rng, now: Timestamp) -> Scheduler {
     let mut scheduler = Scheduler::new(Plan::Unlimited, SignedDuration::from_secs(30));
     let account = scheduler.add_account("default", Some(&[]), now);
-    scheduler.add_team(("soc", account, ""), limits, rng.fork(), now);
+    scheduler.add_team(target("soc"), account, limits, rng.fork(), now);
     scheduler
 }
 

@@ -7,7 +7,7 @@ fn after(posts: u64, ago: SignedDuration) -> Bench {
     let mut bench = Bench::with(Plan::Free, &[]);
     let note = Reservation { account: "a".into(), at: at(0) - ago, spent: posts, open: 0 };
     let account = bench.scheduler.add_account("a", Some(&[note]), at(0));
-    bench.scheduler.add_team(("soc", account, ""), LIMITS, Rng::with_seed(7), at(0));
+    bench.scheduler.add_team(target("soc"), account, LIMITS, Rng::with_seed(7), at(0));
     bench
 }
 
@@ -57,7 +57,7 @@ fn questions_at_each_start_leave_events_three_quarters_of_the_hour() {
         let now = at(2 * start);
         let mut bench = Bench::with(Plan::Free, &[]);
         let account = bench.scheduler.add_account("a", Some(&notes), now);
-        bench.scheduler.add_team(("soc", account, ""), LIMITS, Rng::with_seed(7), now);
+        bench.scheduler.add_team(target("soc"), account, LIMITS, Rng::with_seed(7), now);
         bench.posts(now);
         asked += bench.asks.len();
         if !bench.asks.is_empty() {

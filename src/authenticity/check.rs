@@ -25,6 +25,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::mail::{Authenticity, Header, Policy, Verdict, domain_of};
 
 use super::cover::Cover;
+use super::fields::fields;
 use super::resolver::{Records, Resolver};
 use super::seal;
 
@@ -165,22 +166,6 @@ pub(super) fn readable(content: &[u8]) -> Option<AuthenticatedMessage<'_>> {
         return None;
     }
     AuthenticatedMessage::parse(content)
-}
-
-/// The fields of a header, each with its continuation lines.
-pub(super) fn fields(head: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = head;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        let ends = memchr::memchr_iter(b'\n', rest).map(|at| at + 1);
-        let end =
-            ends.into_iter().find(|&at| !matches!(rest.get(at), Some(b' ' | b'\t'))).unwrap_or(rest.len());
-        let (field, after) = rest.split_at(end);
-        rest = after;
-        Some(field)
-    })
 }
 
 /// Leaves of the signatures as many as may be checked. Returns whether one was left out for what it demands.

@@ -20,7 +20,7 @@ use mail_auth::{AuthenticatedMessage, dkim};
 
 use crate::mail::Header;
 
-use super::check::fields;
+use super::fields::fields;
 use super::reading;
 
 /// Fields that RFC 5322 section 3.6 and RFC 2045 allow once. Where one stands twice, a signature may cover

@@ -50,7 +50,7 @@ pub(super) fn is_certain(head: &[u8], body: &[u8], signed: [bool; 3]) -> bool {
 fn own_header(head: &[u8], body: &[u8], signed: [bool; 3]) -> Vec<u8> {
     let mut own = Vec::with_capacity(head.len() + 100);
     let [mut media, mut transfer] = [None, None];
-    for field in super::check::fields(head) {
+    for field in super::fields::fields(head) {
         let name = name(field);
         let at = FIELDS.iter().position(|known| name.eq_ignore_ascii_case(known.as_bytes()));
         if at.is_some_and(|at| !signed[at]) {

@@ -18,10 +18,11 @@ use mail_auth::dkim;
 use crate::mail::{Authenticity, Header, Hop, Verdict, domain_of};
 use crate::network::Network;
 
+use super::check;
 use super::check::is_below;
+use super::config::Config;
 use super::cover::Cover;
 use super::results::{MethodResult, Results};
-use super::{Config, check};
 
 /// What the relays with a configured authserv-id found out; none if they say nothing.
 pub(super) fn read(

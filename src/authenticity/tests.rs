@@ -4,7 +4,7 @@ mod clouds;
 mod dns;
 
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mail_auth::arc::ArcSealer;
 use mail_auth::common::crypto::{Ed25519Key, HashAlgorithm, SigningKey};

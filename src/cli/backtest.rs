@@ -24,7 +24,8 @@ use crate::time::parse_duration;
 
 use super::difference::{FieldChange, Kind, changes, fields, pairs};
 use super::progress::Progress;
-use super::{Exit, Site, excerpt, print, runtime, tell_all};
+use super::site::{Exit, Site, runtime, tell_all};
+use super::terminal::{excerpt, print};
 
 /// Mails that are read at a time.
 const PAGE: usize = 128;

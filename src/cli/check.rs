@@ -12,7 +12,9 @@ use crate::spool::{Reader, Spool};
 use crate::time::duration_text;
 use crate::watch::notices::Smarthost;
 
-use super::{Exit, Site, expect, mute, one_line, pairs, print, runtime, strangers, tell_all};
+use super::site::{Exit, Site, runtime, tell_all};
+use super::terminal::{one_line, print};
+use super::{expect, mute, pairs, strangers};
 
 /// What `check` is told.
 #[derive(clap::Args)]

@@ -19,7 +19,8 @@ use crate::gateway::Gateway;
 use crate::spool::State;
 use crate::standin::{Options, Request, Standin};
 
-use super::{Exit, print, runtime, tell_all};
+use super::site::{Exit, runtime, tell_all};
+use super::terminal::print;
 
 /// What `demo` is told.
 #[derive(clap::Args)]
@@ -246,7 +247,7 @@ fn place(number: u64) -> usize {
 fn received(event: &Request) -> String {
     let mut text = format!("  event   {}\n", indented(&event.payload));
     for file in &event.files {
-        let name = super::excerpt(&file.name);
+        let name = super::terminal::excerpt(&file.name);
         text.push_str(&format!("  file    {name}, {}\n", shown_size(file.content.len())));
     }
     text

@@ -8,7 +8,7 @@ use crate::event::{Event, Status};
 use crate::rules::{Judgement, Outcome, Piece};
 use crate::time::duration_text;
 
-use super::excerpt;
+use super::terminal::excerpt;
 
 /// Most events of a mail that are matched by what they say; more are taken in order, as matching them
 /// takes the square of their number.

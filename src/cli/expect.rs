@@ -10,7 +10,8 @@ use crate::spool::Reader;
 use crate::time::{duration_text, local};
 use crate::watch::expect::{Standing, standings};
 
-use super::{Exit, Site, excerpt, print, runtime};
+use super::site::{Exit, Site, runtime};
+use super::terminal::{excerpt, print};
 
 /// What `expect` is told.
 #[derive(clap::Args)]

@@ -24,7 +24,8 @@ use crate::time::{duration_text, local};
 use crate::watch::mute::Mutes;
 
 use super::difference::Difference;
-use super::{Exit, Site, excerpt, print, runtime, tell_all};
+use super::site::{Exit, Site, runtime, tell_all};
+use super::terminal::{excerpt, print};
 
 /// What `explain` is told.
 #[derive(clap::Args)]

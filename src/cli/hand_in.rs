@@ -13,7 +13,8 @@ use crate::operator::{Reply, Request};
 use crate::words::Words;
 
 use super::service::offline;
-use super::{Exit, Site, print, runtime};
+use super::site::{Exit, Site, runtime};
+use super::terminal::print;
 
 /// The source that an event names when no mail stands behind it.
 const SOURCE_SYSTEM: &str = "smtp2signl4";

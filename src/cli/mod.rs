@@ -17,7 +17,9 @@ mod rules;
 mod run;
 mod sendmail;
 mod service;
+mod site;
 mod strangers;
+mod terminal;
 mod tls;
 
 use std::path::PathBuf;
@@ -25,28 +27,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{self, Config, Environment};
-use crate::diagnostic::Diagnostic;
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-enum Exit {
-    /// It did what was asked.
-    Done = 0,
-    /// The command line is wrong (EX_USAGE).
-    Usage = 64,
-    /// What was handed in is wrong (EX_DATAERR).
-    Data = 65,
-    /// Something that it needs is not there (EX_UNAVAILABLE).
-    Unavailable = 69,
-    /// A part of this program has failed (EX_SOFTWARE).
-    Software = 70,
-    /// It may work later; a mail system keeps the mail and tries again (EX_TEMPFAIL).
-    Temporary = 75,
-    /// The config or the rules are wrong (EX_CONFIG).
-    Config = 78,
-}
+use crate::config::Environment;
+use site::{Exit, Site};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -139,53 +121,4 @@ pub fn main() -> ExitCode {
         Command::Passwd(arguments) => passwd::passwd(&site, &arguments),
     };
     ExitCode::from(exit as u8)
-}
-
-/// Where a command finds its config.
-struct Site {
-    path: Option<PathBuf>,
-    environment: Environment,
-}
-
-impl Site {
-    /// The config, or its errors told on standard error.
-    fn config(&self) -> Result<Config, Exit> {
-        config::load(self.path.as_deref()).map_err(|problems| tell_all(&problems))
-    }
-}
-
-/// Tells every problem on standard error.
-fn tell_all(problems: &[Diagnostic]) -> Exit {
-    for problem in problems {
-        eprintln!("{problem}\n");
-    }
-    eprintln!("{} error{} found", problems.len(), if problems.len() == 1 { "" } else { "s" });
-    Exit::Config
-}
-
-/// The runtime that a command's asynchronous part runs on.
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .expect("threads and timers can be had at the start of a process")
-}
-
-/// Writes `text` to standard output. A reader that went away, as `head` does, is no error.
-fn print(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stdout().write_all(text.as_bytes());
-}
-
-/// Longest text shown of a mail, a match or a value, in characters.
-const EXCERPT: usize = 160;
-
-/// `text` on one line and bounded, with nothing in it that could steer a terminal.
-fn excerpt(text: &str) -> String {
-    crate::event::bounded(&one_line(text), EXCERPT).into_owned()
-}
-
-/// `text` on one line, with a blank for each character that could end it or steer a terminal.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

@@ -16,7 +16,8 @@ use crate::time::{in_zone, local, parse_duration};
 use crate::watch::mute::{self, Mute};
 
 use super::queue::change;
-use super::{Exit, Site, excerpt, print, runtime};
+use super::site::{Exit, Site, runtime};
+use super::terminal::{excerpt, print};
 
 /// What `mute` is told.
 #[derive(clap::Args)]

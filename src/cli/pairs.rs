@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::incident;
 use crate::spool::{Filter, Reader, State};
 
-use super::excerpt;
+use super::terminal::excerpt;
 
 /// The last events that are looked at.
 const EVENTS: usize = 5_000;

@@ -11,7 +11,8 @@ use crate::diagnostic::Source;
 use crate::secret::Secret;
 use crate::smtp::users::{self, Names};
 
-use super::{Exit, Site, print, tell_all};
+use super::site::{Exit, Site, tell_all};
+use super::terminal::print;
 
 /// What `passwd` is told.
 #[derive(clap::Args)]

@@ -1,6 +1,7 @@
 //! `queue`: what waits, what failed and what left; and an operator's word on it. Looking reads the spool
 //! itself, so it works whether a service runs or not; changes go to the service if one runs.
 
+mod columns;
 mod kept;
 mod listing;
 mod teams;
@@ -21,8 +22,10 @@ use crate::time::local;
 use crate::words::Words;
 
 use super::service::offline;
-use super::{Exit, Site, excerpt, print, runtime};
-use listing::{age, columns, incident_row, line, plain, short, table};
+use super::site::{Exit, Site, runtime};
+use super::terminal::{excerpt, print};
+use columns::{age, columns, line, plain, short};
+use listing::{incident_row, table};
 
 /// What `queue` is told.
 #[derive(clap::Args)]

@@ -15,7 +15,7 @@ use crate::smtp::Inherited;
 use crate::spool::OpenError;
 use crate::watch::notify;
 
-use super::{Exit, Site, runtime, tell_all};
+use super::site::{Exit, Site, runtime, tell_all};
 
 /// How long threads may take to end when all else has.
 const LAST_MOMENT: Duration = Duration::from_secs(1);

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use crate::mail::{Header, trace};
 use crate::operator::CONTENT_LIMIT;
 
-use super::{Exit, Site, hand_in, queue};
+use super::site::{Exit, Site};
+use super::{hand_in, queue};
 use crate::config::Environment;
 
 /// The names under which the program is sendmail, mailq or newaliases.

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::mail::{MailId, Trust, visible};
 use crate::spool::{Reader, Vouched};
 
-use super::excerpt;
+use super::terminal::excerpt;
 
 /// How far back is counted.
 const SPAN: SignedDuration = SignedDuration::from_hours(24);

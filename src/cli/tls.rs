@@ -4,7 +4,8 @@ use crate::clock::{Clock, System};
 use crate::smtp::tls::{Certificate, Facts};
 use crate::smtp::{Credentials, ListenerConfig, TlsMode};
 
-use super::{Exit, Site, print, tell_all};
+use super::site::{Exit, Site, tell_all};
+use super::terminal::print;
 
 /// What `tls` is told.
 #[derive(clap::Args)]

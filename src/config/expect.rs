@@ -6,7 +6,7 @@ use crate::document::Table;
 use crate::event::Severity;
 use crate::rules::{self, When};
 
-use super::Team;
+use super::teams::Team;
 
 /// The shortest time in which a mail can be expected.
 const SHORTEST: Duration = Duration::from_secs(60);
@@ -35,7 +35,7 @@ pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config, teams: &[Team]) 
     let mut found: Vec<Expect> = Vec::new();
     let mut names: Vec<String> = Vec::new();
     for mut table in root.tables("expect") {
-        let name = super::name_of(&mut table, "expected mail", names.iter().map(String::as_str));
+        let name = super::names::name_of(&mut table, "expected mail", names.iter().map(String::as_str));
         names.push(name.clone());
         if !table.has("when") {
             table.error(
@@ -59,7 +59,7 @@ pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config, teams: &[Team]) 
             _ => (),
         }
         let strangers = table.boolean("strangers").unwrap_or(false);
-        let team = super::team_of(&mut table, teams);
+        let team = super::names::team_of(&mut table, teams);
         let severity = table.word("severity").unwrap_or(Severity::High);
         let title = table.string("title").map(|title| title.value).filter(|title| !title.trim().is_empty());
         let title = title.unwrap_or_else(|| format!("Expected mail did not come: {name}"));

@@ -78,8 +78,11 @@ impl Calendar {
 pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config) -> Vec<Window> {
     let mut windows: Vec<Window> = Vec::new();
     for mut table in root.tables("maintenance") {
-        let name =
-            super::name_of(&mut table, "maintenance window", windows.iter().map(|window| &*window.name));
+        let name = super::names::name_of(
+            &mut table,
+            "maintenance window",
+            windows.iter().map(|window| &*window.name),
+        );
         let when = When::read(&mut table, rules);
         let critical = table.boolean("critical").unwrap_or(false);
         let zone = read_zone(&mut table).unwrap_or_else(|| rules.zone.clone());

@@ -136,8 +136,7 @@ mod tests {
     #[test]
     fn a_mail_came_from_the_client_outside_or_from_the_first_hop_outside() {
         let from = |client: &str, received: &[&str]| {
-            let client =
-                super::super::Client { address: Some(client.parse().unwrap()), ..Default::default() };
+            let client = crate::mail::Client { address: Some(client.parse().unwrap()), ..Default::default() };
             let envelope = Envelope { client, ..Envelope::default() };
             envelope.outside(received.iter(), &Network::private()).map(|address| address.to_string())
         };

@@ -25,7 +25,7 @@ use super::reply::{self, Reply};
 use super::xclient::Said;
 use super::{Config, ListenerConfig, Protocol};
 
-use naming::Naming;
+use super::xclient::Naming;
 
 mod chunking;
 mod content;

@@ -52,10 +52,8 @@ mod tests {
 
     #[test]
     fn each_address_outside_has_its_own_rate_and_an_exempt_one_has_none() {
-        let strangers = Strangers::new(Limits {
-            strangers: super::super::rates::Rate::parse("2/m"),
-            ..Limits::default()
-        });
+        let strangers =
+            Strangers::new(Limits { strangers: crate::smtp::rates::Rate::parse("2/m"), ..Limits::default() });
         let mail = |address: &str, second: i64| {
             strangers.mail(address.parse().unwrap(), Timestamp::from_second(second).unwrap())
         };

@@ -9,6 +9,17 @@ pub const OFFER: &str = "XCLIENT NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPO
 /// The longest value, decoded: that of NAME and HELO. A user is no longer.
 const MAX_VALUE: usize = 255;
 
+/// Whether the client may be named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The relay has not named it.
+    Open,
+    /// The last command has named it, and the next may say more.
+    UnderWay,
+    /// It was named.
+    Over,
+}
+
 /// What one command said. An attribute that was not in it is none; one that the relay does not know itself
 /// is said to be none. NAME, PORT, PROTO, DESTADDR and DESTPORT are read and not used.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -7,8 +7,10 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::Response;
 use super::quota::Ruling;
+
+/// What is sent back.
+pub(super) type Response = hyper::Response<Full<Bytes>>;
 
 pub(super) fn reply(status: StatusCode, body: &Value) -> Response {
     let mut response = hyper::Response::new(Full::new(Bytes::from(body.to_string())));

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::header::CONTENT_TYPE;
 use hyper::server::conn::http1;
@@ -32,7 +32,7 @@ pub use multipart::File;
 pub use quota::{Plan, Quota, Ruling};
 
 use crate::clock::{Clock, System};
-use answer::{error, event_id, limited, reply, status_only, throttled, written};
+use answer::{Response, error, event_id, limited, reply, status_only, throttled, written};
 
 /// Largest body: more than any event with its attachments (4 MB each) that the gateway could send.
 const BODY_LIMIT: usize = 64 << 20;
@@ -266,9 +266,6 @@ impl Drop for Standin {
         }
     }
 }
-
-/// What is sent back; none closes the connection.
-type Response = hyper::Response<Full<Bytes>>;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1_024;

@@ -32,9 +32,6 @@ const GATHER_TEXTS: SignedDuration = SignedDuration::from_secs(10);
 /// Longest wait until storms are looked at again, so that a clock that was set back delays none for long.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// Folded events that are read at once.
-const PAGE: usize = 1_000;
-
 /// The waits between the digests of a guessed key's texts; the last one stays.
 const TEXTS: [SignedDuration; 3] =
     [SignedDuration::from_mins(1), SignedDuration::from_mins(2), SignedDuration::from_mins(5)];

@@ -8,7 +8,7 @@ use crate::incident::State;
 use crate::spool::{self, IncidentFilter, KnownIncident, Reader};
 use crate::time::local;
 
-use super::super::excerpt;
+use crate::cli::terminal::excerpt;
 
 /// Most incidents that are looked at.
 const LIMIT: usize = 10_000;

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::event::bounded;
 use crate::spool::{KeptEvent, KnownIncident};
 
-use super::listing::{age, plain};
+use super::columns::{age, plain};
 
 /// Longest part of a text that is shown, in characters.
 const PART: usize = 60;

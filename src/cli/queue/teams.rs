@@ -12,8 +12,10 @@ use crate::operator::client::{Way, ask};
 use crate::operator::{Reply, Request};
 use crate::spool::{Count, Reader};
 
-use super::super::{Exit, print, strangers};
-use super::listing::{age, columns, line, plain};
+use super::columns::{age, columns, line, plain};
+use crate::cli::site::Exit;
+use crate::cli::strangers;
+use crate::cli::terminal::print;
 
 /// How it stands with a team: what the spool has of it, and what a running service says of it.
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 
 use quick_junit::{NonSuccessKind, Report, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::test::{Case, Verdict};
+use super::case::{Case, Verdict};
 
 /// The whole document.
 ///

@@ -1,12 +1,14 @@
 //! `rules`: what those who write rules need: their tests, and a first file for a mail.
 
+mod case;
 mod draft;
 mod junit;
 mod new;
 mod pair;
+mod patterns;
 mod test;
 
-use super::{Exit, Site};
+use crate::cli::site::{Exit, Site};
 
 /// What `rules` is told.
 #[derive(clap::Args)]

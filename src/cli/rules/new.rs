@@ -10,8 +10,9 @@ use crate::event::Status;
 use crate::mail::Message;
 use crate::rules::{self, Judgement, Outcome, RuleSet, SourceTrace, Subject};
 
-use super::super::{Exit, Site, print, tell_all};
 use super::draft::{Draft, block, quoted};
+use crate::cli::site::{Exit, Site, tell_all};
+use crate::cli::terminal::print;
 
 /// What `rules new` is told.
 #[derive(clap::Args)]

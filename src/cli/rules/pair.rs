@@ -8,7 +8,7 @@ use regex::Regex;
 
 use crate::mail::Message;
 
-use super::draft::{SUBJECT_LIMIT, escaped, general, key_in_text};
+use super::patterns::{SUBJECT_LIMIT, escaped, general, key_in_text};
 
 /// What a pair of mails says about all mails like them.
 pub(super) struct Pair {

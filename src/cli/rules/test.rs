@@ -5,16 +5,17 @@
 //! not fail them; their mails are in the source tree, and elsewhere they are skipped. The site's examples
 //! are about all rules together.
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::IsTerminal;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
-use crate::gateway::{example_mail, load_unproven};
+use crate::gateway::load_unproven;
 use crate::rules::{self, Deviation, Example, RuleSet};
 
-use super::super::progress::Progress;
-use super::super::{Exit, Site, print, tell_all};
+use super::case::{Case, Verdict};
 use super::junit;
+use crate::cli::progress::Progress;
+use crate::cli::site::{Exit, Site, tell_all};
+use crate::cli::terminal::print;
 
 /// What `rules test` is told.
 #[derive(clap::Args)]
@@ -34,55 +35,6 @@ pub(super) struct Arguments {
     /// List every example
     #[arg(long, short)]
     verbose: bool,
-}
-
-/// An example that was run.
-pub(super) struct Case {
-    /// The rule file.
-    pub file: String,
-    /// Its name, with the line.
-    pub name: String,
-    /// What came of it.
-    pub verdict: Verdict,
-    /// Whether it is the site's.
-    pub own: bool,
-    /// How long judging took.
-    pub took: Duration,
-}
-
-/// What came of an example.
-pub(super) enum Verdict {
-    Passed,
-    /// Its mail is not on this machine.
-    Skipped,
-    Failed(Vec<Deviation>),
-    /// Its mail cannot be read.
-    Unreadable(String),
-}
-
-impl Case {
-    fn run(rules: &RuleSet, example: &Example) -> Self {
-        let start = Instant::now();
-        let verdict = match example_mail(example) {
-            Ok(mail) => match rules.deviations(example, &mail) {
-                found if found.is_empty() => Verdict::Passed,
-                found => Verdict::Failed(found),
-            },
-            Err(error) if example.is_shipped() && error.kind() == ErrorKind::NotFound => Verdict::Skipped,
-            Err(error) => Verdict::Unreadable(error.to_string()),
-        };
-        let file = example.source().path.to_string();
-        Self { file, name: example.name(), verdict, own: !example.is_shipped(), took: start.elapsed() }
-    }
-
-    /// Its name, and whether it is a shipped one.
-    fn label(&self) -> String {
-        if self.own { self.name.clone() } else { format!("{} (shipped)", self.name) }
-    }
-
-    fn failed(&self) -> bool {
-        matches!(self.verdict, Verdict::Failed(_) | Verdict::Unreadable(_))
-    }
 }
 
 /// Runs every example.

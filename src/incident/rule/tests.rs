@@ -489,7 +489,7 @@ fn what_follows_an_incident_to_another_team_goes_there_under_its_own_id() {
 
 #[test]
 fn a_strangers_flood_folds_no_page_of_a_known_sender() {
-    let storm = super::super::Storm { after: Some(3), ..super::super::Storm::default() };
+    let storm = crate::incident::Storm { after: Some(3), ..crate::incident::Storm::default() };
     let mut world = World::with(Config { storm: Some(storm), ..Config::default() });
     let fakes = (0..300).map(|n| of("nagios", "evil@x.example", &format!("fake {n}")).stranger());
     let folded = fakes.filter(|fake| world.verdict(fake) == Verdict::Fold).count();

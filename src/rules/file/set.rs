@@ -6,11 +6,11 @@ use crate::event::{Mark, Repeat, Scenario, Severity, Status, refuse_field};
 use crate::time::parse_duration;
 use crate::words::Words;
 
-use super::super::attach;
-use super::super::field::Key;
-use super::super::template::Template;
-use super::super::tlp::Tlp;
 use super::Reader;
+use crate::rules::attach;
+use crate::rules::field::Key;
+use crate::rules::template::Template;
+use crate::rules::tlp::Tlp;
 
 /// A value that a rule sets.
 #[derive(Debug, Clone)]

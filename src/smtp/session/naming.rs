@@ -11,20 +11,9 @@
 use tracing::info;
 
 use crate::smtp::reply;
-use crate::smtp::xclient::Said;
+use crate::smtp::xclient::{Naming, Said};
 
 use super::Session;
-
-/// Whether the client may be named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Naming {
-    /// The relay has not named it.
-    Open,
-    /// The last command has named it, and the next may say more.
-    UnderWay,
-    /// It was named.
-    Over,
-}
 
 impl Session {
     /// Notes a command other than XCLIENT.

@@ -17,8 +17,8 @@ use crate::smtp::reply::Reply;
 use crate::smtp::xclient;
 use crate::smtp::xclient::Said;
 
-use super::naming::Naming;
 use super::{Session, Step};
+use crate::smtp::xclient::Naming;
 
 /// How much of a name that a client gave itself is logged, in characters.
 const MAX_SHOWN: usize = 64;
@@ -209,9 +209,9 @@ impl Session {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Talk;
     use super::*;
     use crate::smtp::ListenerConfig;
+    use crate::smtp::session::tests::Talk;
 
     const GREETED: &str = "220, 250";
     /// `hive` with the password `right`, for PLAIN.

@@ -18,11 +18,18 @@ use crate::diagnostic::Diagnostic;
 use crate::document::NamedFile;
 use crate::mail::visible;
 
-use super::Pair;
-
 /// How long before its end a certificate is warned about: certbot renews 30 days before, so that one with two
 /// weeks left was not renewed.
 const NEAR_END: SignedDuration = SignedDuration::from_hours(14 * 24);
+
+/// A certificate and its key, by their files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pair {
+    /// `certificate`: the certificate and its chain, PEM.
+    pub certificate: NamedFile,
+    /// `key`: its private key, PEM.
+    pub key: NamedFile,
+}
 
 /// A certificate that can be presented.
 #[derive(Debug, Clone)]

@@ -29,7 +29,7 @@ use crate::mail;
 use super::stamp;
 use super::stamp::Stamp;
 
-pub use certificate::{Certificate, Facts};
+pub use certificate::{Certificate, Facts, Pair};
 pub use failure::Failure;
 
 /// What `[smtp]` says about TLS.
@@ -40,15 +40,6 @@ pub struct Config {
     pub certificates: Vec<Pair>,
     /// `client-ca`: the authorities whose certificates identify clients. None: clients are not asked for one.
     pub client_ca: Option<NamedFile>,
-}
-
-/// A certificate and its key, by their files.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pair {
-    /// `certificate`: the certificate and its chain, PEM.
-    pub certificate: NamedFile,
-    /// `key`: its private key, PEM.
-    pub key: NamedFile,
 }
 
 impl Config {

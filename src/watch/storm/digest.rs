@@ -5,12 +5,15 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use jiff::Timestamp;
 
-use super::{PAGE, own};
 use crate::event::{Event, Repeat, Severity, Status, bounded};
 use crate::incident::Kind;
 use crate::mail::Trust;
 use crate::spool::{Error, Folded, Spool, Storm, StormState};
 use crate::time::local;
+use crate::watch::own;
+
+/// Folded events that are read at once.
+const PAGE: usize = 1_000;
 
 /// Texts that a digest quotes.
 const QUOTED: usize = 30;
@@ -189,8 +192,8 @@ pub(super) fn digest(storm: &Storm, state: StormState, summary: &Summary, now: T
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{at, storm};
     use super::*;
+    use crate::watch::storm::tests::{at, storm};
 
     fn folded(title: String, message: &str, severity: Option<Severity>) -> Folded {
         Folded { seq: 0, title, severity, message: message.to_owned() }

@@ -13,12 +13,14 @@ use crate::event::Event;
 
 use super::attach;
 use super::condition::{Check, Condition, Test};
+use super::config::Config;
 use super::field::{Field, Key, MailField, Nature};
 use super::file::{Reader, condition_names, inner_span};
 use super::ground::Ground;
+use super::ground::Subject;
 use super::judge::TEXT_LIMIT;
 use super::pattern::Pattern;
-use super::{Config, Site, Subject};
+use super::site::Site;
 
 /// A condition on a mail and on an event that was made of it.
 #[derive(Debug, Clone)]

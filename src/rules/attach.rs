@@ -10,7 +10,7 @@ use crate::mail::{self, FILE_LIMIT, FileContent, FileKind, Message, file_content
 use crate::words::Words;
 use strum::VariantArray;
 
-use super::RuleSet;
+use super::redact::Redaction;
 
 /// What can be written for `attach`.
 pub(super) const HELP: &str =
@@ -64,7 +64,7 @@ fn named(kinds: &[FileKind]) -> String {
 
 /// Chooses the files that go along with `event`, which is one of `pieces` of the mail, and names the others.
 pub(super) fn choose(
-    rules: &RuleSet,
+    redaction: &Redaction,
     message: &Message,
     wanted: Option<&str>,
     pieces: usize,
@@ -97,7 +97,7 @@ pub(super) fn choose(
             Some(_) if pieces > 1 => "of a mail with several alerts",
             Some(_) if event.attachments.len() == MOST_FILES => "more files than one alert takes",
             Some(of) => {
-                let untouched = rules.site.redaction.is_empty() || of.kind != FileKind::Text;
+                let untouched = redaction.is_empty() || of.kind != FileKind::Text;
                 event.attachments.push(event::Attachment {
                     place: file.place,
                     name: file.name.clone(),
@@ -120,37 +120,35 @@ pub(super) fn choose(
     }
 }
 
-impl RuleSet {
-    /// Finds what must not leave of the texts that go along with `events`, which were made of the mail in
-    /// `content`. Without this they do not go.
-    pub fn clean_files(&self, events: &mut [Event], content: &[u8]) {
-        for event in events {
-            let unseen: Vec<usize> =
-                event.attachments.iter().filter(|a| a.redactions.is_none()).map(|a| a.place).collect();
-            if unseen.is_empty() {
-                continue;
+/// Finds what must not leave of the texts that go along with `events`, which were made of the mail in
+/// `content`. Without this they do not go.
+pub(super) fn clean(redaction: &Redaction, events: &mut [Event], content: &[u8]) {
+    for event in events {
+        let unseen: Vec<usize> =
+            event.attachments.iter().filter(|a| a.redactions.is_none()).map(|a| a.place).collect();
+        if unseen.is_empty() {
+            continue;
+        }
+        let mut texts = file_contents(content, &unseen).into_iter();
+        let mut behind = Vec::new();
+        event.attachments.retain_mut(|file| {
+            if file.redactions.is_some() {
+                return true;
             }
-            let mut texts = file_contents(content, &unseen).into_iter();
-            let mut behind = Vec::new();
-            event.attachments.retain_mut(|file| {
-                if file.redactions.is_some() {
-                    return true;
-                }
-                let text = texts.next().flatten();
-                file.redactions = match text {
-                    Some(FileContent::Text(text)) => self.site.redaction.ranges(&text, MOST_REDACTIONS),
-                    _ => None,
-                };
-                if file.redactions.is_none() {
-                    behind.push(line(&file.name, file.size, "too much of it would be redacted"));
-                }
-                file.redactions.is_some()
-            });
-            for line in behind {
-                match event.fields.iter_mut().find(|(name, _)| name == ATTACHMENTS_TILE) {
-                    Some((_, tile)) => tile.push_str(&format!("\n{line}")),
-                    None => set_tile(event, line),
-                }
+            let text = texts.next().flatten();
+            file.redactions = match text {
+                Some(FileContent::Text(text)) => redaction.ranges(&text, MOST_REDACTIONS),
+                _ => None,
+            };
+            if file.redactions.is_none() {
+                behind.push(line(&file.name, file.size, "too much of it would be redacted"));
+            }
+            file.redactions.is_some()
+        });
+        for line in behind {
+            match event.fields.iter_mut().find(|(name, _)| name == ATTACHMENTS_TILE) {
+                Some((_, tile)) => tile.push_str(&format!("\n{line}")),
+                None => set_tile(event, line),
             }
         }
     }

@@ -17,8 +17,8 @@ use crate::network::Network;
 use crate::words::Words;
 
 use super::redact::{RedactSet, Redaction};
+use super::site::{Paging, Site};
 use super::tlp::Tlp;
-use super::{Paging, Site};
 
 /// Longest name of an installation in characters: it stands in external ids.
 const INSTANCE_LIMIT: usize = 64;
@@ -277,6 +277,13 @@ fn severity_table(mut table: Table<'_>, colors: &mut Vec<Located<String>>) -> Ve
     }
     table.finish();
     read
+}
+
+impl Default for Site {
+    /// No teams, no colours, private networks trusted, passwords and tokens redacted.
+    fn default() -> Self {
+        Config::default().site(Vec::new(), Vec::new())
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Reads a rule file: TOML to what was written, with the place of each part. What can be wrong in one
 //! value is found here; what depends on other values, on other files or on the site is found by `load`.
 
+mod reader;
 mod set;
 
 use std::collections::BTreeMap;
@@ -20,6 +21,7 @@ use super::lines::Bounds;
 use super::pattern::{self, Pattern};
 use super::template::{self, Engine, Tables, Template};
 
+pub(super) use reader::Reader;
 pub(super) use set::{Set, Target, is_location, words_of};
 
 /// The version of the language.
@@ -112,38 +114,7 @@ pub(super) fn read(source: &Source, zone: &TimeZone, found: &mut Vec<Diagnostic>
     file
 }
 
-/// Reads one file.
-pub(super) struct Reader<'s> {
-    pub(super) source: &'s Source,
-    pub(super) zone: &'s TimeZone,
-    pub(super) errors: Vec<Diagnostic>,
-    tables: Tables,
-    engine: Engine,
-    /// Whether a condition or a `let` could not be read since this was last asked.
-    pub(super) names_lost: bool,
-    /// Whether a pattern of the file was wrong, and another stands in its place.
-    patched: bool,
-}
-
-impl<'s> Reader<'s> {
-    pub(super) fn new(source: &'s Source, zone: &'s TimeZone) -> Self {
-        Self {
-            source,
-            zone,
-            errors: Vec::new(),
-            tables: Tables::new(),
-            engine: Engine::new(Tables::new()),
-            names_lost: false,
-            patched: false,
-        }
-    }
-}
-
 impl Reader<'_> {
-    pub(super) fn error(&mut self, span: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
-        self.errors.push(self.source.diagnostic(span, message).help(help));
-    }
-
     fn file(&mut self, root: &mut Table<'_>) -> File {
         match root.value("version") {
             Some(version) => {

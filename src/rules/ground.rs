@@ -10,7 +10,18 @@ use crate::mail::{Address, Authenticity, Envelope, Message, Trust};
 
 use super::field::{Field, MailField};
 use super::pattern::Found;
-use super::{Site, Subject};
+use super::site::Site;
+
+/// A mail on its way to a team.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// What was sent.
+    pub message: &'a Message,
+    /// How it came.
+    pub envelope: &'a Envelope,
+    /// The team that the recipient stands for.
+    pub team: &'a str,
+}
 
 /// A mail, or one piece of it, as fields.
 pub(super) struct Ground<'m> {

@@ -14,7 +14,8 @@ use crate::words::Words;
 use super::draft::{Draft, Given};
 use super::field::Key;
 use super::ground::Ground;
-use super::outcome::{Part, bounded_id, fnv, says_nothing};
+use super::ids::{bounded_id, fnv};
+use super::part::Part;
 use super::wrapped;
 
 /// Longest base in characters: with the hash behind it the key is within the bound.
@@ -83,6 +84,11 @@ pub(super) fn severity(draft: &Draft) -> Option<Severity> {
         return None;
     }
     Severity::from_word(&given.text)
+}
+
+/// Whether the subject is none, or what programs write in the place of one that they encrypt.
+pub(super) fn says_nothing(subject: &str) -> bool {
+    matches!(subject.trim(), "" | "..." | "[...]" | "Encrypted Message")
 }
 
 /// What a base is made of.

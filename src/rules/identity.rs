@@ -3,10 +3,10 @@
 use crate::event::{Event, KeySource, Status, bounded};
 use crate::mail::{self, Trust};
 
-use super::RuleSet;
 use super::draft::{By, Draft};
 use super::field::Key;
 use super::ground::Ground;
+use super::rule_set::RuleSet;
 use super::wrapped;
 
 /// Longest instance in characters; it may become the end of an external id.
@@ -55,17 +55,11 @@ fn key_source(rules: &RuleSet, draft: &Draft) -> KeySource {
     let Some(key) = draft.given(Key::ExternalId) else { return KeySource::Guess };
     let by_parameters = |by: By| rules.sheets[by.file].rules[by.rule].parameters.is_some();
     let status = draft.given(Key::Status).filter(|status| status.text != Status::New.to_string());
-    if is_of_the_site(rules, key.by) && !by_parameters(key.by) {
+    if rules.is_of_the_site(key.by) && !by_parameters(key.by) {
         KeySource::Site
     } else if by_parameters(key.by) || status.is_some_and(|status| by_parameters(status.by)) {
         KeySource::Parameters
     } else {
         KeySource::Shipped
     }
-}
-
-/// Whether the rule is one of the site's own, be it in the place of a shipped one.
-pub(super) fn is_of_the_site(rules: &RuleSet, by: By) -> bool {
-    let rule = &rules.sheets[by.file].rules[by.rule];
-    !rules.sheets[rule.home].shipped
 }

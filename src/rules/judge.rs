@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use crate::mail::Message;
 
-use super::RuleSet;
 use super::attach;
 use super::condition::{Check, Condition, Test};
 use super::draft::{By, Draft};
@@ -20,6 +19,7 @@ use super::lines::{Bounds, Lines};
 use super::load::{Gate, Rule, Sheet};
 use super::parameters;
 use super::pattern::Found;
+use super::rule_set::RuleSet;
 use super::template::{Failure, Template};
 use super::trace::{Change, Dropped, Matched, Outcome, Piece, RuleTrace, SourceTrace, Tested};
 use super::wrapped;

@@ -13,8 +13,9 @@ use super::file::{self, File, Let, Parameters, Set, Target};
 use super::lines::Bounds;
 use super::pattern::{Filter, Pattern};
 use super::reach;
+use super::shipped::is_shipped;
+use super::site::Site;
 use super::template::Engine;
-use super::{Site, is_shipped};
 
 /// A rule file, ready to judge.
 pub(super) struct Sheet {

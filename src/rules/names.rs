@@ -9,8 +9,8 @@ use crate::diagnostic::{nearest, suggest};
 use super::condition::{Check, Condition, Test};
 use super::field::{Field, Key, MailField};
 use super::file::{File, Target, condition_names, find_word};
-use super::is_shipped;
 use super::load::Loader;
+use super::shipped::is_shipped;
 use super::template::{Failure, Template};
 
 impl Loader<'_> {

@@ -11,44 +11,20 @@ use crate::words::Words;
 use super::attach;
 use super::draft::{By, Draft};
 use super::field::Key;
-use super::ground::{Ground, first};
-use super::guess;
+use super::ground::{Ground, Subject, first};
+use super::guess::{self, says_nothing};
 use super::identity;
+use super::ids::{EXTERNAL_ID_LIMIT, bounded_id, fnv};
+use super::part::Part;
 use super::quoted;
+use super::rule_set::RuleSet;
 use super::stranger;
 use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
 use super::wrapped;
-use super::{RuleSet, Subject};
-
-/// Longest external id in characters. SIGNL4 documents no bound; PagerDuty's is 255.
-const EXTERNAL_ID_LIMIT: usize = 250;
 
 /// Longest run of characters without a blank; a longer one is no word and no link that anybody can use.
 const RUN_LIMIT: usize = 1_000;
-
-/// What a piece must know of the whole mail: which of how many pieces it is, and the label of them all.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Part {
-    pub(super) at: usize,
-    pub(super) of: usize,
-    /// Where it begins in the text of the mail.
-    pub(super) start: usize,
-    /// The file that split the mail.
-    pub(super) split: Option<usize>,
-    /// The strictest label that is written anywhere in the mail, if the site has a limit.
-    pub(super) written: Option<Tlp>,
-}
-
-/// The strictest label that is written in the mail. For each piece anew it would make a mail of many
-/// pieces take its length squared.
-pub(super) fn written_tlp(rules: &RuleSet, subject: &Subject<'_>) -> Option<Tlp> {
-    rules.site.tlp_limit?;
-    let message = subject.message;
-    let around = message.wrapper.iter().flat_map(|wrapper| [wrapper.subject.as_str(), wrapper.note.as_str()]);
-    let texts = [message.subject.as_str(), &message.text, &message.enclosed].into_iter().chain(around);
-    texts.map(Tlp::strictest_in).max().flatten()
-}
 
 /// The events of one piece, one for each team.
 pub(super) fn events(
@@ -106,7 +82,7 @@ pub(super) fn events(
         bare_notice(&mut event, ground, draft, tlp, limit);
         notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
     }
-    attach::choose(rules, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
+    attach::choose(&site.redaction, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
     if let Some(warning) = warning {
         event.message = format!("{warning}\n\n{}", event.message);
     }
@@ -136,11 +112,6 @@ fn title(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String 
     }
     notes.push("title: the sender, as there is no subject".to_owned());
     format!("Mail from {} (no subject)", ground.sender())
-}
-
-/// Whether the subject is none, or what programs write in the place of one that they encrypt.
-pub(super) fn says_nothing(subject: &str) -> bool {
-    matches!(subject.trim(), "" | "..." | "[...]" | "Encrypted Message")
 }
 
 fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
@@ -222,23 +193,6 @@ fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes:
         event.status = Status::New;
     }
     guess::key(ground, draft, part, event, notes);
-}
-
-/// `id` in at most `limit` characters; what is cut off is kept apart by a hash of the whole.
-pub(super) fn bounded_id(id: &str, limit: usize) -> String {
-    match id.char_indices().nth(limit) {
-        None => id.to_owned(),
-        Some(_) => {
-            let keep = id.char_indices().nth(limit - 17).map_or(0, |(at, _)| at);
-            format!("{}#{:016x}", &id[..keep], fnv(&[id]))
-        }
-    }
-}
-
-/// FNV-1a in 64 bits (draft-eastlake-fnv): the same on every machine and in every version.
-pub(super) fn fnv(texts: &[&str]) -> u64 {
-    let bytes = texts.iter().flat_map(|text| text.bytes().chain([0xff]));
-    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Leaves of `event` what may leave of a mail above the limit: who sent it, its number and its link.
@@ -355,12 +309,5 @@ mod tests {
         assert_eq!(shortened("plain\n\ttext – ok"), None);
         let long = "x".repeat(RUN_LIMIT + 9) + " y";
         assert!(shortened(&long).unwrap().ends_with("x… y"));
-    }
-
-    #[test]
-    fn long_ids_stay_apart() {
-        let long = |end: &str| bounded_id(&("x".repeat(300) + end), EXTERNAL_ID_LIMIT);
-        assert_ne!(long("a"), long("b"));
-        assert_eq!(long("a").chars().count(), EXTERNAL_ID_LIMIT);
     }
 }

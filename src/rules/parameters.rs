@@ -2,7 +2,8 @@
 //! fields called `X-S4-*`, or a body of `Key: value` lines throughout. A line among other text counts for
 //! nothing: a writer of a log line or a ticket must not steer.
 
-use crate::event::refuse_field;
+use crate::event::{Severity, refuse_field};
+use crate::words::Words;
 
 use super::field::Key;
 use super::file::{Parameters, Target};
@@ -86,7 +87,7 @@ fn body(lines: &[(&str, &str)], subject: &str) -> Found {
         let is_key = |key: &str| name.eq_ignore_ascii_case(key);
         if is_key("color") {
             found.sets.push((Target::Key(Key::Color), (*value).to_owned()));
-        } else if is_key("severity") && super::severity_word(value).is_some() {
+        } else if is_key("severity") && Severity::from_word(value.trim()).is_some() {
             found.sets.push((Target::Key(Key::Severity), (*value).to_owned()));
         } else if refuse_field(name).is_none() {
             found.sets.push((Target::Tile((*name).to_owned()), (*value).to_owned()));

@@ -6,12 +6,11 @@ use crate::mail;
 
 use super::draft::Draft;
 use super::field::Key;
-use super::ground::Ground;
-use super::identity;
+use super::ground::{Ground, Subject};
 use super::judge::Run;
-use super::outcome::Part;
+use super::part::Part;
+use super::rule_set::RuleSet;
 use super::stranger::consequence;
-use super::{RuleSet, Subject};
 
 /// What stands in front of the subject of an answer or a forwarded mail, in lower case, before a colon.
 const MARKS: [&str; 16] =
@@ -35,7 +34,7 @@ pub(super) fn is_borrowed(
         return false;
     }
     // Beside an older mail, the subject of an answer or a forwarded mail is that of the older one.
-    if !identity::is_of_the_site(rules, status.by) && message.header("Subject").any(is_marked) {
+    if !rules.is_of_the_site(status.by) && message.header("Subject").any(is_marked) {
         return true;
     }
     let text = ground.text;
@@ -54,7 +53,7 @@ pub(super) fn is_borrowed(
     let (alone, _) = Run::new(rules, &own, false).judge(part.split);
     let key = draft.given(Key::ExternalId);
     // A rule of the site's own may find in what is quoted which alert the sender means.
-    let named = key.is_some_and(|key| identity::is_of_the_site(rules, key.by));
+    let named = key.is_some_and(|key| rules.is_of_the_site(key.by));
     alone.dropped.is_some()
         || alone.text(Key::Status) != Some(status.text.as_str())
         || !(named || alone.text(Key::ExternalId) == draft.text(Key::ExternalId))

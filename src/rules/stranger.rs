@@ -3,11 +3,10 @@
 
 use crate::event::{Event, Severity, Status};
 
-use super::RuleSet;
 use super::draft::Draft;
 use super::field::Key;
 use super::ground::Ground;
-use super::identity;
+use super::rule_set::RuleSet;
 
 /// Caps the severity of a stranger's event, unless a rule of the site's own set it.
 pub(super) fn cap(
@@ -20,7 +19,7 @@ pub(super) fn cap(
     let Some(highest) = rules.site.stranger_severity.filter(|_| ground.standing().trust.is_stranger()) else {
         return;
     };
-    if draft.given(Key::Severity).is_some_and(|given| identity::is_of_the_site(rules, given.by)) {
+    if draft.given(Key::Severity).is_some_and(|given| rules.is_of_the_site(given.by)) {
         return;
     }
     // An event without a severity ranks as medium.

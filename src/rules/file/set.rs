@@ -6,7 +6,7 @@ use crate::event::{Mark, Repeat, Scenario, Severity, Status, refuse_field};
 use crate::time::parse_duration;
 use crate::words::Words;
 
-use super::Reader;
+use super::reader::Reader;
 use crate::rules::attach;
 use crate::rules::field::Key;
 use crate::rules::template::Template;

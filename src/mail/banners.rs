@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::config::Mark;
+use super::mark::Mark;
 use super::phrases::{self, joined};
 
 /// Most banners above a text, and most footers below.

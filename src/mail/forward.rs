@@ -1,7 +1,7 @@
 //! The mail that another quotes because it was forwarded inside of its text: the forms of Outlook, Gmail, Apple Mail and
 //! Thunderbird, in the languages of Western Europe. One pass over the lines.
 
-use super::message::Address;
+use super::mailbox::Address;
 
 /// Most lines of the head of a mail that was forwarded.
 const HEAD_LIMIT: usize = 20;

@@ -9,7 +9,7 @@ use mail_parser::parsers::MessageStream;
 use mail_parser::{ContentType, HeaderValue};
 
 use super::charset;
-use super::message::Address;
+use super::mailbox::Address;
 use super::transfer;
 
 /// Fields that are kept; a mail that crossed many relays has below a hundred.

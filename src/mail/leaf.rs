@@ -2,12 +2,31 @@
 
 use std::borrow::Cow;
 
+use serde::Serialize;
+
 use super::charset::{self, Misfit};
 use super::flowed;
 use super::html;
 use super::mime::Part;
 use super::text;
 use super::transfer::Transfer;
+
+/// Bytes of text that are decoded and rendered, over all parts. Rules and readers need the start; the mail
+/// is kept whole.
+pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
+
+/// Where the text of a message was taken from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextSource {
+    /// A text/plain part, or no MIME at all.
+    Plain,
+    /// A text/html part, rendered.
+    Html,
+    /// There was none: empty, encrypted, or attachments only.
+    #[default]
+    None,
+}
 
 /// Bytes at the start of a text in which it shows that it is HTML.
 const HEAD: usize = 16 * 1024;
@@ -37,10 +56,7 @@ pub(super) fn read(part: &Part<'_>, budget: &mut usize) -> Leaf {
         leaf.defects.push(format!("broken {name}: what could not be decoded was left as it is"));
     }
     if part.body.len() > bytes.len() && bytes.len() >= *budget {
-        leaf.defects.push(format!(
-            "the text is longer than {} bytes: the rest was not read",
-            super::transcript::TEXT_LIMIT
-        ));
+        leaf.defects.push(format!("the text is longer than {} bytes: the rest was not read", TEXT_LIMIT));
     }
     *budget = budget.saturating_sub(bytes.len());
     let flowed = part.parameter("format").is_some_and(|format| format.eq_ignore_ascii_case("flowed"));

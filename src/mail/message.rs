@@ -7,26 +7,19 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::attachment::Attachment;
 use super::banners;
 use super::config::Config;
-use super::file::FileType;
 use super::header::Field;
+use super::leaf::TextSource;
 use super::links;
+use super::mailbox::Address;
 use super::mime;
+use super::roles;
 use super::tags;
 use super::text;
 use super::transcript;
-use super::wrapper::Wrapper;
-
-/// A mailbox out of an address header.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Address {
-    /// The display name; empty if there is none.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub name: String,
-    /// The addr-spec, `local@domain`, as written.
-    pub address: String,
-}
+use super::wrapping::Wrapper;
 
 /// The header of a message as [`Message::parse`] reads it, without its body.
 #[derive(Debug)]
@@ -72,37 +65,6 @@ impl<'a> Header<'a> {
     pub fn from(&self) -> Vec<Address> {
         self.0.iter().filter(|field| field.is("from")).flat_map(Field::addresses).collect()
     }
-}
-
-/// A part of the message that is not its text.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Attachment {
-    /// The file name; empty if the part has none.
-    pub name: String,
-    /// The media type in lower case, such as `image/png`.
-    pub content_type: String,
-    /// The decoded size in bytes.
-    pub size: usize,
-    /// Its type, if it is one that SIGNL4 takes.
-    #[serde(skip)]
-    pub file_type: Option<&'static FileType>,
-    /// Where it stands among the files of the mail, behind which those of a mail inside stand.
-    #[serde(skip)]
-    pub place: usize,
-}
-
-/// Where the text of a message was taken from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum TextSource {
-    /// A text/plain part, or no MIME at all.
-    Plain,
-    /// A text/html part, rendered.
-    Html,
-    /// There was none: empty, encrypted, or attachments only.
-    #[default]
-    None,
 }
 
 /// A parsed message. Every text in it is decoded and unfolded.
@@ -186,7 +148,7 @@ impl Message {
             undone: transcript.undone,
             ..Self::default()
         };
-        message.defects = message.read_header(&parts.list[0].fields, transcript::charset(&parts.list));
+        message.defects = message.read_header(&parts.list[0].fields, roles::charset(&parts.list));
         message.defects.extend(parts.defects);
         message.defects.extend(transcript.defects);
         let forwarded = message.undo(config, transcript.protected_subject);

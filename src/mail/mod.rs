@@ -1,74 +1,61 @@
 //! The mail: RFC 5321's mail object, an envelope and its content, and the message parsed out of that
 //! content. Plain data: no I/O, no clock.
 
+mod attachment;
 mod authenticity;
-
+mod banners;
+mod charset;
+mod cms;
+mod config;
 mod envelope;
+mod envelopes;
 mod file;
+mod file_type;
 mod fingerprint;
+mod flowed;
+mod forward;
+mod header;
+mod html;
+mod leaf;
+mod links;
+mod mailbox;
+mod mark;
+mod mask;
 mod message;
+mod mime;
+mod notice;
+mod phrases;
+mod quotation;
+mod received;
+mod roles;
+mod rtf;
+mod tags;
+mod text;
+mod tnef;
+mod transcript;
+mod transfer;
+mod trust;
+mod wrapper;
+mod wrapping;
+
 pub mod trace;
 
-mod received;
-
-mod header;
-
-mod mask;
-
-mod mime;
-
-mod charset;
-
-mod transfer;
-
-mod config;
-
-mod banners;
-
-mod phrases;
-
-mod tags;
-
-mod links;
-
-mod flowed;
-
-mod forward;
-
-mod cms;
-
-mod rtf;
-mod tnef;
-
-mod leaf;
-
-mod envelopes;
-
-mod wrapper;
-
-mod notice;
-
-mod transcript;
-
-mod html;
-
-mod text;
-
-mod quotation;
-mod trust;
-
+pub use attachment::Attachment;
 pub use authenticity::{Authenticity, Policy, Verdict, domain_of};
 pub use config::Config;
 pub use envelope::{Client, Envelope, MailId, Origin, Tls};
-pub use file::{FILE_LIMIT, FileContent, FileKind, FileType, file_contents, file_type};
+pub use file::{FileContent, file_contents};
+pub use file_type::{FILE_LIMIT, FileKind, FileType, file_type};
 pub use fingerprint::fingerprint;
+pub use leaf::TextSource;
+pub use mailbox::Address;
 pub use mask::masked;
-pub use message::{Address, Attachment, Header, Message, TextSource};
+pub use message::{Header, Message};
 pub use quotation::quoted;
 pub use received::Hop;
 pub use text::{is_hidden, visible};
 pub use trust::Trust;
-pub use wrapper::{Wrapper, Wrapping};
+pub use wrapping::{Wrapper, Wrapping};
 
 use bytes::Bytes;
 

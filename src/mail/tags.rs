@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::config::Mark;
+use super::mark::Mark;
 
 /// Most tags that are taken off one subject.
 const TIMES: usize = 20;

@@ -1,20 +1,23 @@
 //! The transcript of a message: which of its parts are its text, that text in plain, and what is left as
 //! attachments.
 
+use super::attachment::Attachment;
 use super::banners::Banners;
 use super::envelopes;
-use super::file;
-use super::leaf::{self, Leaf};
-use super::message::{Attachment, TextSource};
-use super::mime::{Kind, Part};
+use super::file_type;
+use super::leaf::{self, Leaf, TEXT_LIMIT, TextSource};
+use super::mime::{self, Kind, Part};
 use super::notice;
-
-/// Bytes of text that are decoded and rendered, over all parts. Rules and readers need the start; the mail
-/// is kept whole.
-pub(super) const TEXT_LIMIT: usize = 1024 * 1024;
+use super::roles::{
+    attached, children, is_encrypted, is_inside_message, is_letter, is_readable, is_smime, is_text,
+    is_unknown, protected_subject,
+};
 
 /// Longest file name in characters.
 const NAME_LIMIT: usize = 255;
+
+/// Deepest nesting of signatures that is entered: one is usual, two happen.
+const DEPTH_LIMIT: usize = 3;
 
 /// What a text begins with that PGP encrypted (RFC 9580 section 6.2).
 const PGP_MESSAGE: &str = "-----BEGIN PGP MESSAGE-----";
@@ -105,20 +108,6 @@ pub(super) fn within(parts: &[Part<'_>], banners: &Banners, depth: usize) -> Tra
     }
 }
 
-/// The parts that are attachments of the message.
-pub(super) fn attached(parts: &[Part<'_>]) -> impl Iterator<Item = usize> {
-    (0..parts.len()).filter(|&at| {
-        !is_inside_message(parts, at) && parts[at].kind != Kind::Multipart && !is_text(parts, at)
-    })
-}
-
-/// The charset that the text of a message names.
-pub(super) fn charset<'p>(parts: &'p [Part<'_>]) -> Option<&'p str> {
-    (0..parts.len())
-        .filter(|&at| parts[at].kind == Kind::Leaf && !is_inside_message(parts, at))
-        .find_map(|at| parts[at].charset())
-}
-
 /// Text, and where it came from.
 #[derive(Default)]
 struct Said {
@@ -135,11 +124,6 @@ struct Reader<'a> {
     budget: usize,
     defects: Vec<String>,
     undone: Vec<String>,
-}
-
-/// The parts directly inside of this one.
-pub(super) fn children(parts: &[Part<'_>], at: usize) -> impl Iterator<Item = usize> {
-    (at + 1..parts.len()).filter(move |&child| parts[child].parent == at)
 }
 
 impl Reader<'_> {
@@ -213,7 +197,7 @@ impl Reader<'_> {
     /// Reads the envelope that a mail program put around the whole mail.
     fn read_envelope(&mut self) -> Said {
         for at in (0..self.parts.len()).filter(|&at| !is_inside_message(self.parts, at)) {
-            if let Some((leaf, what)) = envelopes::read(&self.parts[at], self.banners, self.depth)
+            if let Some((leaf, what)) = opened(&self.parts[at], self.banners, self.depth)
                 && !leaf.text.is_empty()
             {
                 self.undone.push(what.to_owned());
@@ -282,77 +266,18 @@ impl Said {
     }
 }
 
-/// Whether a part is of a type that people read, though no mail program shows it as the text.
-fn is_readable(part: &Part<'_>) -> bool {
-    let (class, subtype) = part.media_type.split_once('/').unwrap_or_default();
-    class == "text"
-        || class == "application"
-            && (matches!(subtype, "json" | "xml" | "yaml" | "x-yaml" | "x-ndjson" | "ndjson")
-                || subtype.ends_with("+json")
-                || subtype.ends_with("+xml"))
-}
-
-/// Whether a part is a mail that was attached as any other file.
-pub(super) fn is_letter(part: &Part<'_>) -> bool {
-    part.kind == Kind::Leaf && is_letter_name(&part.file_name())
-}
-
-/// Whether a file is called as mails are.
-pub(super) fn is_letter_name(name: &str) -> bool {
-    name.to_ascii_lowercase().ends_with(".eml")
-}
-
-/// Whether the type of a part says nothing of what is in it.
-fn is_unknown(part: &Part<'_>) -> bool {
-    matches!(
-        part.media_type.as_str(),
-        "application/octet-stream" | "application/x-download" | "binary/octet-stream" | "application/unknown"
-    )
-}
-
-/// Whether a part is text of the message and not a file: text/plain or text/html without the marks of an
-/// attachment. The message itself and the versions of an alternative are text whatever they are called.
-fn is_text(parts: &[Part<'_>], at: usize) -> bool {
-    let part = &parts[at];
-    let whole = at == part.parent || parts[part.parent].kind == Kind::Message;
-    // A multipart that never begins, and text of an unknown type, such as text/markdown.
-    if part.kind == Kind::Leaf && (part.media_type.starts_with("multipart/") || whole) {
-        return part.media_type.starts_with("multipart/") || part.media_type.starts_with("text/");
+/// The text in `part`, if it is an envelope, and how it is told that it was opened. It lies in `depth` others.
+fn opened(part: &Part<'_>, banners: &Banners, depth: usize) -> Option<(Leaf, &'static str)> {
+    if depth >= DEPTH_LIMIT {
+        return None;
     }
-    matches!(part.media_type.as_str(), "text/plain" | "text/html")
-        && !part.is_attachment()
-        && (part.file_name().is_empty() || parts[part.parent].media_type == "multipart/alternative")
-}
-
-/// Whether a part belongs to a message that is an attachment of this one.
-pub(super) fn is_inside_message(parts: &[Part<'_>], mut at: usize) -> bool {
-    while parts[at].parent != at {
-        at = parts[at].parent;
-        if parts[at].kind == Kind::Message {
-            return true;
-        }
-    }
-    false
-}
-
-fn is_smime(part: &Part<'_>) -> bool {
-    matches!(part.media_type.as_str(), "application/pkcs7-mime" | "application/x-pkcs7-mime")
-}
-
-/// Whether a part is encrypted content: RFC 1847 section 2.2, RFC 3156, RFC 8551 section 3.2.2.
-fn is_encrypted(part: &Part<'_>) -> bool {
-    let signed = || {
-        let kind = part.parameter("smime-type").unwrap_or_default();
-        kind.eq_ignore_ascii_case("signed-data") || kind.eq_ignore_ascii_case("certs-only")
+    let Some(content) = envelopes::signed(part) else {
+        return Some((envelopes::outlook(part)?, "Outlook's winmail.dat around the text"));
     };
-    matches!(part.media_type.as_str(), "multipart/encrypted" | "application/pgp-encrypted")
-        || is_smime(part) && !signed()
-}
-
-/// The Subject that a part protects (RFC 9788, and `protected-headers` before it).
-fn protected_subject(part: &Part<'_>) -> Option<String> {
-    part.parameter("hp").or(part.parameter("protected-headers"))?;
-    part.field("subject").map(|field| field.text())
+    let said = within(&mime::parts(&content).list, banners, depth + 1);
+    let html = said.source == TextSource::Html;
+    let leaf = Leaf { html, text: said.text, defects: said.defects, undone: said.undone };
+    Some((leaf, "an S/MIME signature around the mail, which was not checked"))
 }
 
 fn attachment(parts: &[Part<'_>], at: usize, place: usize) -> Attachment {
@@ -370,7 +295,7 @@ fn attachment(parts: &[Part<'_>], at: usize, place: usize) -> Attachment {
         name: name.chars().take(NAME_LIMIT).collect(),
         content_type: part.media_type.chars().take(NAME_LIMIT).collect(),
         size,
-        file_type: if part.kind == Kind::Leaf { file::type_of(part) } else { None },
+        file_type: if part.kind == Kind::Leaf { file_type::type_of(part) } else { None },
         place,
     }
 }
@@ -378,7 +303,6 @@ fn attachment(parts: &[Part<'_>], at: usize, place: usize) -> Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::mime;
 
     fn read(content: &str) -> Transcript {
         of(&mime::parts(content.as_bytes()).list, &Banners::default())

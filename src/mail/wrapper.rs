@@ -3,15 +3,17 @@
 
 use std::borrow::Cow;
 
-use serde::Serialize;
-
+use super::attachment::Attachment;
 use super::config::Config;
 use super::forward;
-use super::message::{Address, Attachment, Message, TextSource};
+use super::leaf::{TEXT_LIMIT, TextSource};
+use super::mailbox::Address;
+use super::message::Message;
 use super::mime::{Kind, Part};
+use super::roles::{is_inside_message, is_letter_name};
 use super::tags;
 use super::text;
-use super::transcript;
+use super::wrapping::{Wrapper, Wrapping};
 
 /// Deepest nesting of mails in mails that is unwrapped.
 pub(super) const DEPTH_LIMIT: usize = 4;
@@ -31,52 +33,6 @@ const NOTE_LIMIT: usize = 600;
 /// Longest text around a mail that is kept for readers, in bytes.
 const COVER_LIMIT: usize = 1_000;
 
-/// How a mail lay in another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Wrapping {
-    /// As an attached file.
-    Attached,
-    /// Within the text, below a head.
-    Inline,
-    /// In the report of a spam filter.
-    SpamReport,
-    /// In the report of a mail server's journal.
-    Journal,
-    /// In the digest of a mailing list.
-    Digest,
-}
-
-impl Wrapping {
-    fn words(self) -> &'static str {
-        match self {
-            Self::Attached => "a mail around this one, which was attached to it",
-            Self::Inline => "a mail around this one, which was forwarded within its text",
-            Self::SpamReport => "the report of a spam filter around this mail",
-            Self::Journal => "the report of a journal around this mail",
-            Self::Digest => "a digest around this mail",
-        }
-    }
-}
-
-/// The mail that another came in.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Wrapper {
-    /// How it lay in it.
-    pub wrapping: Wrapping,
-    /// Who sent the outer mail: only this can be proven.
-    pub from: Vec<Address>,
-    /// The subject of the outer mail.
-    pub subject: String,
-    /// What its sender wrote beside the mail; empty if nothing, or nothing for a reader.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub note: String,
-    /// Whether the site names each sender around the mail in `[[mail.forwarder]]`, so that what it forwards may close
-    /// and acknowledge as far as the outer mail may.
-    pub named: bool,
-}
-
 /// A mail that is a file of another.
 pub(super) struct Letter<'a> {
     pub(super) content: Cow<'a, [u8]>,
@@ -85,7 +41,7 @@ pub(super) struct Letter<'a> {
 
 /// Whether a file of this type and name is a mail.
 fn is_mail(media_type: &str, name: &str) -> bool {
-    matches!(media_type, "message/rfc822" | "message/global") || transcript::is_letter_name(name)
+    matches!(media_type, "message/rfc822" | "message/global") || is_letter_name(name)
 }
 
 /// The mails in a mail. A report on a mail (RFC 6522), such as a bounce, is about the mail and does not pass it on.
@@ -96,7 +52,7 @@ pub(super) fn letters<'a>(parts: &'a [Part<'a>]) -> Vec<Letter<'a>> {
         if letters.len() >= LETTERS_LIMIT || budget == 0 {
             break;
         }
-        if transcript::is_inside_message(parts, at) || parts[part.parent].media_type == "multipart/report" {
+        if is_inside_message(parts, at) || parts[part.parent].media_type == "multipart/report" {
             continue;
         }
         if !is_mail(&part.media_type, &part.file_name()) || part.kind == Kind::Multipart {
@@ -160,7 +116,7 @@ impl Message {
                 let inner = Self::parse_within(&letter.content, config, depth + 1);
                 let subject = if inner.subject.is_empty() { "(no subject)" } else { &inner.subject };
                 subjects.push_str(&format!("- {}\n", &subject[..subject.floor_char_boundary(SUBJECT_LIMIT)]));
-                if all.len() <= transcript::TEXT_LIMIT {
+                if all.len() <= TEXT_LIMIT {
                     all.push_str(&format!("{}\n\n", inner.told()));
                 }
             }
@@ -171,7 +127,7 @@ impl Message {
             } else {
                 all.insert_str(0, &format!("{subjects}\n"));
             }
-            all.truncate(all.floor_char_boundary(transcript::TEXT_LIMIT));
+            all.truncate(all.floor_char_boundary(TEXT_LIMIT));
             self.enclosed = all.trim_end().to_owned();
             return;
         }

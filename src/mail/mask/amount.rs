@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::atom::{Atom, Kind};
-use super::{DURATION, Lexicon, Masked, PERCENT, SIZE, word_before};
+use super::lexicon::{DURATION, Lexicon, Masked, PERCENT, SIZE, word_before};
 
 static PERCENT_WORDS: Lexicon = Lexicon::new(&["%", "percent", "prozent"]);
 

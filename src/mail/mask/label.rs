@@ -1,7 +1,7 @@
 //! Ids behind a label that names the mail's or the event's own id.
 
-use super::Lexicon;
 use super::atom::{Atom, Kind};
+use super::lexicon::Lexicon;
 
 /// Whose id it is.
 const OWNERS: [&str; 5] = ["event", "message", "notification", "request", "trace"];

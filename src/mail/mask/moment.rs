@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::atom::{Atom, Kind};
-use super::{DATE, Lexicon, Masked, TIME, word_before};
+use super::lexicon::{DATE, Lexicon, Masked, TIME, word_before};
 
 static MONTHS: Lexicon = Lexicon::new(&[
     "apr",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::document::Table;
 use crate::event::Severity;
-use crate::rules::{self, When};
+use crate::rules::{self, StandaloneCondition};
 
 use super::teams::Team;
 
@@ -17,7 +17,7 @@ pub struct Expect {
     /// Its name, in listings and in the external id of its alert.
     pub name: String,
     /// Which mails count.
-    pub when: When,
+    pub when: StandaloneCondition,
     /// Whether a stranger's mail counts as well. Default: no; anybody can write one.
     pub strangers: bool,
     /// The longest time from one to the next.
@@ -44,7 +44,7 @@ pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config, teams: &[Team]) 
                 "add `when = { subject = '^Backup' }`",
             );
         }
-        let when = When::read(&mut table, rules);
+        let when = StandaloneCondition::read(&mut table, rules);
         let span = table.value("within").map(|value| value.span());
         let within = table.duration("within");
         match (&span, within) {

@@ -5,7 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use crate::document::{Located, Table};
-use crate::rules::{self, Schedule, When, read_zone};
+use crate::rules::{self, Schedule, StandaloneCondition, read_zone};
 
 /// A maintenance window: what is muted, and when.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Window {
     /// Its name, in listings and as the reason of what it mutes.
     pub name: String,
     /// What it mutes; everything if none.
-    pub when: Option<When>,
+    pub when: Option<StandaloneCondition>,
     /// Whether it mutes critical events as well.
     pub critical: bool,
     /// The time zone of its times.
@@ -83,7 +83,7 @@ pub(super) fn read(root: &mut Table<'_>, rules: &rules::Config) -> Vec<Window> {
             "maintenance window",
             windows.iter().map(|window| &*window.name),
         );
-        let when = When::read(&mut table, rules);
+        let when = StandaloneCondition::read(&mut table, rules);
         let critical = table.boolean("critical").unwrap_or(false);
         let zone = read_zone(&mut table).unwrap_or_else(|| rules.zone.clone());
         let calendar = read_calendar(&mut table, &zone);

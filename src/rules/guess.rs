@@ -13,8 +13,8 @@ use crate::words::Words;
 
 use super::draft::{Draft, Given};
 use super::field::Key;
-use super::ground::Ground;
 use super::ids::{bounded_id, fnv};
+use super::mail_fields::MailFields;
 use super::part::Part;
 use super::wrapped;
 
@@ -26,13 +26,13 @@ const MASKED_LIMIT: usize = 64 << 10;
 
 /// Gives the event its base, its key and, if it ends something, its status.
 pub(super) fn key(
-    ground: &Ground<'_>,
+    mail: &MailFields<'_>,
     draft: &Draft,
     part: Part,
     event: &mut Event,
     notes: &mut Vec<String>,
 ) {
-    let (mut base, of) = base(ground, draft);
+    let (mut base, of) = base(mail, draft);
     if part.of > 1 {
         base.push_str(&format!("/{}", part.at + 1));
     }
@@ -41,7 +41,7 @@ pub(super) fn key(
     if mark == Some(Mark::End) {
         event.status = Status::Resolved;
     }
-    let text = text(ground, draft, of);
+    let text = text(mail, draft, of);
     notes.push(match of {
         Of::Reply => {
             format!(
@@ -110,25 +110,23 @@ impl Of {
     }
 }
 
-fn base(ground: &Ground<'_>, draft: &Draft) -> (String, Of) {
-    let subject = &ground.message.subject;
-    match (ground.thread(), &ground.message.message_id) {
+fn base(mail: &MailFields<'_>, draft: &Draft) -> (String, Of) {
+    let subject = &mail.message.subject;
+    match (mail.thread(), &mail.message.message_id) {
         (Some(thread), _) => {
-            let of = if is_reply(subject) && wrapped::speaks(ground) { Of::Reply } else { Of::Thread };
+            let of = if is_reply(subject) && wrapped::speaks(mail) { Of::Reply } else { Of::Thread };
             (format!("thread:{thread}"), of)
         }
         // Mails whose subject says nothing have nothing in common.
         (None, Some(id)) if says_nothing(subject) => (format!("mail:{id}"), Of::Mail),
         // A hash, as a subject is text, and text may not leave under a TLP.
-        (None, _) => {
-            (format!("subject:{:016x}", fnv(&[ground.sender(), &about(ground, draft)])), Of::Subject)
-        }
+        (None, _) => (format!("subject:{:016x}", fnv(&[mail.sender(), &about(mail, draft)])), Of::Subject),
     }
 }
 
 /// What the mail is about: what a rule said of it, or the subject.
-fn about(ground: &Ground<'_>, draft: &Draft) -> String {
-    normalised(draft.text(Key::About).unwrap_or(&ground.message.subject))
+fn about(mail: &MailFields<'_>, draft: &Draft) -> String {
+    normalised(draft.text(Key::About).unwrap_or(&mail.message.subject))
 }
 
 /// What the mark says, unless a later rule said in so many words that the mail opens something.
@@ -140,15 +138,15 @@ fn mark(draft: &Draft) -> Option<Mark> {
 }
 
 /// The hash of what the mail says, of 16 digits.
-fn text(ground: &Ground<'_>, draft: &Draft, of: Of) -> String {
+fn text(mail: &MailFields<'_>, draft: &Draft, of: Of) -> String {
     if of == Of::Reply {
         return digest(&["reply"]);
     }
-    let message = ground.message;
-    let (top, rest) = ground.text.split_at(ground.text.floor_char_boundary(MASKED_LIMIT));
+    let message = mail.message;
+    let (top, rest) = mail.text.split_at(mail.text.floor_char_boundary(MASKED_LIMIT));
     let mut texts = vec![mail::masked(top), rest.to_owned()];
     if of == Of::Thread {
-        texts.push(about(ground, draft));
+        texts.push(about(mail, draft));
     }
     // What the reader sees beside the text. What somebody whom the site names passes on is the mail that it was.
     let note = message.wrapper.as_ref().filter(|wrapper| !wrapper.named).map(|wrapper| &wrapper.note);

@@ -5,7 +5,7 @@ use crate::mail::{self, Trust};
 
 use super::draft::{By, Draft};
 use super::field::Key;
-use super::ground::Ground;
+use super::mail_fields::MailFields;
 use super::rule_set::RuleSet;
 use super::wrapped;
 
@@ -13,22 +13,22 @@ use super::wrapped;
 const INSTANCE_LIMIT: usize = 100;
 
 /// Fills in all but the guess, which is made where the external id is.
-pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &mut Event) {
-    let message = ground.message;
+pub(super) fn fill(rules: &RuleSet, mail: &MailFields<'_>, draft: &Draft, event: &mut Event) {
+    let message = mail.message;
     // Of a mail that was only forwarded, who forwarded it is all that is known.
-    let author = if wrapped::speaks(ground) { message.from.as_slice() } else { message.sent_by() };
-    let from = author.first().map_or(ground.envelope.reverse_path.as_str(), |from| &from.address);
+    let author = if wrapped::speaks(mail) { message.from.as_slice() } else { message.sent_by() };
+    let from = author.first().map_or(mail.envelope.reverse_path.as_str(), |from| &from.address);
     let identity = &mut event.identity;
-    identity.trust = ground.standing().trust;
-    identity.excess = ground.envelope.excess && identity.trust.is_stranger();
+    identity.trust = mail.standing().trust;
+    identity.excess = mail.envelope.excess && identity.trust.is_stranger();
     identity.key_source = key_source(rules, draft);
     let product = || draft.text(Key::SourceSystem).map(str::to_owned);
     (identity.family, identity.form) = match (identity.key_source, draft.given(Key::ExternalId)) {
         (KeySource::Shipped, Some(key)) => {
-            let sheet = &rules.sheets[key.by.file];
-            (Some(sheet.family.to_string()), Some(sheet.name.to_string()))
+            let file = &rules.files[key.by.file];
+            (Some(file.family.to_string()), Some(file.name.to_string()))
         }
-        (KeySource::Site, Some(key)) => (product(), Some(rules.sheets[key.by.file].name.to_string())),
+        (KeySource::Site, Some(key)) => (product(), Some(rules.files[key.by.file].name.to_string())),
         _ => (product(), None),
     };
     let instance = match draft.text(Key::Instance) {
@@ -38,7 +38,7 @@ pub(super) fn fill(rules: &RuleSet, ground: &Ground<'_>, draft: &Draft, event: &
     identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
     // The mail says whose product it is about, also where somebody passed it on: its sender may close what that opened.
     identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
-    let found = ground.envelope.authenticity.as_deref().filter(|_| identity.trust == Trust::Proven);
+    let found = mail.envelope.authenticity.as_deref().filter(|_| identity.trust == Trust::Proven);
     identity.sent_at = found.and_then(|found| found.signed_at).or(message.date);
     identity.signature = found.and_then(|found| found.signature.clone());
 }
@@ -53,7 +53,7 @@ fn instance_of(rules: &RuleSet, mailbox: &str) -> String {
 /// by its parameters: what they may close is what they opened.
 fn key_source(rules: &RuleSet, draft: &Draft) -> KeySource {
     let Some(key) = draft.given(Key::ExternalId) else { return KeySource::Guess };
-    let by_parameters = |by: By| rules.sheets[by.file].rules[by.rule].parameters.is_some();
+    let by_parameters = |by: By| rules.files[by.file].rules[by.rule].parameters.is_some();
     let status = draft.given(Key::Status).filter(|status| status.text != Status::New.to_string());
     if rules.is_of_the_site(key.by) && !by_parameters(key.by) {
         KeySource::Site

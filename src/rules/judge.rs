@@ -14,9 +14,9 @@ use super::condition::{Check, Condition, Test};
 use super::draft::{By, Draft};
 use super::field::{Field, Key};
 use super::file::{Target, is_location, words_of};
-use super::ground::Ground;
 use super::lines::{Bounds, Lines};
-use super::load::{Gate, Rule, Sheet};
+use super::load::{Gate, Rule, RuleFile};
+use super::mail_fields::MailFields;
 use super::parameters;
 use super::pattern::Found;
 use super::rule_set::RuleSet;
@@ -39,20 +39,20 @@ pub(super) fn text_of(message: &Message) -> &str {
 }
 
 /// The texts of the pieces that the mail falls into: by the first source that splits it, or one.
-pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m Ground<'m>) -> (Vec<&'m str>, Option<usize>) {
+pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m MailFields<'m>) -> (Vec<&'m str>, Option<usize>) {
     let text = whole.text;
-    let splitting = rules.sheets.iter().enumerate().filter(|(_, sheet)| sheet.split.is_some());
-    let splitting = splitting.filter(|(_, sheet)| !(sheet.shipped && whole.message.reply));
-    for (at, sheet) in splitting {
+    let splitting = rules.files.iter().enumerate().filter(|(_, file)| file.split.is_some());
+    let splitting = splitting.filter(|(_, file)| !(file.shipped && whole.message.reply));
+    for (at, file) in splitting {
         let mut run = Run::new(rules, whole, false);
-        if run.cannot_hold(sheet.gate.as_ref()) {
+        if run.cannot_hold(file.gate.as_ref()) {
             continue;
         }
-        run.begin(sheet);
-        if !sheet.when.as_ref().is_none_or(|when| run.holds(when)) {
+        run.begin(file);
+        if !file.when.as_ref().is_none_or(|when| run.holds(when)) {
             continue;
         }
-        let split = &sheet.split.as_ref().expect("only splitting sheets are here").regex;
+        let split = &file.split.as_ref().expect("only splitting files are here").regex;
         // What stands before the first mark belongs to the first piece: nothing is lost.
         let marks = split.find_iter(text).map(|found| found.start()).filter(|mark| *mark < text.len());
         let marks = marks.skip(1).take(MOST_PIECES - 1);
@@ -73,7 +73,7 @@ pub(super) fn pieces<'m>(rules: &'m RuleSet, whole: &'m Ground<'m>) -> (Vec<&'m 
 /// A judgement under way.
 pub(super) struct Run<'g> {
     rules: &'g RuleSet,
-    ground: &'g Ground<'g>,
+    mail: &'g MailFields<'g>,
     /// The names of the file under way.
     names: Vec<Option<Cow<'g, str>>>,
     /// The labelled lines of the text as the file under way sees them, once it has asked.
@@ -89,10 +89,10 @@ pub(super) struct Run<'g> {
 }
 
 impl<'g> Run<'g> {
-    pub(super) fn new(rules: &'g RuleSet, ground: &'g Ground<'g>, full: bool) -> Self {
+    pub(super) fn new(rules: &'g RuleSet, mail: &'g MailFields<'g>, full: bool) -> Self {
         Self {
             rules,
-            ground,
+            mail,
             names: Vec::new(),
             lines: OnceCell::new(),
             bounds: None,
@@ -104,40 +104,40 @@ impl<'g> Run<'g> {
         }
     }
 
-    /// Nothing is known of the file `sheet` yet.
-    fn begin(&mut self, sheet: &'g Sheet) {
+    /// Nothing is known of `file` yet.
+    fn begin(&mut self, file: &'g RuleFile) {
         self.names.clear();
-        self.names.resize(sheet.slots, None);
+        self.names.resize(file.slots, None);
         self.lines = OnceCell::new();
-        self.bounds = sheet.lines.as_ref();
+        self.bounds = file.lines.as_ref();
     }
 
     /// Runs every file. `split` is the file that made this piece: it speaks about it.
     pub(super) fn judge(mut self, split: Option<usize>) -> (Draft, Piece) {
         let rules = self.rules;
         let mut piece = Piece::default();
-        for (file, sheet) in rules.sheets.iter().enumerate() {
+        for (at, file) in rules.files.iter().enumerate() {
             // A reply is no product's mail, whatever it quotes.
-            let replied = sheet.shipped && self.ground.message.reply;
-            if split != Some(file) && (replied || self.cannot_hold(sheet.gate.as_ref())) {
+            let replied = file.shipped && self.mail.message.reply;
+            if split != Some(at) && (replied || self.cannot_hold(file.gate.as_ref())) {
                 continue;
             }
-            self.begin(sheet);
+            self.begin(file);
             // The piece alone may not say all that the whole did; captures are taken where they can be.
-            let held = sheet.when.as_ref().is_none_or(|when| self.holds(when)) || split == Some(file);
+            let held = file.when.as_ref().is_none_or(|when| self.holds(when)) || split == Some(at);
             let conditions = std::mem::take(&mut self.tested);
             if !held && !self.full {
                 continue;
             }
             let mut trace = SourceTrace {
-                file: Arc::clone(&sheet.source.path),
-                source: Arc::clone(&sheet.name),
+                file: Arc::clone(&file.source.path),
+                source: Arc::clone(&file.name),
                 held,
                 conditions,
                 rules: Vec::new(),
             };
             if held {
-                self.run_file(file, sheet, &mut trace.rules);
+                self.run_file(at, file, &mut trace.rules);
             }
             piece.sources.push(trace);
         }
@@ -145,9 +145,9 @@ impl<'g> Run<'g> {
         (self.draft, piece)
     }
 
-    fn run_file(&mut self, file: usize, sheet: &'g Sheet, out: &mut Vec<RuleTrace>) {
+    fn run_file(&mut self, at: usize, file: &'g RuleFile, out: &mut Vec<RuleTrace>) {
         let mut ended = false;
-        for (place, rule) in sheet.rules.iter().enumerate() {
+        for (place, rule) in file.rules.iter().enumerate() {
             if ended {
                 if !self.full {
                     return;
@@ -155,12 +155,12 @@ impl<'g> Run<'g> {
                 out.push(RuleTrace::new(&rule.name, Outcome::NotReached));
                 continue;
             }
-            if self.cannot_hold(sheet.gates[place].as_ref()) {
+            if self.cannot_hold(file.gates[place].as_ref()) {
                 continue;
             }
             let mut held = rule.when.as_ref().is_none_or(|when| self.holds(when));
-            held &= rule.parameters.is_none() || wrapped::speaks(self.ground);
-            let parameters = rule.parameters.filter(|_| held).map(|from| parameters::read(from, self.ground));
+            held &= rule.parameters.is_none() || wrapped::speaks(self.mail);
+            let parameters = rule.parameters.filter(|_| held).map(|from| parameters::read(from, self.mail));
             held &= parameters.as_ref().is_none_or(|found| !found.is_empty());
             let conditions = std::mem::take(&mut self.tested);
             if !held && !self.full {
@@ -169,7 +169,7 @@ impl<'g> Run<'g> {
             let mut trace = RuleTrace::new(&rule.name, if held { Outcome::Held } else { Outcome::Failed });
             trace.conditions = conditions;
             if held {
-                ended = self.apply(By { file, rule: place }, sheet, rule, parameters, &mut trace);
+                ended = self.apply(By { file: at, rule: place }, file, rule, parameters, &mut trace);
                 trace.stopped = ended;
             }
             out.push(trace);
@@ -180,7 +180,7 @@ impl<'g> Run<'g> {
     fn apply(
         &mut self,
         by: By,
-        sheet: &Sheet,
+        file: &RuleFile,
         rule: &'g Rule,
         parameters: Option<parameters::Found>,
         trace: &mut RuleTrace,
@@ -189,11 +189,11 @@ impl<'g> Run<'g> {
             trace.notes.push("took back the drop".to_owned());
         }
         if let Some(reason) = &rule.drop {
-            if sheet.shipped && !wrapped::speaks(self.ground) {
+            if file.shipped && !wrapped::speaks(self.mail) {
                 trace.notes.push("drops nothing, as the mail was only forwarded".to_owned());
                 return true;
             }
-            let rule = format!("{}: {}", sheet.name, rule.name);
+            let rule = format!("{}: {}", file.name, rule.name);
             self.draft.dropped = Some(Dropped { rule, reason: reason.to_string() });
             return true;
         }
@@ -278,13 +278,13 @@ impl<'g> Run<'g> {
     }
 
     fn render(&self, home: usize, template: &Template) -> Result<String, Failure> {
-        self.rules.sheets[home].engine.render(template, |_, field| self.shown(field))
+        self.rules.files[home].engine.render(template, |_, field| self.shown(field))
     }
 
     /// What a template shows for `field`.
     fn shown(&self, field: &Field) -> Option<Cow<'_, str>> {
         match field {
-            Field::Mail(mail) => match self.ground.shown(*mail) {
+            Field::Mail(mail) => match self.mail.shown(*mail) {
                 Some(text) => Some(text.into()),
                 None if super::names::always_there(field) => Some("".into()),
                 None => None,
@@ -301,7 +301,7 @@ impl<'g> Run<'g> {
     /// The value of the first line with this label above the free text.
     fn line(&self, label: &str) -> Option<&'g str> {
         let bounds = self.bounds?;
-        self.lines.get_or_init(|| Lines::read(self.ground.text, bounds)).get(label)
+        self.lines.get_or_init(|| Lines::read(self.mail.text, bounds)).get(label)
     }
 
     fn event(&self, key: Key) -> Option<&str> {
@@ -388,7 +388,7 @@ impl<'g> Run<'g> {
     ) -> bool {
         let wanted = match &test.check {
             Check::Present(wanted) => *wanted,
-            Check::Clock(schedule) => return schedule.holds(self.ground.envelope.received_at),
+            Check::Clock(schedule) => return schedule.holds(self.mail.envelope.received_at),
             _ => true,
         };
         let rules = self.rules;
@@ -400,8 +400,8 @@ impl<'g> Run<'g> {
         }
         match &test.field {
             field @ (Field::Mail(_) | Field::Header(_)) => {
-                let ground = self.ground;
-                let passed = ground.any_value(field, |value| {
+                let mail = self.mail;
+                let passed = mail.any_value(field, |value| {
                     self.test_value(&test.check, Cow::Borrowed(value), matched, captured)
                 });
                 passed == wanted
@@ -430,10 +430,10 @@ impl<'g> Run<'g> {
 
     /// Which literals of the filter's field the mail contains.
     fn found(&self, filter: usize) -> &'g Found {
-        self.ground.found[filter].get_or_init(|| {
+        self.mail.found[filter].get_or_init(|| {
             let filter = &self.rules.filters[filter];
             let mut found = Found::default();
-            self.ground.any_value(&filter.field, |value| {
+            self.mail.any_value(&filter.field, |value| {
                 filter.filter.scan(value, &mut found);
                 false
             });

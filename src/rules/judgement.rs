@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 
 use serde::Serialize;
 
-use super::ground::{Ground, Subject};
+use super::mail_fields::{MailFields, Subject};
 use super::part::{Part, written_tlp};
 use super::rule_set::RuleSet;
 use super::trace::{Dropped, Trace};
@@ -61,7 +61,7 @@ impl RuleSet {
 
     fn run_once(&self, subject: &Subject<'_>, full: bool) -> Judgement {
         let standing = OnceCell::new();
-        let whole = self.ground(subject, judge::text_of(subject.message), &standing);
+        let whole = self.fields(subject, judge::text_of(subject.message), &standing);
         let (texts, split) = judge::pieces(self, &whole);
         let written = written_tlp(self, subject);
         let mut judgement = Judgement { events: Vec::new(), dropped: None, trace: Trace::default() };
@@ -72,8 +72,8 @@ impl RuleSet {
         } else {
             for (at, text) in texts.into_iter().enumerate() {
                 part.at = at;
-                let ground = self.ground(subject, text, &standing);
-                self.judge_part(subject, &ground, part, full, &mut judgement);
+                let mail = self.fields(subject, text, &standing);
+                self.judge_part(subject, &mail, part, full, &mut judgement);
                 part.start += text.len();
             }
         }
@@ -86,18 +86,16 @@ impl RuleSet {
     fn judge_part<'g>(
         &'g self,
         subject: &Subject<'_>,
-        ground: &'g Ground<'g>,
+        mail: &'g MailFields<'g>,
         part: Part,
         full: bool,
         judgement: &mut Judgement,
     ) {
-        let (draft, mut piece) = judge::Run::new(self, ground, full).judge(part.split);
+        let (draft, mut piece) = judge::Run::new(self, mail, full).judge(part.split);
         match &draft.dropped {
             Some(dropped) => judgement.dropped = Some(dropped.clone()),
             None => {
-                judgement
-                    .events
-                    .extend(outcome::events(self, subject, ground, &draft, part, full, &mut piece));
+                judgement.events.extend(outcome::events(self, subject, mail, &draft, part, full, &mut piece));
             }
         }
         judgement.trace.pieces.push(piece);

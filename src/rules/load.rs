@@ -11,14 +11,14 @@ use super::example::Example;
 use super::field::{Field, Key, MailField};
 use super::file::{self, File, Let, Parameters, Set, Target};
 use super::lines::Bounds;
+use super::lint;
 use super::pattern::{Filter, Pattern};
-use super::reach;
 use super::shipped::is_shipped;
 use super::site::Site;
 use super::template::Engine;
 
 /// A rule file, ready to judge.
-pub(super) struct Sheet {
+pub(super) struct RuleFile {
     pub(super) source: Source,
     pub(super) name: Arc<str>,
     /// The product family whose external ids its rules give.
@@ -74,7 +74,7 @@ pub(super) struct FieldFilter {
 pub(super) fn load(
     sources: &[Source],
     site: &Site,
-) -> Result<(Vec<Sheet>, Vec<FieldFilter>), Vec<Diagnostic>> {
+) -> Result<(Vec<RuleFile>, Vec<FieldFilter>), Vec<Diagnostic>> {
     let mut loader = Loader { site, found: Vec::new(), lost: false, lines: false };
     let mut files: Vec<File> =
         sources.iter().filter_map(|source| file::read(source, &site.zone, &mut loader.found)).collect();
@@ -87,7 +87,7 @@ pub(super) fn load(
             loader.site_has_what_is_set(file, rule);
         }
         if file.is_sound() {
-            reach::check(file, &mut loader.found);
+            lint::check(file, &mut loader.found);
         }
     }
     loader.switch_off(&mut files);
@@ -100,7 +100,7 @@ pub(super) fn load(
         return Err(loader.found);
     }
     let filters = filters(&mut files);
-    Ok((files.into_iter().zip(slots).map(|(file, slots)| sheet(file, slots)).collect(), filters))
+    Ok((files.into_iter().zip(slots).map(|(file, slots)| ready(file, slots)).collect(), filters))
 }
 
 pub(super) struct Loader<'s> {
@@ -336,7 +336,7 @@ fn necessary<'c>(condition: &'c Condition, tests: &mut Vec<&'c Test>) {
     }
 }
 
-fn sheet(file: File, slots: usize) -> Sheet {
+fn ready(file: File, slots: usize) -> RuleFile {
     let gates = file.rules.iter().map(|rule| rule.when.as_ref().and_then(gate)).collect();
     let rules = file
         .rules
@@ -363,7 +363,7 @@ fn sheet(file: File, slots: usize) -> Sheet {
         })
         .collect();
     let name: Arc<str> = file.name.value.into();
-    Sheet {
+    RuleFile {
         shipped: is_shipped(&file.source),
         source: file.source,
         family: file.family.map_or_else(|| Arc::clone(&name), |family| family.value.into()),

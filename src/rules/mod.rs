@@ -5,7 +5,6 @@
 //! mail gets a judgement, no input makes it slower than linear, and the same rules and mail give the same
 //! judgement. Left out: reading files and mails, and everything that happens to an event afterwards.
 
-mod alone;
 mod attach;
 mod condition;
 mod config;
@@ -13,27 +12,28 @@ mod draft;
 mod example;
 mod field;
 mod file;
-mod ground;
 mod guess;
 mod identity;
 mod ids;
 mod judge;
 mod judgement;
 mod lines;
+mod lint;
 mod load;
+mod mail_fields;
 mod names;
 mod outcome;
 mod parameters;
 mod part;
 mod pattern;
 mod quoted;
-mod reach;
 mod redact;
 mod rule_set;
 mod schedule;
 mod senders;
 mod shipped;
 mod site;
+mod standalone;
 mod stranger;
 mod template;
 mod tlp;
@@ -41,16 +41,16 @@ mod trace;
 mod when;
 mod wrapped;
 
-pub use alone::When;
 pub use config::Config;
 pub use example::{Deviation, Example, ExampleMail};
-pub use ground::Subject;
 pub use judgement::Judgement;
+pub use mail_fields::Subject;
 pub use redact::{RedactSet, Redaction};
 pub use rule_set::RuleSet;
 pub use schedule::{Schedule, read_zone};
 pub use senders::senders;
 pub use shipped::shipped;
 pub use site::{Paging, Site};
+pub use standalone::StandaloneCondition;
 pub use tlp::Tlp;
 pub use trace::{Change, Dropped, Matched, Origin, Outcome, Piece, RuleTrace, SourceTrace, Tested, Trace};

@@ -11,10 +11,10 @@ use crate::words::Words;
 use super::attach;
 use super::draft::{By, Draft};
 use super::field::Key;
-use super::ground::{Ground, Subject, first};
 use super::guess::{self, says_nothing};
 use super::identity;
 use super::ids::{EXTERNAL_ID_LIMIT, bounded_id, fnv};
+use super::mail_fields::{MailFields, Subject, first};
 use super::part::Part;
 use super::quoted;
 use super::rule_set::RuleSet;
@@ -30,7 +30,7 @@ const RUN_LIMIT: usize = 1_000;
 pub(super) fn events(
     rules: &RuleSet,
     subject: &Subject<'_>,
-    ground: &Ground<'_>,
+    mail: &MailFields<'_>,
     draft: &Draft,
     part: Part,
     full: bool,
@@ -39,8 +39,8 @@ pub(super) fn events(
     let site = &rules.site;
     let mut notes = std::mem::take(&mut piece.notes);
     let mut event = Event {
-        title: title(ground, draft, &mut notes),
-        message: wrapped::beside(ground, draft, part.of == 1, message(ground, draft, &mut notes)),
+        title: title(mail, draft, &mut notes),
+        message: wrapped::beside(mail, draft, part.of == 1, message(mail, draft, &mut notes)),
         location: draft.text(Key::Location).map(str::to_owned),
         filtering: draft.text(Key::Filtering).map(|word| word == "true"),
         source_system: draft.text(Key::SourceSystem).map(str::to_owned),
@@ -50,18 +50,18 @@ pub(super) fn events(
         fields: draft.tiles.iter().map(|(name, given)| (name.clone(), given.text.clone())).collect(),
         ..Event::default()
     };
-    stranger::cap(rules, ground, draft, &mut event, &mut notes);
+    stranger::cap(rules, mail, draft, &mut event, &mut notes);
     page(rules, draft, &mut event);
-    key(ground, draft, part, &mut event, &mut notes);
-    let warning = stranger::page(ground, &mut event, &mut notes)
-        .or_else(|| wrapped::page(ground, &mut event, &mut notes))
+    key(mail, draft, part, &mut event, &mut notes);
+    let warning = stranger::page(mail, &mut event, &mut notes)
+        .or_else(|| wrapped::page(mail, &mut event, &mut notes))
         .or_else(|| {
-            quoted::is_borrowed(rules, subject, ground, part, draft)
+            quoted::is_borrowed(rules, subject, mail, part, draft)
                 .then(|| quoted::page(&mut event, &mut notes))
                 .flatten()
         });
     guess::part_from_problems(&mut event);
-    identity::fill(rules, ground, draft, &mut event);
+    identity::fill(rules, mail, draft, &mut event);
 
     let tlp = draft.text(Key::Tlp).and_then(Tlp::from_word).max(part.written);
     for (name, text) in [
@@ -79,10 +79,10 @@ pub(super) fn events(
     if let (Some(limit), Some(tlp)) = (site.tlp_limit, tlp)
         && tlp > limit
     {
-        bare_notice(&mut event, ground, draft, tlp, limit);
+        bare_notice(&mut event, mail, draft, tlp, limit);
         notes.push(format!("TLP:{} is above the limit: only a notice leaves", tlp.word().to_uppercase()));
     }
-    attach::choose(&site.redaction, ground.message, draft.text(Key::Attach), part.of, limited, &mut event);
+    attach::choose(&site.redaction, mail.message, draft.text(Key::Attach), part.of, limited, &mut event);
     if let Some(warning) = warning {
         event.message = format!("{warning}\n\n{}", event.message);
     }
@@ -97,34 +97,34 @@ pub(super) fn events(
     teams.into_iter().map(|team| Event { team, ..event.clone() }).collect()
 }
 
-fn title(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
+fn title(mail: &MailFields<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
     if let Some(title) = draft.text(Key::Title) {
         return title.to_owned();
     }
-    let subject = ground.message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
-    if ground.message.encrypted && says_nothing(&subject) {
+    let subject = mail.message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+    if mail.message.encrypted && says_nothing(&subject) {
         notes.push("title: the sender, as the subject is hidden".to_owned());
-        return format!("Encrypted mail from {}", ground.sender());
+        return format!("Encrypted mail from {}", mail.sender());
     }
     if !subject.is_empty() {
         notes.push("title: the subject".to_owned());
         return subject;
     }
     notes.push("title: the sender, as there is no subject".to_owned());
-    format!("Mail from {} (no subject)", ground.sender())
+    format!("Mail from {} (no subject)", mail.sender())
 }
 
-fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
+fn message(mail: &MailFields<'_>, draft: &Draft, notes: &mut Vec<String>) -> String {
     if let Some(message) = draft.text(Key::Message) {
         return message.to_owned();
     }
-    let text = ground.text.trim();
+    let text = mail.text.trim();
     if !text.is_empty() {
         notes.push("message: the text".to_owned());
         return text.to_owned();
     }
     notes.push("message: what is known, as there is no text".to_owned());
-    let message = ground.message;
+    let message = mail.message;
     let is_smime = |file: &mail::Attachment| file.content_type.ends_with("pkcs7-mime");
     let (what, how) = match message.encrypted {
         false => ("A mail without text", ""),
@@ -133,7 +133,7 @@ fn message(ground: &Ground<'_>, draft: &Draft, notes: &mut Vec<String>) -> Strin
         }
         true => ("A mail", "Its text is encrypted (PGP): only its recipient can read it."),
     };
-    let mut known = format!("{what} from {}", ground.sender());
+    let mut known = format!("{what} from {}", mail.sender());
     if let Some(to) = first(&message.to) {
         known.push_str(&format!(" to {to}"));
     }
@@ -182,7 +182,7 @@ fn page(rules: &RuleSet, draft: &Draft, event: &mut Event) {
 }
 
 /// The external id and the status. What closes or acknowledges must say what; else it is a page.
-fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes: &mut Vec<String>) {
+fn key(mail: &MailFields<'_>, draft: &Draft, part: Part, event: &mut Event, notes: &mut Vec<String>) {
     event.status = draft.text(Key::Status).and_then(Words::from_word).unwrap_or_default();
     if let Some(id) = draft.text(Key::ExternalId) {
         event.external_id = Some(bounded_id(id, EXTERNAL_ID_LIMIT));
@@ -192,16 +192,16 @@ fn key(ground: &Ground<'_>, draft: &Draft, part: Part, event: &mut Event, notes:
         notes.push(format!("status: new, as a mail without a key cannot be {}", event.status));
         event.status = Status::New;
     }
-    guess::key(ground, draft, part, event, notes);
+    guess::key(mail, draft, part, event, notes);
 }
 
 /// Leaves of `event` what may leave of a mail above the limit: who sent it, its number and its link.
-fn bare_notice(event: &mut Event, ground: &Ground<'_>, draft: &Draft, tlp: Tlp, limit: Tlp) {
+fn bare_notice(event: &mut Event, mail: &MailFields<'_>, draft: &Draft, tlp: Tlp, limit: Tlp) {
     let (label, limit) = (tlp.word().to_uppercase(), limit.word().to_uppercase());
     let reference = draft.text(Key::Reference);
     event.title = match reference {
-        Some(reference) => format!("TLP:{label} {reference} from {}", ground.sender()),
-        None => format!("TLP:{label} mail from {}", ground.sender()),
+        Some(reference) => format!("TLP:{label} {reference} from {}", mail.sender()),
+        None => format!("TLP:{label} mail from {}", mail.sender()),
     };
     event.message =
         format!("The text of this mail may not leave: it is TLP:{label}, and the limit is TLP:{limit}.");
@@ -291,8 +291,8 @@ fn shortened(text: &str) -> Option<String> {
 /// Which rule had the last word on each field.
 fn origins(rules: &RuleSet, draft: &Draft) -> Vec<Origin> {
     let name = |by: By| {
-        let sheet = &rules.sheets[by.file];
-        format!("{}: {}", sheet.name, sheet.rules[by.rule].name)
+        let file = &rules.files[by.file];
+        format!("{}: {}", file.name, file.rules[by.rule].name)
     };
     let keys = Key::ALL.iter().filter_map(|(field, key)| Some(((*field).to_owned(), draft.given(*key)?.by)));
     let tiles = draft.tiles.iter().map(|(tile, given)| (format!("tile.{tile}"), given.by));

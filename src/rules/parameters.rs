@@ -7,7 +7,7 @@ use crate::words::Words;
 
 use super::field::Key;
 use super::file::{Parameters, Target};
-use super::ground::Ground;
+use super::mail_fields::MailFields;
 
 /// What a mail asks to be set.
 #[derive(Debug, Default)]
@@ -34,17 +34,17 @@ const TITLES: [&str; 6] = ["title", "subject", "job", "task", "case", "incident"
 /// Names that SIGNL4 takes for the text; the first that is there wins.
 const TEXTS: [&str; 6] = ["text", "message", "messagetext", "description", "body", "content"];
 
-pub(super) fn read(from: Parameters, ground: &Ground<'_>) -> Found {
+pub(super) fn read(from: Parameters, mail: &MailFields<'_>) -> Found {
     match from {
         Parameters::Headers => {
-            let headers = ground.message.headers.iter().map(|(name, value)| (name.as_str(), value.trim()));
+            let headers = mail.message.headers.iter().map(|(name, value)| (name.as_str(), value.trim()));
             let mut found = Found::default();
             found.steer(&headers.filter(|(name, _)| is_parameter(name)).collect::<Vec<_>>());
             found
         }
-        Parameters::Body => match lines(ground.text) {
+        Parameters::Body => match lines(mail.text) {
             Some(lines) if lines.iter().any(|(name, _)| is_parameter(name)) => {
-                body(&lines, &ground.message.subject)
+                body(&lines, &mail.message.subject)
             }
             _ => Found::default(),
         },

@@ -1,6 +1,6 @@
 //! One piece of a mail that was split, and what it must know of the whole.
 
-use super::ground::Subject;
+use super::mail_fields::Subject;
 use super::rule_set::RuleSet;
 use super::tlp::Tlp;
 

@@ -6,8 +6,8 @@ use crate::mail;
 
 use super::draft::Draft;
 use super::field::Key;
-use super::ground::{Ground, Subject};
 use super::judge::Run;
+use super::mail_fields::{MailFields, Subject};
 use super::part::Part;
 use super::rule_set::RuleSet;
 use super::stranger::consequence;
@@ -20,13 +20,13 @@ const MARKS: [&str; 16] =
 pub(super) fn is_borrowed(
     rules: &RuleSet,
     subject: &Subject<'_>,
-    ground: &Ground<'_>,
+    mail: &MailFields<'_>,
     part: Part,
     draft: &Draft,
 ) -> bool {
     let page = Status::New.to_string();
     let Some(status) = draft.given(Key::Status).filter(|status| status.text != page) else { return false };
-    let message = ground.message;
+    let message = mail.message;
     let quoted = mail::quoted(&message.text);
     let attached = !message.enclosed.is_empty()
         || message.attachments.iter().any(|file| file.content_type == "message/rfc822");
@@ -37,7 +37,7 @@ pub(super) fn is_borrowed(
     if !rules.is_of_the_site(status.by) && message.header("Subject").any(is_marked) {
         return true;
     }
-    let text = ground.text;
+    let text = mail.text;
     let mut own = String::with_capacity(text.len());
     let mut at = part.start;
     let end = part.start + text.len();
@@ -49,7 +49,7 @@ pub(super) fn is_borrowed(
     if own.len() == text.len() {
         return false;
     }
-    let own = rules.ground(subject, &own, ground.standing);
+    let own = rules.fields(subject, &own, mail.standing);
     let (alone, _) = Run::new(rules, &own, false).judge(part.split);
     let key = draft.given(Key::ExternalId);
     // A rule of the site's own may find in what is quoted which alert the sender means.

@@ -4,8 +4,8 @@ use std::cell::OnceCell;
 use std::fmt;
 
 use super::draft::By;
-use super::ground::{Ground, Subject};
-use super::load::{self, FieldFilter, Sheet};
+use super::load::{self, FieldFilter, RuleFile};
+use super::mail_fields::{MailFields, Subject};
 use super::site::Site;
 use crate::authenticity::Standing;
 use crate::diagnostic::{Diagnostic, Source};
@@ -14,14 +14,14 @@ use crate::mail::{Envelope, Message};
 
 /// Rules that are ready to judge.
 pub struct RuleSet {
-    pub(super) sheets: Vec<Sheet>,
+    pub(super) files: Vec<RuleFile>,
     pub(super) filters: Vec<FieldFilter>,
     pub(super) site: Site,
 }
 
 impl fmt::Debug for RuleSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sources = self.sheets.iter().map(|sheet| (&sheet.name, sheet.rules.len()));
+        let sources = self.files.iter().map(|file| (&file.name, file.rules.len()));
         f.debug_map().entries(sources).finish()
     }
 }
@@ -33,14 +33,14 @@ impl RuleSet {
     /// # Errors
     /// Everything that is wrong, in the order of the sources and of the places in them.
     pub fn load(sources: &[Source], site: Site) -> Result<Self, Vec<Diagnostic>> {
-        let (sheets, filters) = load::load(sources, &site)?;
-        Ok(Self { sheets, filters, site })
+        let (files, filters) = load::load(sources, &site)?;
+        Ok(Self { files, filters, site })
     }
 
     /// Every rule in the order in which they run: its source and its name.
     pub fn rules(&self) -> impl Iterator<Item = (&str, &str)> {
-        let all = self.sheets.iter().flat_map(|sheet| sheet.rules.iter().map(move |rule| (sheet, rule)));
-        all.map(|(sheet, rule)| (&*sheet.name, &*rule.name))
+        let all = self.files.iter().flat_map(|file| file.rules.iter().map(move |rule| (file, rule)));
+        all.map(|(file, rule)| (&*file.name, &*rule.name))
     }
 
     /// How an event pages that no rule made: as the site says for its severity.
@@ -63,19 +63,19 @@ impl RuleSet {
     }
 
     /// The mail, or the piece of it with this text, as fields.
-    pub(super) fn ground<'m>(
+    pub(super) fn fields<'m>(
         &'m self,
         subject: &Subject<'m>,
         text: &'m str,
         standing: &'m OnceCell<Standing>,
-    ) -> Ground<'m> {
-        Ground::new(subject, text, &self.site, standing, self.filters.len())
+    ) -> MailFields<'m> {
+        MailFields::new(subject, text, &self.site, standing, self.filters.len())
     }
 
     /// Whether the rule is one of the site's own, be it in the place of a shipped one.
     pub(super) fn is_of_the_site(&self, by: By) -> bool {
-        let rule = &self.sheets[by.file].rules[by.rule];
-        !self.sheets[rule.home].shipped
+        let rule = &self.files[by.file].rules[by.rule];
+        !self.files[rule.home].shipped
     }
 }
 

@@ -5,18 +5,18 @@ use crate::event::{Event, Severity, Status};
 
 use super::draft::Draft;
 use super::field::Key;
-use super::ground::Ground;
+use super::mail_fields::MailFields;
 use super::rule_set::RuleSet;
 
 /// Caps the severity of a stranger's event, unless a rule of the site's own set it.
 pub(super) fn cap(
     rules: &RuleSet,
-    ground: &Ground<'_>,
+    mail: &MailFields<'_>,
     draft: &Draft,
     event: &mut Event,
     notes: &mut Vec<String>,
 ) {
-    let Some(highest) = rules.site.stranger_severity.filter(|_| ground.standing().trust.is_stranger()) else {
+    let Some(highest) = rules.site.stranger_severity.filter(|_| mail.standing().trust.is_stranger()) else {
         return;
     };
     if draft.given(Key::Severity).is_some_and(|given| rules.is_of_the_site(given.by)) {
@@ -34,8 +34,8 @@ pub(super) fn cap(
 
 /// Makes a page of what would close or acknowledge if a stranger sent it: the key of an alert can be known or guessed
 /// by anybody. Returns what to tell the reader.
-pub(super) fn page(ground: &Ground<'_>, event: &mut Event, notes: &mut Vec<String>) -> Option<String> {
-    let standing = ground.standing();
+pub(super) fn page(mail: &MailFields<'_>, event: &mut Event, notes: &mut Vec<String>) -> Option<String> {
+    let standing = mail.standing();
     if event.status == Status::New || !standing.trust.is_stranger() {
         return None;
     }
@@ -44,7 +44,7 @@ pub(super) fn page(ground: &Ground<'_>, event: &mut Event, notes: &mut Vec<Strin
         event.status, standing.why
     ));
     let (verb, result) = consequence(event.status);
-    let proven = ground.domain_is_proven();
+    let proven = mail.domain_is_proven();
     let reason = if proven { "the domain of its sender may not" } else { "nothing proves who sent it" };
     event.status = Status::New;
     Some(format!("This mail would {verb} the alert, but {reason}: the alert {result}."))

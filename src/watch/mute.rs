@@ -13,7 +13,7 @@ use tracing::{error, info};
 use crate::config::{Config, Window};
 use crate::context::Context;
 use crate::event::{Event, Severity, Status, bounded};
-use crate::rules::{self, Subject, When};
+use crate::rules::{self, StandaloneCondition, Subject};
 use crate::spool::{self, Memo, PutError, Reader, Unheard};
 use crate::time::in_zone;
 
@@ -74,7 +74,7 @@ pub struct Muting {
 #[derive(Debug, Default)]
 pub struct Mutes {
     windows: RwLock<Vec<Window>>,
-    begun: RwLock<Vec<(Mute, When)>>,
+    begun: RwLock<Vec<(Mute, StandaloneCondition)>>,
     /// The labels of what has muted something, each with when it first did, until that has ended and was told.
     muting: RwLock<BTreeMap<String, Timestamp>>,
     rules: rules::Config,
@@ -96,8 +96,8 @@ pub async fn kept(spool: &Reader) -> Result<Vec<Mute>, spool::Error> {
 ///
 /// # Errors
 /// Everything that is wrong with them, each with its place in its argument, for people.
-pub fn conditions(arguments: &[String], rules: &rules::Config) -> Result<When, String> {
-    When::parse("--match", arguments, rules).map_err(|found| {
+pub fn conditions(arguments: &[String], rules: &rules::Config) -> Result<StandaloneCondition, String> {
+    StandaloneCondition::parse("--match", arguments, rules).map_err(|found| {
         let told: Vec<String> = found.iter().map(ToString::to_string).collect();
         told.join("\n\n")
     })
@@ -170,7 +170,7 @@ impl Mutes {
     ///
     /// # Errors
     /// Everything that is wrong with them, for people.
-    pub fn conditions(&self, arguments: &[String]) -> Result<When, String> {
+    pub fn conditions(&self, arguments: &[String]) -> Result<StandaloneCondition, String> {
         conditions(arguments, &self.rules)
     }
 

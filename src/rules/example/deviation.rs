@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::{Example, Expectation, Expected, Must};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::event::Event;
-use crate::rules::ground::Subject;
+use crate::rules::mail_fields::Subject;
 use crate::rules::rule_set::RuleSet;
 use crate::time::duration_text;
 use crate::words::Words;
@@ -29,7 +29,7 @@ pub struct Deviation {
 impl RuleSet {
     /// The examples of all files, in order. Those of shipped files are among them: [`Example::is_shipped`].
     pub fn examples(&self) -> impl Iterator<Item = &Example> {
-        self.sheets.iter().flat_map(|sheet| &sheet.examples)
+        self.files.iter().flat_map(|file| &file.examples)
     }
 
     /// Judges `content` as the mail of `example`; what came out otherwise than expected.

@@ -24,7 +24,7 @@ pub struct Subject<'a> {
 }
 
 /// A mail, or one piece of it, as fields.
-pub(super) struct Ground<'m> {
+pub(super) struct MailFields<'m> {
     pub(super) message: &'m Message,
     pub(super) envelope: &'m Envelope,
     team: &'m str,
@@ -46,7 +46,7 @@ struct Made {
     received: String,
 }
 
-impl<'m> Ground<'m> {
+impl<'m> MailFields<'m> {
     pub(super) fn new(
         subject: &Subject<'m>,
         text: &'m str,

@@ -16,20 +16,19 @@ use super::condition::{Check, Condition, Test};
 use super::config::Config;
 use super::field::{Field, Key, MailField, Nature};
 use super::file::{Reader, condition_names, inner_span};
-use super::ground::Ground;
-use super::ground::Subject;
 use super::judge::TEXT_LIMIT;
+use super::mail_fields::{MailFields, Subject};
 use super::pattern::Pattern;
 use super::site::Site;
 
 /// A condition on a mail and on an event that was made of it.
 #[derive(Debug, Clone)]
-pub struct When {
+pub struct StandaloneCondition {
     condition: Condition,
     site: Arc<Site>,
 }
 
-impl When {
+impl StandaloneCondition {
     /// Reads the key `when` of `table`; none if it is not written or is wrong, and then that is reported.
     /// `config` has the site's time zone, networks and values.
     pub fn read(table: &mut Table<'_>, config: &Config) -> Option<Self> {
@@ -69,28 +68,28 @@ impl When {
         let text = &subject.message.text;
         let text = &text[..text.floor_char_boundary(TEXT_LIMIT)];
         let standing = OnceCell::new();
-        let ground = Ground::new(subject, text, &self.site, &standing, 0);
-        self.test_tree(&self.condition, &ground, event)
+        let mail = MailFields::new(subject, text, &self.site, &standing, 0);
+        self.test_tree(&self.condition, &mail, event)
     }
 
-    fn test_tree(&self, condition: &Condition, ground: &Ground<'_>, event: Option<&Event>) -> bool {
+    fn test_tree(&self, condition: &Condition, mail: &MailFields<'_>, event: Option<&Event>) -> bool {
         match condition {
-            Condition::All(inner) => inner.iter().all(|inner| self.test_tree(inner, ground, event)),
-            Condition::Any(inner) => inner.iter().any(|inner| self.test_tree(inner, ground, event)),
-            Condition::Not(inner) => !self.test_tree(inner, ground, event),
-            Condition::Test(test) => self.test(test, ground, event),
+            Condition::All(inner) => inner.iter().all(|inner| self.test_tree(inner, mail, event)),
+            Condition::Any(inner) => inner.iter().any(|inner| self.test_tree(inner, mail, event)),
+            Condition::Not(inner) => !self.test_tree(inner, mail, event),
+            Condition::Test(test) => self.test(test, mail, event),
         }
     }
 
-    fn test(&self, test: &Test, ground: &Ground<'_>, event: Option<&Event>) -> bool {
+    fn test(&self, test: &Test, mail: &MailFields<'_>, event: Option<&Event>) -> bool {
         let wanted = match &test.check {
             Check::Present(wanted) => *wanted,
-            Check::Clock(schedule) => return schedule.holds(ground.envelope.received_at),
+            Check::Clock(schedule) => return schedule.holds(mail.envelope.received_at),
             _ => true,
         };
         let passes = |value: &str| !value.is_empty() && test.check.passes(value);
         let passed = match &test.field {
-            field @ (Field::Mail(_) | Field::Header(_)) => ground.any_value(field, passes),
+            field @ (Field::Mail(_) | Field::Header(_)) => mail.any_value(field, passes),
             Field::Event(key) => {
                 event.and_then(|event| value_of(event, *key)).is_some_and(|value| passes(&value))
             }
@@ -227,16 +226,17 @@ mod tests {
     use crate::event::Severity;
     use crate::mail::{Envelope, Message};
 
-    fn read(text: &str) -> Result<Option<When>, Vec<String>> {
+    fn read(text: &str) -> Result<Option<StandaloneCondition>, Vec<String>> {
         let config = Config { values: vec![("host".into(), "db1".into())], ..Config::default() };
-        document::read(&Source::new("t.toml", text), |table| When::read(table, &config)).map_err(|found| {
-            found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
-        })
+        document::read(&Source::new("t.toml", text), |table| StandaloneCondition::read(table, &config))
+            .map_err(|found| {
+                found.iter().map(|d| format!("{}:{}: {}", d.line, d.column, d.message)).collect()
+            })
     }
 
-    fn parse(arguments: &[&str]) -> Result<When, Vec<String>> {
+    fn parse(arguments: &[&str]) -> Result<StandaloneCondition, Vec<String>> {
         let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        When::parse("--match", &arguments, &Config::default()).map_err(|found| {
+        StandaloneCondition::parse("--match", &arguments, &Config::default()).map_err(|found| {
             found.iter().map(|d| format!("{}:{}: {}", d.path, d.column, d.message)).collect()
         })
     }
@@ -253,7 +253,7 @@ mod tests {
         }
     }
 
-    fn holds(when: &When, event: Option<&Event>) -> bool {
+    fn holds(when: &StandaloneCondition, event: Option<&Event>) -> bool {
         let message =
             Message::parse(b"Subject: ** PROBLEM Host Alert: db1 is DOWN **\r\nX-Site: berlin\r\n\r\nt\r\n");
         let envelope =

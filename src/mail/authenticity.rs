@@ -78,13 +78,13 @@ pub struct Authenticity {
     /// A hash of the signature that proves it; none if something else does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
-    /// The fields that the signature leaves out and that rules could go by, in lower case. They may be anybody's.
+    /// The fields that the signature leaves out and that rules could go by, in lower case. Anyone may have written them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unsigned: Vec<String>,
-    /// When the mail was signed, by the clock of who signed it: `t=` of that signature, else the Date that it covers.
+    /// When the mail was signed, by the clock of the signer: `t=` of that signature, else the Date that it covers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signed_at: Option<Timestamp>,
-    /// Whether all this is only assumed, and with it that the domain is one of the site's own: for those who ask what
+    /// Whether all this is only assumed, and with it that the domain is one of the site's own: for questions of what
     /// would be.
     #[serde(skip)]
     pub assumed: bool,
@@ -96,7 +96,7 @@ impl Authenticity {
         Self { spf: verdict, dkim: verdict, dmarc: verdict, arc: verdict, ..Self::default() }
     }
 
-    /// A mail from `from` that has passed, and whose domain is one of the site's own, for those who ask what would be.
+    /// A mail from `from` that has passed, and whose domain is one of the site's own, for questions of what would be.
     pub fn assumed(from: &[Address]) -> Self {
         Self { dmarc: Verdict::Pass, proven: domain_of(from), assumed: true, ..Self::default() }
     }

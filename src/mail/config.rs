@@ -12,7 +12,7 @@ pub struct Config {
     pub(super) subject_tags: Vec<Mark>,
     /// The site's own banners and footers.
     pub(super) banners: Banners,
-    /// Who forwards mails that may close and acknowledge as if they had come by themselves.
+    /// The forwarders of mails that may close and acknowledge as if they had not been forwarded.
     forwarders: Vec<String>,
 }
 

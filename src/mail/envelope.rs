@@ -159,7 +159,7 @@ pub struct Envelope {
     /// How it came.
     #[serde(default)]
     pub origin: Origin,
-    /// Who handed it over.
+    /// The client that handed it over.
     #[serde(default)]
     pub client: Client,
     /// The reverse-path without its brackets; empty for `<>`, as bounces have it.

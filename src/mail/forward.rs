@@ -13,7 +13,7 @@ pub(super) struct Forward<'t> {
     pub(super) cover: &'t str,
     /// Whether a line says that it was forwarded, which none says of what is quoted in a reply.
     pub(super) marked: bool,
-    /// Who wrote it.
+    /// Its author.
     pub(super) from: Address,
     pub(super) subject: String,
     /// Its text.

@@ -72,7 +72,7 @@ pub(super) fn section<'a>(content: &'a [u8], from: usize, stop: impl Fn(&[u8]) -
                 let start = at + line.iter().position(|&byte| byte == b':').map_or(0, |colon| colon + 1);
                 value = Some((name, start));
             } else if field_name(&content[next..]).is_none_or(|name| !is_known(name)) {
-                // Not a header any more: somebody forgot the blank line.
+                // The body begins here: the blank line is missing.
                 section.no_blank_line = true;
                 break;
             } else {

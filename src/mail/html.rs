@@ -28,7 +28,7 @@ const QUOTE_LIMIT: usize = 4;
 /// Longest link target in bytes; longer ones are tracking and pictures, nothing to read on a phone.
 const HREF_LIMIT: usize = 2_000;
 
-/// Renders HTML, or whatever was sent as such.
+/// Renders HTML, also what only claims to be HTML.
 ///
 /// Rows, items, paragraphs and breaks end a line. Cells of a row stand on one line, two spaces apart; after
 /// a cell that ends in a colon it is one space, so that a two-column table reads `Key: value` like the text
@@ -95,7 +95,7 @@ struct Page<'a> {
     word_line: Option<usize>,
     /// The other paragraphs.
     paragraphs: Paragraphs,
-    /// Whether a link was shown as it was before somebody rewrote it.
+    /// Whether a rewritten link is shown as it was before.
     restored: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The text of one part: from its bytes to plain lines, whatever it calls itself.
+//! The text of one part, from its bytes to plain lines. Its declared type is not believed alone.
 
 use std::borrow::Cow;
 

@@ -25,7 +25,7 @@ use super::wrapping::Wrapper;
 #[derive(Debug)]
 pub struct Header<'a>(Vec<Field<'a>>);
 
-/// Bytes that are read of a header alone: more than any relay takes, so that reading it never holds anybody up.
+/// Bytes that are read of a header alone: more than any relay takes, so that reading it takes bounded time.
 const HEADER_LIMIT: usize = 512 * 1024;
 
 impl<'a> Header<'a> {
@@ -100,7 +100,7 @@ pub struct Message {
     /// Whether it is a reply to another mail by its subject, which no product sends.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub reply: bool,
-    /// The mail around this one, if somebody passed it on; all but the recipients, further attachments and the trace fields
+    /// The mail around this one, if it was forwarded; all but the recipients, further attachments and the trace fields
     /// are then those of the mail inside.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wrapper: Option<Box<Wrapper>>,

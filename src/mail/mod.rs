@@ -62,7 +62,7 @@ use bytes::Bytes;
 /// A mail object (RFC 5321 section 2.3.1) as the edge took it in.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    /// Who sent it, to whom, and how it came.
+    /// The sender, the recipients, and how the mail came.
     pub envelope: Envelope,
     /// The content as received: dot-unstuffed, otherwise byte for byte.
     pub content: Bytes,

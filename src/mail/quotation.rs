@@ -1,6 +1,6 @@
 //! What of a text its sender did not write: quoted lines, and a mail that stands below because it was answered or
 //! forwarded. It finds more than [`super::Message::own_text`] leaves out: that is for readers, and keeps what is in
-//! doubt; this is for those who ask whether the sender says so himself.
+//! doubt; this is for the question whether the sender says so himself.
 
 use std::ops::Range;
 

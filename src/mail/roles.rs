@@ -50,7 +50,7 @@ pub(super) fn is_unknown(part: &Part<'_>) -> bool {
 }
 
 /// Whether a part is text of the message and not a file: text/plain or text/html without the marks of an
-/// attachment. The message itself and the versions of an alternative are text whatever they are called.
+/// attachment. The message itself and the versions of an alternative are text, with and without a file name.
 pub(super) fn is_text(parts: &[Part<'_>], at: usize) -> bool {
     let part = &parts[at];
     let whole = at == part.parent || parts[part.parent].kind == Kind::Message;

@@ -130,7 +130,7 @@ impl Reader<'_> {
                         self.put(&[byte]);
                     }
                 }
-                // A destination that whoever does not know it skips.
+                // A destination that a reader skips if it does not know it.
                 b'*' => self.skip(),
                 b'~' => self.put(b" "),
                 b'_' => self.put(b"-"),

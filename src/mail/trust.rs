@@ -1,4 +1,4 @@
-//! Who vouches for a mail: the one word on trust that every law asks.
+//! The trust in the sender of a mail, which every law about trust asks.
 
 use std::fmt;
 

@@ -27,7 +27,7 @@ const SUBJECT_LIMIT: usize = 250;
 /// Bytes of all mails in a mail that are read.
 const SIZE_LIMIT: usize = 25 * 1024 * 1024;
 
-/// Longest note in bytes that somebody writes above what is forwarded.
+/// Longest note of a forwarder above the forwarded mail, in bytes.
 const NOTE_LIMIT: usize = 600;
 
 /// Longest text around a mail that is kept for readers, in bytes.
@@ -173,7 +173,7 @@ impl Message {
         self.become_inner(inner, Wrapping::Inline, note, named);
     }
 
-    /// Takes over what `inner` says and keeps what proves who passed it on.
+    /// Takes over what `inner` says and keeps what proves the forwarder.
     fn become_inner(&mut self, inner: Self, wrapping: Wrapping, note: String, named: bool) {
         const TRACE: [&str; 9] = [
             "received",
@@ -229,7 +229,7 @@ impl Message {
         self.defects.extend(inner.defects);
     }
 
-    /// Who sent the mail as it came, which alone can be proven: of a mail that was passed on, who passed it on.
+    /// The sender of the mail as it came, the only one that can be proven: the forwarder of a forwarded mail.
     pub fn sent_by(&self) -> &[Address] {
         self.wrapper.as_ref().map_or(&self.from, |wrapper| &wrapper.from)
     }
@@ -252,7 +252,7 @@ impl Message {
     }
 }
 
-/// Whether a text is a note of somebody, and not what a product writes: short, and no list of fields.
+/// Whether a person wrote the text, and not a product: it is short and not a list of fields.
 fn is_note(text: &str) -> bool {
     text.len() <= NOTE_LIMIT
         && text.lines().filter(|line| line.split_once(": ").is_some_and(|(name, _)| name.len() <= 30)).count()

@@ -38,7 +38,7 @@ impl Wrapping {
 pub struct Wrapper {
     /// How it lay in it.
     pub wrapping: Wrapping,
-    /// Who sent the outer mail: only this can be proven.
+    /// The sender of the outer mail, the only one that can be proven.
     pub from: Vec<Address>,
     /// The subject of the outer mail.
     pub subject: String,

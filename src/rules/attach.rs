@@ -3,7 +3,7 @@
 //! A file goes along if a rule asked for its kind, if it is of a type and size that SIGNL4 takes, and if the
 //! mail's TLP lets more leave than a bare notice. A text goes redacted as all text does; an image, a PDF,
 //! a sound or a film cannot be redacted, so such a file goes only if a rule named its kind.
-//! Whatever stays behind is named in a tile.
+//! A tile names each file that does not go along.
 
 use crate::event::{self, ATTACHMENTS_TILE, Event};
 use crate::mail::{self, FILE_LIMIT, FileContent, FileKind, Message, file_contents};
@@ -71,7 +71,7 @@ pub(super) fn choose(
     limited: bool,
     event: &mut Event,
 ) {
-    // Encrypted content and signatures are no files that anybody would look at.
+    // Encrypted content and signatures are not files for readers.
     let files: Vec<_> = message
         .attachments
         .iter()

@@ -1,5 +1,5 @@
 //! Examples: a mail and what must come of it, written beside the rules that do it. They are tests: of the
-//! rules when a site loads them, and of the site when somebody changes them.
+//! rules when a site loads them, and of the site when the rules change.
 
 mod deviation;
 

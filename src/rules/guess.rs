@@ -57,7 +57,7 @@ pub(super) fn key(
         notes.push(format!("mark: {}", mark.word()));
     }
     if of == Of::Reply {
-        // People talk: whatever they say, it pages once.
+        // A conversation pages once, however many replies it has.
         event.repeat.get_or_insert(Repeat::Count);
     }
     event.external_id = Some(format!("{base}#{text}"));
@@ -148,7 +148,7 @@ fn text(mail: &MailFields<'_>, draft: &Draft, of: Of) -> String {
     if of == Of::Thread {
         texts.push(about(mail, draft));
     }
-    // What the reader sees beside the text. What somebody whom the site names passes on is the mail that it was.
+    // What the reader sees beside the text. A forwarder that the site names adds nothing to the mail.
     let note = message.wrapper.as_ref().filter(|wrapper| !wrapper.named).map(|wrapper| &wrapper.note);
     let beside = note.into_iter().chain([&message.enclosed]);
     texts.extend(beside.filter(|text| !text.is_empty()).map(|text| {

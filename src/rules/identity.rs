@@ -15,7 +15,7 @@ const INSTANCE_LIMIT: usize = 100;
 /// Fills in all but the guess, which is made where the external id is.
 pub(super) fn fill(rules: &RuleSet, mail: &MailFields<'_>, draft: &Draft, event: &mut Event) {
     let message = mail.message;
-    // Of a mail that was only forwarded, who forwarded it is all that is known.
+    // Only the forwarder of a forwarded mail is known.
     let author = if wrapped::speaks(mail) { message.from.as_slice() } else { message.sent_by() };
     let from = author.first().map_or(mail.envelope.reverse_path.as_str(), |from| &from.address);
     let identity = &mut event.identity;
@@ -36,7 +36,7 @@ pub(super) fn fill(rules: &RuleSet, mail: &MailFields<'_>, draft: &Draft, event:
         None => instance_of(rules, from),
     };
     identity.instance = bounded(&mail::visible(&instance), INSTANCE_LIMIT).into_owned();
-    // The mail says whose product it is about, also where somebody passed it on: its sender may close what that opened.
+    // A forwarded mail keeps the domain of the mail inside: the sender there may close what it opened.
     identity.domain = mail::domain_of(message.from.get(..1).unwrap_or_default()).unwrap_or_default();
     let found = mail.envelope.authenticity.as_deref().filter(|_| identity.trust == Trust::Proven);
     identity.sent_at = found.and_then(|found| found.signed_at).or(message.date);

@@ -117,7 +117,7 @@ impl<'g> Run<'g> {
         let rules = self.rules;
         let mut piece = Piece::default();
         for (at, file) in rules.files.iter().enumerate() {
-            // A reply is no product's mail, whatever it quotes.
+            // No product sends replies, so shipped rules do not read what a reply quotes.
             let replied = file.shipped && self.mail.message.reply;
             if split != Some(at) && (replied || self.cannot_hold(file.gate.as_ref())) {
                 continue;

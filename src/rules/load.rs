@@ -51,7 +51,7 @@ pub(super) struct Rule {
     pub(super) drop: Option<Arc<str>>,
     pub(super) keep: bool,
     pub(super) stop: bool,
-    /// Whose engine has its templates.
+    /// The file in which the rule is written: its engine has the templates of the rule.
     pub(super) home: usize,
 }
 

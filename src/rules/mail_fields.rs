@@ -31,7 +31,7 @@ pub(super) struct MailFields<'m> {
     /// The text of the whole mail or of the piece.
     pub(super) text: &'m str,
     site: &'m Site,
-    /// Who vouches for the mail, once somebody has asked: one for all pieces of a mail.
+    /// The trust in the sender, found at the first question: one for all pieces of a mail.
     pub(super) standing: &'m OnceCell<Standing>,
     /// Texts that are made of other values.
     made: OnceCell<Made>,
@@ -132,7 +132,7 @@ impl<'m> MailFields<'m> {
         self.message.references.first().or(self.message.in_reply_to.first()).map(String::as_str)
     }
 
-    /// Who sent it, in the fewest words that tell.
+    /// The sender: the From mailbox, or the reverse path where there is none.
     pub(super) fn sender(&self) -> &str {
         let from = self.message.from.first().map(|a| a.address.as_str()).filter(|a| !a.is_empty());
         from.unwrap_or(match self.envelope.reverse_path.as_str() {
@@ -141,7 +141,7 @@ impl<'m> MailFields<'m> {
         })
     }
 
-    /// Who vouches for the mail.
+    /// The trust in the sender, and the evidence for it.
     pub(super) fn standing(&self) -> &'m Standing {
         self.standing.get_or_init(|| self.site.trusted.standing(self.message, self.envelope))
     }

@@ -23,7 +23,7 @@ use super::tlp::Tlp;
 use super::trace::{Origin, Piece};
 use super::wrapped;
 
-/// Longest run of characters without a blank; a longer one is no word and no link that anybody can use.
+/// Longest run of characters without a blank; a longer one is neither a word nor a usable link.
 const RUN_LIMIT: usize = 1_000;
 
 /// The events of one piece, one for each team.
@@ -263,7 +263,7 @@ fn has_long_run(text: &str) -> bool {
     while rest.len() > RUN_LIMIT {
         match rest[..=RUN_LIMIT].iter().rposition(u8::is_ascii_whitespace) {
             Some(blank) => rest = &rest[blank + 1..],
-            // Blanks beyond ASCII are rare: who has only them is looked at whole.
+            // Blanks beyond ASCII are rare: a text that has only these is searched whole.
             None => return text.split_whitespace().any(|run| run.len() > RUN_LIMIT),
         }
     }

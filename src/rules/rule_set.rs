@@ -57,7 +57,7 @@ impl RuleSet {
         Message::parse_for(content, &self.site.mail)
     }
 
-    /// Who vouches for a mail.
+    /// The trust in the sender of a mail, and the evidence for it.
     pub fn standing(&self, message: &Message, envelope: &Envelope) -> Standing {
         self.site.trusted.standing(message, envelope)
     }

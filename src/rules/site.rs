@@ -45,7 +45,7 @@ pub struct Paging {
     pub service: Option<String>,
     /// The colour, which stands for a service.
     pub color: Option<String>,
-    /// Who must acknowledge.
+    /// How many people must acknowledge.
     pub scenario: Option<Scenario>,
 }
 

@@ -29,7 +29,7 @@ pub(super) fn page(mail: &MailFields<'_>, event: &mut Event, notes: &mut Vec<Str
     Some(format!("This mail would {verb} the alert, but it was only forwarded: the alert {result}."))
 }
 
-/// `message` with what its reader must see beside it: the note of who passed the mail on, and, where no rule made the
+/// `message` with what its reader must see beside it: the note of the forwarder, and, where no rule made the
 /// message, the mails that are attached.
 pub(super) fn beside(mail: &MailFields<'_>, draft: &Draft, whole: bool, message: String) -> String {
     let mut message = message;

@@ -123,7 +123,7 @@ fn duration(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     (several || cued() || further(atoms, at + taken).is_some()).then_some(taken)
 }
 
-/// How many atoms a number and a short unit take, whatever the words around say.
+/// How many atoms a number and a short unit take; the words around do not matter.
 fn short(atoms: &[Atom<'_>], at: usize) -> Option<usize> {
     let word = atoms.get(at)?.text;
     if !word.is_empty() && COMPOUND.is_match(word) {

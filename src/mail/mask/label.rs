@@ -3,7 +3,7 @@
 use super::atom::{Atom, Kind};
 use super::lexicon::Lexicon;
 
-/// Whose id it is.
+/// The words for the owner of an id.
 const OWNERS: [&str; 5] = ["event", "message", "notification", "request", "trace"];
 
 /// Longest label in bytes.

@@ -291,15 +291,15 @@ impl<S: Storage> Dispatch<S> {
                 self.answered(task, answer, now);
             }
             TaskResult::Paged(team, Ok(rows)) => {
-                for seq in self.scheduler.page(team, rows, now) {
+                for seq in self.scheduler.team_mut(team).page(rows, now) {
                     debug!(team = &**self.scheduler.team(team).name(), seq, "no longer queued");
                     // Clients that wait for it learn that there is nothing to wait for.
                     self.waiters.remove(&seq);
                 }
             }
-            TaskResult::Urgent(team, Ok(rows)) => self.scheduler.urgent(team, rows, now),
+            TaskResult::Urgent(team, Ok(rows)) => self.scheduler.team_mut(team).urgent(rows, now),
             TaskResult::Paged(team, Err(problem)) | TaskResult::Urgent(team, Err(problem)) => {
-                self.scheduler.page_failed(team, now);
+                self.scheduler.team_mut(team).page_failed(now);
                 self.trouble(now, "cannot read the spool; new mails are tried again from there", &problem);
             }
             TaskResult::Reserved(account, answer) => {
@@ -369,7 +369,7 @@ impl<S: Storage> Dispatch<S> {
                 for queued in queued {
                     self.hold(Some(queued.seq));
                     match self.names.get(queued.team.as_str()) {
-                        Some(&team) => self.scheduler.offer(team, queued, now),
+                        Some(&team) => self.scheduler.team_mut(team).offer(queued, now),
                         None => self.unknown(queued.team, 1),
                     }
                 }
@@ -378,7 +378,7 @@ impl<S: Storage> Dispatch<S> {
             Message::Withdraw(withdrawn) => {
                 for withdrawn in withdrawn {
                     match self.names.get(withdrawn.team.as_str()) {
-                        Some(&team) => _ = self.scheduler.withdraw(team, withdrawn.seq, now),
+                        Some(&team) => _ = self.scheduler.team_mut(team).withdraw(withdrawn.seq, now),
                         None => self.unknown_left(&withdrawn.team),
                     }
                     // Clients that wait for it learn that there is nothing to wait for.

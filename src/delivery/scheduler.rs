@@ -38,7 +38,7 @@ use super::plan::Plan;
 use super::status::State;
 use super::target::Target;
 use super::webhook::Answer;
-use crate::spool::{Outcome, QUIET, Queued, Reservation, STRANGE, Urgent};
+use crate::spool::{Outcome, QUIET, Reservation, STRANGE};
 
 /// An account at SIGNL4.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ struct Account {
 /// What the answer to a post leads to.
 #[derive(Debug, Default)]
 pub(crate) struct PostVerdict {
-    /// To be recorded in the spool. After one that is final, [`Scheduler::recorded`] must be called when it is
+    /// To be recorded in the spool. After one that is final, [`Team::recorded`] must be called when it is
     /// durable; the lane stands still until then, for a crash must not bring an open back after its close.
     pub(crate) outcome: Option<Outcome>,
     /// To be logged of the team by whose target the event went.
@@ -130,11 +130,6 @@ impl Scheduler {
         self.teams.len() - 1
     }
 
-    /// Lets the events of a team go to another while its secret is refused for long.
-    pub(crate) fn set_fallback(&mut self, team: Index, fallback: Option<Index>) {
-        self.teams[team].fallback = fallback;
-    }
-
     /// The team's queue.
     pub(crate) fn team(&self, team: Index) -> &Team {
         &self.teams[team]
@@ -153,11 +148,6 @@ impl Scheduler {
     /// The secret of a team was refused since then, when the service ran before.
     pub(crate) fn was_held(&mut self, team: Index, since: Timestamp, now: Timestamp) {
         self.teams[team].gate.was_held(since.min(now));
-    }
-
-    /// Takes newly queued events from the gateway, unless they have to wait their turn on disk.
-    pub(crate) fn offer(&mut self, team: Index, queued: Queued, now: Timestamp) {
-        self.teams[team].offer(queued, now);
     }
 
     /// An operator has changed the queue or a secret.
@@ -266,32 +256,6 @@ impl Scheduler {
             next = [next, at, half, trust, retry].into_iter().flatten().min();
         }
         next
-    }
-
-    /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
-    /// operator has dropped them.
-    pub(crate) fn page(&mut self, team: Index, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
-        self.teams[team].page(rows, now)
-    }
-
-    /// Takes in the most urgent incidents that were asked for.
-    pub(crate) fn urgent(&mut self, team: Index, rows: Vec<Urgent>, now: Timestamp) {
-        self.teams[team].urgent(rows, now);
-    }
-
-    /// What was asked for could not be read.
-    pub(crate) fn page_failed(&mut self, team: Index, now: Timestamp) {
-        self.teams[team].page_failed(now);
-    }
-
-    /// The final outcome of `seq` is durable.
-    pub(crate) fn recorded(&mut self, team: Index, seq: u64, now: Timestamp) {
-        self.teams[team].recorded(seq, now);
-    }
-
-    /// An event need not be posted any more. False if that comes too late.
-    pub(crate) fn withdraw(&mut self, team: Index, seq: u64, now: Timestamp) -> bool {
-        self.teams[team].withdraw(seq, now)
     }
 
     /// Takes in what the spool said to a reservation.

@@ -37,7 +37,7 @@ impl<S: Storage> Dispatch<S> {
         if matches!(outcome, Outcome::Deferred { .. }) {
             return;
         }
-        self.scheduler.recorded(team, seq, now);
+        self.scheduler.team_mut(team).recorded(seq, now);
         for waiter in self.waiters.remove(&seq).into_iter().flatten() {
             // One that no longer waits is no loss.
             _ = waiter.send(outcome.clone());

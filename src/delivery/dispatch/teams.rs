@@ -39,7 +39,7 @@ impl<S: Storage> Dispatch<S> {
                 .fallback
                 .as_deref()
                 .and_then(|name| self.names.get(name).copied());
-            self.scheduler.set_fallback(team, fallback);
+            self.scheduler.team_mut(team).fallback = fallback;
         }
     }
 

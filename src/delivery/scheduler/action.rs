@@ -12,15 +12,15 @@ pub(crate) type Index = usize;
 /// What the loop is to do.
 #[derive(Debug)]
 pub(crate) enum Action {
-    /// Post an event and bring the answer to [`Scheduler::answer`].
+    /// Post an event and bring the answer to [`Scheduler::answer`](super::Scheduler::answer).
     Post(Post),
-    /// Ask whether the team's secret is right and bring the answer to [`Scheduler::asked`].
+    /// Ask whether the team's secret is right and bring the answer to [`Scheduler::asked`](super::Scheduler::asked).
     Ask { team: Index, account: usize },
-    /// Read the queued events after `after` from the spool and bring them to [`Scheduler::page`].
+    /// Read the queued events after `after` from the spool and bring them to [`Team::page`](super::Team::page).
     Page { team: Index, after: u64, limit: usize },
-    /// Read the most urgent incidents behind `after` and bring them to [`Scheduler::urgent`].
+    /// Read the most urgent incidents behind `after` and bring them to [`Team::urgent`](super::Team::urgent).
     Urgent { team: Index, after: (Rank, u64), limit: usize },
-    /// Write a reservation and tell [`Scheduler::reserved`].
+    /// Write a reservation and tell [`Scheduler::reserved`](super::Scheduler::reserved).
     Reserve { account: usize, reservation: Reservation },
 }
 

@@ -100,7 +100,7 @@ pub(crate) struct Team {
     /// The account that its posts cost.
     pub(super) account: usize,
     /// The team that its events go to while its secret is refused for long.
-    pub(super) fallback: Option<Index>,
+    pub(crate) fallback: Option<Index>,
     /// Where its target is: the scheme, the host and the port of its URL.
     pub(super) host: Arc<str>,
     pub(super) limits: TeamLimits,
@@ -208,7 +208,7 @@ impl Team {
     }
 
     /// Takes a newly queued event from the gateway, unless it has to wait its turn on disk.
-    pub(super) fn offer(&mut self, queued: Queued, now: Timestamp) {
+    pub(crate) fn offer(&mut self, queued: Queued, now: Timestamp) {
         self.gate.event_came(now);
         let room = self.room();
         self.backlog.take_in(queued, room, now);
@@ -239,7 +239,7 @@ impl Team {
 
     /// Takes in the page that was asked for. Returns the events that the spool no longer has queued: an
     /// operator has dropped them.
-    pub(super) fn page(&mut self, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
+    pub(crate) fn page(&mut self, rows: Vec<Queued>, now: Timestamp) -> Vec<u64> {
         let room = self.room();
         let gone = self.backlog.page(rows, room, now);
         gone.iter().for_each(|&seq| self.gate.forget(seq));
@@ -247,24 +247,24 @@ impl Team {
     }
 
     /// Takes in the most urgent incidents that were asked for.
-    pub(super) fn urgent(&mut self, rows: Vec<Urgent>, now: Timestamp) {
+    pub(crate) fn urgent(&mut self, rows: Vec<Urgent>, now: Timestamp) {
         let room = self.room();
         self.backlog.urgent(rows, room, now);
     }
 
     /// What was asked for could not be read.
-    pub(super) fn page_failed(&mut self, now: Timestamp) {
+    pub(crate) fn page_failed(&mut self, now: Timestamp) {
         self.backlog.page_failed(now);
     }
 
     /// The final outcome of `seq` is durable.
-    pub(super) fn recorded(&mut self, seq: u64, now: Timestamp) {
+    pub(crate) fn recorded(&mut self, seq: u64, now: Timestamp) {
         self.backlog.remove(seq, now);
         self.gate.forget(seq);
     }
 
     /// An event need not be posted any more. False if it is being posted.
-    pub(super) fn withdraw(&mut self, seq: u64, now: Timestamp) -> bool {
+    pub(crate) fn withdraw(&mut self, seq: u64, now: Timestamp) -> bool {
         let is_away = self.backlog.window.is_away(seq);
         if !is_away {
             self.recorded(seq, now);

@@ -8,7 +8,7 @@ use crate::delivery::webhook::{self, Reached};
 use crate::event::{Severity, Status};
 use crate::mail::MailId;
 use crate::secret::Secret;
-use crate::spool::{Outcome, rank};
+use crate::spool::{Outcome, Queued, Urgent, rank};
 
 const LIMITS: TeamLimits = TeamLimits {
     concurrency: 4,
@@ -159,7 +159,7 @@ impl Bench {
 
     fn commit(&mut self, event: Queued, now: Timestamp) {
         self.spool.insert(event.seq, event.clone());
-        self.scheduler.offer(team_of(&event), event, now);
+        self.scheduler.team_mut(team_of(&event)).offer(event, now);
     }
 
     /// The events that are posted at `now`, the spool being read as asked.
@@ -178,13 +178,13 @@ impl Bench {
                     self.pages += 1;
                     let rows = self.spool.range(after + 1..).map(|(_, q)| q);
                     let rows = rows.filter(|q| team_of(q) == team).take(limit).cloned().collect();
-                    self.scheduler.page(team, rows, now);
+                    self.scheduler.team_mut(team).page(rows, now);
                 }
                 Action::Urgent { team, after, limit } => {
                     self.pages += 1;
                     let mut own = self.spool.clone();
                     own.retain(|_, event| team_of(event) == team);
-                    self.scheduler.urgent(team, urgent_of(&own, after, limit), now);
+                    self.scheduler.team_mut(team).urgent(urgent_of(&own, after, limit), now);
                 }
                 Action::Reserve { account, reservation } => {
                     self.reservations.push(reservation);
@@ -203,7 +203,7 @@ impl Bench {
         match verdict.outcome {
             Some(Outcome::Delivered { .. } | Outcome::Failed { .. }) => {
                 self.spool.remove(&seq);
-                self.scheduler.recorded(route.0, seq, now);
+                self.scheduler.team_mut(route.0).recorded(seq, now);
             }
             Some(Outcome::Deferred { attempts, next_at, .. }) => {
                 let row = self.spool.get_mut(&seq).unwrap();
@@ -268,7 +268,7 @@ fn the_next_of_a_lane_waits_until_the_end_of_the_one_before_is_durable() {
     assert_eq!(bench.posts(at(1)), [2]);
     bench.scheduler.answer((0, 0, 0), 2, accepted(), at(1));
     assert!(bench.posts(at(1)).is_empty());
-    bench.scheduler.recorded(0, 2, at(2));
+    bench.scheduler.team_mut(0).recorded(2, at(2));
     assert_eq!(bench.posts(at(2)), [3]);
 }
 
@@ -280,7 +280,7 @@ fn an_event_that_is_refused_is_parked_and_its_lane_goes_on() {
     bench.posts(at(1));
     let verdict = bench.scheduler.answer((0, 0, 0), 2, status(400), at(1));
     assert!(matches!(verdict.outcome, Some(Outcome::Failed { seq: 2, .. })));
-    bench.scheduler.recorded(0, 2, at(1));
+    bench.scheduler.team_mut(0).recorded(2, at(1));
     assert_eq!(bench.posts(at(1)), [3]);
 }
 
@@ -340,12 +340,12 @@ fn what_the_spool_withdraws_is_not_posted_and_what_is_under_way_is_waited_for() 
     let mut bench = Bench::open();
     let held = Queued { next_at: at(60), ..queued(2, Some("a")) };
     bench.spool.insert(2, held.clone());
-    bench.scheduler.offer(0, held, at(1));
+    bench.scheduler.team_mut(0).offer(held, at(1));
     bench.put(3, Some("b"), at(1));
     assert_eq!(bench.posts(at(1)), [3], "2 is held until its time");
     bench.spool.clear();
-    assert!(bench.scheduler.withdraw(0, 2, at(2)));
-    assert!(!bench.scheduler.withdraw(0, 3, at(2)));
+    assert!(bench.scheduler.team_mut(0).withdraw(2, at(2)));
+    assert!(!bench.scheduler.team_mut(0).withdraw(3, at(2)));
     bench.put(4, Some("a"), at(2));
     assert_eq!(bench.posts(at(60)), [4]);
     assert!(bench.answer(3, 201, at(61)).is_empty());

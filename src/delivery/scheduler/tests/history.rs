@@ -150,7 +150,7 @@ impl World {
         if self.rng.u8(0..60) == 0 && offer.external_id.is_none() {
             return;
         }
-        self.scheduler.offer(0, offer, self.now);
+        self.scheduler.team_mut(0).offer(offer, self.now);
     }
 
     fn reply(&mut self) {
@@ -199,13 +199,13 @@ impl World {
             match outcome {
                 Outcome::Delivered { seq, .. } => {
                     self.spool.remove(&seq);
-                    self.scheduler.recorded(0, seq, self.now);
+                    self.scheduler.team_mut(0).recorded(seq, self.now);
                 }
                 Outcome::Failed { seq, .. } => {
                     assert_ne!(nature(seq), 201, "{seq} was given up");
                     self.spool.remove(&seq);
                     self.failed.insert(seq);
-                    self.scheduler.recorded(0, seq, self.now);
+                    self.scheduler.team_mut(0).recorded(seq, self.now);
                 }
                 Outcome::Deferred { seq, attempts, next_at, .. } => {
                     let row = self.spool.get_mut(&seq).unwrap();
@@ -219,8 +219,8 @@ impl World {
     fn read(&mut self) {
         match self.page.take() {
             None => {}
-            Some((_, _, Some(rows))) => assert!(self.scheduler.page(0, rows, self.now).is_empty()),
-            Some((_, _, None)) if self.rng.u8(0..10) == 0 => self.scheduler.page_failed(0, self.now),
+            Some((_, _, Some(rows))) => assert!(self.scheduler.team_mut(0).page(rows, self.now).is_empty()),
+            Some((_, _, None)) if self.rng.u8(0..10) == 0 => self.scheduler.team_mut(0).page_failed(self.now),
             Some((after, limit, None)) => {
                 let rows = self.spool.range(after + 1..).take(limit).map(|(_, q)| q.clone()).collect();
                 self.page = Some((after, limit, Some(rows)));
@@ -228,8 +228,8 @@ impl World {
         }
         match self.urgent.take() {
             None => {}
-            Some((_, _, Some(rows))) => self.scheduler.urgent(0, rows, self.now),
-            Some((_, _, None)) if self.rng.u8(0..10) == 0 => self.scheduler.page_failed(0, self.now),
+            Some((_, _, Some(rows))) => self.scheduler.team_mut(0).urgent(rows, self.now),
+            Some((_, _, None)) if self.rng.u8(0..10) == 0 => self.scheduler.team_mut(0).page_failed(self.now),
             Some((after, limit, None)) => {
                 let rows = urgent_of(&self.spool, after, limit);
                 self.urgent = Some((after, limit, Some(rows)));

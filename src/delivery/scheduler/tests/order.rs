@@ -327,7 +327,7 @@ fn a_post_whose_answer_was_lost_is_known_when_it_is_made_again() {
 /// Two teams of two accounts, the first held for a minute, with the second as its fallback.
 fn held_with_fallback() -> Bench {
     let mut bench = Bench::with(Plan::Unlimited, &["a", "b"]);
-    bench.scheduler.set_fallback(0, Some(1));
+    bench.scheduler.team_mut(0).fallback = Some(1);
     for seq in 1..=3 {
         bench.commit(event(seq, "soc", Severity::High, Some("a")), at(0));
     }
@@ -409,7 +409,7 @@ fn an_event_that_the_fallback_refuses_keeps_no_other_from_it_though_nobody_can_a
 #[test]
 fn what_was_held_before_a_restart_goes_to_the_fallback_as_if_there_had_been_none() {
     let mut bench = Bench::with(Plan::Unlimited, &["a", "b"]);
-    bench.scheduler.set_fallback(0, Some(1));
+    bench.scheduler.team_mut(0).fallback = Some(1);
     bench.scheduler.was_held(0, at(-550), at(0));
     bench.commit(event(1, "soc", Severity::High, None), at(0));
     assert_eq!(bench.posts(at(0)), [1], "its own way is tried first");
@@ -432,9 +432,9 @@ fn what_is_withdrawn_before_it_leaves_is_not_posted() {
     bench.put(3, Some("a"), at(1));
     bench.put(4, None, at(1));
     assert_eq!(bench.posts(at(1)), [2, 4]);
-    assert!(!bench.scheduler.withdraw(0, 2, at(1)), "it is on its way");
+    assert!(!bench.scheduler.team_mut(0).withdraw(2, at(1)), "it is on its way");
     bench.spool.remove(&3);
-    assert!(bench.scheduler.withdraw(0, 3, at(1)));
+    assert!(bench.scheduler.team_mut(0).withdraw(3, at(1)));
     bench.answer(2, 201, at(1));
     assert!(bench.posts(at(1)).is_empty());
 }

@@ -27,7 +27,7 @@ impl fmt::Debug for RuleSet {
 }
 
 impl RuleSet {
-    /// Loads `sources` in order: the shipped ones first ([`shipped()`]), then the site's. A source that is
+    /// Loads `sources` in order: the shipped ones first ([`shipped()`](super::shipped())), then the site's. A source that is
     /// byte for byte a shipped one may ask for colours and values that the site does not have.
     ///
     /// # Errors

@@ -160,7 +160,7 @@ pub fn rule<E>(
 ) -> Result<Ruling, E> {
     let mut ruling = judge(case, page, storms, config)?;
     if case.will != Will::Follow {
-        follow(case, &mut ruling);
+        ruling.followers = follow(case.team, ruling.status, &mut ruling.rows);
     }
     Ok(ruling)
 }

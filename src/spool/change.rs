@@ -19,8 +19,9 @@ use crate::time::signed;
 pub(super) enum Change {
     /// Takes a mail.
     Put(Box<PutRequest>),
-    /// Forgets incidents: the id, and the last event by which they were found to be old.
-    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp, now: Timestamp },
+    /// Forgets incidents, each with the last event by which it was found to be old; old storms and what was seen long ago;
+    /// and how many mails were deleted early long ago.
+    Forget { incidents: Vec<(u64, u64)>, storms_before: Timestamp, removed_before: Timestamp, now: Timestamp },
     /// Notes how deliveries ended.
     Record(Vec<Outcome>),
     /// Puts those of these events that failed or were deferred back into the queue.
@@ -320,8 +321,8 @@ pub(super) struct Applied {
 pub(super) enum Refused {
     Full,
     IdTaken,
-    NoSuchMail,
-    NoPlace,
+    NoSuchMail(MailId),
+    NoPlace(MailId),
     /// The storm that the digest tells of has changed.
     Outdated,
 }

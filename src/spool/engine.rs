@@ -118,7 +118,6 @@ pub(super) struct Undelivered {
 /// An event of the time before the start.
 #[derive(Debug)]
 pub(super) struct PastEvent {
-    pub seq: u64,
     pub team: Option<String>,
     pub stranger: bool,
     pub state: State,
@@ -223,8 +222,8 @@ pub(super) trait Events {
     fn insert_dropped(&mut self, seq: u64, mail: MailId, at: Timestamp, reason: &str) -> Done<()>;
     /// The greatest number that an event has.
     fn last_seq(&self) -> Done<Option<u64>>;
-    /// The events with smaller numbers than `seq`, the greatest first.
-    fn events_before(&self, seq: u64, limit: usize) -> Done<Vec<PastEvent>>;
+    /// The last events, the latest first.
+    fn last_events(&self, limit: usize) -> Done<Vec<PastEvent>>;
     /// The events with these numbers, in order.
     fn states(&self, seqs: &Range<u64>) -> Done<Vec<EventState>>;
     /// Those of these events that wait or failed, in order.

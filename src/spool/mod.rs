@@ -57,7 +57,7 @@ use crate::time::signed;
 use allowance::Allowances;
 use change::{Applied, Change, Content, Horizon, Judged, PutRequest, Refused};
 use engine::{Failure, LARGE};
-use keeper::{Keeper, REMOVED};
+use keeper::Keeper;
 use writer::{Busy, Listener, Request, Status};
 
 /// How long a write may take before the disk is said to hang.
@@ -247,7 +247,7 @@ impl Spool {
     ) -> Result<Vec<Queued>, Error> {
         let now = self.clock.now();
         let judged = Judged::new(mail, &story, events, dropped, now);
-        Ok(self.apply_to(mail, Change::Rejudge { mail, judged, now }).await?.queued)
+        Ok(self.apply(Change::Rejudge { mail, judged, now }).await?.queued)
     }
 
     /// Takes those events of `mail` that were not delivered out of the queue. They are kept as dropped
@@ -256,7 +256,7 @@ impl Spool {
     /// # Errors
     /// There is no such mail, or nothing is dropped.
     pub async fn drop(&self, mail: MailId) -> Result<usize, Error> {
-        Ok(self.apply_to(mail, Change::Drop { mail, now: self.clock.now() }).await?.count)
+        Ok(self.apply(Change::Drop { mail, now: self.clock.now() }).await?.count)
     }
 
     /// Puts those events of `mail` that were not delivered into the queue of `team`, to be tried at once; what
@@ -266,7 +266,7 @@ impl Spool {
     /// There is no such mail, or nothing is changed.
     pub async fn retarget(&self, mail: MailId, team: &str) -> Result<Vec<Queued>, Error> {
         let change = Change::Retarget { mail, team: team.to_owned(), now: self.clock.now() };
-        Ok(self.apply_to(mail, change).await?.queued)
+        Ok(self.apply(change).await?.queued)
     }
 
     /// Deletes the mails that were kept for long enough, and gives the space of an emptied spool back to
@@ -300,19 +300,9 @@ impl Spool {
             purged += applied.count;
             next = applied.next;
         }
-        self.forget_removed(horizon.settled).await?;
         self.forget(now, before).await?;
         while self.apply(Change::Shrink).await?.next.is_some() {}
         Ok(purged)
-    }
-
-    /// Forgets how many mails were deleted early of the days before `before`.
-    async fn forget_removed(&self, before: Timestamp) -> Result<(), Error> {
-        let days = self.reader.memos(REMOVED).await?;
-        let kept = before.to_zoned(jiff::tz::TimeZone::UTC).date().to_string();
-        let old = days.into_iter().filter(|(day, _)| *day < kept);
-        let memos: Vec<Memo> = old.map(|(name, _)| Memo { kind: REMOVED, name, value: None }).collect();
-        if memos.is_empty() { Ok(()) } else { self.remember(memos).await }
     }
 
     /// Forgets the incidents that are no longer needed.
@@ -326,7 +316,8 @@ impl Spool {
         loop {
             let old = self.reader.ask(move |store| store.old_incidents(closed, open, FORGET_STEP)).await?;
             let last = old.len() < FORGET_STEP;
-            self.apply(Change::Forget { incidents: old, storms_before: open, now }).await?;
+            self.apply(Change::Forget { incidents: old, storms_before: open, removed_before: closed, now })
+                .await?;
             if last {
                 return Ok(());
             }
@@ -391,24 +382,13 @@ impl Spool {
         }))
     }
 
-    /// The same for a change that is about no mail.
+    /// The same with the errors of what is no put.
     async fn apply(&self, change: Change) -> Result<Applied, Error> {
-        match self.change(change).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(_)) => Err(Error::Full),
-            Err(failure) => Err(failure.into()),
-        }
-    }
-
-    /// The same for a change to `mail`.
-    async fn apply_to(&self, mail: MailId, change: Change) -> Result<Applied, Error> {
-        match self.change(change).await {
-            Ok(Ok(applied)) => Ok(applied),
-            Ok(Err(Refused::NoSuchMail)) => Err(Error::NoSuchMail(mail)),
-            Ok(Err(Refused::NoPlace)) => Err(Error::NoPlace(mail)),
-            Ok(Err(Refused::Full | Refused::IdTaken | Refused::Outdated)) => Err(Error::Full),
-            Err(failure) => Err(failure.into()),
-        }
+        self.change(change).await?.map_err(|refused| match refused {
+            Refused::NoSuchMail(mail) => Error::NoSuchMail(mail),
+            Refused::NoPlace(mail) => Error::NoPlace(mail),
+            Refused::Full | Refused::IdTaken | Refused::Outdated => Error::Full,
+        })
     }
 }
 

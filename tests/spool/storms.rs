@@ -228,3 +228,18 @@ async fn a_storm_is_measured_by_what_the_account_of_its_team_lets_go_also_after_
     assert_eq!(states(&mut site, 100, 200).await, [State::Queued; 200]);
     assert_eq!(site.state(other(300)).await, State::Folded);
 }
+
+#[tokio::test]
+async fn what_is_folded_without_an_external_id_is_told_by_its_digest_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut site = Site::new(folder.path(), stormy());
+    for n in 0..3 {
+        site.put(other(n)).await;
+    }
+    let alone = Event { external_id: None, ..other(3) };
+    assert_eq!(site.state(alone.clone()).await, State::Folded);
+    let storm = site.spool.reader().storms().await.unwrap().remove(0);
+    assert_eq!((storm.folded, storm.open, storm.keyless), (1, 0, 1));
+    let folded = site.spool.reader().folded(storm.id, 0, 3).await.unwrap();
+    assert_eq!(folded.iter().map(|event| &event.title).collect::<Vec<_>>(), [&alone.title]);
+}

@@ -101,12 +101,15 @@ impl Keeper {
         match change {
             Change::Put(put) => self.put(put, change.size()),
             Change::Record(outcomes) => self.record(outcomes),
-            Change::Requeue { seqs, now } => self.requeue(seqs, *now),
+            Change::Requeue { seqs, now } => self.requeue(seqs, *now).map(Ok),
             Change::Rejudge { mail, judged, now } => self.rejudge(*mail, judged, *now),
             Change::Drop { mail, now } => self.drop(*mail, *now),
             Change::Retarget { mail, team, now } => self.retarget(*mail, team, *now),
             Change::Purge { after, horizon } => self.purge(*after, *horizon),
-            Change::Forget { incidents, storms_before, now } => self.forget(incidents, *storms_before, *now),
+            Change::Forget { incidents, storms_before, removed_before, now } => {
+                self.forget_removed(*removed_before)?;
+                self.forget(incidents, *storms_before, *now)
+            }
             Change::Shrink => {
                 let next = self.engine.shrink()?.then_some(0);
                 Ok(Ok(Applied { next, ..Applied::default() }))

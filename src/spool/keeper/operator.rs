@@ -20,10 +20,10 @@ const UNDELIVERED: [State; 2] = [State::Queued, State::Failed];
 
 impl Keeper {
     pub(super) fn rejudge(&mut self, mail: MailId, judged: &Judged, now: Timestamp) -> Answer {
-        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail)) };
+        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail(mail))) };
         let free = self.free(&block)?;
         if judged.numbers() as u64 > free.end - free.start {
-            return Ok(Err(Refused::NoPlace));
+            return Ok(Err(Refused::NoPlace(mail)));
         }
         let from = [State::Queued, State::Failed, State::Counted, State::Muted, State::Folded];
         self.engine.settle(&block, &from, State::Dropped, now, "judged again")?;
@@ -34,7 +34,7 @@ impl Keeper {
     }
 
     pub(super) fn drop(&mut self, mail: MailId, now: Timestamp) -> Answer {
-        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail)) };
+        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail(mail))) };
         let reason = "dropped by an operator";
         let count = self.engine.settle(&block, &UNDELIVERED, State::Dropped, now, reason)?;
         Ok(Ok(Applied { count, ..Applied::default() }))
@@ -42,20 +42,17 @@ impl Keeper {
 
     /// Puts the events of `mail` that were not delivered into the queue of `team`, each once.
     pub(super) fn retarget(&mut self, mail: MailId, team: &str, now: Timestamp) -> Answer {
-        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail)) };
+        let Some(block) = self.engine.block(mail)? else { return Ok(Err(Refused::NoSuchMail(mail))) };
         let events = self.engine.undelivered(&block)?;
         let (own, others): (Vec<Undelivered>, Vec<Undelivered>) =
             events.into_iter().partition(|event| event.queued.team == team);
         let mut free = self.free(&block)?;
         if others.len() as u64 > free.end - free.start {
-            return Ok(Err(Refused::NoPlace));
+            return Ok(Err(Refused::NoPlace(mail)));
         }
         let own_seqs: Vec<u64> = own.iter().map(|event| event.queued.seq).collect();
         let mut filing = Filing::by_operator(mail);
-        match self.requeue(&own_seqs, now)? {
-            Ok(applied) => filing.applied = applied,
-            refused => return Ok(refused),
-        }
+        filing.applied = self.requeue(&own_seqs, now)?;
         let mut payloads: Vec<Arc<str>> = own.into_iter().map(|event| event.queued.payload).collect();
         let reason = format!("sent to team {team} instead");
         for event in others {

@@ -41,7 +41,7 @@ impl Keeper {
         Ok(Ok(applied))
     }
 
-    pub(super) fn requeue(&mut self, seqs: &[u64], now: Timestamp) -> Answer {
+    pub(super) fn requeue(&mut self, seqs: &[u64], now: Timestamp) -> Done<Applied> {
         let mut applied = Applied::default();
         for &seq in seqs {
             let Some(queued) = self.engine.requeue(seq, now)? else { continue };
@@ -52,7 +52,7 @@ impl Keeper {
             }
             applied.queued.push(queued);
         }
-        Ok(Ok(applied))
+        Ok(applied)
     }
 
     /// The incident of an event, if it is of one that is kept.

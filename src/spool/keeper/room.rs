@@ -229,6 +229,14 @@ impl Keeper {
         self.engine.remember(&Memo { kind: REMOVED, name, value: Some((before + 1).into()) })
     }
 
+    /// Forgets how many mails were deleted early of the days before `before`.
+    pub(super) fn forget_removed(&mut self, before: Timestamp) -> Done<()> {
+        let kept = before.to_zoned(TimeZone::UTC).date().to_string();
+        let old = self.store.memos(REMOVED)?.into_iter().filter(|(day, _)| *day < kept);
+        let memos: Vec<Memo> = old.map(|(name, _)| Memo { kind: REMOVED, name, value: None }).collect();
+        self.remember(&memos)
+    }
+
     /// Says that mails are deleted early, once an hour.
     fn tell_removed(&mut self, [strangers, others]: [usize; 2], now: Timestamp) {
         let due = self.room.told.is_none_or(|at| now >= at + SignedDuration::from_hours(1) || now < at);

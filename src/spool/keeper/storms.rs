@@ -6,12 +6,9 @@ use super::Keeper;
 use crate::event::Status;
 use crate::incident::{self, Flood, Storms, Ticket};
 use crate::spool::change::{Applied, NewEvent};
-use crate::spool::engine::{Done, PastEvent};
+use crate::spool::engine::Done;
 use crate::spool::entry::State;
 use crate::spool::storm::{Storm, Told};
-
-/// Events that are read at a time.
-const STEP: usize = 256;
 
 impl Keeper {
     /// The storms that are on.
@@ -27,25 +24,11 @@ impl Keeper {
     /// Recalls the pages of the last minute before the last event, which count for the next storm. Those that an operator
     /// dropped have not paged.
     pub(super) fn recall_pages(&mut self) -> Done<()> {
-        let mut events = Vec::new();
-        let mut since = None;
-        while events.len() < incident::MOST_COUNTED {
-            let before = events.last().map_or(i64::MAX.unsigned_abs(), |event: &PastEvent| event.seq);
-            let step = self.engine.events_before(before, STEP)?;
-            let last = step.len() < STEP;
-            if let Some(event) = step.first() {
-                since.get_or_insert(
-                    event.queued_at.checked_sub(incident::STORM_WINDOW).unwrap_or(Timestamp::MIN),
-                );
-            }
-            let found = events.len() + step.len();
-            events.extend(step.into_iter().take_while(|event| Some(event.queued_at) >= since));
-            if last || events.len() < found {
-                break;
-            }
-        }
+        let events = self.engine.last_events(incident::MOST_COUNTED)?;
+        let since = events.first().and_then(|last| last.queued_at.checked_sub(incident::STORM_WINDOW).ok());
+        let recent = events.iter().take_while(|event| Some(event.queued_at) >= since).collect::<Vec<_>>();
         let paged = [State::Queued, State::Failed, State::Delivered, State::Folded];
-        for event in events.iter().rev().filter(|event| paged.contains(&event.state)) {
+        for event in recent.into_iter().rev().filter(|event| paged.contains(&event.state)) {
             if let (Some(team), Some(source)) = (&event.team, &event.source) {
                 self.storms.recall((team, event.stranger), source, event.queued_at);
             }

@@ -72,17 +72,15 @@ impl Events for Sqlite {
         Ok(last.map(i64::cast_unsigned))
     }
 
-    fn events_before(&self, seq: u64, limit: usize) -> Done<Vec<PastEvent>> {
-        let sql = "SELECT seq, team, stranger, state, source, queued_at FROM event WHERE seq < ?1 \
-                   ORDER BY seq DESC LIMIT ?2";
-        Ok(all(&self.db, sql, params![key(seq), limit as i64], |row| {
+    fn last_events(&self, limit: usize) -> Done<Vec<PastEvent>> {
+        let sql = "SELECT team, stranger, state, source, queued_at FROM event ORDER BY seq DESC LIMIT ?1";
+        Ok(all(&self.db, sql, [limit as i64], |row| {
             Ok(PastEvent {
-                seq: number(row, 0)?,
-                team: text(row, 1)?,
-                stranger: row.get(2)?,
-                state: state(row, 3)?,
-                source: text(row, 4)?,
-                queued_at: time(row, 5)?,
+                team: text(row, 0)?,
+                stranger: row.get(1)?,
+                state: state(row, 2)?,
+                source: text(row, 3)?,
+                queued_at: time(row, 4)?,
             })
         })?)
     }

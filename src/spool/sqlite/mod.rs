@@ -376,7 +376,7 @@ impl Engine for Sqlite {
         if let Err(error) = self.ground.put_log_aside() {
             tracing::warn!(%error, "the -wal file of the spool that was taken away cannot be put aside");
         }
-        Ok(format!("what is undelivered, mails: {}, is saved in {}", saved.mails, saved.path.display()))
+        Ok(saved)
     }
 
     fn close(&mut self) {

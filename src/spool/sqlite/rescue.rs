@@ -25,38 +25,29 @@ const NAME: (&str, &str) = ("smtp2signl4-rescue-", ".db");
 /// The mails that are not done.
 const UNDONE: &str = "SELECT mail FROM main.event WHERE state NOT IN ('delivered', 'dropped', 'counted')";
 
-/// A rescue file that was written or taken in.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Rescue {
-    /// Where it is, or was.
-    pub path: PathBuf,
-    /// How many mails it has, or of how many something new was in it.
-    pub mails: usize,
-}
-
 type Told<T> = Result<T, String>;
 
 fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
 
-/// Writes what of `db` is undelivered to the first of `folders` that takes it. `spool` is the folder of the spool, and
-/// `files` its large contents, as far as they are there.
+/// Writes what of `db` is undelivered to the first of `folders` that takes it: what was done, in words. `spool` is the
+/// folder of the spool, and `files` its large contents, as far as they are there.
 ///
 /// # Errors
 /// Why none took it, in words.
-pub(super) fn write(db: &Connection, files: &Files, spool: &Path, folders: &[PathBuf]) -> Told<Rescue> {
+pub(super) fn write(db: &Connection, files: &Files, spool: &Path, folders: &[PathBuf]) -> Told<String> {
     let mut problems = String::new();
     for folder in folders {
         match write_to(db, files, spool, folder) {
-            Ok(rescue) => return Ok(rescue),
+            Ok(saved) => return Ok(saved),
             Err(problem) => _ = write!(problems, "; {}: {problem}", folder.display()),
         }
     }
     Err(format!("nothing could be saved{problems}"))
 }
 
-fn write_to(db: &Connection, files: &Files, spool: &Path, folder: &Path) -> Told<Rescue> {
+fn write_to(db: &Connection, files: &Files, spool: &Path, folder: &Path) -> Told<String> {
     let mut random = [0; 16];
     SystemRandom::new().fill(&mut random).map_err(|_| "no random numbers".to_owned())?;
     let name = random.iter().fold(String::new(), |name, byte| format!("{name}{byte:02x}"));
@@ -68,14 +59,11 @@ fn write_to(db: &Connection, files: &Files, spool: &Path, folder: &Path) -> Told
         fs::rename(&part, &path).and_then(|()| sync_folder(folder)).map_err(told)?;
         Ok(mails)
     });
-    match written {
-        Ok(mails) => Ok(Rescue { path, mails }),
-        Err(problem) => {
-            // An unfinished file is of no use.
-            let _ = fs::remove_file(&part);
-            Err(problem)
-        }
+    if written.is_err() {
+        // An unfinished file is of no use.
+        let _ = fs::remove_file(&part);
     }
+    written.map(|mails| format!("what is undelivered, mails: {mails}, is saved in {}", path.display()))
 }
 
 fn copy_out(db: &Connection, files: &Files, spool: &Path, part: &Path) -> rusqlite::Result<usize> {
@@ -140,8 +128,7 @@ fn tables(db: &Connection, name: &str) -> rusqlite::Result<Vec<String>> {
 
 /// Takes in the rescue files of the spool in `spool` that lie in `folders`, and removes them once they are in `db`. One
 /// that cannot be taken in stays where it is.
-pub(super) fn take_in(db: &Connection, spool: &Path, folders: &[PathBuf]) -> Vec<Rescue> {
-    let mut taken = Vec::new();
+pub(super) fn take_in(db: &Connection, spool: &Path, folders: &[PathBuf]) {
     for path in folders.iter().flat_map(|folder| found(folder)) {
         match own(&path, spool).and_then(|()| take(db, spool, &path)) {
             Ok(None) => {}
@@ -150,14 +137,12 @@ pub(super) fn take_in(db: &Connection, spool: &Path, folders: &[PathBuf]) -> Vec
                     tracing::warn!(file = %path.display(), %error, "a rescue file that was taken in cannot be removed");
                 }
                 tracing::warn!(file = %path.display(), mails, "took in what was saved when the spool was taken away");
-                taken.push(Rescue { path, mails });
             }
             Err(problem) => {
                 tracing::error!(file = %path.display(), problem, "a rescue file is not taken in; it stays where it is");
             }
         }
     }
-    taken
 }
 
 /// The rescue files in `folder`, in the order of their time.

@@ -40,7 +40,7 @@ const ALONE: &str = "SELECT rank, seq FROM event INDEXED BY event_lane \
      ORDER BY rank, seq LIMIT ?4";
 
 /// The most urgent event of an incident: its rank, its number and the incident.
-type Place = (i64, i64, Option<i64>);
+type Position = (i64, i64, Option<i64>);
 
 /// The incidents of `team` behind `after`, a rank and a number, by their most urgent events.
 pub(super) fn urgent(
@@ -52,14 +52,14 @@ pub(super) fn urgent(
     // All that is asked is asked of one moment.
     let moment = db.unchecked_transaction()?;
     let question = Question { db: &moment, team, after: (i64::from(after.0), key(after.1)), limit };
-    let places = match question.walk(VAIN)? {
-        Some(places) => places,
+    let positions = match question.walk(VAIN)? {
+        Some(positions) => positions,
         None => match question.go_through()? {
-            Some(places) => places,
+            Some(positions) => positions,
             None => question.walk(usize::MAX)?.unwrap_or_default(),
         },
     };
-    places.into_iter().map(|place| question.head(place)).collect()
+    positions.into_iter().map(|position| question.head(position)).collect()
 }
 
 struct Question<'a> {
@@ -71,7 +71,7 @@ struct Question<'a> {
 
 impl Question<'_> {
     /// Walks the queue. None if it passes more than `vain` events of incidents that it has met.
-    fn walk(&self, vain: usize) -> rusqlite::Result<Option<Vec<Place>>> {
+    fn walk(&self, vain: usize) -> rusqlite::Result<Option<Vec<Position>>> {
         let mut statement = self.db.prepare_cached(WALK)?;
         let mut rows = statement.query(params![self.team, self.after.0, self.after.1])?;
         let (mut found, mut met, mut passed) = (Vec::new(), HashSet::new(), 0);
@@ -99,10 +99,11 @@ impl Question<'_> {
     }
 
     /// Goes through the incidents. None if they are too many.
-    fn go_through(&self) -> rusqlite::Result<Option<Vec<Place>>> {
+    fn go_through(&self) -> rusqlite::Result<Option<Vec<Position>>> {
         let limit = i64::try_from(self.limit).unwrap_or(i64::MAX);
         let values = params![self.team, self.after.0, self.after.1, limit];
-        let mut found: Vec<Place> = all(self.db, ALONE, values, |row| Ok((row.get(0)?, row.get(1)?, None)))?;
+        let mut found: Vec<Position> =
+            all(self.db, ALONE, values, |row| Ok((row.get(0)?, row.get(1)?, None)))?;
         let mut next = self.db.prepare_cached(NEXT)?;
         let mut incident = Some(i64::MIN);
         for _ in 0..INCIDENTS {
@@ -125,8 +126,8 @@ impl Question<'_> {
         one(self.db, WORST, params![self.team, id], |row| Ok((row.get(0)?, row.get(1)?)))
     }
 
-    /// The event that must go first for the one at that place to go.
-    fn head(&self, (rank, seq, id): Place) -> rusqlite::Result<Urgent> {
+    /// The event that must go first for the one at that position to go.
+    fn head(&self, (rank, seq, id): Position) -> rusqlite::Result<Urgent> {
         let mut first = seq;
         if let Some(id) = id {
             let mut oldest = self.db.prepare_cached(OLDEST)?;

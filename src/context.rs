@@ -5,13 +5,16 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, RwLock};
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use crate::clock::Clock;
 use crate::config::Routes;
 use crate::delivery::Delivery;
+use crate::diagnostic::Diagnostic;
 use crate::mail::MailId;
 use crate::rules::RuleSet;
 use crate::spool::{PutError, Spool};
+use crate::time::in_zone;
 
 /// What the parts of a gateway share. Cheap to clone.
 #[derive(Clone)]
@@ -26,6 +29,8 @@ pub struct Context {
     pub teams: Arc<Routes>,
     /// The rules in force.
     pub rules: Arc<InForce<RuleSet>>,
+    /// What is wrong with the config and the rules on disk, while the last good ones are in force.
+    pub on_disk: Arc<InForce<Option<Broken>>>,
     /// The part of the next id that tells mails of one millisecond apart.
     salt: Arc<AtomicU16>,
 }
@@ -40,6 +45,7 @@ impl Context {
             clock,
             teams: Arc::new(teams),
             rules: Arc::new(InForce::new(rules)),
+            on_disk: Arc::new(InForce::new(Arc::new(None))),
             salt: Arc::new(AtomicU16::new(salt)),
         }
     }
@@ -48,6 +54,17 @@ impl Context {
     #[must_use]
     pub fn delivering(self, delivery: Delivery) -> Self {
         Self { delivery: Some(delivery), ..self }
+    }
+
+    /// Notes what is wrong with the config and the rules on disk: nothing, if there are no `problems`.
+    pub fn found_on_disk(&self, problems: &[Diagnostic]) {
+        let since = self.on_disk.get().as_ref().as_ref().map_or_else(|| self.now(), |broken| broken.since);
+        let first = problems.first().map(|first| Broken {
+            since,
+            errors: problems.len(),
+            first: format!("{}:{}:{}: {}", first.path, first.line, first.column, first.message),
+        });
+        self.on_disk.replace(Arc::new(first));
     }
 
     /// The time now.
@@ -71,6 +88,29 @@ impl Context {
                 kept => return Ok((id, kept?)),
             }
         }
+    }
+}
+
+/// A config or rules on disk that cannot be put in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// Since when that is known.
+    pub since: Timestamp,
+    /// How many errors there are.
+    pub errors: usize,
+    /// The first one and its place, in a line.
+    pub first: String,
+}
+
+impl Broken {
+    /// What it means, in words for an operator.
+    pub fn told(&self, zone: &TimeZone) -> String {
+        let Self { since, errors, first } = self;
+        let errors = if *errors == 1 { "1 error".to_owned() } else { format!("{errors} errors") };
+        format!(
+            "the config or the rules on disk are broken since {} ({errors}, {first}): the last good ones are in force",
+            in_zone(*since, zone)
+        )
     }
 }
 

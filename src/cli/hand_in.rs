@@ -223,6 +223,12 @@ fn hand_in(config: &Config, request: Request, content: bytes::Bytes, manner: Man
             eprintln!("smtp2signl4: {problem}");
             Exit::Temporary
         }
-        Ok(Reply::Changed { .. } | Reply::Mutes { .. } | Reply::Status { .. }) => Exit::Done,
+        Ok(
+            Reply::Changed { .. }
+            | Reply::Mutes { .. }
+            | Reply::Status { .. }
+            | Reply::Reloaded { .. }
+            | Reply::Broken { .. },
+        ) => Exit::Done,
     }
 }

@@ -13,6 +13,7 @@ mod pairs;
 mod passwd;
 mod progress;
 mod queue;
+mod reload;
 mod rules;
 mod run;
 mod sendmail;
@@ -59,12 +60,19 @@ enum Command {
   SIGNL4_TEAM_SECRET=... smtp2signl4 run       without any config: listens on 127.0.0.1:2525
   smtp2signl4 run --config gateway.toml
 
-SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew.")]
+SIGTERM and SIGINT end it in order; SIGHUP loads the rules anew, as `smtp2signl4 reload` does. A start with a broken
+config or broken rules uses the last good ones, and says so.")]
     Run,
     /// See it work: the real gateway, sample mails and a stand-in for SIGNL4, all on this machine
     Demo(demo::Arguments),
     /// Look over config and rules as the service would, and tell every error with its place
     Check(check::Arguments),
+    /// Have the running service put new rules in force, and wait until it has
+    #[command(after_help = "Example:
+  smtp2signl4 reload
+
+It fails with every error of config and rules, each with its place; what was in force stays in force then.")]
+    Reload,
     /// Show what would become of a mail, and why, without sending anything
     Explain(explain::Arguments),
     /// Queue a mail from standard input, as sendmail would
@@ -108,6 +116,7 @@ pub fn main() -> ExitCode {
         Command::Run => run::run(&site),
         Command::Demo(arguments) => demo::demo(&arguments),
         Command::Check(arguments) => check::check(&site, &arguments),
+        Command::Reload => reload::reload(&site),
         Command::Explain(arguments) => explain::explain(&site, &arguments),
         Command::Submit(arguments) => sendmail::submit(&site, arguments),
         Command::Send(arguments) => hand_in::send(&site, arguments),

@@ -370,6 +370,8 @@ pub(super) async fn change(config: &Config, request: Request, done: &str) -> Res
         | Reply::Delivered { .. }
         | Reply::Waiting { .. }
         | Reply::Kept { .. }
-        | Reply::Status { .. } => Err("the service answered another question".to_owned()),
+        | Reply::Status { .. }
+        | Reply::Reloaded { .. }
+        | Reply::Broken { .. } => Err("the service answered another question".to_owned()),
     }
 }

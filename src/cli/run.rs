@@ -9,8 +9,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{Config, Format, Level, Log};
-use crate::gateway::{End, Failure, Gateway};
+use crate::config::{self, Config, Format, Level, Log};
+use crate::diagnostic::Diagnostic;
+use crate::gateway::{self, End, Failure, Gateway};
+use crate::operator::Reply;
 use crate::smtp::Inherited;
 use crate::spool::OpenError;
 use crate::watch::notify;
@@ -22,8 +24,8 @@ const LAST_MOMENT: Duration = Duration::from_secs(1);
 
 /// Runs until a signal says otherwise.
 pub(super) fn run(site: &Site) -> Exit {
-    let mut config = match site.config() {
-        Ok(config) => config,
+    let (mut config, broken) = match config(site) {
+        Ok(found) => found,
         Err(exit) => return exit,
     };
     start_log(config.log);
@@ -46,7 +48,7 @@ pub(super) fn run(site: &Site) -> Exit {
         let [mut terminate, mut interrupt, mut hangup] =
             [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()].map(listen);
         let clock = Arc::new(clock::System);
-        let gateway = match Gateway::start_with(&config, &site.environment, clock, inherited).await {
+        let gateway = match Gateway::start_with(&config, &site.environment, clock, inherited, broken).await {
             Ok(gateway) => gateway,
             Err(failure) => return refuse(&failure),
         };
@@ -58,7 +60,13 @@ pub(super) fn run(site: &Site) -> Exit {
             tokio::select! {
                 _ = terminate.recv() => break Exit::Done,
                 _ = interrupt.recv() => break Exit::Done,
-                _ = hangup.recv() => reload(site, &config, &gateway),
+                _ = hangup.recv() => {
+                    reload(site, &config, &gateway).await;
+                }
+                answer = gateway.asked_to_reload() => {
+                    // A client that has gone away finds the answer in the log.
+                    let _ = answer.send(reload(site, &config, &gateway).await);
+                }
                 end = gateway.broke() => {
                     notify(&site.environment, "STOPPING=1");
                     match end {
@@ -86,6 +94,21 @@ pub(super) fn run(site: &Site) -> Exit {
     exit
 }
 
+/// The config, and what is wrong with the file if it is broken and the last good one stands in its place.
+fn config(site: &Site) -> Result<(Config, Vec<Diagnostic>), Exit> {
+    match config::examine(site.path.as_deref()) {
+        (Some(config), problems) if problems.is_empty() => Ok((config, problems)),
+        (found, problems) => {
+            let last_good =
+                gateway::last_good_config(site.path.as_deref(), found.as_ref(), &site.environment);
+            match runtime().block_on(last_good) {
+                Some(config) => Ok((config, problems)),
+                None => Err(tell_all(&problems)),
+            }
+        }
+    }
+}
+
 /// For tests, in builds for them: `SMTP2SIGNL4_BREAK=TASK=FILE` makes a task panic as soon as the file is there.
 fn break_on_demand(site: &Site, gateway: &Gateway) {
     let Some((task, file)) =
@@ -107,24 +130,21 @@ fn listen(kind: SignalKind) -> Signal {
 }
 
 /// Puts in force what can be while the service runs, and names the settings that count from the next start.
-fn reload(site: &Site, started_with: &Config, gateway: &Gateway) {
+async fn reload(site: &Site, started_with: &Config, gateway: &Gateway) -> Reply {
     notify(&site.environment, "RELOADING=1");
-    let loaded = crate::config::load(site.path.as_deref());
-    match loaded.and_then(|config| gateway.reload(&config).map(|()| config.needing_a_restart(started_with))) {
-        Ok(pending) => {
+    let reply = match gateway.reload(config::load(site.path.as_deref())).await {
+        Ok(config) => {
             info!("new rules, maintenance windows, notices and checks of senders are in force");
-            for setting in pending {
+            let pending = config.needing_a_restart(started_with);
+            for setting in &pending {
                 warn!(setting, "this setting has changed and needs a restart: the old one stays in force");
             }
+            Reply::Reloaded { pending }
         }
-        Err(problems) => {
-            for problem in &problems {
-                error!("{problem}");
-            }
-            error!(errors = problems.len(), "the old rules stay in force, and all other settings");
-        }
-    }
+        Err(problems) => Reply::Broken { problems: problems.iter().map(ToString::to_string).collect() },
+    };
     notify(&site.environment, "READY=1");
+    reply
 }
 
 fn refuse(failure: &Failure) -> Exit {

@@ -3,7 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::document::Table;
+use crate::spool;
 use crate::unix::{GROUPS, group_id};
+
+/// The name of the socket in the folder of the spool.
+const SOCKET: &str = "control";
 
 /// The socket of a running service.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +20,12 @@ pub struct Control {
     pub group: Option<u32>,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        Self::at(spool::Config::default().path.join(SOCKET))
+    }
+}
+
 impl Control {
     /// The socket at `socket`, for the service's own user and root.
     pub fn at(socket: PathBuf) -> Self {
@@ -25,7 +35,7 @@ impl Control {
     /// Reads the section. Without `socket` it is in the folder of the spool.
     pub(super) fn read(table: &mut Table<'_>, folder: &Path, spool: &Path) -> Self {
         let socket = table.string("socket").map(|socket| folder.join(socket.value));
-        let mut control = Self::at(socket.unwrap_or_else(|| spool.join("control")));
+        let mut control = Self::at(socket.unwrap_or_else(|| spool.join(SOCKET)));
         if let Some(mode) = table.string("mode") {
             match u32::from_str_radix(&mode.value, 8) {
                 Ok(bits) if bits <= 0o777 && bits & 0o600 == 0o600 => control.mode = bits,

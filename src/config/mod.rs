@@ -259,6 +259,14 @@ impl Config {
         changes::pending(&started_with.written.0, &self.written.0)
     }
 
+    /// The text of the file; none if there is a secret in it, as a proxy's address may have.
+    pub fn text_without_secrets(&self) -> Option<&str> {
+        let text = &*self.written.0.text;
+        let table: toml::Table = text.parse().ok()?;
+        let proxy = table.get("signl4").and_then(|signl4| signl4.get("proxy")).and_then(toml::Value::as_str);
+        (!proxy.is_some_and(|proxy| proxy.contains('@'))).then_some(text)
+    }
+
     /// What is wrong with the way to SIGNL4: a CA file or a proxy of which no client can be made.
     pub fn connection_problem(&self) -> Option<Diagnostic> {
         let problem = delivery::verify(&self.connection, &self.url).err()?;

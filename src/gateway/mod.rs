@@ -1,6 +1,7 @@
 //! The gateway: starts the parts and stops them. It opens the spool, starts delivery, listens, and ends in the
 //! opposite order, so that what was accepted is kept and what was posted is noted.
 
+mod last_good;
 mod poison;
 mod rulebook;
 
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Mutex, Notify, mpsc, oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, error, info, warn};
 
@@ -18,9 +19,9 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Environment, Notices, Routes};
 use crate::context::Context;
 use crate::delivery::{Delivery, Pinger, Plan, SetupError, Target};
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Source};
 use crate::intake::{Edge, Intake};
-use crate::operator::server;
+use crate::operator::{Reply, server};
 use crate::smtp::strangers::Strangers;
 use crate::smtp::{Credentials, Inherited, Listener};
 use crate::spool::{self, OpenError, Spool};
@@ -30,6 +31,8 @@ use crate::watch::health::heartbeat::{self, HealthCheck};
 use crate::watch::health::{LocalEndpoint, Vitals, disk, watchdog};
 use crate::watch::{Lookout, lookout, notices, storm};
 
+pub use last_good::config as last_good_config;
+use rulebook::load_rules_and_sources;
 pub use rulebook::{check_rules, example_mail, load_rules, load_unproven, read_sources};
 
 /// How often mails that were kept long enough are looked for.
@@ -96,6 +99,7 @@ pub struct Gateway {
     control: tokio::task::JoinHandle<()>,
     delivery: Delivery,
     spool: Spool,
+    asked_to_reload: Mutex<mpsc::Receiver<oneshot::Sender<Reply>>>,
 }
 
 impl Gateway {
@@ -108,10 +112,11 @@ impl Gateway {
         environment: &Environment,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
-        Self::start_with(config, environment, clock, Inherited::default()).await
+        Self::start_with(config, environment, clock, Inherited::default(), Vec::new()).await
     }
 
-    /// The same with the sockets that systemd handed over.
+    /// The same with the sockets that systemd handed over. If the config is the last good one, as that on disk is
+    /// broken, `broken` says what is wrong with the latter.
     ///
     /// # Errors
     /// The config, the spool or a socket does not allow it.
@@ -120,16 +125,11 @@ impl Gateway {
         environment: &Environment,
         clock: Arc<dyn Clock>,
         inherited: Inherited,
+        mut broken: Vec<Diagnostic>,
     ) -> Result<Self, Failure> {
         let mut problems = config.secret_problems(environment);
         problems.extend(config.connection_problem());
-        let rules = match load_rules(config) {
-            Ok(rules) => Some(Arc::new(rules)),
-            Err(found) => {
-                problems.extend(found);
-                None
-            }
-        };
+        let loaded = load_rules_and_sources(config);
         let credentials = match Credentials::load(&config.smtp) {
             Ok(credentials) => Some(credentials),
             Err(found) => {
@@ -137,10 +137,27 @@ impl Gateway {
                 None
             }
         };
-        let (Some(rules), Some(credentials), true) = (rules, credentials, problems.is_empty()) else {
+        let (Some(credentials), true) = (credentials, problems.is_empty()) else {
+            problems.extend(loaded.err().unwrap_or_default());
             return Err(Failure::Config(problems));
         };
         let spool = Spool::open(&config.spool, Arc::clone(&clock)).map_err(Failure::Spool)?;
+        let (rules, sources) = match loaded {
+            Ok((rules, sources)) => (rules, sources),
+            Err(found) => match last_good::rules(&spool, config).await {
+                Some(rules) => {
+                    broken.extend(found);
+                    (rules, Vec::new())
+                }
+                None => {
+                    spool.close().await;
+                    return Err(Failure::Config(found));
+                }
+            },
+        };
+        if broken.is_empty() {
+            last_good::keep(&spool, config, &sources).await;
+        }
         // Without a plan in the config, the last known one holds, and SIGNL4's headers update it.
         if config.delivery.plan != Plan::Auto
             && let Some(burst) = config.delivery.plan.burst()
@@ -172,8 +189,9 @@ impl Gateway {
         let (tell_failed, failed) = mpsc::unbounded_channel();
         connect(&spool, &delivery, &storms, tell_failed, &supervisor);
         let (teams, salt) = (Routes::new(&config.teams), fastrand::u16(..));
-        let context = Context::new(spool.clone(), Arc::clone(&clock), teams, rules, salt);
+        let context = Context::new(spool.clone(), Arc::clone(&clock), teams, Arc::new(rules), salt);
         let context = context.delivering(delivery.clone());
+        tell_broken(&context, &broken);
         // Those that were on go on where storms are no longer folded, until they are told to the end.
         let storm = config.spool.incidents.storm.clone().unwrap_or_default();
         supervisor.spawn("storms", storm::tell(context.clone(), storm, storms));
@@ -208,7 +226,9 @@ impl Gateway {
         let edge = Arc::new(Edge::new(Arc::clone(&intake), checker(config)).bounding(strangers));
         let smtp =
             supervisor.spawn_draining("listener", listener.run(Arc::clone(&edge), clock, stop.clone()));
-        let serve = server::serve(control, access, Arc::clone(&intake), config.smtp.max_message_size);
+        let (reloads, asked_to_reload) = mpsc::channel(1);
+        let serve =
+            server::serve(control, access, Arc::clone(&intake), reloads, config.smtp.max_message_size);
         let control = supervisor.spawn("control socket", serve);
         Ok(Self {
             addresses,
@@ -222,6 +242,7 @@ impl Gateway {
             control,
             delivery,
             spool,
+            asked_to_reload: Mutex::new(asked_to_reload),
         })
     }
 
@@ -235,14 +256,32 @@ impl Gateway {
         &self.intake
     }
 
-    /// Puts the rules, the maintenance windows, the notices and the checks of senders of `config` in force.
-    /// Certificates and users are looked at as well; what is wrong with them is logged.
+    /// Puts the rules, the maintenance windows, the notices and the checks of senders of the config that was `loaded` in
+    /// force. Certificates and users are looked at as well; what is wrong with them is logged.
     ///
     /// # Errors
-    /// What is wrong with the rules; then everything stays as it was.
-    pub fn reload(&self, config: &Config) -> Result<(), Vec<Diagnostic>> {
+    /// What is wrong with the config or the rules; then everything stays as it was.
+    pub async fn reload(&self, loaded: Result<Config, Vec<Diagnostic>>) -> Result<Config, Vec<Diagnostic>> {
+        let context = self.intake.context();
+        let adopted = loaded.and_then(|config| self.adopt(&config).map(|sources| (config, sources)));
+        match adopted {
+            Ok((config, sources)) => {
+                context.found_on_disk(&[]);
+                last_good::keep(&self.spool, &config, &sources).await;
+                Ok(config)
+            }
+            Err(problems) => {
+                tell_broken(context, &problems);
+                Err(problems)
+            }
+        }
+    }
+
+    /// Puts `config` in force; the site's rule files that are in force then.
+    fn adopt(&self, config: &Config) -> Result<Vec<Source>, Vec<Diagnostic>> {
         self.credentials.look();
-        self.intake.context().rules.replace(Arc::new(load_rules(config)?));
+        let (rules, sources) = load_rules_and_sources(config)?;
+        self.intake.context().rules.replace(Arc::new(rules));
         self.edge.checker.replace(Arc::new(checker(config)));
         self.intake.lookout().mutes.replace_windows(config.maintenance.clone());
         self.intake.lookout().wake();
@@ -252,7 +291,16 @@ impl Gateway {
             notices.team.clone_from(&self.notices.borrow().team);
         }
         self.notices.send_replace(notices);
-        Ok(())
+        Ok(sources)
+    }
+
+    /// Returns when an operator asks for a reload by the control socket, with where the answer goes.
+    pub async fn asked_to_reload(&self) -> oneshot::Sender<Reply> {
+        match self.asked_to_reload.lock().await.recv().await {
+            Some(answer) => answer,
+            // The socket is no longer served.
+            None => std::future::pending().await,
+        }
     }
 
     /// Returns when the service cannot go on, and says why. Nothing is acknowledged from then on.
@@ -295,6 +343,17 @@ impl Gateway {
         self.delivery.ended().await;
         poison::forget(&self.spool).await;
         self.spool.close().await;
+    }
+}
+
+/// Says aloud what is wrong with the config and the rules on disk, if there is anything.
+fn tell_broken(context: &Context, problems: &[Diagnostic]) {
+    context.found_on_disk(problems);
+    for problem in problems {
+        error!("{problem}");
+    }
+    if !problems.is_empty() {
+        error!(errors = problems.len(), "the last good rules stay in force, and all other settings");
     }
 }
 

@@ -24,6 +24,11 @@ const EXAMPLE_LIMIT: u64 = 64 << 20;
 /// # Errors
 /// Everything that is wrong with them, each with its place; examples that fail if nothing else is wrong.
 pub fn load_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
+    load_within(config, PATIENCE).map(|(rules, _)| rules)
+}
+
+/// The same with the site's own rule files.
+pub(super) fn load_rules_and_sources(config: &Config) -> Result<(RuleSet, Vec<Source>), Vec<Diagnostic>> {
     load_within(config, PATIENCE)
 }
 
@@ -32,11 +37,19 @@ pub fn load_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
 /// # Errors
 /// As those of [`load_rules`].
 pub fn check_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
-    load_within(config, Duration::MAX)
+    load_within(config, Duration::MAX).map(|(rules, _)| rules)
 }
 
-fn load_within(config: &Config, patience: Duration) -> Result<RuleSet, Vec<Diagnostic>> {
-    let rules = load_unproven(config, None)?;
+fn load_within(config: &Config, patience: Duration) -> Result<(RuleSet, Vec<Source>), Vec<Diagnostic>> {
+    let (own, mut unreadable) = read_all(&config.rules.paths);
+    let rules = match load_sources(config, own.clone()) {
+        Ok(rules) if unreadable.is_empty() => rules,
+        Ok(_) => return Err(unreadable),
+        Err(found) => {
+            unreadable.extend(found);
+            return Err(unreadable);
+        }
+    };
     let start = Instant::now();
     let mut problems = Vec::new();
     for example in rules.examples().filter(|example| !example.is_shipped()) {
@@ -53,7 +66,29 @@ fn load_within(config: &Config, patience: Duration) -> Result<RuleSet, Vec<Diagn
             Err(error) => problems.push(example.unreadable(&error.to_string())),
         }
     }
-    if problems.is_empty() { Ok(rules) } else { Err(problems) }
+    if problems.is_empty() { Ok((rules, own)) } else { Err(problems) }
+}
+
+/// Loads the shipped rules and these of the site, without running any example.
+///
+/// # Errors
+/// Everything that is wrong with them, each with its place.
+pub(super) fn load_sources(config: &Config, own: Vec<Source>) -> Result<RuleSet, Vec<Diagnostic>> {
+    let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
+    sources.extend(own);
+    RuleSet::load(&sources, config.site())
+}
+
+/// The rule files at `paths`, and what of them cannot be read.
+fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<Diagnostic>) {
+    let (mut found, mut problems) = (Vec::new(), Vec::new());
+    for path in paths {
+        match read_sources(path) {
+            Ok(sources) => found.extend(sources),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    (found, problems)
 }
 
 /// Loads the rules without running their examples: the shipped ones, and those at `paths` or, where none
@@ -65,13 +100,8 @@ fn load_within(config: &Config, patience: Duration) -> Result<RuleSet, Vec<Diagn
 /// Everything that is wrong with them, each with its place.
 pub fn load_unproven(config: &Config, paths: Option<&[PathBuf]>) -> Result<RuleSet, Vec<Diagnostic>> {
     let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
-    let mut problems = Vec::new();
-    for path in paths.unwrap_or(&config.rules.paths) {
-        match read_sources(path) {
-            Ok(found) => found.into_iter().for_each(|source| add(&mut sources, source, paths.is_some())),
-            Err(problem) => problems.push(problem),
-        }
-    }
+    let (found, mut problems) = read_all(paths.unwrap_or(&config.rules.paths));
+    found.into_iter().for_each(|source| add(&mut sources, source, paths.is_some()));
     match RuleSet::load(&sources, config.site()) {
         Ok(rules) if problems.is_empty() => Ok(rules),
         Ok(_) => Err(problems),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::tz::TimeZone;
 use tracing::info;
 
 use crate::context::Context;
@@ -88,6 +89,7 @@ async fn answer(intake: &Arc<Intake>, request: &Request, content: Bytes) -> Resu
         }
         Request::EndMute { id } => end_mutes(intake, id.as_deref()).await?,
         Request::Status => status(context).await,
+        Request::Reload => Reply::Refused("no service runs that could reload".to_owned()),
     };
     Ok(Performed::Answered(reply))
 }
@@ -105,7 +107,7 @@ fn log(request: &Request, performed: &Performed, operator: &Operator) {
     };
     let (mut team, mut rejudge, mut mute) = (None, None, None);
     match request {
-        Request::Submit { .. } | Request::Status => return,
+        Request::Submit { .. } | Request::Status | Request::Reload => return,
         Request::Send { event, .. } => team = Some(&event.team),
         Request::Retry { rejudge: anew, .. } => rejudge = Some(*anew),
         Request::Retarget { team: other, .. } => team = Some(other),
@@ -263,7 +265,8 @@ async fn end_mutes(intake: &Intake, id: Option<&str>) -> Result<Reply, Reply> {
 
 async fn status(context: &Context) -> Reply {
     let disk = context.spool.stalled().map(disk::told);
-    let Some(delivery) = &context.delivery else { return Reply::Status { teams: Vec::new(), disk } };
+    let config = context.on_disk.get().as_ref().as_ref().map(|broken| broken.told(&TimeZone::system()));
+    let Some(delivery) = &context.delivery else { return Reply::Status { teams: Vec::new(), disk, config } };
     let one = |status: delivery::Status| {
         let state = match status.state {
             State::Held => "held",
@@ -278,7 +281,7 @@ async fn status(context: &Context) -> Reply {
         let (since, until) = status.starved.map(|starved| (starved.since, starved.until)).unzip();
         TeamStatus { team: status.team, state: state.to_owned(), reason: status.reason, since, until }
     };
-    Reply::Status { teams: delivery.status().await.into_iter().map(one).collect(), disk }
+    Reply::Status { teams: delivery.status().await.into_iter().map(one).collect(), disk, config }
 }
 
 impl From<PutError> for Reply {

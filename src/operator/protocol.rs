@@ -55,6 +55,8 @@ pub enum Request {
     },
     /// Tells how delivery stands with each team.
     Status,
+    /// Puts what is new in the config and the rules in force.
+    Reload,
     /// Gives up on a mail's events that were not delivered.
     Drop {
         /// The mail.
@@ -124,6 +126,19 @@ pub enum Reply {
         teams: Vec<TeamStatus>,
         /// With the disk, if it does not answer.
         disk: Option<String>,
+        /// With the config and the rules on disk, if they are broken.
+        #[serde(default)]
+        config: Option<String>,
+    },
+    /// What is new is in force.
+    Reloaded {
+        /// The settings that have changed and need a restart.
+        pending: Vec<String>,
+    },
+    /// The config or the rules are broken, and the old ones stay in force.
+    Broken {
+        /// Everything that is wrong with them, each with its place.
+        problems: Vec<String>,
     },
     /// It did not work, and may later.
     Temporary(String),
@@ -161,6 +176,7 @@ impl Request {
             Self::Mute { .. } => "mute",
             Self::EndMute { .. } => "end-mute",
             Self::Status => "status",
+            Self::Reload => "reload",
         }
     }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tracing::{debug, info, warn};
 
 use crate::config::Control;
 use crate::intake::Intake;
@@ -47,15 +47,31 @@ impl Access {
     }
 }
 
+/// Where requests for a reload go, each with where the answer is awaited.
+pub type Reloads = mpsc::Sender<oneshot::Sender<Reply>>;
+
+/// What serves a client.
+#[derive(Clone)]
+struct Server {
+    access: Access,
+    intake: Arc<Intake>,
+    reloads: Reloads,
+    /// Most bytes of a mail.
+    limit: usize,
+    guests: Guests,
+    waiting: Arc<Semaphore>,
+}
+
 /// Serves clients. A mail may have `limit` bytes.
 pub async fn serve(
     (listener, _place): (UnixListener, Place),
     access: Access,
     intake: Arc<Intake>,
+    reloads: Reloads,
     limit: usize,
 ) {
-    let guests = Guests::default();
-    let waiting = Arc::new(Semaphore::new(WAITING));
+    let (guests, waiting) = (Guests::default(), Arc::new(Semaphore::new(WAITING)));
+    let server = Server { access, intake, reloads, limit, guests, waiting };
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
@@ -65,52 +81,59 @@ pub async fn serve(
                 continue;
             }
         };
-        let (intake, waiting, guests) = (Arc::clone(&intake), Arc::clone(&waiting), guests.clone());
+        let server = server.clone();
         tokio::spawn(async move {
-            if let Err(error) = receive(stream, access, &guests, &intake, &waiting, limit).await {
+            if let Err(error) = server.receive(stream).await {
                 debug!(%error, "a control client went away");
             }
         });
     }
 }
 
-/// Serves a client when it is his turn, if his user has not too many there already.
-async fn receive(
-    mut stream: UnixStream,
-    access: Access,
-    guests: &Guests,
-    intake: &Arc<Intake>,
-    waiting: &Arc<Semaphore>,
-    limit: usize,
-) -> io::Result<()> {
-    let peer = Operator { uid: stream.peer_cred()?.uid() };
-    let Some(guest) = guests.admit(peer.uid) else {
-        let reply = Reply::Temporary("too many connections of this user; try again".to_owned());
-        return tokio::time::timeout(PATIENCE, reply_to(&mut stream, &reply)).await?;
-    };
-    let turn = guest.turn().await;
-    let operator = access.is_operator(peer, Operator::of_process());
-    let mut stream = BufReader::new(stream);
-    let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, limit)).await?? {
-        Ok((request, _)) if !operator && !matches!(request, Request::Submit { .. }) => Reply::Refused(
-            "only root and the service's own user may send, close, acknowledge, mute, and look into the queue or change \
-             it, as `[control] mode` lets everybody connect"
-                .to_owned(),
-        ),
-        Ok((request, content)) => match perform(intake, &request, content, &peer).await {
-            Performed::Answered(reply) => reply,
-            Performed::Awaited(awaited) => {
-                // A client that waits for SIGNL4 does not block others.
-                drop(turn);
-                match waiting.try_acquire() {
-                    Ok(_waits) => Performed::Awaited(awaited).reply(intake.context()).await,
-                    Err(_) => awaited.not_yet("too many wait already; it stays queued"),
+impl Server {
+    /// Serves a client when it is his turn, if his user has not too many there already.
+    async fn receive(&self, mut stream: UnixStream) -> io::Result<()> {
+        let peer = Operator { uid: stream.peer_cred()?.uid() };
+        let Some(guest) = self.guests.admit(peer.uid) else {
+            let reply = Reply::Temporary("too many connections of this user; try again".to_owned());
+            return tokio::time::timeout(PATIENCE, reply_to(&mut stream, &reply)).await?;
+        };
+        let turn = guest.turn().await;
+        let operator = self.access.is_operator(peer, Operator::of_process());
+        let mut stream = BufReader::new(stream);
+        let reply = match tokio::time::timeout(PATIENCE, read_request(&mut stream, self.limit)).await?? {
+            Ok((request, _)) if !operator && !matches!(request, Request::Submit { .. }) => Reply::Refused(
+                "only root and the service's own user may send, close, acknowledge, mute, reload, and look into the queue \
+                 or change it, as `[control] mode` lets everybody connect"
+                    .to_owned(),
+            ),
+            Ok((Request::Reload, _)) => self.reload(peer).await,
+            Ok((request, content)) => match perform(&self.intake, &request, content, &peer).await {
+                Performed::Answered(reply) => reply,
+                Performed::Awaited(awaited) => {
+                    // A client that waits for SIGNL4 does not block others.
+                    drop(turn);
+                    match self.waiting.try_acquire() {
+                        Ok(_waits) => Performed::Awaited(awaited).reply(self.intake.context()).await,
+                        Err(_) => awaited.not_yet("too many wait already; it stays queued"),
+                    }
                 }
-            }
-        },
-        Err(problem) => Reply::Refused(problem),
-    };
-    reply_to(stream.get_mut(), &reply).await
+            },
+            Err(problem) => Reply::Refused(problem),
+        };
+        reply_to(stream.get_mut(), &reply).await
+    }
+
+    /// Has the service reload, and waits for what comes of it.
+    async fn reload(&self, operator: Operator) -> Reply {
+        info!(operator = operator.name(), uid = operator.uid, request = "reload", "an operator asks");
+        let (answer, reply) = oneshot::channel();
+        let stops = || Reply::Temporary("the service is stopping".to_owned());
+        match self.reloads.send(answer).await {
+            Ok(()) => reply.await.unwrap_or_else(|_| stops()),
+            Err(_) => stops(),
+        }
+    }
 }
 
 #[cfg(test)]

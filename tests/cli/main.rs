@@ -224,7 +224,7 @@ async fn a_reload_with_wrong_rules_keeps_the_old_ones_and_says_so() {
     site.set("rules", "paths", "['missing.toml']");
     site.config();
     gateway.signal("HUP");
-    gateway.process().wait_for("that says so", |line| line.contains("old rules stay").then_some(()));
+    gateway.process().wait_for("that says so", |line| line.contains("last good rules stay").then_some(()));
     run(site.command(&["queue", "list"]), "");
     let mut smtp = Smtp::connect(gateway.address()).unwrap();
     smtp.say("EHLO x").unwrap();

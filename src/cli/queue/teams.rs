@@ -60,9 +60,9 @@ impl Standing {
 pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Standing>, String> {
     let counts = spool.counts().await.map_err(|error| error.to_string())?;
     let known = match ask(&config.control.socket, &Request::Status, &[], Duration::from_secs(5)).await {
-        Way::Answered(Reply::Status { teams, disk }) => {
-            if let Some(disk) = disk {
-                eprintln!("smtp2signl4: {}", plain(&disk));
+        Way::Answered(Reply::Status { teams, disk, config }) => {
+            for trouble in [disk, config].into_iter().flatten() {
+                eprintln!("smtp2signl4: {}", plain(&trouble));
             }
             teams
         }

@@ -1,9 +1,11 @@
-//! Who is told of trouble, and how: a notice event when events failed for good; systemd's status line and, when it
-//! lasts, a mail by a smarthost when events do not get to SIGNL4 at all.
+//! Who is told of trouble, and how: a notice event when events failed for good, or when the config or the rules on
+//! disk are broken; systemd's status line and, when it lasts, a mail by a smarthost when events do not get to SIGNL4 at
+//! all.
 //!
 //! A notice is an event of the gateway's own: judged by no rule, without a mail behind it, and its own failure
 //! makes no notice.
 
+mod broken;
 mod dead_letters;
 mod outage;
 mod smarthost;
@@ -24,6 +26,7 @@ use crate::delivery::{self, State};
 use crate::mail::Origin;
 use crate::spool::{self, Count, Filter};
 use crate::time::{in_zone, signed};
+use broken::OnDisk;
 use dead_letters::DeadLetters;
 use outage::{Outage, Word};
 
@@ -50,6 +53,7 @@ pub struct OutageMonitor {
     environment: Environment,
     failed: mpsc::UnboundedReceiver<u64>,
     letters: DeadLetters,
+    on_disk: OnDisk,
     outage: Outage,
     /// Since when each team is stuck.
     since: BTreeMap<String, Timestamp>,
@@ -74,6 +78,7 @@ impl OutageMonitor {
             context,
             failed,
             letters: DeadLetters::default(),
+            on_disk: OnDisk::default(),
             outage: Outage::default(),
             since: BTreeMap::new(),
             status_line: String::new(),
@@ -94,6 +99,7 @@ impl OutageMonitor {
     /// Watches for as long as the service runs.
     pub async fn run(mut self) {
         self.look_back().await;
+        self.on_disk = OnDisk::recall(&self.context).await;
         let mut next = tokio::time::interval(LOOK_INTERVAL);
         let (mut seqs, mut open) = (Vec::new(), true);
         loop {
@@ -114,6 +120,11 @@ impl OutageMonitor {
                 }
             }
             self.tell_of_dead_letters().await;
+            if let Some(team) = &self.team
+                && let Err(problem) = self.on_disk.tell(&self.context, team).await
+            {
+                warn!(%problem, "the notice of the config on disk cannot be kept; it is tried again");
+            }
         }
     }
 
@@ -181,6 +192,9 @@ impl OutageMonitor {
         let mut line = status_line(&stuck, &self.since, doubles, &TimeZone::system());
         if let Some(since) = self.context.spool.stalled() {
             line = format!("{}; {line}", disk::told(since));
+        }
+        if let Some(broken) = self.context.on_disk.get().as_ref() {
+            line = format!("{}; {line}", broken.told(&TimeZone::system()));
         }
         if line != self.status_line {
             notify(&self.environment, &format!("STATUS={line}"));

@@ -285,7 +285,7 @@ impl Scene {
         let path = self.site.path("rules.toml");
         let rules = std::fs::read(&path).unwrap();
         std::fs::write(&path, "version = 1\n[[rule]]\nwhen = { subject = '(' }\n").unwrap();
-        self.hang_up("the old rules stay in force");
+        self.hang_up("the last good rules stay in force");
         std::fs::write(&path, rules).unwrap();
     }
 

@@ -37,7 +37,7 @@ pub(super) fn known(db: &Connection, row: Row) -> rusqlite::Result<KnownIncident
         "SELECT mail, queued_at, reason, ",
         payload!(),
         " FROM event INDEXED BY event_untold WHERE incident = ?1 AND seq >= ?2 \
-         AND state IN ('counted', 'muted', 'folded') ORDER BY seq DESC LIMIT ?3"
+         AND (state = 'counted' OR state = 'muted' OR state = 'folded') ORDER BY seq DESC LIMIT ?3"
     );
     let kept = all(db, sql, params![key(row.id), key(row.first_seq), KEPT as i64], |row| {
         Ok(KeptEvent { id: mail_id(row, 0)?, at: time(row, 1)?, reason: text(row, 2)?, text: whole(row, 3)? })

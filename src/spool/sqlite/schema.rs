@@ -24,6 +24,8 @@ pub const VERSION: i64 = 1;
 ///   and what SIGNL4 calls them, so that delivering an event writes to no further index.
 /// - `seen`: the mails and the signatures that are not to count twice.
 /// - `memo`: what must outlive a restart and the spool does not look into.
+///
+/// What is checked at each write is written with OR: for an IN of more than two words SQLite makes a table each time.
 const SCHEMA: &str = "
     CREATE TABLE mail (
         id INTEGER PRIMARY KEY,
@@ -46,8 +48,8 @@ const SCHEMA: &str = "
         seq INTEGER PRIMARY KEY,
         mail INTEGER NOT NULL,
         team TEXT,
-        state TEXT NOT NULL CHECK (state IN
-            ('queued', 'failed', 'delivered', 'dropped', 'counted', 'muted', 'folded')),
+        state TEXT NOT NULL CHECK (state = 'queued' OR state = 'failed' OR
+            state = 'delivered' OR state = 'dropped' OR state = 'counted' OR state = 'muted' OR state = 'folded'),
         attempts INTEGER NOT NULL,
         unanswered INTEGER NOT NULL DEFAULT 0,
         queued_at INTEGER NOT NULL,
@@ -77,8 +79,8 @@ const SCHEMA: &str = "
     CREATE INDEX event_lane ON event (team, incident, rank, seq) WHERE state = 'queued';
     CREATE INDEX event_failed ON event (team, seq) WHERE state = 'failed';
     CREATE INDEX event_dropped ON event (team, seq) WHERE state = 'dropped';
-    CREATE INDEX event_kept ON event (state, seq) WHERE state IN ('counted', 'muted', 'folded');
-    CREATE INDEX event_untold ON event (incident, seq) WHERE state IN ('counted', 'muted', 'folded');
+    CREATE INDEX event_kept ON event (state, seq) WHERE (state = 'counted' OR state = 'muted' OR state = 'folded');
+    CREATE INDEX event_untold ON event (incident, seq) WHERE (state = 'counted' OR state = 'muted' OR state = 'folded');
     CREATE INDEX event_folded ON event (storm, seq) WHERE storm IS NOT NULL;
     CREATE INDEX event_unanswered ON event (team, seq) WHERE unanswered > 0;
     CREATE TABLE incident (
@@ -96,7 +98,7 @@ const SCHEMA: &str = "
         mark TEXT,
         trust TEXT,
         sent_at INTEGER,
-        state TEXT NOT NULL CHECK (state IN ('open', 'acknowledged', 'resolved')),
+        state TEXT NOT NULL CHECK (state = 'open' OR state = 'acknowledged' OR state = 'resolved'),
         severity TEXT,
         paged_severity TEXT,
         opened_at INTEGER NOT NULL,
@@ -121,10 +123,10 @@ const SCHEMA: &str = "
     CREATE TABLE storm (
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         team TEXT NOT NULL,
-        kind TEXT NOT NULL CHECK (kind IN ('pages', 'texts')),
+        kind TEXT NOT NULL CHECK (kind = 'pages' OR kind = 'texts'),
         stranger INTEGER NOT NULL,
         source TEXT,
-        state TEXT NOT NULL CHECK (state IN ('raging', 'over', 'closed')),
+        state TEXT NOT NULL CHECK (state = 'raging' OR state = 'over' OR state = 'closed'),
         began_at INTEGER NOT NULL,
         excess_at INTEGER NOT NULL,
         first_at INTEGER NOT NULL,

@@ -121,7 +121,7 @@ impl Banners {
 
     fn site_below(&self, tail: &str) -> Option<usize> {
         let last = tail.rfind('\n').map_or(0, |at| at + 1);
-        let paragraph = tail.rfind("\n\n").map_or(0, |at| at + 2);
+        let paragraph = last_paragraph(tail);
         self.site.iter().find_map(|mark| match mark {
             Mark::Words(words) => {
                 let starts = std::iter::once(0).chain(tail.match_indices('\n').map(|(at, _)| at + 1));
@@ -201,7 +201,7 @@ fn shipped_below(tail: &str) -> Option<usize> {
     if let Some(&from) = rulers.iter().rev().take(3).find(|&&from| from > 0 && is_footer(from)) {
         return Some(from);
     }
-    let paragraph = tail.rfind("\n\n").map_or(0, |at| at + 2);
+    let paragraph = last_paragraph(tail);
     if is_footer(paragraph) {
         return Some(paragraph);
     }
@@ -222,8 +222,16 @@ fn line(text: &str) -> &str {
     text.split('\n').next().unwrap_or_default()
 }
 
+/// The first paragraph of `text`. A search for one byte is several times faster than for two.
 fn paragraph(text: &str) -> &str {
-    text.split("\n\n").next().unwrap_or_default()
+    let mut breaks = text.match_indices('\n').map(|(at, _)| at);
+    breaks.find(|&at| text[at + 1..].starts_with('\n')).map_or(text, |end| &text[..end])
+}
+
+/// Where the last paragraph of `text` begins.
+fn last_paragraph(text: &str) -> usize {
+    let mut breaks = text.rmatch_indices('\n').map(|(at, _)| at);
+    breaks.find(|&at| text[..at].ends_with('\n')).map_or(0, |at| at + 1)
 }
 
 /// How a thing that was taken off is quoted.

@@ -193,6 +193,14 @@ pub enum State {
     Folded,
 }
 
+impl State {
+    /// How many alerts too many there may be of an event in this state with so many posts that were not answered.
+    pub(super) fn possible_doubles(self, unanswered: u32) -> u32 {
+        // What SIGNL4 has said yes to is the alert that is meant to be there; until then one of the others may be it.
+        unanswered.saturating_sub(u32::from(self != Self::Delivered))
+    }
+}
+
 /// Which events to list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {

@@ -24,8 +24,6 @@ struct File {
 /// Files of a room that all import each other.
 pub struct Circle {
     pub room: String,
-    /// How many files.
-    pub files: usize,
     /// Which imports which, in lines.
     pub imports: String,
 }
@@ -63,7 +61,7 @@ pub fn circles(src: &Path, files: &[PathBuf]) -> Vec<Circle> {
             format!("    {} imports {}", module.join("::"), into.join(", "))
         });
         let imports = imports.collect::<Vec<_>>().join("\n");
-        Circle { room: circle.first().expect("a circle has files")[0].clone(), files: circle.len(), imports }
+        Circle { room: circle.first().expect("a circle has files")[0].clone(), imports }
     };
     circles.into_iter().map(told).collect()
 }

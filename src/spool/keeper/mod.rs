@@ -5,6 +5,7 @@ mod incidents;
 mod operator;
 mod outcomes;
 mod put;
+mod relief;
 mod room;
 mod storms;
 mod upkeep;
@@ -21,8 +22,10 @@ use super::entry::Memo;
 use super::writer::Committer;
 use crate::incident::{self, Storms};
 use crate::time::signed;
-pub(super) use room::REMOVED;
 use room::Room;
+
+/// The kind of the memos that count the mails that were deleted early, one for each day on which they came.
+pub(in crate::spool) const REMOVED: &str = "removed-early";
 
 /// How many numbers a mail has for its events, those that it may get when it is judged again included: its block is this
 /// or a multiple, so that they keep its place in the order of acceptance.

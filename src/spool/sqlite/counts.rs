@@ -6,17 +6,13 @@
 use rusqlite::Connection;
 
 use super::rows::{all, maybe_time, number};
-use crate::spool::entry::{Count, State, Vouched};
+#[cfg(doc)]
+use crate::spool::entry::State;
+use crate::spool::entry::{Count, Vouched};
 
-/// Where to look for the events that have a possible double, and the condition for them: [`possible_doubles`] in SQL.
+/// Where to look for the events that have a possible double, and the condition for them: [`State::possible_doubles`] in SQL.
 pub(super) const DOUBLED: (&str, &str) =
     ("INDEXED BY event_unanswered", "unanswered > 0 AND unanswered > (state != 'delivered') AND");
-
-/// How many alerts too many there may be of an event with so many posts that were not answered.
-pub(super) fn possible_doubles(unanswered: u32, state: State) -> u32 {
-    // What SIGNL4 has said yes to is the alert that is meant to be there; until then one of the others may be it.
-    unanswered.saturating_sub(u32::from(state != State::Delivered))
-}
 
 /// What is open, by team.
 pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {

@@ -5,16 +5,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
-
 use crate::spool::error::OpenError;
 use crate::spool::owner;
-
-use super::Unusable;
-
-/// A database up to this size is checked whole when it is opened, which takes a fifth of a second with a
-/// warm cache. In a larger one only the queue is read: the rest is noticed when it is asked for.
-const CHECKED_WHOLE: u64 = 256 << 20;
 
 /// Makes `folder` and whatever is missing above it, each durable in its parent.
 pub(super) fn make_folder(folder: &Path) -> Result<(), OpenError> {
@@ -83,20 +75,4 @@ pub(in crate::spool) fn check_folder(folder: &Path) -> Result<(), OpenError> {
         ));
     }
     Ok(())
-}
-
-/// Refuses a database whose pages are damaged, as far as that is found in short time.
-pub(super) fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
-    let small = fs::metadata(path).is_ok_and(|file| file.len() <= CHECKED_WHOLE);
-    let sql = if small {
-        "PRAGMA quick_check(1)"
-    } else {
-        "SELECT iif(count(*) >= 0, 'ok', '') FROM event INDEXED BY event_queued WHERE state = 'queued'"
-    };
-    let found: String = db.query_row(sql, [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
-    Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
 }

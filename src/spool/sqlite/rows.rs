@@ -5,7 +5,6 @@ use rusqlite::config::DbConfig;
 use rusqlite::functions::FunctionFlags;
 use rusqlite::{Connection, OptionalExtension, Params, Row};
 
-use super::counts;
 use crate::event::Attachment;
 use crate::mail::{Envelope, MailId, Trust};
 use crate::spool::entry::{Listed, Queued, State};
@@ -117,7 +116,7 @@ pub(super) fn listed(row: &Row<'_>) -> rusqlite::Result<Listed> {
         reason: text(row, 11)?,
         event_id: text(row, 12)?,
         digest: maybe(row, 13)?,
-        possible_doubles: counts::possible_doubles(row.get(14)?, state),
+        possible_doubles: state.possible_doubles(row.get(14)?),
         severity: word(row, 15)?,
         status: word(row, 16)?,
         behind: row.get(17)?,

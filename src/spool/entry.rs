@@ -329,7 +329,7 @@ pub struct Count {
     pub queued: u64,
     /// Dead letters.
     pub failed: u64,
-    /// When the oldest event that waits came into the queue.
+    /// When the mail of the oldest event that waits was accepted.
     pub oldest: Option<Timestamp>,
     /// Alerts that may be at SIGNL4 twice, of the events that are kept: a post whose answer was lost was made again.
     pub possible_doubles: u64,

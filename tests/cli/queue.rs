@@ -177,6 +177,8 @@ async fn rejudge_applies_todays_rules_to_the_kept_mail() {
     let events = tokio::time::timeout(PATIENCE, standin.wait_for_events(1)).await.unwrap();
     assert_eq!(events[0].payload["Title"], "A tape is full");
     gateway.stop();
+    let teams = out(&run(site.command(&["queue", "teams", "--json"]), ""));
+    assert!(teams.contains("\"state\":\"no service\""), "{teams}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

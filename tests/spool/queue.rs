@@ -140,7 +140,8 @@ async fn outcomes_are_kept_and_only_what_waits_is_waiting() {
     assert_eq!(spool.reader().find(99).await.unwrap(), None);
     let counts = spool.reader().counts().await.unwrap();
     assert_eq!(counts.len(), 1);
-    assert_eq!((counts[0].queued, counts[0].failed, counts[0].oldest), (2, 1, Some(start())));
+    let second = start() + SignedDuration::from_millis(2);
+    assert_eq!((counts[0].queued, counts[0].failed, counts[0].oldest), (2, 1, Some(second)));
 }
 
 #[tokio::test]
@@ -246,6 +247,8 @@ async fn retry_puts_failed_and_deferred_events_back_as_if_new_and_leaves_the_res
     let all = spool.retry(Selection::All).await.unwrap();
     assert_eq!(all.iter().map(|event| event.seq).collect::<Vec<_>>(), seqs[2..4]);
     assert_eq!(titles(&spool, "soc").await, ["event 2", "event 3", "event 4", "event 5"]);
+    let oldest = spool.reader().counts().await.unwrap()[0].oldest;
+    assert_eq!(oldest, Some(start() + SignedDuration::from_millis(2)), "its age is that of its mail");
 }
 
 #[tokio::test]

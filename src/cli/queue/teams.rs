@@ -23,8 +23,8 @@ use crate::cli::terminal::print;
 pub(super) struct Standing {
     #[serde(flatten)]
     count: Count,
-    /// Whether its events go out; none if no service runs.
-    state: Option<String>,
+    /// Whether its events go out, in a word or two.
+    state: String,
     /// Why not.
     reason: Option<String>,
     /// Since when nothing goes out, and until when, where the account has posted what it may.
@@ -34,7 +34,7 @@ pub(super) struct Standing {
 
 impl Standing {
     fn without_service(count: Count) -> Self {
-        Self { count, state: None, reason: None, since: None, until: None }
+        Self { count, state: "no service".to_owned(), reason: None, since: None, until: None }
     }
 
     /// The team.
@@ -44,7 +44,7 @@ impl Standing {
 
     /// What holds its events up, in a word and in a sentence, if anything does.
     pub(super) fn held_up(&self) -> Option<(&str, &str)> {
-        Some((self.state.as_deref()?, self.reason.as_deref()?))
+        Some((&self.state, self.reason.as_deref()?))
     }
 
     /// One of which a service says that.
@@ -52,7 +52,7 @@ impl Standing {
     pub(super) fn of(team: &str, state: &str, reason: &str) -> Self {
         let count = Count { team: team.to_owned(), ..Count::default() };
         let (since, until) = (None, None);
-        Self { count, state: Some(state.to_owned()), reason: Some(reason.to_owned()), since, until }
+        Self { count, state: state.to_owned(), reason: Some(reason.to_owned()), since, until }
     }
 }
 
@@ -78,7 +78,7 @@ pub(super) async fn standings(config: &Config, spool: &Reader) -> Result<Vec<Sta
     for status in known {
         if let Some(standing) = standings.get_mut(&status.team) {
             (standing.since, standing.until) = (status.since, status.until);
-            standing.state = Some(status.state);
+            standing.state = status.state;
             standing.reason = Some(status.reason).filter(|reason| !reason.is_empty());
         }
     }
@@ -98,7 +98,7 @@ pub(super) fn summary(standings: &[Standing], now: Timestamp) -> String {
             }
             text.push('\n');
         }
-        if let (Some(state), Some(reason)) = (state, reason) {
+        if let Some(reason) = reason {
             text.push_str(&format!("team {team}: {state}: {}\n", plain(reason)));
         }
     }
@@ -118,7 +118,7 @@ pub(super) async fn list(config: &Config, json: bool) -> Result<Exit, String> {
     let rows = standings.iter().map(|Standing { count, state, reason, .. }| {
         [
             count.team.clone(),
-            state.clone().unwrap_or_else(|| "no service".to_owned()),
+            state.clone(),
             count.queued.to_string(),
             count.oldest.map_or_else(String::new, |at| age(at, now)),
             count.failed.to_string(),

@@ -18,7 +18,8 @@ pub(super) const DOUBLED: (&str, &str) =
 pub(super) fn counts(db: &Connection) -> rusqlite::Result<Vec<Count>> {
     all(
         db,
-        "SELECT team, queued, failed, doubles, (SELECT queued_at FROM event WHERE seq = oldest) FROM ( \
+        "SELECT team, queued, failed, doubles, \
+         (SELECT received_at FROM event JOIN mail ON mail.id = event.mail WHERE seq = oldest) FROM ( \
          SELECT team, sum(queued) AS queued, sum(failed) AS failed, sum(doubles) AS doubles, \
          min(oldest) AS oldest FROM ( \
          SELECT team, count(*) AS queued, 0 AS failed, 0 AS doubles, min(seq) AS oldest \

@@ -8,6 +8,7 @@ mod difference;
 mod expect;
 mod explain;
 mod hand_in;
+mod log;
 mod mute;
 mod pairs;
 mod passwd;

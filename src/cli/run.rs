@@ -1,6 +1,5 @@
 //! `run`: the service. Signals become a stop or a reload here and nowhere else.
 
-use std::io::{IsTerminal, stderr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::config::{self, Config, Format, Level, Log};
+use crate::config::{self, Config};
 use crate::diagnostic::Diagnostic;
 use crate::gateway::{self, End, Failure, Gateway};
 use crate::operator::Reply;
@@ -17,6 +16,7 @@ use crate::smtp::Inherited;
 use crate::spool::OpenError;
 use crate::watch::notify;
 
+use super::log::start_log;
 use super::site::{Exit, Site, runtime, tell_all};
 
 /// How long threads may take to end when all else has.
@@ -158,22 +158,5 @@ fn refuse(failure: &Failure) -> Exit {
             eprintln!("smtp2signl4: {failure}");
             Exit::Unavailable
         }
-    }
-}
-
-/// Starts the log on standard error. Under systemd, journald adds the time and reads the level.
-pub(super) fn start_log(log: Log) {
-    let level = match log.level {
-        Level::Error => tracing::Level::ERROR,
-        Level::Warn => tracing::Level::WARN,
-        Level::Info => tracing::Level::INFO,
-        Level::Debug => tracing::Level::DEBUG,
-    };
-    let journal = std::env::var_os("JOURNAL_STREAM").is_some();
-    let lines = tracing_subscriber::fmt().with_max_level(level).with_writer(stderr).with_target(false);
-    match log.format {
-        Format::Json => lines.json().flatten_event(true).init(),
-        Format::Text if journal => lines.without_time().with_ansi(false).init(),
-        Format::Text => lines.with_ansi(stderr().is_terminal()).init(),
     }
 }

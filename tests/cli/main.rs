@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod log;
 mod queue;
 #[path = "../support/mod.rs"]
 mod support;

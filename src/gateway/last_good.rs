@@ -55,8 +55,8 @@ pub(super) async fn keep(spool: &Spool, config: &Config, rules: &[Source]) {
 /// The rules that were last in force with the config file of `config`; none if there are none that load today.
 pub(super) async fn rules(spool: &Spool, config: &Config) -> Option<RuleSet> {
     let kept = kept(spool.reader()).await.filter(|kept| kept.path == config.path)?;
-    let own = kept.rules.into_iter().map(|(path, text)| Source::new(path, text));
-    match load_sources(config, own.collect()) {
+    let own: Vec<_> = kept.rules.into_iter().map(|(path, text)| Source::new(path, text)).collect();
+    match load_sources(config, &own, false) {
         Ok(rules) => Some(rules),
         Err(problems) => {
             debug!(errors = problems.len(), "the rules that were last in force do not load with this config");

@@ -41,15 +41,7 @@ pub fn check_rules(config: &Config) -> Result<RuleSet, Vec<Diagnostic>> {
 }
 
 fn load_within(config: &Config, patience: Duration) -> Result<(RuleSet, Vec<Source>), Vec<Diagnostic>> {
-    let (own, mut unreadable) = read_all(&config.rules.paths);
-    let rules = match load_sources(config, own.clone()) {
-        Ok(rules) if unreadable.is_empty() => rules,
-        Ok(_) => return Err(unreadable),
-        Err(found) => {
-            unreadable.extend(found);
-            return Err(unreadable);
-        }
-    };
+    let (rules, own) = load_paths(config, &config.rules.paths, false)?;
     let start = Instant::now();
     let mut problems = Vec::new();
     for example in rules.examples().filter(|example| !example.is_shipped()) {
@@ -69,26 +61,45 @@ fn load_within(config: &Config, patience: Duration) -> Result<(RuleSet, Vec<Sour
     if problems.is_empty() { Ok((rules, own)) } else { Err(problems) }
 }
 
-/// Loads the shipped rules and these of the site, without running any example.
+/// Loads the shipped rules and these of the site, without running any example. Those that `may_replace` stand in the place
+/// of the shipped ones with their paths.
 ///
 /// # Errors
 /// Everything that is wrong with them, each with its place.
-pub(super) fn load_sources(config: &Config, own: Vec<Source>) -> Result<RuleSet, Vec<Diagnostic>> {
+pub(super) fn load_sources(
+    config: &Config,
+    own: &[Source],
+    may_replace: bool,
+) -> Result<RuleSet, Vec<Diagnostic>> {
     let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
-    sources.extend(own);
+    for source in own {
+        match sources.iter_mut().find(|other| may_replace && other.path == source.path) {
+            Some(other) => *other = source.clone(),
+            None => sources.push(source.clone()),
+        }
+    }
     RuleSet::load(&sources, config.site())
 }
 
-/// The rule files at `paths`, and what of them cannot be read.
-fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<Diagnostic>) {
-    let (mut found, mut problems) = (Vec::new(), Vec::new());
+/// The same of the rule files at `paths`, with what stands in them.
+fn load_paths(
+    config: &Config,
+    paths: &[PathBuf],
+    may_replace: bool,
+) -> Result<(RuleSet, Vec<Source>), Vec<Diagnostic>> {
+    let (mut own, mut problems) = (Vec::new(), Vec::new());
     for path in paths {
         match read_sources(path) {
-            Ok(sources) => found.extend(sources),
+            Ok(found) => own.extend(found),
             Err(problem) => problems.push(problem),
         }
     }
-    (found, problems)
+    match load_sources(config, &own, may_replace) {
+        Ok(rules) if problems.is_empty() => return Ok((rules, own)),
+        Ok(_) => {}
+        Err(found) => problems.extend(found),
+    }
+    Err(problems)
 }
 
 /// Loads the rules without running their examples: the shipped ones, and those at `paths` or, where none
@@ -99,24 +110,8 @@ fn read_all(paths: &[PathBuf]) -> (Vec<Source>, Vec<Diagnostic>) {
 /// # Errors
 /// Everything that is wrong with them, each with its place.
 pub fn load_unproven(config: &Config, paths: Option<&[PathBuf]>) -> Result<RuleSet, Vec<Diagnostic>> {
-    let mut sources = if config.rules.shipped { rules::shipped() } else { Vec::new() };
-    let (found, mut problems) = read_all(paths.unwrap_or(&config.rules.paths));
-    found.into_iter().for_each(|source| add(&mut sources, source, paths.is_some()));
-    match RuleSet::load(&sources, config.site()) {
-        Ok(rules) if problems.is_empty() => Ok(rules),
-        Ok(_) => Err(problems),
-        Err(found) => {
-            problems.extend(found);
-            Err(problems)
-        }
-    }
-}
-
-fn add(sources: &mut Vec<Source>, source: Source, may_replace: bool) {
-    match sources.iter_mut().find(|other| may_replace && other.path == source.path) {
-        Some(other) => *other = source,
-        None => sources.push(source),
-    }
+    let loaded = load_paths(config, paths.unwrap_or(&config.rules.paths), paths.is_some());
+    loaded.map(|(rules, _)| rules)
 }
 
 /// The rule file at `path`, or all `*.toml` in it in lexical order if it is a folder.

@@ -30,7 +30,7 @@ pub struct Context {
     /// The rules in force.
     pub rules: Arc<InForce<RuleSet>>,
     /// What is wrong with the config and the rules on disk, while the last good ones are in force.
-    pub on_disk: Arc<InForce<Option<Broken>>>,
+    on_disk: Arc<InForce<Option<Broken>>>,
     /// The part of the next id that tells mails of one millisecond apart.
     salt: Arc<AtomicU16>,
 }
@@ -58,13 +58,18 @@ impl Context {
 
     /// Notes what is wrong with the config and the rules on disk: nothing, if there are no `problems`.
     pub fn found_on_disk(&self, problems: &[Diagnostic]) {
-        let since = self.on_disk.get().as_ref().as_ref().map_or_else(|| self.now(), |broken| broken.since);
+        let since = self.broken_on_disk().map_or_else(|| self.now(), |broken| broken.since);
         let first = problems.first().map(|first| Broken {
             since,
             errors: problems.len(),
             first: format!("{}:{}:{}: {}", first.path, first.line, first.column, first.message),
         });
         self.on_disk.replace(Arc::new(first));
+    }
+
+    /// What is wrong with the config and the rules on disk, if anything is.
+    pub fn broken_on_disk(&self) -> Option<Broken> {
+        Option::clone(&self.on_disk.get())
     }
 
     /// The time now.

@@ -265,7 +265,7 @@ async fn end_mutes(intake: &Intake, id: Option<&str>) -> Result<Reply, Reply> {
 
 async fn status(context: &Context) -> Reply {
     let disk = context.spool.stalled().map(disk::told);
-    let config = context.on_disk.get().as_ref().as_ref().map(|broken| broken.told(&TimeZone::system()));
+    let config = context.broken_on_disk().map(|broken| broken.told(&TimeZone::system()));
     let Some(delivery) = &context.delivery else { return Reply::Status { teams: Vec::new(), disk, config } };
     let one = |status: delivery::Status| {
         let state = match status.state {

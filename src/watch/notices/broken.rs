@@ -33,13 +33,13 @@ impl OnDisk {
     /// # Errors
     /// The spool could not take it; the next look tells it.
     pub(super) async fn tell(&mut self, context: &Context, team: &str) -> Result<(), PutError> {
-        let broken = context.on_disk.get();
+        let broken = context.broken_on_disk();
         if broken.is_some() == self.told {
             return Ok(());
         }
         let memo =
             Memo { kind: KIND, name: NAME.to_owned(), value: broken.is_some().then_some(Value::Bool(true)) };
-        own::keep(context, vec![event(team, broken.as_ref().as_ref())], vec![memo]).await?;
+        own::keep(context, vec![event(team, broken.as_ref())], vec![memo]).await?;
         self.told = broken.is_some();
         Ok(())
     }

@@ -193,7 +193,7 @@ impl OutageMonitor {
         if let Some(since) = self.context.spool.stalled() {
             line = format!("{}; {line}", disk::told(since));
         }
-        if let Some(broken) = self.context.on_disk.get().as_ref() {
+        if let Some(broken) = self.context.broken_on_disk() {
             line = format!("{}; {line}", broken.told(&TimeZone::system()));
         }
         if line != self.status_line {

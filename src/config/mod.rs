@@ -28,7 +28,7 @@ use signl4::Signl4;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::authenticity;
-use crate::delivery::{self, Connection};
+use crate::delivery::{self, Connection, Proxy};
 use crate::diagnostic::{Diagnostic, Source};
 use crate::document::{self, Table};
 use crate::incident;
@@ -261,10 +261,8 @@ impl Config {
 
     /// The text of the file; none if there is a secret in it, as a proxy's address may have.
     pub fn text_without_secrets(&self) -> Option<&str> {
-        let text = &*self.written.0.text;
-        let table: toml::Table = text.parse().ok()?;
-        let proxy = table.get("signl4").and_then(|signl4| signl4.get("proxy")).and_then(toml::Value::as_str);
-        (!proxy.is_some_and(|proxy| proxy.contains('@'))).then_some(text)
+        let secret = matches!(&self.connection.proxy, Proxy::Url(url) if url.expose().contains('@'));
+        (!secret).then_some(&self.written.0.text)
     }
 
     /// What is wrong with the way to SIGNL4: a CA file or a proxy of which no client can be made.

@@ -7,7 +7,8 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 use super::mark::Mark;
-use super::phrases::{self, joined};
+use super::phrases;
+use super::text::joined;
 
 /// Most banners above a text, and most footers below.
 const TIMES: usize = 6;

@@ -53,7 +53,7 @@ pub use mask::masked;
 pub use message::{Header, Message};
 pub use quotation::quoted;
 pub use received::Hop;
-pub use text::{is_hidden, visible};
+pub use text::{is_hidden, joined, visible};
 pub use trust::Trust;
 pub use wrapping::{Wrapper, Wrapping};
 

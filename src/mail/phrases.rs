@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use regex::{Regex, RegexSet};
 
+use super::text::joined;
+
 /// Longest sentence of a banner.
 const SENTENCE: usize = 400;
 
@@ -192,11 +194,6 @@ pub(super) fn is_banner(text: &str) -> bool {
 /// Whether a paragraph, however its lines are broken, begins as one below a mail does.
 pub(super) fn is_footer(paragraph: &str) -> bool {
     OPENING.is_match(paragraph) && FOOTER.is_match(&LINK.replace_all(&joined(paragraph), ""))
-}
-
-/// `text` with one blank for each break between words.
-pub(super) fn joined(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

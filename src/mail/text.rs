@@ -33,6 +33,11 @@ pub(super) fn tidy(text: &str) -> String {
     out
 }
 
+/// `text` on one line, with one blank for each break between words.
+pub fn joined(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The text with spaces in the place of those that keep words together: a rule that asks for one means either.
 pub(super) fn breakable(text: &str) -> Cow<'_, str> {
     if text.is_ascii() || !text.contains(is_no_break_space) {

@@ -157,7 +157,7 @@ pub(super) fn clean(redaction: &Redaction, events: &mut [Event], content: &[u8])
 /// Gives `file` a name of its type: on one line, without a path, with an extension that SIGNL4 knows.
 pub(super) fn finish_name(file: &mut event::Attachment) {
     let last = file.name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let mut name = last.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut name = mail::joined(last);
     let of = mail::file_type(&file.media_type);
     let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
     if let Some(of) = of

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::sync::Arc;
 
-use crate::mail::Message;
+use crate::mail::{Message, joined};
 
 use super::attach;
 use super::condition::{Check, Condition, Test};
@@ -263,7 +263,7 @@ impl<'g> Run<'g> {
                 text.make_ascii_lowercase();
             }
             if *key == Key::Title {
-                text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+                text = joined(&text);
             }
         }
         // A set that comes out empty is no page without a title, but no set.

@@ -101,7 +101,7 @@ fn title(mail: &MailFields<'_>, draft: &Draft, notes: &mut Vec<String>) -> Strin
     if let Some(title) = draft.text(Key::Title) {
         return title.to_owned();
     }
-    let subject = mail.message.subject.split_whitespace().collect::<Vec<_>>().join(" ");
+    let subject = mail::joined(&mail.message.subject);
     if mail.message.encrypted && says_nothing(&subject) {
         notes.push("title: the sender, as the subject is hidden".to_owned());
         return format!("Encrypted mail from {}", mail.sender());

@@ -30,6 +30,7 @@ use super::config::{Config, Sync};
 use super::engine::{Done, Engine, Failure, Space};
 use super::error::OpenError;
 use super::lock::Lock;
+use crate::mail::joined;
 use files::Files;
 use ground::Ground;
 pub(super) use place::check_folder as check;
@@ -228,7 +229,7 @@ fn check_pages(path: &Path, db: &Connection) -> Result<(), Unusable> {
     if found == "ok" {
         return Ok(());
     }
-    let detail = found.split_whitespace().collect::<Vec<_>>().join(" ");
+    let detail = joined(&found);
     Err(Unusable::Refused(OpenError::Corrupt { path: path.to_owned(), detail }))
 }
 

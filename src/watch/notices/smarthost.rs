@@ -13,6 +13,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 
 use crate::config::{Environment, MailTls, NoticeMail};
+use crate::mail::joined;
 use crate::mail::trace::NOTICE;
 
 /// The longest wait for a connection or a reply.
@@ -148,7 +149,7 @@ fn reason(error: &dyn std::error::Error) -> String {
         }
         source = cause.source();
     }
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = joined(&text);
     line.chars().take(REASON_LIMIT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

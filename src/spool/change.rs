@@ -222,9 +222,7 @@ impl Judged {
             .collect();
         Self { story: story.to_string(), events, dropped }
     }
-}
 
-impl Judged {
     /// How many numbers its events take, the trace of what was dropped included.
     pub fn numbers(&self) -> usize {
         self.events.len() + usize::from(self.dropped.is_some())
